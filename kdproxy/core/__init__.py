@@ -1,0 +1,1 @@
+"""The pure floor: keys, records, policy. No clock, no randomness, no I/O."""

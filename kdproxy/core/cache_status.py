@@ -1,0 +1,55 @@
+"""The `Cache-Status` reply header (RFC 9211): what the proxy did with a request. Grammar: docs/modes.md."""
+
+from enum import StrEnum
+
+HEADER = "Cache-Status"
+
+
+class Forward(StrEnum):
+    """Why a request went to the upstream (RFC 9211 section 2.2)."""
+
+    MISS = "miss"
+    """Nothing stored answers it."""
+    BYPASS = "bypass"
+    """The endpoint, the body or the mode keeps it out of the cache."""
+    METHOD = "method"
+    """A GET or another method that is not a question."""
+    REQUEST = "request"
+    """Something is stored, and the client asked for a new answer."""
+
+
+def hit(key: str, *, detail: str | None = None) -> str:
+    """An answer from the store."""
+    return f'kdproxy; hit; key="{key[:16]}"{_detail(detail)}'
+
+
+def forwarded(
+    forward: Forward,
+    *,
+    status: int | None = None,
+    is_stored: bool = False,
+    is_collapsed: bool = False,
+    key: str | None = None,
+    detail: str | None = None,
+) -> str:
+    """An answer from the upstream; `is_collapsed`: this client joined a call already under way."""
+    parts = [f"kdproxy; fwd={forward}"]
+    if status is not None:
+        parts.append(f"; fwd-status={status}")
+    if is_stored:
+        parts.append("; stored")
+    if is_collapsed:
+        parts.append("; collapsed")
+    if key is not None:
+        parts.append(f'; key="{key[:16]}"')
+    parts.append(_detail(detail))
+    return "".join(parts)
+
+
+def refused(detail: str) -> str:
+    """An answer made by the proxy itself, with nothing asked of the upstream."""
+    return f"kdproxy{_detail(detail)}"
+
+
+def _detail(detail: str | None) -> str:
+    return f"; detail={detail}" if detail else ""

@@ -1,0 +1,250 @@
+"""Canonical JSON: one byte string per meaning, so that equal requests get equal keys.
+
+Two paths that must agree. The fast one is orjson with a walk over the result; it is taken only where orjson is
+exact. The exact one is the standard library with decimal numbers. Bodies whose meaning is not certain (duplicate
+members, NaN, lone surrogates, bad UTF-8, deep nesting) are refused with `NotCanonical` and pass uncached.
+
+Rules: member order and white space do not count; numbers are compared by value (1 = 1.0 = 1e0, big integers exact);
+case and Unicode are kept as they are, nothing is normalised (RFC 8259 section 7 to 8.3 leaves both to the receiver).
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NoReturn
+
+import orjson
+
+MAX_DEPTH = 100
+"""Deeper bodies pass uncached; no provider's schema comes near."""
+
+_EXACT_INTEGER_FLOAT = 2.0**53
+_SMALLEST_EXACT_FLOAT = 1e-300
+
+# Up to 15 significant digits survive a double and back; a run of 16 of them may not.
+_LONG_NUMBER = re.compile(rb"[0-9.]{16}")
+_NEGATIVE_EXPONENT = re.compile(rb"[0-9][eE]-[0-9]")
+_SPACE_BEFORE_COLON = re.compile(rb'"[ \t\r\n]+:')
+
+
+class NotCanonical(ValueError):
+    """The body has no single certain meaning as JSON."""
+
+
+class _NeedsExactPath(Exception):  # noqa: N818 - a signal between the two paths, never seen outside
+    """orjson may have lost something here."""
+
+
+def parse(body: bytes) -> Any:
+    """Read a JSON body without losing anything that could tell two requests apart.
+
+    Numbers come back as int, float or Decimal, integral floats as int.
+
+    Raises:
+        NotCanonical: the body is not JSON, or its meaning is not certain.
+    """
+    try:
+        return _parse_fast(body)
+    except (_NeedsExactPath, orjson.JSONDecodeError):
+        return _parse_exact(body)
+
+
+def dump(value: Any) -> bytes:
+    """Write the canonical bytes of a value that `parse` returned.
+
+    Raises:
+        NotCanonical: a string holds a lone surrogate.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, orjson.JSONEncodeError):
+        # Decimals and integers beyond 64 bits end here, and so do lone surrogates.
+        parts: list[bytes] = []
+        _write(value, parts)
+        return b"".join(parts)
+
+
+def canonical(body: bytes) -> bytes:
+    """Return the canonical bytes of a JSON body. Raises NotCanonical."""
+    return dump(parse(body))
+
+
+def single_line(body: bytes) -> bytes:
+    """Return the same JSON text without line breaks: raw ones are white space only (RFC 8259 section 2, 7)."""
+    return body.strip(b" \t\r\n").replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def _parse_fast(body: bytes) -> Any:
+    if _LONG_NUMBER.search(body) or _SPACE_BEFORE_COLON.search(body):
+        raise _NeedsExactPath
+    value = orjson.loads(body)
+    walk = _Walk(has_negative_exponent=_NEGATIVE_EXPONENT.search(body) is not None)
+    value = walk.normalise(value, 0)
+    # Each member writes one `":`; orjson keeps only the last of duplicates, so a difference means a duplicate or
+    # a string that holds `":` itself. The exact path tells which.
+    if walk.members != body.count(b'":'):
+        raise _NeedsExactPath
+    return value
+
+
+class _Walk:
+    """Counts members and turns integral floats into integers, in place."""
+
+    __slots__ = ("_has_negative_exponent", "members")
+
+    def __init__(self, *, has_negative_exponent: bool) -> None:
+        self.members = 0
+        self._has_negative_exponent = has_negative_exponent
+
+    def normalise(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if kind is str:
+            return value
+        if kind is dict:
+            if depth >= MAX_DEPTH:
+                raise NotCanonical("nested too deep")
+            self.members += len(value)
+            for name, member in value.items():
+                if type(member) is not str:
+                    value[name] = self.normalise(member, depth + 1)
+            return value
+        if kind is list:
+            if depth >= MAX_DEPTH:
+                raise NotCanonical("nested too deep")
+            for index, item in enumerate(value):
+                if type(item) is not str:
+                    value[index] = self.normalise(item, depth + 1)
+            return value
+        if kind is float:
+            return self._number(value)
+        return value
+
+    def _number(self, value: float) -> float | int:
+        if self._has_negative_exponent and -_SMALLEST_EXACT_FLOAT < value < _SMALLEST_EXACT_FLOAT:
+            raise _NeedsExactPath  # 1e-400 reads as 0.0
+        if value.is_integer():
+            if not -_EXACT_INTEGER_FLOAT < value < _EXACT_INTEGER_FLOAT:
+                raise _NeedsExactPath  # 1e300 has 301 digits
+            return int(value)
+        return value
+
+
+def _parse_exact(body: bytes) -> Any:
+    try:
+        text = body.decode("utf-8")
+        if text.startswith("\ufeff"):
+            raise NotCanonical("starts with a byte order mark")
+        value = json.loads(
+            text,
+            parse_float=_exact_number,
+            parse_int=_exact_number,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
+        )
+    except UnicodeDecodeError as error:
+        raise NotCanonical("not UTF-8") from error
+    except RecursionError as error:
+        raise NotCanonical("nested too deep") from error
+    except json.JSONDecodeError as error:
+        raise NotCanonical("not JSON") from error
+    _refuse_depth(value)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise NotCanonical(f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise NotCanonical("duplicate member")
+    return members
+
+
+def _exact_number(text: str) -> int | float | Decimal:
+    """Read a number to the representation that is the same for every spelling of its value."""
+    if len(text) > 4_000:
+        raise NotCanonical("a number of over 4,000 digits")
+    number = Decimal(text)
+    if not number:
+        return 0
+    _, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)  # text forms of NaN and Infinity never get here
+    significant = "".join(map(str, digits)).strip("0")
+    trailing = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    if exponent + trailing >= 0:
+        if exponent > 4_000:
+            raise NotCanonical("a number of over 4,000 digits")
+        return int(number)
+    if len(significant) <= 15:
+        as_float = float(number)
+        if Decimal(repr(as_float)) == number:
+            return as_float
+    return number
+
+
+def _refuse_depth(value: Any) -> None:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return
+    raise NotCanonical("nested too deep")
+
+
+def _write(value: Any, parts: list[bytes]) -> None:
+    match value:
+        case dict():
+            parts.append(b"{")
+            for position, name in enumerate(sorted(value)):
+                parts.append(b"," if position else b"")
+                parts.append(_string(name))
+                parts.append(b":")
+                _write(value[name], parts)
+            parts.append(b"}")
+        case list():
+            parts.append(b"[")
+            for position, item in enumerate(value):
+                parts.append(b"," if position else b"")
+                _write(item, parts)
+            parts.append(b"]")
+        case str():
+            parts.append(_string(value))
+        case Decimal():
+            parts.append(_decimal(value))
+        case bool() | None:
+            parts.append(orjson.dumps(value))
+        case int():
+            parts.append(str(value).encode())
+        case _:
+            parts.append(orjson.dumps(value))
+
+
+def _string(text: str) -> bytes:
+    try:
+        return orjson.dumps(text)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise NotCanonical("a string holds a lone surrogate") from error
+
+
+def _decimal(number: Decimal) -> bytes:
+    """One spelling per value: sign, digits without zeros at either end, exponent."""
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    text = "".join(map(str, digits)).lstrip("0")
+    stripped = text.rstrip("0")
+    exponent += len(text) - len(stripped)
+    return f"{'-' if sign else ''}{stripped}e{exponent}".encode()
+
+
+def member_text(body: Mapping[str, Any], name: str) -> str | None:
+    """Return a member if it is a string."""
+    value = body.get(name)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,185 @@
+"""The frozen data that every floor speaks of. No behaviour beyond reading itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Headers = Mapping[str, str]
+"""Request headers; look-up is case-insensitive (aiohttp's `CIMultiDict` or its proxy)."""
+
+HeaderPairs = tuple[tuple[str, str], ...]
+"""Response headers in wire order, repeated names kept."""
+
+DEFAULT_NAMESPACE = "default"
+
+
+class Form(StrEnum):
+    """How a sample was recorded: one recording per form, replayed byte for byte."""
+
+    JSON = "json"
+    SSE = "sse"
+    BINARY = "binary"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the provider billed them; None where it did not say.
+
+    `input_tokens` counts all input, cached tokens included (OpenAI's convention; Anthropic's two cache counters
+    are added in by its provider module).
+    """
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A configured teacher API. `name` goes into every key; `url` is as the provider's SDK takes it."""
+
+    name: str
+    url: str
+    provider: str | None = None
+    """Dialect forced by the configuration; None: told from the path of each request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message of a conversation that is text alone."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a sample lives: whose it is, which question, which of its answers."""
+
+    namespace: str
+    key: str
+    ordinal: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is known of a cacheable request before anything is looked up."""
+
+    key: str
+    """SHA-256 of the canonical request, hex."""
+    form: Form
+    """The form that the client wants back."""
+    provider: str
+    endpoint: str
+    """Name of the endpoint within its provider, such as `chat.completions`."""
+    model: str | None
+    is_sampled: bool
+    """Whether asking again would give another answer (temperature is not 0)."""
+    wants_stream_usage: bool = False
+    """OpenAI `stream_options.include_usage`."""
+    stream_options: Mapping[str, Any] | None = None
+    turns: tuple[Turn, ...] | None = None
+    """The conversation, if a recorded prompt may answer it; None where only an exact entry may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A complete recording of what the upstream said: the bytes, and the headers worth keeping."""
+
+    status: int
+    headers: HeaderPairs
+    body: bytes
+    form: Form
+    usage: Usage | None = None
+    stream_options: Mapping[str, Any] | None = None
+    """What the recorded stream was asked with; matters to replay only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One stored answer with what produced it: an `answer` line of the journal."""
+
+    address: Address
+    upstream: str
+    provider: str
+    endpoint: str
+    method: str
+    path: str
+    query: str
+    request_headers: HeaderPairs
+    request: bytes | None
+    """The request body as JSON text on one line; None where it was not JSON (multipart)."""
+    prompt_hash: str | None
+    model: str | None
+    answer: Answer
+    cost_usd: str | None
+    created_at: float
+    elapsed_seconds: float | None
+    response_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One prompt and its answer without a full request: a `prompt` line of the journal."""
+
+    namespace: str
+    match_key: str
+    ordinal: int
+    model: str
+    turns: tuple[Turn, ...]
+    response: str
+    prompt_hash: str
+    created_at: float
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """An answer withdrawn by `forget`: a `tombstone` line. Its line stays in the journal, the index drops it.
+
+    `form` None withdraws every form of the sample; `match_key` withdraws a prompt line instead.
+    """
+
+    namespace: str
+    key: str
+    ordinal: int
+    kind: str
+    """`answer` or `prompt`: which kind of line is withdrawn."""
+    reason: str
+    created_at: float
+
+
+Record = Entry | Prompt | Tombstone
+
+
+class Disposition(StrEnum):
+    """What became of a request; the closed set that logs and counters use."""
+
+    HIT = "hit"
+    PROMPT_HIT = "prompt_hit"
+    MISS = "miss"
+    JOINED = "joined"
+    BYPASS = "bypass"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What happened to one request: what observers are told, once, at its end."""
+
+    disposition: Disposition
+    method: str
+    path: str
+    upstream: str | None
+    status: int
+    elapsed_seconds: float
+    model: str | None = None
+    key: str | None = None
+    attempts: int = 0
+    stored: bool = False
+    bytes_out: int = 0
+    usage: Usage | None = field(default=None)
+    error: str | None = None

@@ -1,0 +1,64 @@
+"""multipart/form-data by its parts' content, whatever the boundary (RFC 7578, RFC 2046 section 5.1.1).
+
+Strict on purpose: what is not plainly well formed is None, passes uncached, and the provider answers.
+"""
+
+import re
+from dataclasses import dataclass
+
+_BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_PARAMETER = re.compile(r';\s*(name|filename)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One field or file of a form."""
+
+    name: str
+    filename: str | None
+    content_type: str | None
+    content: bytes
+
+
+def parse(body: bytes, content_type: str) -> tuple[Part, ...] | None:
+    """Split a form into its parts in wire order, or None where the body is not well formed."""
+    match = _BOUNDARY.search(content_type)
+    if match is None or not content_type.lower().startswith("multipart/form-data"):
+        return None
+    delimiter = b"--" + (match[1] or match[2]).encode("latin-1", "replace")
+    # A delimiter stands at the start of a line: put a line break before the first to treat all alike.
+    sections = (b"\r\n" + body).split(b"\r\n" + delimiter)
+    if len(sections) < 3 or sections[0] or not sections[-1].startswith(b"--") or sections[-1][2:].strip():
+        return None
+    parts: list[Part] = []
+    for section in sections[1:-1]:
+        part = _part(section)
+        if part is None:
+            return None
+        parts.append(part)
+    return tuple(parts)
+
+
+def _part(section: bytes) -> Part | None:
+    section = section.lstrip(b" \t")
+    head, separator, content = section.partition(b"\r\n\r\n")
+    if not separator or not head.startswith(b"\r\n"):
+        return None
+    headers: dict[str, str] = {}
+    for line in head[2:].split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if not colon or name.strip() != name:
+            return None
+        headers[name.decode("latin-1").lower()] = value.strip().decode("utf-8", "surrogateescape")
+    disposition = headers.get("content-disposition", "")
+    if not disposition.lower().startswith("form-data"):
+        return None
+    parameters = {found[0].lower(): found[1] for found in _PARAMETER.findall(disposition)}
+    if "name" not in parameters or "content-transfer-encoding" in headers:
+        return None
+    return Part(
+        name=parameters["name"],
+        filename=parameters.get("filename"),
+        content_type=headers.get("content-type"),
+        content=content,
+    )

@@ -1,0 +1,82 @@
+"""Modes, and what a request asks of the cache. docs/modes.md is the user's page.
+
+The request directives of RFC 9111 section 5.2.1 that mean something here are honoured; the rest are ignored.
+"""
+
+from enum import StrEnum
+
+from kdproxy.core.models import Headers
+from kdproxy.errors import RequestRefused
+
+MODE_HEADER = "Kdproxy-Mode"
+
+
+class Mode(StrEnum):
+    """What the proxy does with a cacheable request."""
+
+    CACHE = "cache"
+    """Answer from the store; buy and store what is not there."""
+    REPLAY = "replay"
+    """Answer from the store or not at all (504)."""
+    REFRESH = "refresh"
+    """Buy, store, supersede."""
+    RECORD = "record"
+    """Buy; store if the store has no such answer."""
+    BYPASS = "bypass"
+    """Neither read nor store."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether a stored answer may be served."""
+        return self in (Mode.CACHE, Mode.REPLAY)
+
+    @property
+    def buys(self) -> bool:
+        """Whether the upstream may be asked."""
+        return self is not Mode.REPLAY
+
+    @property
+    def stores(self) -> bool:
+        """Whether a bought answer is kept."""
+        return self in (Mode.CACHE, Mode.REFRESH, Mode.RECORD)
+
+
+_DIRECTIVES = {
+    # The strictest wins where several are given: never spend against only-if-cached, never keep against no-store.
+    "only-if-cached": Mode.REPLAY,
+    "no-store": Mode.BYPASS,
+    "no-cache": Mode.REFRESH,
+}
+
+
+def mode_of(headers: Headers, default: Mode) -> Mode:
+    """Return the mode of one request: its own header, else its Cache-Control, else the default.
+
+    A proxy in replay mode stays in it: a client cannot talk it into spending.
+
+    Raises:
+        RequestRefused: the header names no mode.
+    """
+    asked = headers.get(MODE_HEADER)
+    if asked is not None:
+        try:
+            mode = Mode(asked.strip().lower())
+        except ValueError as error:
+            raise RequestRefused(
+                f"{MODE_HEADER} names an unknown mode.",
+                hint=f"Use one of: {', '.join(Mode)}.",
+                code="unknown_mode",
+            ) from error
+    else:
+        mode = _mode_of_cache_control(headers.get("Cache-Control"), default)
+    return Mode.REPLAY if default is Mode.REPLAY else mode
+
+
+def _mode_of_cache_control(value: str | None, default: Mode) -> Mode:
+    if value is None:
+        return default
+    asked = {directive.strip().lower() for directive in value.split(",")}
+    for directive, mode in _DIRECTIVES.items():
+        if directive in asked:
+            return mode
+    return default

@@ -1,0 +1,174 @@
+"""The protocols through which the engine and the jobs ask for I/O. Adapters implement them; only app.py names those."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Outcome, Prompt, Record
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """Where a line lies in the journal: bytes `offset` to `offset + length` of a segment, line break included."""
+
+    segment: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Up to where the index has read the journal; `seal` is the end of the last line read, to know it again."""
+
+    segment: int
+    offset: int
+    seal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Changes that a store applies as one: all of them or none."""
+
+    puts: Mapping[str, bytes]
+    deletes: frozenset[str] = frozenset()
+    watermark: Watermark | None = None
+
+
+class Store(Protocol):
+    """The index: names to small values. One thread writes; reads come from the loop's thread, inline."""
+
+    def get(self, name: str) -> bytes | None:
+        """Return a value, or None. Called from the event loop: must be fast."""
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the names with a prefix, in name order, with their values."""
+
+    def watermark(self) -> Watermark | None:
+        """Return the last applied watermark."""
+
+    def apply(self, batch: Batch) -> None:
+        """Apply a batch atomically. Writer thread only. Raises StorageFailed."""
+
+    def clear(self) -> None:
+        """Drop everything. Writer thread only."""
+
+    def close(self) -> None:
+        """Release files; the store is not used afterwards."""
+
+
+class Archive(Protocol):
+    """What has been paid for: the journal with its index. What the engine asks."""
+
+    def find(self, address: Address, form: Form) -> Answer | None:
+        """Return a stored answer, or None. A damaged line is a miss, and is reported."""
+
+    def find_prompt(self, namespace: str, match_key: str, ordinal: int = 0) -> Prompt | None:
+        """Return a recorded prompt, or None."""
+
+    def knows_response(self, namespace: str, response_id: str) -> bool:
+        """Whether a stored answer has this provider response id."""
+
+    async def keep(self, record: Record) -> bool:
+        """Make a record durable and findable; return once it is.
+
+        False: the disk refused; the record is held in memory and tried again, and `is_writable` turns false.
+        """
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the last write reached the disk."""
+
+    async def wait_writable(self) -> None:
+        """Return when writing works (again)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamRequest:
+    """A call to make: headers as the client sent them, credentials included, hop-by-hop ones taken out."""
+
+    method: str
+    url: str
+    """With the query, exactly as it goes out."""
+    headers: HeaderPairs
+    body: bytes | AsyncIterator[bytes] | None
+
+
+class UpstreamResponse(Protocol):
+    """The head of an upstream's answer; its body is still coming."""
+
+    status: int
+    headers: HeaderPairs
+    """End-to-end headers, without Content-Length and Content-Encoding: the body is identity-coded."""
+    content_length: int | None
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body. Raises UpstreamFailed if it is cut or longer than the limit."""
+
+    def close(self) -> None:
+        """Drop the connection if the body was not read to its end."""
+
+
+class UpstreamClient(Protocol):
+    """Makes calls."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Send a request and return when the answer's head is there. Raises UpstreamFailed."""
+
+
+class Clock(Protocol):
+    """Time and waiting, so that tests own both."""
+
+    def now(self) -> float:
+        """UTC Unix seconds."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, never backwards."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Observer(Protocol):
+    """Is told of each request once, at its end. Must not block or raise."""
+
+    def observe(self, outcome: Outcome) -> None:
+        """Take one outcome."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalLine:
+    """One line as it lies in the journal."""
+
+    location: Location
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """A line that cannot be used, and why."""
+
+    segment_name: str
+    location: Location
+    reason: str
+
+
+class Library(Archive, Protocol):
+    """What the jobs (warm, export, verify, stats, forget) ask beyond the engine's needs. All blocking but `keep`."""
+
+    def keep_all(self, records: Iterable[Record], *, raw: Iterable[bytes] = ()) -> None:
+        """Make many records durable, blocking: `raw` lines must already be checked and are written as they are."""
+
+    def lines(self) -> Iterator[JournalLine]:
+        """Yield every line of the journal in order, damaged ones included."""
+
+    def is_live(self, entry: Entry | Prompt, location: Location) -> bool:
+        """Whether the index still points to this line: not superseded, not withdrawn."""
+
+    def has(self, address: Address, form: Form) -> bool:
+        """Whether the index holds an answer, without reading it."""
+
+    def has_prompt(self, namespace: str, match_key: str, ordinal: int) -> bool:
+        """Whether the index holds a recorded prompt."""

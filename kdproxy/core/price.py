@@ -1,0 +1,89 @@
+"""One price: what a row of the table says, and what a count of tokens costs by it."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal, localcontext
+
+from kdproxy.core.models import Usage
+
+# How each provider names the dated snapshots of one model. Anything else after a name is another model.
+SUFFIXES = {
+    "date": r"-20\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])",
+    "compact-date": r"-20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
+    "version": r"-\d{3}",
+    "latest": r"-latest",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """One row: US dollars per million tokens. A rate that is None is unknown, or not sold."""
+
+    seller: str
+    model: str
+    input: Decimal | None
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    output: Decimal | None = None
+    above_input_tokens: int = -1
+    """The row holds for prompts longer than this, for all of their tokens."""
+    since: date = date.min
+    until: date = date.max
+    source: str = ""
+    read_on: date | None = None
+    """Last day on which the row is known to have stood at `source`."""
+
+    def cost(self, usage: Usage) -> Decimal | None:
+        """Return what `usage` costs in US dollars, or None if a count or the rate for one is unknown."""
+        if usage.input_tokens is None:
+            return None
+        cached = usage.cached_input_tokens or 0
+        written = usage.cache_write_tokens or 0
+        plain = usage.input_tokens - cached - written
+        # Embeddings have no output: no rate for it, and no count. Elsewhere a missing count is unknown.
+        output = 0 if usage.output_tokens is None and self.output is None else usage.output_tokens
+        if output is None or min(plain, cached, written, output) < 0:
+            return None
+        parts = (
+            (plain, self.input),
+            (cached, self.cached_input),
+            (written, self.cache_write),
+            (output, self.output),
+        )
+        total = Decimal(0)
+        with localcontext(prec=60):  # exact, whatever the caller's context would round
+            for tokens, rate in parts:
+                if tokens and rate is None:
+                    return None
+                total += tokens * (rate or Decimal(0))
+            return total.scaleb(-6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seller:
+    """Who sends the bill, where it answers, and how it names dated snapshots of one model."""
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    source: str = ""
+
+    def family(self, model: str) -> str | None:
+        """Return the name that `model` is a documented snapshot of, or None."""
+        if not self.suffixes:
+            return None
+        ending = "|".join(SUFFIXES[kind] for kind in self.suffixes)
+        match = re.fullmatch(rf"(.+?)(?:{ending})", model)
+        return match[1] if match else None
+
+    def over(self, other: "Seller | None") -> "Seller":
+        """Return this seller laid over another of its name: hosts add up, the rest replaces."""
+        if other is None:
+            return self
+        return Seller(
+            name=self.name,
+            hosts=other.hosts + self.hosts,
+            suffixes=self.suffixes or other.suffixes,
+            source=self.source or other.source,
+        )

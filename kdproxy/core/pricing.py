@@ -1,0 +1,89 @@
+"""What an answer cost: list prices by seller and model, exact in Decimal; None wherever anything is unknown.
+
+Pure: no clock (the day is an argument), no network. The built-in table is `prices.toml` beside this file:
+package data that says where and when each row was read. A user's override file has the same shape. A wrong
+bill is worse than none: no model is priced by resemblance, and no missing price is taken for 0.
+
+Counts come in one normal form (`Usage`): `input_tokens` is *all* input. OpenAI, Gemini and DeepSeek report
+it so, cached tokens being part of it; Anthropic reports its two cache counters beside `input_tokens`, and
+its provider module adds them in. Here they are taken out again, each at its own rate.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+from kdproxy.core.models import Upstream, Usage
+from kdproxy.core.price import Price, Seller
+from kdproxy.core.pricefile import read_prices
+
+
+class PriceTable:
+    """Prices by seller and model."""
+
+    def __init__(self, prices: Iterable[Price], sellers: Iterable[Seller]) -> None:
+        self._sellers = {seller.name: seller for seller in sellers}
+        self._hosts = {host: seller.name for seller in self._sellers.values() for host in seller.hosts}
+        self._rows: dict[tuple[str, str], list[Price]] = {}
+        for price in prices:
+            self._rows.setdefault((price.seller, price.model), []).append(price)
+
+    @classmethod
+    def load(cls, override: Mapping[str, Any] | None = None) -> "PriceTable":
+        """Build the table from the built-in data, with a parsed override file laid over it.
+
+        A model that the override names is priced by the override alone.
+
+        Raises:
+            ConfigError: the override holds mistakes; all of them are listed.
+        """
+        text = files("kdproxy.core").joinpath("prices.toml").read_text(encoding="utf-8")
+        prices, sellers = read_prices(tomllib.loads(text))
+        if override is None:
+            return cls(prices, sellers)
+        own_prices, own_sellers = read_prices(override)
+        named = {(price.seller, price.model) for price in own_prices}
+        kept = [price for price in prices if (price.seller, price.model) not in named]
+        known = {seller.name: seller for seller in sellers}
+        merged = {own.name: own.over(known.get(own.name)) for own in own_sellers}
+        return cls([*kept, *own_prices], (known | merged).values())
+
+    def seller_of(self, upstream: Upstream) -> str | None:
+        """Name who sends the bill: told by the host, else the upstream's own name, for an override to price.
+
+        A local server that somebody named `openai` is not OpenAI: the name of a known seller needs its host.
+        """
+        parts = urlsplit(upstream.url)
+        found = self._hosts.get(parts.netloc.lower()) or self._hosts.get(parts.hostname or "")
+        return found or (None if upstream.name in self._sellers else upstream.name)
+
+    def find(
+        self, seller: str, model: str, *, input_tokens: int = 0, at_date: date | None = None
+    ) -> Price | None:
+        """Return the row for a model: its own, else its family's; at `at_date`, or the newest."""
+        rows = self._rows.get((seller, model))
+        if rows is None and seller in self._sellers:
+            family = self._sellers[seller].family(model)
+            rows = self._rows.get((seller, family)) if family else None
+        if at_date is not None:
+            rows = [row for row in rows or () if row.since <= at_date <= row.until]
+        fitting = [row for row in rows or () if input_tokens > row.above_input_tokens]
+        return max(fitting, key=lambda row: (row.since, row.above_input_tokens), default=None)
+
+    def price(self, seller: str, model: str, usage: Usage, *, at_date: date | None = None) -> Decimal | None:
+        """Return the list price of one answer in US dollars; None if the model, a count or a rate is unknown.
+
+        Standard tier: `Usage` does not tell batch, flex, priority or Anthropic's one-hour cache apart.
+
+        Args:
+            seller: as `seller_of` names it.
+            model: as the request or the answer spells it.
+            usage: tokens in the normal form.
+            at_date: the day of the call (UTC); None takes the newest row.
+        """
+        row = self.find(seller, model, input_tokens=usage.input_tokens or 0, at_date=at_date)
+        return None if row is None else row.cost(usage)

@@ -1,0 +1,252 @@
+"""One journal line <-> one record. docs/formats/journal.md is its specification.
+
+A line is a JSON object whose last member is `sha256`: the SHA-256, in hex, of the line's bytes before
+`,"sha256":`. Readable by eye and by any JSON reader; a single flipped bit is seen.
+"""
+
+import base64
+import hashlib
+from typing import Any
+
+import orjson
+
+from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Prompt, Record, Tombstone, Turn, Usage
+from kdproxy.errors import RecordInvalid
+
+RECORD_VERSION = 1
+_SEAL = b',"sha256":"'
+_SEAL_BYTES = len(_SEAL) + 64 + len(b'"}')
+
+
+def encode(record: Record) -> bytes:
+    """Return the record's line, line break included."""
+    match record:
+        case Entry():
+            members = _entry_members(record)
+        case Prompt():
+            members = _prompt_members(record)
+        case Tombstone():
+            members = _tombstone_members(record)
+    return seal(orjson.dumps(members))
+
+
+def seal(text: bytes) -> bytes:
+    """Close a JSON object with its checksum and a line break."""
+    body = text[:-1]
+    return b"".join((body, _SEAL, hashlib.sha256(body).hexdigest().encode(), b'"}\n'))
+
+
+def check(line: bytes) -> dict[str, Any]:
+    """Verify a line's checksum and version and return its members.
+
+    Raises:
+        RecordInvalid: with the reason.
+    """
+    line = line.rstrip(b"\r\n")
+    body, tail = line[:-_SEAL_BYTES], line[-_SEAL_BYTES:]
+    if not tail.startswith(_SEAL):
+        raise _invalid("it does not end in a checksum")
+    if hashlib.sha256(body).hexdigest().encode() != tail[len(_SEAL) : -2]:
+        raise _invalid("its checksum does not match")
+    try:
+        members = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise _invalid("it is not JSON") from error
+    if not isinstance(members, dict):
+        raise _invalid("it is not a JSON object")
+    version = members.get("v")
+    if version != RECORD_VERSION:
+        raise RecordInvalid(
+            f"A journal line has version {version!r}; this release reads version {RECORD_VERSION}.",
+            hint="It was written by a newer kdproxy: upgrade to read it.",
+        )
+    return members
+
+
+def decode(line: bytes) -> Record:
+    """Read one line.
+
+    Raises:
+        RecordInvalid: with the reason.
+    """
+    members = check(line)
+    try:
+        match members["kind"]:
+            case "answer":
+                return _entry(members)
+            case "prompt":
+                return _prompt(members)
+            case "tombstone":
+                return _tombstone(members)
+            case kind:
+                raise _invalid(f"its kind {kind!r} is unknown")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _invalid(f"a member is missing or of the wrong type ({error})") from error
+
+
+def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
+    """Read the answer of one line for a hit, proving that it is the one that was asked for.
+
+    Raises:
+        RecordInvalid: damaged, or the answer of another address.
+    """
+    members = check(line)
+    if (
+        members.get("key") != address.key
+        or members.get("ordinal") != address.ordinal
+        or members.get("namespace") != address.namespace
+        or members.get("form") != form
+    ):
+        raise _invalid("it belongs to another address")
+    try:
+        return _answer(members)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _invalid(f"a member is missing or of the wrong type ({error})") from error
+
+
+def _entry_members(entry: Entry) -> dict[str, Any]:
+    answer = entry.answer
+    members: dict[str, Any] = {
+        "v": RECORD_VERSION,
+        "kind": "answer",
+        "namespace": entry.address.namespace,
+        "key": entry.address.key,
+        "ordinal": entry.address.ordinal,
+        "form": answer.form,
+        "prompt_hash": entry.prompt_hash,
+        "upstream": entry.upstream,
+        "provider": entry.provider,
+        "endpoint": entry.endpoint,
+        "model": entry.model,
+        "method": entry.method,
+        "path": entry.path,
+        "query": entry.query,
+        "request_headers": entry.request_headers,
+        "request": None if entry.request is None else orjson.Fragment(entry.request),
+        "status": answer.status,
+        "headers": answer.headers,
+        "stream_options": answer.stream_options,
+        "usage": None if answer.usage is None else _usage_members(answer.usage),
+        "cost_usd": entry.cost_usd,
+        "response_id": entry.response_id,
+        "created_at": entry.created_at,
+        "elapsed_seconds": entry.elapsed_seconds,
+    }
+    try:
+        members["body"] = answer.body.decode("utf-8")
+    except UnicodeDecodeError:
+        members["body_base64"] = base64.b64encode(answer.body).decode("ascii")
+    return members
+
+
+def _usage_members(usage: Usage) -> dict[str, int | None]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+    }
+
+
+def _prompt_members(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "v": RECORD_VERSION,
+        "kind": "prompt",
+        "namespace": prompt.namespace,
+        "key": prompt.match_key,
+        "ordinal": prompt.ordinal,
+        "prompt_hash": prompt.prompt_hash,
+        "model": prompt.model,
+        "messages": [{"role": turn.role, "content": turn.text} for turn in prompt.turns],
+        "response": prompt.response,
+        "created_at": prompt.created_at,
+        "source": prompt.source,
+    }
+
+
+def _tombstone_members(tombstone: Tombstone) -> dict[str, Any]:
+    return {
+        "v": RECORD_VERSION,
+        "kind": "tombstone",
+        "namespace": tombstone.namespace,
+        "key": tombstone.key,
+        "ordinal": tombstone.ordinal,
+        "of": tombstone.kind,
+        "reason": tombstone.reason,
+        "created_at": tombstone.created_at,
+    }
+
+
+def _answer(members: dict[str, Any]) -> Answer:
+    text = members.get("body")
+    usage = members["usage"]
+    return Answer(
+        status=int(members["status"]),
+        headers=_pairs(members["headers"]),
+        body=base64.b64decode(members["body_base64"], validate=True) if text is None else text.encode("utf-8"),
+        form=Form(members["form"]),
+        usage=None if usage is None else Usage(**usage),
+        stream_options=members["stream_options"],
+    )
+
+
+def _entry(members: dict[str, Any]) -> Entry:
+    request = members["request"]
+    return Entry(
+        address=_address(members),
+        upstream=members["upstream"],
+        provider=members["provider"],
+        endpoint=members["endpoint"],
+        method=members["method"],
+        path=members["path"],
+        query=members["query"],
+        request_headers=_pairs(members["request_headers"]),
+        request=None if request is None else orjson.dumps(request),
+        prompt_hash=members["prompt_hash"],
+        model=members["model"],
+        answer=_answer(members),
+        cost_usd=members["cost_usd"],
+        created_at=float(members["created_at"]),
+        elapsed_seconds=members["elapsed_seconds"],
+        response_id=members["response_id"],
+    )
+
+
+def _prompt(members: dict[str, Any]) -> Prompt:
+    return Prompt(
+        namespace=members["namespace"],
+        match_key=members["key"],
+        ordinal=int(members["ordinal"]),
+        model=members["model"],
+        turns=tuple(Turn(role=turn["role"], text=turn["content"]) for turn in members["messages"]),
+        response=members["response"],
+        prompt_hash=members["prompt_hash"],
+        created_at=float(members["created_at"]),
+        source=members["source"],
+    )
+
+
+def _tombstone(members: dict[str, Any]) -> Tombstone:
+    return Tombstone(
+        namespace=members["namespace"],
+        key=members["key"],
+        ordinal=int(members["ordinal"]),
+        kind=members["of"],
+        reason=members["reason"],
+        created_at=float(members["created_at"]),
+    )
+
+
+def _address(members: dict[str, Any]) -> Address:
+    return Address(namespace=members["namespace"], key=members["key"], ordinal=int(members["ordinal"]))
+
+
+def _pairs(rows: list[list[str]]) -> HeaderPairs:
+    return tuple((name, value) for name, value in rows)
+
+
+def _invalid(reason: str) -> RecordInvalid:
+    return RecordInvalid(
+        f"A journal line cannot be used: {reason}.",
+        hint="`kdproxy verify` lists every damaged line; `kdproxy verify --repair` drops them from the index.",
+    )

@@ -1,0 +1,136 @@
+"""Which upstream a path goes to, and what URL that makes. Upstreams come from the configuration alone."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from kdproxy.core.models import Upstream
+from kdproxy.errors import RequestRefused
+
+BUILT_IN = (
+    Upstream(name="openai", url="https://api.openai.com/v1", provider="openai"),
+    Upstream(name="anthropic", url="https://api.anthropic.com", provider="anthropic"),
+    Upstream(name="gemini", url="https://generativelanguage.googleapis.com", provider="gemini"),
+)
+
+PREFIX = "/upstreams/"
+_VERSION = re.compile(r"v\d+[a-z0-9]*")
+_DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where one request goes."""
+
+    upstream: Upstream
+    path: str
+    """Relative to the upstream's own prefix: what the key holds."""
+    url: str
+    """Full upstream URL without the query."""
+
+
+class Router:
+    """The table of upstreams, most specific rule first: named by path, the only one, by dialect."""
+
+    def __init__(self, upstreams: Sequence[Upstream]) -> None:
+        self._upstreams = tuple(upstreams) or BUILT_IN
+        self._by_name = {upstream.name: upstream for upstream in self._upstreams}
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """All upstreams, in configured order."""
+        return self._upstreams
+
+    def route(self, path: str) -> Route:
+        """Return where a raw (percent-encoded) request path goes.
+
+        Raises:
+            RequestRefused: no upstream takes it, or the path is not a plain absolute one.
+        """
+        if not path.startswith("/") or path.startswith("//") or _DOT_SEGMENT.search(path):
+            raise RequestRefused(
+                "The request path is not a plain absolute path.",
+                hint="Send an absolute path without dot segments.",
+                code="bad_path",
+            )
+        if path.startswith(PREFIX):
+            name, slash, rest = path[len(PREFIX) :].partition("/")
+            upstream = self._by_name.get(name)
+            if upstream is None:
+                raise self._unknown(f"No upstream is named {name!r}.")
+            return _route(upstream, slash + rest)
+        if len(self._upstreams) == 1:
+            return _route(self._upstreams[0], path)
+        dialect = dialect_of(path)
+        matching = [upstream for upstream in self._upstreams if (upstream.provider or upstream.name) == dialect]
+        if len(matching) != 1:
+            raise self._unknown("Several upstreams are configured and the path does not say which is meant.")
+        return _route(matching[0], path)
+
+    def _unknown(self, message: str) -> RequestRefused:
+        names = ", ".join(sorted(self._by_name))
+        return RequestRefused(
+            message,
+            hint=f"Put {PREFIX}NAME before the path, with one of: {names}.",
+            code="unknown_upstream",
+            http_status=404,
+        )
+
+
+def dialect_of(path: str) -> str:
+    """Return the provider whose dialect a path speaks."""
+    if path.endswith(("/v1/messages", "/v1/messages/count_tokens")) or "/v1/messages/batches" in path:
+        return "anthropic"
+    if path.startswith(("/v1beta/", "/v1alpha/", "/upload/v1beta/")) and "/openai/" not in path:
+        return "gemini"
+    return "openai"
+
+
+def name_of(url: str) -> str:
+    """Return the name of an upstream that was given none: a built-in's for its own host, else host:port/path."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    for upstream in BUILT_IN:
+        if host == urlsplit(upstream.url).hostname:
+            return upstream.name
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{host}:{port}{_prefix(parts.path)[0]}"
+
+
+def join(base_path: str, path: str) -> tuple[str, str]:
+    """Join a base path, as the SDK takes it, with the path that a client sent.
+
+    A version segment is joined once: `/v1` with `/v1/chat/completions` and with `/chat/completions` give the same.
+    A base that carries a version (`/v1beta/openai`, `/api/paas/v4`) decides it, and the client's `/v1` gives way;
+    a client's other version (`/v1beta/models`) replaces a base's trailing one.
+
+    Returns:
+        The full path at the upstream, and its part after the base's prefix (what the key holds).
+    """
+    prefix, version = _prefix(base_path)
+    first, _, rest = path[1:].partition("/")
+    if _VERSION.fullmatch(first):
+        if first == "v1" and (version or _has_version(prefix)):
+            path = f"/{rest}"
+        elif version:
+            version = ""
+    tail = f"/{version}{path}" if version else path
+    return prefix + tail, tail
+
+
+def _prefix(base_path: str) -> tuple[str, str]:
+    """Split a trailing version segment off a base path."""
+    trimmed = base_path.rstrip("/")
+    head, _, last = trimmed.rpartition("/")
+    return (head, last) if _VERSION.fullmatch(last) else (trimmed, "")
+
+
+def _has_version(prefix: str) -> bool:
+    return any(_VERSION.fullmatch(segment) for segment in prefix.split("/"))
+
+
+def _route(upstream: Upstream, path: str) -> Route:
+    parts = urlsplit(upstream.url)
+    full, tail = join(parts.path, path)
+    return Route(upstream=upstream, path=tail, url=f"{parts.scheme}://{parts.netloc}{full}")

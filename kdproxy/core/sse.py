@@ -1,0 +1,95 @@
+"""Server-sent events (WHATWG HTML living standard, section 9.2.6): split a byte stream into whole events.
+
+Bytes are never changed: the pieces put together are the stream. Independent of how the network cut it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# An event ends at an empty line; a line ends at CRLF, LF or CR.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of whole lines up to and including an empty line: an event, or keep-alive bytes between events."""
+
+    raw: bytes
+    recorded: bytes
+    """The raw bytes without comment lines; empty for a keep-alive."""
+    event: str | None
+    data: bytes
+    """The event's data; empty where there is none."""
+
+
+class Splitter:
+    """Feeds on chunks of a stream and yields whole pieces."""
+
+    __slots__ = ("_buffer", "_scanned")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0
+
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
+        """Take a chunk and yield the pieces that are whole now."""
+        buffer = self._buffer
+        buffer += chunk
+        start = 0
+        position = self._scanned
+        while (match := _EVENT_END.search(buffer, position)) is not None:
+            end = match.end()
+            if end == len(buffer) and buffer[end - 1] == 0x0D:
+                break  # a CR at the end may be half of a CRLF
+            yield piece(bytes(buffer[start:end]))
+            start = position = end
+        del buffer[:start]
+        self._scanned = max(0, len(buffer) - 3)
+
+    def rest(self) -> bytes:
+        """Return what has come since the last whole piece, and forget it."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._scanned = 0
+        return rest
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much of an unfinished event is held."""
+        return len(self._buffer)
+
+
+def piece(raw: bytes) -> Piece:
+    """Read one piece: its event name, its data, and what of it is worth recording."""
+    event: str | None = None
+    data: list[bytes] = []
+    recorded: list[bytes] = []
+    has_field = False
+    for line in _LINE.findall(raw):
+        if line.startswith(b":"):
+            continue
+        name, _, value = line.rstrip(b"\r\n").partition(b":")
+        if not name:
+            if has_field:
+                recorded.append(line)
+            continue
+        recorded.append(line)
+        has_field = True
+        if value.startswith(b" "):
+            value = value[1:]
+        if name == b"data":
+            data.append(value)
+        elif name == b"event":
+            event = value.decode("utf-8", "replace")
+    return Piece(raw, b"".join(recorded), event, b"\n".join(data))
+
+
+def pieces(stream: bytes) -> Iterator[Piece]:
+    """Split a whole recording, an unterminated last event included."""
+    splitter = Splitter()
+    yield from splitter.feed(stream)
+    rest = splitter.rest()
+    if rest:
+        yield piece(rest)

@@ -1,0 +1,1 @@
+"""The story of one request: look up, lead or join, fetch, keep, answer. Asks ports, names no adapter."""

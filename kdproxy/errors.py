@@ -1,0 +1,91 @@
+"""Errors that a user can meet: each has a stable code, a hint (what to do now) and an HTTP status.
+
+An own class exists only where a caller branches on it.
+"""
+
+
+class KdproxyError(Exception):
+    """Something went wrong that the user can act on.
+
+    Args:
+        message: what happened, in one sentence, without credentials.
+        hint: what to do now.
+        code: stable snake_case identifier.
+        http_status: status of the reply when the error reaches a client.
+        retryable: whether the same request may succeed later without a change.
+    """
+
+    default_code = "kdproxy_error"
+    default_status = 500
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str,
+        code: str | None = None,
+        http_status: int | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or self.default_code
+        self.http_status = http_status or self.default_status
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.message} Hint: {self.hint}"
+
+
+class ConfigError(KdproxyError):
+    """The settings hold one or more mistakes; all of them are listed at once."""
+
+    default_code = "config_invalid"
+
+    def __init__(self, problems: list[str], *, hint: str) -> None:
+        listing = "\n".join(f"  - {problem}" for problem in problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"The configuration has {count}:\n{listing}\n", hint=hint)
+        self.problems = problems
+
+
+class DirectoryBusy(KdproxyError):
+    """Another process owns the data directory; `address` is where it serves, if it does."""
+
+    default_code = "directory_busy"
+
+    def __init__(self, message: str, *, hint: str, address: str | None) -> None:
+        super().__init__(message, hint=hint)
+        self.address = address
+
+
+class RecordInvalid(KdproxyError):
+    """A journal line cannot be read: damaged, torn, or of a version that this release does not know."""
+
+    default_code = "record_invalid"
+
+
+class StorageFailed(KdproxyError):
+    """The disk refused a write or a read."""
+
+    default_code = "storage_failed"
+    default_status = 503
+
+
+class UpstreamFailed(KdproxyError):
+    """The upstream could not be reached or broke off; `sent` tells whether it may have billed the call."""
+
+    default_code = "upstream_failed"
+    default_status = 502
+
+    def __init__(self, message: str, *, hint: str, code: str | None = None, sent: bool) -> None:
+        super().__init__(message, hint=hint, code=code, retryable=True)
+        self.sent = sent
+
+
+class RequestRefused(KdproxyError):
+    """The proxy itself says no: limits, routing, modes, doors."""
+
+    default_code = "request_refused"
+    default_status = 400

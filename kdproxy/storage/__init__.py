@@ -1,0 +1,1 @@
+"""Files: the journal that is the truth and the stores that index it."""

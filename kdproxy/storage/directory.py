@@ -1,0 +1,181 @@
+"""The data directory: its layout, its permissions, its lock, and the archive inside it.
+
+    .gitignore                     `*`
+    directory.json                 format version, upstream NAME -> URL
+    lock                           who owns the directory
+    api_recovery.jsonl             the journal's active file
+    api_recovery.NNNNNN.jsonl      sealed segments
+    index/                         the diskcache index (derived; elsewhere if this is a network file system)
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kdproxy.core.ports import Store
+from kdproxy.errors import StorageFailed
+from kdproxy.storage.archive import FileArchive
+from kdproxy.storage.disk import DiskStore
+from kdproxy.storage.filesystem import is_network
+from kdproxy.storage.journal import Journal, sync_directory
+from kdproxy.storage.lock import DirectoryLock, Owner
+
+FORMAT_VERSION = 1
+DEFAULT_SEGMENT_BYTES = 256 << 20
+DEFAULT_MEMORY_BYTES = 16 << 20
+
+
+class DataDirectory:
+    """An owned data directory with its archive open. Made by `open`; `close` gives it back."""
+
+    def __init__(self, path: Path, lock: DirectoryLock, archive: FileArchive, index_path: Path) -> None:
+        self.path = path
+        self.archive = archive
+        self.index_path = index_path
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        command: str,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    ) -> "DataDirectory":
+        """Create or open a data directory and take its lock.
+
+        Raises:
+            DirectoryBusy: another process owns it.
+            StorageFailed: it cannot be created, written or read, or has a newer format.
+        """
+        path = path.expanduser().absolute()
+        try:
+            _prepare(path)
+            on_network = is_network(path)
+            lock = DirectoryLock(path, is_network=on_network, command=command)
+            lock.acquire()
+            try:
+                _check_format(path)
+                index_path = _index_path(path, on_network=on_network)
+                archive = FileArchive(
+                    Journal(path, segment_bytes=segment_bytes),
+                    lambda: _open_store(index_path),
+                    memory_bytes=memory_bytes,
+                )
+            except BaseException:
+                lock.release()
+                raise
+        except OSError as error:
+            raise StorageFailed(
+                f"The data directory {path} cannot be used ({error.strerror}).",
+                hint="Check that it exists or can be created, that you own it, and that the disk is not full; "
+                "or give another one with --data-dir.",
+                code="data_dir_unusable",
+            ) from error
+        return cls(path, lock, archive, index_path)
+
+    @property
+    def owner(self) -> Owner:
+        """This process, as the lock file names it."""
+        return self._lock.owner
+
+    def announce(self, address: str) -> None:
+        """Write into the lock file where the owner answers."""
+        self._lock.announce(address)
+
+    def upstream_urls(self) -> dict[str, str]:
+        """Return the remembered upstreams, name to URL."""
+        return dict(_read_meta(self.path).get("upstreams", {}))
+
+    def remember_upstreams(self, urls: Mapping[str, str]) -> None:
+        """Remember upstreams beside those already known."""
+        known = self.upstream_urls()
+        if all(known.get(name) == url for name, url in urls.items()):
+            return
+        _write_meta(self.path, {"format": FORMAT_VERSION, "upstreams": {**known, **urls}})
+
+    def close(self) -> None:
+        """Write what waits, close the files, release the lock."""
+        self.archive.close()
+        self._lock.release()
+
+
+def _prepare(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stat = path.stat()
+    if hasattr(os, "getuid") and stat.st_uid != os.getuid():
+        raise StorageFailed(
+            f"The data directory {path} belongs to another user.",
+            hint="Give a directory of your own with --data-dir: prompts and answers lie in it.",
+            code="data_dir_unusable",
+        )
+    if stat.st_mode & 0o077:
+        path.chmod(0o700)
+    ignore = path / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+        ignore.chmod(0o600)
+
+
+def _open_store(index_path: Path) -> Store:
+    return DiskStore(index_path)
+
+
+def _index_path(path: Path, *, on_network: bool) -> Path:
+    if not on_network:
+        return path / "index"
+    # One index per data directory, on this machine's own disk; it is rebuilt from the journal where it is missing.
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if is_network(base):
+        base = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - a directory of our own below it, mode 0700
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return base / f"kdproxy-{os.getuid()}" / name
+
+
+def _check_format(path: Path) -> None:
+    meta = _read_meta(path)
+    if not meta:
+        _write_meta(path, {"format": FORMAT_VERSION, "upstreams": {}})
+        return
+    if meta.get("format") != FORMAT_VERSION:
+        raise StorageFailed(
+            f"The data directory {path} has format {meta.get('format')!r}; this release knows {FORMAT_VERSION}.",
+            hint="It was written by a newer kdproxy: upgrade, or give another --data-dir.",
+            code="data_dir_newer",
+        )
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        text = (path / "directory.json").read_bytes()
+    except FileNotFoundError:
+        return {}
+    try:
+        meta = orjson.loads(text)
+        if isinstance(meta, dict):
+            return meta
+    except orjson.JSONDecodeError:
+        pass
+    raise StorageFailed(
+        f"{path / 'directory.json'} is damaged.",
+        hint="Move it away: it is written anew; only the memory of upstream URLs is lost.",
+        code="data_dir_damaged",
+    )
+
+
+def _write_meta(path: Path, meta: Mapping[str, object]) -> None:
+    temporary = path / "directory.json.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(orjson.dumps(meta, option=orjson.OPT_INDENT_2) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path / "directory.json")
+    sync_directory(path)
+
+

@@ -1,0 +1,177 @@
+"""The embedded index: diskcache behind a fence.
+
+diskcache 5.6.3 unpickles what a row says is pickled (CVE-2025-69872), opens file names that a row gives, evicts
+from 1 GiB on, and takes settings from the database itself. So: bytes only, no file names, every setting passed and
+foreign ones refused, no eviction. One connection, of the writer thread, writes and checkpoints; readers are
+read-only: SQLite before 3.51.3 can lose rows when two connections checkpoint at once (the WAL-reset bug).
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import orjson
+
+from kdproxy.core.ports import Batch, Watermark
+from kdproxy.errors import StorageFailed
+
+_RAW = 1  # diskcache's MODE_RAW: the value is in the row, as it is
+_WATERMARK = "watermark"
+_SETTINGS: dict[str, Any] = {
+    "statistics": 0,
+    "tag_index": 0,
+    "eviction_policy": "none",
+    "size_limit": 2**62,
+    "cull_limit": 0,
+    "sqlite_auto_vacuum": 0,
+    "sqlite_cache_size": 8_192,
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 2**26,
+    # The index is derived from the journal, and its watermark is written with its rows: after a power cut it is
+    # behind, never wrong. So NORMAL is enough here; the journal is what is synced.
+    "sqlite_synchronous": 1,
+    "disk_min_file_size": 2**62,
+    "disk_pickle_protocol": 5,
+}
+_KNOWN = frozenset(_SETTINGS) | {"count", "size", "hits", "misses"}
+
+
+class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
+    """Text keys and byte values in the row; anything else is refused, on the way in and on the way out."""
+
+    def put(self, key: Any) -> tuple[Any, bool]:
+        """Return the key as stored."""
+        if type(key) is not str:
+            raise TypeError("index names are text")
+        return key, True
+
+    def get(self, key: Any, raw: Any) -> Any:
+        """Return a stored key."""
+        if not raw or type(key) is not str:
+            raise ValueError("the index holds a row that kdproxy did not write")
+        return key
+
+    def store(self, value: Any, read: bool, key: Any = None) -> tuple[int, int, None, Any]:
+        """Return the columns of a value."""
+        if type(value) is not bytes or read:
+            raise TypeError("index values are bytes")
+        return 0, _RAW, None, sqlite3.Binary(value)
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> bytes:
+        """Return a stored value."""
+        return _checked(mode, filename, value)
+
+
+class DiskStore:
+    """diskcache as a Store. The constructor's thread must be the one that calls `apply`, `clear` and `close`."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database = directory / diskcache.core.DBNAME
+        try:
+            _refuse_foreign_settings(database)
+            self._cache = diskcache.Cache(str(directory), timeout=10, disk=BytesDisk, **_SETTINGS)
+            for file in directory.iterdir():
+                file.chmod(0o600)
+            self._writer_thread = threading.get_ident()
+            self._loop_reader = _reader(database)
+            self._writer_reader = _reader(database)
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            raise StorageFailed(
+                f"The index in {directory} cannot be opened ({error}).",
+                hint="It is derived data: move the index directory away and start again, it is rebuilt.",
+            ) from error
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        """The calling thread's connection: a shared one would make the loop wait for the writer."""
+        return self._writer_reader if threading.get_ident() == self._writer_thread else self._loop_reader
+
+    def get(self, name: str) -> bytes | None:
+        """Return a value, or None."""
+        row = self._reader.execute(
+            "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (name,)
+        ).fetchone()
+        return None if row is None else _checked(*row)
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the names with a prefix, in name order, with their values."""
+        after = prefix
+        while True:
+            # In pages, so that no read transaction stays open and holds up checkpoints.
+            rows = self._reader.execute(
+                "SELECT key, mode, filename, value FROM Cache"
+                " WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key LIMIT 1000",
+                (after, prefix + "\U0010ffff"),
+            ).fetchall()
+            for name, mode, filename, value in rows:
+                yield name, _checked(mode, filename, value)
+            if len(rows) < 1000:
+                return
+            after = rows[-1][0] + "\0"
+
+    def watermark(self) -> Watermark | None:
+        """Return the last applied watermark."""
+        value = self.get(_WATERMARK)
+        return None if value is None else Watermark(*orjson.loads(value))
+
+    def apply(self, batch: Batch) -> None:
+        """Apply a batch in one transaction."""
+        try:
+            with self._cache.transact():
+                for name, value in batch.puts.items():
+                    self._cache.set(name, value)
+                for name in batch.deletes:
+                    self._cache.delete(name)
+                if batch.watermark is not None:
+                    mark = batch.watermark
+                    self._cache.set(_WATERMARK, orjson.dumps([mark.segment, mark.offset, mark.seal]))
+        except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+            raise StorageFailed(f"The index could not be written ({error}).", hint="Free disk space.") from error
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._cache.clear()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._loop_reader.close()
+        self._writer_reader.close()
+        self._cache.close()
+
+
+def _reader(database: Path) -> sqlite3.Connection:
+    # Used by one thread only, which is not the one that opens it.
+    connection = sqlite3.connect(
+        f"{database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA query_only = 1")
+    return connection
+
+
+def _checked(mode: Any, filename: Any, value: Any) -> bytes:
+    if mode != _RAW or filename is not None or type(value) is not bytes:
+        raise StorageFailed(
+            "The index holds a row that kdproxy did not write.",
+            hint="Move the index directory away and start again: it is rebuilt from the journal.",
+        )
+    return value
+
+
+def _refuse_foreign_settings(database: Path) -> None:
+    """diskcache applies every `sqlite_*` row of its Settings table as a PRAGMA: allow only our own."""
+    if not database.exists():
+        return
+    connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        names = {row[0] for row in connection.execute("SELECT key FROM Settings")}
+    finally:
+        connection.close()
+    if foreign := names - _KNOWN:
+        raise StorageFailed(
+            f"The index holds settings that kdproxy did not write: {', '.join(sorted(map(str, foreign)))}.",
+            hint="Move the index directory away and start again: it is rebuilt from the journal.",
+        )

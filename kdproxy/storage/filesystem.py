@@ -1,0 +1,44 @@
+"""What kind of file system a path lies on: on a network or FUSE mount neither SQLite nor flock can be trusted."""
+
+import os
+import sys
+from pathlib import Path
+
+NETWORK_TYPES = frozenset(
+    {
+        "9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "fuse", "fuseblk", "gfs2", "glusterfs", "gpfs", "lustre",
+        "macfuse", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "osxfuse", "panfs", "smb2", "smb3", "smbfs", "vboxsf",
+        "virtiofs", "webdav", "wekafs",
+    }
+)  # fmt: skip
+"""Types where locks or shared memory maps may be missing, late or local to one host."""
+
+
+def is_network(path: Path) -> bool:
+    """Whether a path (or its nearest existing parent) lies on a network or FUSE file system."""
+    if sys.platform != "linux":
+        # macOS has no mount table to read without its own tools; its own file systems are apfs and hfs, and a
+        # network volume is mounted below /Volumes or by the automounter.
+        return str(path.resolve()).startswith(("/Volumes/", "/Network/", "/net/"))
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+    return is_network_type(type_of(path, mounts))
+
+
+def is_network_type(type_name: str) -> bool:
+    """Whether a file system type, as a mount table names it, is a network or FUSE one."""
+    return type_name in NETWORK_TYPES or type_name.startswith("fuse.")
+
+
+def type_of(path: Path, mounts: str) -> str:
+    """Return the type of the mount that holds a path, from the text of a mount table (fstab(5) fields)."""
+    resolved = os.path.realpath(path)
+    best_length, best_type = -1, ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1].encode().decode("unicode_escape")  # spaces are written \040
+        inside = point == "/" or resolved == point or resolved.startswith(point + "/")
+        if inside and len(point) >= best_length:  # a later mount on the same point hides the earlier
+            best_length, best_type = len(point), fields[2]
+    return best_type

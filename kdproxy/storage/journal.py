@@ -1,0 +1,212 @@
+"""The journal's files: append, sync, seal, read back. Blocking; one thread appends. Knows lines, not records.
+
+Active file `api_recovery.jsonl`, sealed segments `api_recovery.NNNNNN.jsonl`. The active file's number is the one
+that it gets when it is sealed, so a location stays right.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdproxy.core.ports import JournalLine, Location
+from kdproxy.errors import StorageFailed
+
+ACTIVE_NAME = "api_recovery.jsonl"
+_SEALED = re.compile(r"api_recovery\.(\d{6,})\.jsonl")
+_READ_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 30
+"""A longer line is damage."""
+
+
+class Journal:
+    """The segments of one data directory."""
+
+    def __init__(self, directory: Path, *, segment_bytes: int) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        # Descriptors by segment, the active one's included: the loop's thread reads while the writer's seals, and a
+        # single dict look-up is what keeps it from reading one segment at another's offset.
+        self._files: dict[int, int] = {}
+        self._active = max((number for number, _ in self._sealed()), default=0) + 1
+        self._file = self._open_active()
+        self._files[self._active] = self._file
+        self._size = os.fstat(self._file).st_size
+
+    @property
+    def active_segment(self) -> int:
+        """Number of the segment that is written to."""
+        return self._active
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in all segments."""
+        return self._size + sum(path.stat().st_size for _, path in self._sealed())
+
+    def segments(self) -> list[int]:
+        """Return the numbers of all segments, oldest first."""
+        return [*sorted(number for number, _ in self._sealed()), self._active]
+
+    def segment_size(self, segment: int) -> int:
+        """Return a segment's bytes; 0 if there is none."""
+        if segment == self._active:
+            return self._size
+        path = self._path(segment)
+        return path.stat().st_size if path.exists() else 0
+
+    def name(self, segment: int) -> str:
+        """Return a segment's file name."""
+        return self._path(segment).name
+
+    def append(self, lines: list[bytes]) -> list[Location]:
+        """Write lines and sync them; all are durable on return, or none is there.
+
+        Raises:
+            StorageFailed: the disk refused; what was written of them is cut off again.
+        """
+        start = self._size
+        try:
+            _write_all(self._file, b"".join(lines))
+            # On macOS fsync stops at the drive's cache; F_FULLFSYNC goes through it.
+            _sync(self._file)
+        except OSError as error:
+            self._cut(start)
+            raise StorageFailed(
+                f"The journal could not be written ({error.strerror}).",
+                hint="Free disk space: kdproxy keeps the answer in memory and tries again each second.",
+                retryable=True,
+            ) from error
+        locations = []
+        for line in lines:
+            locations.append(Location(self._active, self._size, len(line)))
+            self._size += len(line)
+        return locations
+
+    def seal_if_full(self) -> None:
+        """Close the active segment if it has grown past its limit, and start the next."""
+        if self._size < self._segment_bytes:
+            return
+        sealed = self._directory / f"api_recovery.{self._active:06d}.jsonl"
+        (self._directory / ACTIVE_NAME).rename(sealed)
+        # The descriptor stays valid across the rename and goes on as the segment's reader.
+        self._file = self._open_active()
+        self._files[self._active + 1] = self._file
+        self._active += 1
+        self._size = 0
+
+    def read(self, location: Location) -> bytes:
+        """Return the bytes at a location; fewer if the file ends before. Raises StorageFailed."""
+        try:
+            descriptor = self._files.get(location.segment)
+            if descriptor is None:
+                descriptor = os.open(self._path(location.segment), os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = self._files.setdefault(location.segment, descriptor)
+            return os.pread(descriptor, location.length, location.offset)
+        except OSError as error:
+            raise StorageFailed(
+                f"The journal segment {self.name(location.segment)} could not be read ({error.strerror}).",
+                hint="Put the segment back into the data directory, or run `kdproxy verify --repair`.",
+            ) from error
+
+    def lines(self, *, segment: int | None = None, offset: int = 0) -> Iterator[JournalLine]:
+        """Yield the lines from a place on, in order. An unfinished last line comes without its line break."""
+        for number in self.segments():
+            if segment is not None and number < segment:
+                continue
+            start = offset if number == segment else 0
+            yield from self._segment_lines(number, start)
+
+    def cut_torn_tail(self) -> int:
+        """Cut an unfinished last line off the active segment and return its bytes: it was never acknowledged."""
+        end = self._size
+        while end > 0:
+            start = max(0, end - _READ_BYTES)
+            found = os.pread(self._file, end - start, start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        torn = self._size - end
+        if torn:
+            self._cut(end)
+        return torn
+
+    def close(self) -> None:
+        """Close all files."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    def _segment_lines(self, segment: int, offset: int) -> Iterator[JournalLine]:
+        pending = bytearray()
+        end = offset
+        while True:
+            chunk = self.read(Location(segment, end, _READ_BYTES))
+            if not chunk:
+                break
+            end += len(chunk)
+            pending += chunk
+            start = 0
+            while (found := pending.find(b"\n", start)) >= 0:
+                raw = bytes(pending[start : found + 1])
+                yield JournalLine(location=Location(segment, offset, len(raw)), raw=raw)
+                offset += len(raw)
+                start = found + 1
+            del pending[:start]
+            if len(pending) > MAX_LINE_BYTES:
+                raise StorageFailed(
+                    f"{self.name(segment)} holds a line of over {MAX_LINE_BYTES} bytes.",
+                    hint="It is not a journal: restore the file from a copy.",
+                )
+        if pending:
+            yield JournalLine(location=Location(segment, offset, len(pending)), raw=bytes(pending))
+
+    def _cut(self, size: int) -> None:
+        os.ftruncate(self._file, size)
+        self._size = size
+
+    def _open_active(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._directory / ACTIVE_NAME, flags, 0o600)
+        sync_directory(self._directory)
+        return descriptor
+
+    def _path(self, segment: int) -> Path:
+        if segment == self._active:
+            return self._directory / ACTIVE_NAME
+        return self._directory / f"api_recovery.{segment:06d}.jsonl"
+
+    def _sealed(self) -> list[tuple[int, Path]]:
+        found = []
+        for path in self._directory.iterdir():
+            if match := _SEALED.fullmatch(path.name):
+                found.append((int(match[1]), path))
+        return found
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename or a new file in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        import fcntl
+
+        full_sync = getattr(fcntl, "F_FULLFSYNC", None)
+        if full_sync is not None:
+            fcntl.fcntl(descriptor, full_sync)
+            return
+    except (ImportError, OSError):
+        pass
+    (getattr(os, "fdatasync", None) or os.fsync)(descriptor)

@@ -1,0 +1,169 @@
+"""One process owns a data directory: the lock file says which, and where it answers.
+
+On local disk the kernel's lock decides (it goes with the process, however it dies). On a network or FUSE file system
+that lock may mean nothing, so a heartbeat in the file does.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from kdproxy.errors import DirectoryBusy
+
+NAME = "lock"
+BEAT_SECONDS = 5.0
+STALE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who owns a directory."""
+
+    pid: int
+    host: str
+    started_at: float
+    beat_at: float
+    address: str | None
+    """Base URL of the owner's own API, once it serves."""
+    token: str
+    """Secret for the owner's own API: who can read the file (mode 0600) may use it."""
+    command: str
+
+
+class DirectoryLock:
+    """Held from `acquire` to `release`."""
+
+    def __init__(self, directory: Path, *, is_network: bool, command: str) -> None:
+        self._path = directory / NAME
+        self._is_network = is_network
+        self._descriptor: int | None = None
+        self._stop = threading.Event()
+        self._beat: threading.Thread | None = None
+        now = time.time()
+        self.owner = Owner(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_at=now,
+            beat_at=now,
+            address=None,
+            token=secrets.token_urlsafe(32),
+            command=command,
+        )
+
+    def acquire(self) -> None:
+        """Take the lock or say at once who holds it.
+
+        Raises:
+            DirectoryBusy: another process owns the directory.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if self._is_network:
+                self._refuse_beating()
+            else:
+                self._take_kernel_lock(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        self._write()
+        if self._is_network:
+            self._confirm()
+            self._beat = threading.Thread(target=self._keep_beating, name="kdproxy-lock", daemon=True)
+            self._beat.start()
+
+    def announce(self, address: str) -> None:
+        """Write where the owner answers."""
+        self.owner = Owner(**{**asdict(self.owner), "address": address})
+        self._write()
+
+    def release(self) -> None:
+        """Let the next one in."""
+        self._stop.set()
+        if self._beat is not None:
+            self._beat.join()
+        if self._descriptor is None:
+            return
+        # The file stays: unlinking a locked file would let two processes hold two locks of one name.
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+        self._descriptor = None
+
+    def _take_kernel_lock(self, descriptor: int) -> None:
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise busy(self._path.parent, read_owner(self._path.parent)) from error
+
+    def _refuse_beating(self) -> None:
+        owner = read_owner(self._path.parent)
+        if owner is None:
+            return
+        is_dead_here = owner.host == socket.gethostname() and not _is_alive(owner.pid)
+        if not is_dead_here and time.time() - owner.beat_at < STALE_SECONDS:
+            raise busy(self._path.parent, owner)
+
+    def _confirm(self) -> None:
+        """Two may have written within one moment: after a pause the last writer is the owner."""
+        time.sleep(0.2)
+        owner = read_owner(self._path.parent)
+        if owner is not None and owner.token != self.owner.token:
+            assert self._descriptor is not None
+            os.close(self._descriptor)
+            self._descriptor = None
+            raise busy(self._path.parent, owner)
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            self.owner = Owner(**{**asdict(self.owner), "beat_at": time.time()})
+            with contextlib.suppress(OSError):  # a missed beat is made up by the next
+                self._write()
+
+    def _write(self) -> None:
+        assert self._descriptor is not None
+        text = orjson.dumps(asdict(self.owner), option=orjson.OPT_INDENT_2) + b"\n"
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
+        os.fsync(self._descriptor)
+
+
+def read_owner(directory: Path) -> Owner | None:
+    """Return who wrote the lock file, or None if nobody did or it is half-written."""
+    try:
+        members = orjson.loads((directory / NAME).read_bytes())
+        return Owner(**members)
+    except (OSError, orjson.JSONDecodeError, TypeError):
+        return None
+
+
+def busy(directory: Path, owner: Owner | None) -> DirectoryBusy:
+    """Say who owns a directory."""
+    if owner is None:
+        who, address = "another process", None
+    else:
+        where = f", answering at {owner.address}" if owner.address else ""
+        who, address = f"process {owner.pid} on {owner.host} ({owner.command}{where})", owner.address
+    return DirectoryBusy(
+        f"The data directory {directory} belongs to {who}.",
+        hint="Stop that process first, or give this one another --data-dir.",
+        address=address,
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Observers: what happened, as log lines."""

@@ -1,0 +1,1 @@
+"""Google's Gemini API, as ai.google.dev/api describes it (2026)."""

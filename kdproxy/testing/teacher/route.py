@@ -1,0 +1,30 @@
+"""Which provider a call is meant for: told by the path's end, so that any base path works."""
+
+from kdproxy.testing.teacher.anthropic.dialect import AnthropicDialect
+from kdproxy.testing.teacher.call import TeacherCall
+from kdproxy.testing.teacher.dialect import Dialect
+from kdproxy.testing.teacher.gemini.dialect import METHOD, GeminiDialect
+from kdproxy.testing.teacher.openai.dialect import OpenAIDialect
+
+_CREDENTIAL_HEADERS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
+_ANTHROPIC_ENDS = ("/v1/messages", "/v1/messages/count_tokens")
+
+
+class Dialects:
+    """One of each, for one teacher."""
+
+    def __init__(self) -> None:
+        self._openai = OpenAIDialect()
+        self._anthropic = AnthropicDialect()
+        self._gemini = GeminiDialect()
+
+    def of(self, call: TeacherCall) -> Dialect:
+        if call.path.endswith(_ANTHROPIC_ENDS) or "anthropic-version" in call.headers:
+            return self._anthropic
+        if METHOD.search(call.path) or "/v1beta/models" in call.path:
+            return self._gemini
+        return self._openai
+
+
+def has_credentials(call: TeacherCall) -> bool:
+    return any(call.headers.get(name) for name in _CREDENTIAL_HEADERS) or bool(call.query.get("key"))

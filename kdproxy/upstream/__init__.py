@@ -1,0 +1,1 @@
+"""The client side: calls to the teacher API."""

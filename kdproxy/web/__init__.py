@@ -1,0 +1,1 @@
+"""The server side: HTTP in, HTTP out."""
