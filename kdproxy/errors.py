@@ -13,6 +13,7 @@ class KdproxyError(Exception):
         code: stable snake_case identifier.
         http_status: status of the reply when the error reaches a client.
         retryable: whether the same request may succeed later without a change.
+        retry_after_seconds: when, if that is known.
     """
 
     default_code = "kdproxy_error"
@@ -26,6 +27,7 @@ class KdproxyError(Exception):
         code: str | None = None,
         http_status: int | None = None,
         retryable: bool = False,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -33,6 +35,7 @@ class KdproxyError(Exception):
         self.code = code or self.default_code
         self.http_status = http_status or self.default_status
         self.retryable = retryable
+        self.retry_after_seconds = retry_after_seconds
 
     def __str__(self) -> str:
         return f"{self.message} Hint: {self.hint}"

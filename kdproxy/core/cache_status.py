@@ -20,7 +20,7 @@ class Forward(StrEnum):
 
 def hit(key: str, *, detail: str | None = None) -> str:
     """An answer from the store."""
-    return f'kdproxy; hit; key="{key[:16]}"{_detail(detail)}'
+    return f'kdproxy; hit; key="{key}"{_detail(detail)}'
 
 
 def forwarded(
@@ -41,7 +41,7 @@ def forwarded(
     if is_collapsed:
         parts.append("; collapsed")
     if key is not None:
-        parts.append(f'; key="{key[:16]}"')
+        parts.append(f'; key="{key}"')
     parts.append(_detail(detail))
     return "".join(parts)
 

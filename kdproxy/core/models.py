@@ -80,8 +80,13 @@ class Question:
     wants_stream_usage: bool = False
     """OpenAI `stream_options.include_usage`."""
     stream_options: Mapping[str, Any] | None = None
-    turns: tuple[Turn, ...] | None = None
-    """The conversation, if a recorded prompt may answer it; None where only an exact entry may."""
+    choices: int = 1
+    """How many answers one call returns (OpenAI `n`, Gemini `candidateCount`)."""
+    match_key: str | None = None
+    """Identity by which a recorded prompt may answer; None where only an exact entry may."""
+    prompt_hash: str | None = None
+    """SHA-256 of the prompt's text, where the question is one text."""
+    previous_response_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

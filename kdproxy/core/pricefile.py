@@ -46,14 +46,11 @@ def _read_sellers(data: object, problems: list[str]) -> list[Seller]:
     for name, fields in data.items():
         where = f"prices: seller {name}"
         problems += [
-            f"{where}: unknown field {field!r}"
-            for field in fields
-            if field not in {"hosts", "suffixes", "source"}
+            f"{where}: unknown field {field!r}" for field in fields if field not in {"hosts", "suffixes", "source"}
         ]
         hosts = _field(fields, "hosts", _is_texts, "a list of host names", where, problems) or []
         suffixes = (
-            _field(fields, "suffixes", _is_suffixes, f"a list out of {', '.join(SUFFIXES)}", where, problems)
-            or []
+            _field(fields, "suffixes", _is_suffixes, f"a list out of {', '.join(SUFFIXES)}", where, problems) or []
         )
         source = _field(fields, "source", _is_text, "text", where, problems) or ""
         hosts = tuple(host.lower() for host in hosts)
@@ -61,9 +58,7 @@ def _read_sellers(data: object, problems: list[str]) -> list[Seller]:
     return sellers
 
 
-def _read_row(
-    row: Mapping[str, Any], where: str, sources: Mapping[str, str], problems: list[str]
-) -> Price | None:
+def _read_row(row: Mapping[str, Any], where: str, sources: Mapping[str, str], problems: list[str]) -> Price | None:
     found = len(problems)
     problems += [f"{where}: unknown field {field!r}" for field in row if field not in _ROW_FIELDS]
     problems += [f"{where}: {field} is missing" for field in ("seller", "model", "input") if field not in row]

@@ -61,9 +61,7 @@ class PriceTable:
         found = self._hosts.get(parts.netloc.lower()) or self._hosts.get(parts.hostname or "")
         return found or (None if upstream.name in self._sellers else upstream.name)
 
-    def find(
-        self, seller: str, model: str, *, input_tokens: int = 0, at_date: date | None = None
-    ) -> Price | None:
+    def find(self, seller: str, model: str, *, input_tokens: int = 0, at_date: date | None = None) -> Price | None:
         """Return the row for a model: its own, else its family's; at `at_date`, or the newest."""
         rows = self._rows.get((seller, model))
         if rows is None and seller in self._sellers:

@@ -3,13 +3,14 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, MultiDictProxy
+from yarl import URL
 
 from kdproxy.testing.teacher.multipart import parse_form
 
@@ -29,12 +30,18 @@ class TeacherCall:
     number: int
     method: str
     path: str
-    query: Mapping[str, str]
+    """Decoded, without the query."""
+    target: str
+    """Path and query as they stood in the request line."""
     headers: CIMultiDictProxy[str]
     body: bytes
     started_at: float
     """Seconds on the monotonic clock."""
     outcome: Outcome | None = None
+
+    @cached_property
+    def query(self) -> MultiDictProxy[str]:
+        return URL(self.target, encoded=True).query
 
     @cached_property
     def json(self) -> Any:

@@ -5,10 +5,12 @@ from email.message import Message
 
 def parse_form(content_type: str, body: bytes) -> dict[str, bytes] | None:
     """Return the parts by name, and a file's own name as NAME.filename; None if this is no form."""
+    if not content_type.lower().startswith("multipart/form-data"):
+        return None
     header = Message()
     header["Content-Type"] = content_type
     boundary = header.get_boundary()
-    if header.get_content_type() != "multipart/form-data" or boundary is None:
+    if boundary is None:
         return None
     parts: dict[str, bytes] = {}
     # RFC 2046: a delimiter is CRLF, two hyphens and the boundary; the first has no CRLF of its own.

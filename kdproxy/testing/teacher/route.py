@@ -21,7 +21,9 @@ class Dialects:
     def of(self, call: TeacherCall) -> Dialect:
         if call.path.endswith(_ANTHROPIC_ENDS) or "anthropic-version" in call.headers:
             return self._anthropic
-        if METHOD.search(call.path) or "/v1beta/models" in call.path:
+        # Google's newer client asks for /v1/models too: its header tells it from OpenAI's.
+        has_google_key = "x-goog-api-key" in call.headers and "/models" in call.path
+        if has_google_key or "/v1beta/models" in call.path or METHOD.search(call.path):
             return self._gemini
         return self._openai
 

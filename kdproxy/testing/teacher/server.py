@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from aiohttp import web
-from multidict import CIMultiDictProxy
 
 from kdproxy.testing.teacher.call import CallLog, Outcome, TeacherCall
 from kdproxy.testing.teacher.constant import ConstantChat
@@ -123,9 +122,7 @@ class ScriptedTeacher:
         self._unhang.set()
         self._unhang = asyncio.Event()
 
-    async def wait_for_calls(
-        self, count: int, *, suffix: str | None = None, timeout_seconds: float = 10.0
-    ) -> None:
+    async def wait_for_calls(self, count: int, *, suffix: str | None = None, timeout_seconds: float = 10.0) -> None:
         """Return once so many calls have come in; raise TimeoutError if they do not in time."""
         await self._log.wait_until(lambda: self.count(suffix) >= count, timeout_seconds=timeout_seconds)
 
@@ -163,17 +160,15 @@ class ScriptedTeacher:
             number=self._number,
             method=request.method,
             path=request.path,
-            query=request.query,
-            headers=CIMultiDictProxy(request.headers.copy()),
+            target=request.raw_path,
+            headers=request.headers,
             body=body,
             started_at=time.monotonic(),
         )
         self._log.arrive(call)
         return call
 
-    async def _answer(
-        self, request: web.BaseRequest, call: TeacherCall
-    ) -> tuple[web.StreamResponse, Outcome]:
+    async def _answer(self, request: web.BaseRequest, call: TeacherCall) -> tuple[web.StreamResponse, Outcome]:
         is_allowed = not self.require_credentials or has_credentials(call)
         step = self._next_step(call) if is_allowed else Answer()
         if isinstance(step, Reset):

@@ -8,7 +8,7 @@ from kdproxy.testing.teacher.fault import Fault, Problem, bad_request, not_found
 from kdproxy.testing.teacher.limit import LimitState
 from kdproxy.testing.teacher.stamp import Stamp
 
-_MODELS = ("claude-sonnet-4-5", "claude-haiku-4-5")
+_MODELS = ("claude-sonnet-5", "claude-haiku-4-5")
 _OVERLOADED = Fault(problem=Problem.OVERLOADED, message="Overloaded")
 _ORGANIZATION = "00000000-0000-4000-8000-000000000000"
 

@@ -24,9 +24,13 @@ _OUT_OF_QUOTA = (
 )
 
 
+_BY_STATUS = {500: "api_error", 504: "timeout_error", 529: "overloaded_error"}
+
+
 def error_body(fault: Fault, request_id: str) -> Json:
+    kind = _BY_STATUS.get(fault.status or 0, _SHAPES[fault.problem][1])
     message = _OUT_OF_QUOTA if fault.problem is Problem.OUT_OF_QUOTA else fault.message
-    error = {"type": _SHAPES[fault.problem][1], "message": message}
+    error = {"type": kind, "message": message}
     return {"type": "error", "error": error, "request_id": request_id}
 
 

@@ -29,9 +29,7 @@ def answer_message(body: Json, stamp: Stamp) -> Reply:
     message = _compose(body, stamp)
     if body.get("stream"):
         return _stream(body, stamp, message)
-    return Whole(
-        body=dump(_head(body, stamp, message.blocks, message.stop_reason, _usage(body, message.produced)))
-    )
+    return Whole(body=dump(_head(body, stamp, message.blocks, message.stop_reason, _usage(body, message.produced))))
 
 
 def count_tokens(body: Json) -> Reply:
@@ -100,6 +98,7 @@ def _head(body: Json, stamp: Stamp, content: list[Json], reason: str | None, usa
         "content": content,
         "stop_reason": reason,
         "stop_sequence": None,
+        "stop_details": None,
         "usage": usage,
     }
 

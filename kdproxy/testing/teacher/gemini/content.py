@@ -1,4 +1,4 @@
-"""generateContent and streamGenerateContent: one response, or partial ones as SSE or as a growing JSON array."""
+"""generateContent and streamGenerateContent: one response, or partial ones as SSE or as a JSON array."""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Google's errors: google.rpc.Status with details (ai.google.dev/gemini-api/docs/troubleshooting); no limit headers."""
+"""Google's errors: google.rpc.Status with details (ai.google.dev/gemini-api/docs/troubleshooting).
+
+There are no limit headers: a wait stands in the body.
+"""
 
 from kdproxy.testing.teacher.answer import Json, Whole, whole
 from kdproxy.testing.teacher.fault import Fault, Problem
@@ -17,18 +20,22 @@ _SHAPES: dict[Problem, tuple[int, str]] = {
 }
 
 
+_BY_STATUS = {500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+
+
 def error_body(fault: Fault) -> Json:
-    usual, status = _SHAPES[fault.problem]
-    error: Json = {"code": fault.status or usual, "message": fault.message, "status": status}
+    code, status = _SHAPES[fault.problem]
+    if fault.status in _BY_STATUS:
+        code, status = fault.status, _BY_STATUS[fault.status]
+    error: Json = {"code": code, "message": fault.message, "status": status}
     if fault.problem in (Problem.RATE_LIMITED, Problem.OUT_OF_QUOTA):
         error["details"] = _quota_details(fault)
     return {"error": error}
 
 
 def refuse(fault: Fault) -> Whole:
-    body = error_body(fault)
-    # The wait stands in the body here; only headers that were asked for by name are sent.
-    return whole(body, status=body["error"]["code"], headers=fault.headers)
+    # Not `wait_headers`: only headers that the script names are sent.
+    return whole(error_body(fault), status=fault.status or _SHAPES[fault.problem][0], headers=fault.headers)
 
 
 def _quota_details(fault: Fault) -> list[Json]:

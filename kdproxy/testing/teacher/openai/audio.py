@@ -36,9 +36,7 @@ def answer_speech(body: Json, stamp: Stamp) -> Reply:
 def _speech_events(body: Json, frames: list[bytes]) -> Streamed:
     asked = prompt_tokens(body["input"])
     usage = {"input_tokens": asked, "output_tokens": _FRAMES, "total_tokens": asked + _FRAMES}
-    lead = tuple(
-        sse({"type": "speech.audio.delta", "audio": base64.b64encode(frame).decode()}) for frame in frames
-    )
+    lead = tuple(sse({"type": "speech.audio.delta", "audio": base64.b64encode(frame).decode()}) for frame in frames)
     return Streamed(lead=lead, terminator=(sse({"type": "speech.audio.done", "usage": usage}),))
 
 

@@ -45,9 +45,7 @@ def _choose(body: Json, stamp: Stamp, index: int) -> Choice:
     reasoning = tokens_of(f"Let me think about {stamp.digest}.") if "reason" in str(body["model"]) else []
     allowed = body.get("max_completion_tokens") or body.get("max_tokens")
     if allowed is not None and len(tokens) > allowed:
-        return Choice(
-            index=index, tokens=tokens[:allowed], reasoning=reasoning, calls=calls, finish_reason="length"
-        )
+        return Choice(index=index, tokens=tokens[:allowed], reasoning=reasoning, calls=calls, finish_reason="length")
     reason = "tool_calls" if calls else "stop"
     return Choice(index=index, tokens=tokens, reasoning=reasoning, calls=calls, finish_reason=reason)
 
@@ -118,8 +116,7 @@ def _stream(body: Json, stamp: Stamp, choices: list[Choice], usage: Json) -> Str
 
     lead = [chunk(part) for choice in choices for part in _deltas(choice, body)]
     finish = [
-        chunk({"index": c.index, "delta": {}, "logprobs": None, "finish_reason": c.finish_reason})
-        for c in choices
+        chunk({"index": c.index, "delta": {}, "logprobs": None, "finish_reason": c.finish_reason}) for c in choices
     ]
     if wants_usage:
         value = _head(body, stamp, "chat.completion.chunk", [], usage)

@@ -22,8 +22,7 @@ def answer_completion(body: Json, stamp: Stamp) -> Reply:
     if body.get("stream"):
         return _stream(body, stamp, texts, reasons, usage)
     choices = [
-        _choice(body, index, tokens, reason)
-        for index, (tokens, reason) in enumerate(zip(texts, reasons, strict=True))
+        _choice(body, index, tokens, reason) for index, (tokens, reason) in enumerate(zip(texts, reasons, strict=True))
     ]
     return whole(_head(body, stamp, choices) | {"usage": usage})
 
@@ -63,9 +62,7 @@ def _logprobs(tokens: list[str], top: int | None) -> Json | None:
     return {
         "tokens": tokens,
         "token_logprobs": [entry["logprob"] for entry in entries],
-        "top_logprobs": [
-            {other["token"]: other["logprob"] for other in entry["top_logprobs"]} for entry in entries
-        ],
+        "top_logprobs": [{other["token"]: other["logprob"] for other in entry["top_logprobs"]} for entry in entries],
         "text_offset": starts,
     }
 
@@ -79,8 +76,7 @@ def _stream(body: Json, stamp: Stamp, texts: list[list[str]], reasons: list[str]
         for token in tokens
     )
     finish = [
-        sse(_head(body, stamp, [_choice(body, index, [], reason)]) | silent)
-        for index, reason in enumerate(reasons)
+        sse(_head(body, stamp, [_choice(body, index, [], reason)]) | silent) for index, reason in enumerate(reasons)
     ]
     if wants_usage:
         finish.append(sse(_head(body, stamp, []) | {"usage": usage}))

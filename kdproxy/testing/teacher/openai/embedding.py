@@ -42,9 +42,7 @@ def vector_of(text: str, dimensions: int) -> list[float]:
     numbers = [value / 32768 - 1 for (value,) in struct.iter_unpack("<H", noise)]
     length = math.sqrt(sum(number * number for number in numbers))
     # Rounded to single precision first, so that both encodings carry the same numbers.
-    return list(
-        struct.unpack(f"<{dimensions}f", struct.pack(f"<{dimensions}f", *(n / length for n in numbers)))
-    )
+    return list(struct.unpack(f"<{dimensions}f", struct.pack(f"<{dimensions}f", *(n / length for n in numbers))))
 
 
 def pack(vector: list[float]) -> str:

@@ -16,9 +16,7 @@ def answer_image(body: Json, stamp: Stamp) -> Reply:
     if not body.get("prompt"):
         raise bad_request("Missing required parameter: 'prompt'.", param="prompt")
     count = body.get("n") or 1
-    pictures = [
-        base64.b64encode(_png(stamp.noise(3 * count)[3 * i : 3 * i + 3])).decode() for i in range(count)
-    ]
+    pictures = [base64.b64encode(_png(stamp.noise(3 * count)[3 * i : 3 * i + 3])).decode() for i in range(count)]
     asked = prompt_tokens(body["prompt"])
     usage = {
         "input_tokens": asked,

@@ -30,12 +30,13 @@ _ECHOED: Json = {
     "user": None,
 }
 _CLOSING_EVENTS = 3
+_UNFINISHED: Json = {"usage": None, "incomplete_details": None, "completed_at": None}
 
 
 def answer_response(body: Json, stamp: Stamp) -> Reply:
     final = finished_response(body, stamp)
     if body.get("background"):
-        return whole(final | {"status": "queued", "output": [], "usage": None, "incomplete_details": None})
+        return whole(final | {"status": "queued", "output": [], **_UNFINISHED})
     if body.get("stream"):
         return _stream(final, stamp)
     return whole(final)
@@ -53,6 +54,7 @@ def finished_response(body: Json, stamp: Stamp) -> Json:
         "id": f"resp_{stamp.token}",
         "object": "response",
         "created_at": stamp.created,
+        "completed_at": None if is_cut else stamp.created,
         "status": "incomplete" if is_cut else "completed",
         "background": bool(body.get("background")),
         "error": None,
@@ -63,7 +65,7 @@ def finished_response(body: Json, stamp: Stamp) -> Json:
         **echoed,
         "usage": {
             "input_tokens": asked,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": produced,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": asked + produced,
@@ -93,6 +95,7 @@ def _item(body: Json, stamp: Stamp) -> tuple[Json, int, bool]:
     item = {
         "id": f"msg_{stamp.token}",
         "type": "message",
+        "completed_at": None if is_cut else stamp.created,
         "status": "incomplete" if is_cut else "completed",
         "role": "assistant",
         "content": [part],
@@ -116,7 +119,7 @@ def _part(text: str) -> Json:
 
 
 def _stream(final: Json, stamp: Stamp) -> Streamed:
-    started = final | {"status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    started = final | {"status": "in_progress", "output": [], **_UNFINISHED}
     end = "response.incomplete" if final["status"] == "incomplete" else "response.completed"
     values: list[Json] = [
         {"type": "response.created", "response": started},
@@ -124,9 +127,7 @@ def _stream(final: Json, stamp: Stamp) -> Streamed:
         *_item_events(final["output"][0], stamp),
         {"type": end, "response": final},
     ]
-    numbered = [
-        {"type": value["type"], "sequence_number": number, **value} for number, value in enumerate(values)
-    ]
+    numbered = [{"type": value["type"], "sequence_number": number, **value} for number, value in enumerate(values)]
     events = typed_events(numbered)
     # The three events that close the item are its `done`s; only the last event says how it ended.
     return Streamed(

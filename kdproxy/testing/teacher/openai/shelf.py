@@ -104,9 +104,7 @@ class Shelf:
 
 
 def _batch_line(line: Json, stamp: Stamp, number: int, answer: Callable[[Json, Stamp], Reply]) -> bytes:
-    own = Stamp(
-        serial=f"{stamp.serial}.{number}", digest=stamp.digest, created=stamp.created, words=stamp.words
-    )
+    own = Stamp(serial=f"{stamp.serial}.{number}", digest=stamp.digest, created=stamp.created, words=stamp.words)
     reply = answer(line["body"], own)
     assert isinstance(reply, Whole)
     response = {"status_code": 200, "request_id": f"req_{own.token}", "body": json.loads(reply.body)}

@@ -1,0 +1,171 @@
+"""The composition root: the only place that names concrete adapters and puts them together."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from aiohttp import web
+
+from kdproxy.core.models import Usage
+from kdproxy.core.routing import Router
+from kdproxy.engine.clock import SystemClock
+from kdproxy.engine.fetch import Fetcher, RetrySettings
+from kdproxy.engine.flights import Flights
+from kdproxy.engine.flow import Flow
+from kdproxy.engine.lanes import Lanes
+from kdproxy.engine.ledger import Ledger
+from kdproxy.engine.purchase import Price, Purchase
+from kdproxy.errors import KdproxyError
+from kdproxy.settings import Settings
+from kdproxy.storage.directory import DataDirectory
+from kdproxy.telemetry.log import RequestLog
+from kdproxy.upstream.http import HttpUpstream
+from kdproxy.web.admin import Admin
+from kdproxy.web.guard import HostGuard, TokenGuard
+from kdproxy.web.proxy import Proxy
+from kdproxy.web.server import HttpServer
+
+log = logging.getLogger("kdproxy.app")
+
+
+@dataclass(slots=True)
+class ChangedUpstream:
+    """An upstream whose name now leads elsewhere than when its entries were bought."""
+
+    name: str
+    old_url: str
+    new_url: str
+    entries: int
+
+
+class App:
+    """A proxy over an open data directory. `start` listens, `stop` drains and closes all but the directory."""
+
+    def __init__(self, settings: Settings, directory: DataDirectory) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._runner: web.ServerRunner | None = None
+        self.ledger = Ledger()
+        self.address = ""
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            KdproxyError: the port is taken or the address is not this machine's.
+        """
+        settings, archive, clock = self._settings, self._directory.archive, SystemClock()
+        self._upstream = HttpUpstream(
+            connect_seconds=settings.connect_seconds,
+            read_seconds=settings.read_seconds,
+            use_environment_proxy=settings.use_environment_proxy,
+        )
+        self._flights = Flights(detached_seconds=settings.detached_max_seconds)
+        fetcher = Fetcher(
+            self._upstream,
+            clock,
+            RetrySettings(total_seconds=settings.retry_seconds, max_attempts=settings.retry_attempts),
+        )
+        purchase = Purchase(
+            archive,
+            fetcher,
+            Lanes(),
+            clock,
+            self.ledger,
+            _price(settings),
+            answer_limit_bytes=settings.answer_limit_bytes,
+        )
+        self._flow = Flow(
+            archive,
+            self._upstream,
+            self._flights,
+            purchase,
+            clock,
+            allow_hosted_tools=settings.allow_hosted_tools,
+            match_prompts=settings.match_prompts,
+        )
+        token = None if settings.token is None else settings.token.reveal()
+        proxy = Proxy(
+            self._flow,
+            Router(settings.upstream_models()),
+            HostGuard(frozenset((*settings.allowed_hosts, settings.host))),
+            TokenGuard(token, {name: secret.reveal() for name, secret in settings.credentials.items()}),
+            (self.ledger, RequestLog()),
+            clock,
+            Admin(self.ledger).handle,
+            mode=settings.mode,
+            body_limit_bytes=settings.body_limit_bytes,
+            patience_seconds=settings.patience_seconds,
+        )
+        runner = web.ServerRunner(HttpServer(proxy.handle))
+        await runner.setup()
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1_024)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            await self._upstream.close()
+            raise KdproxyError(
+                f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}).",
+                hint="Another process may have the port: give this one another with --port, or stop that one.",
+                code="address_unusable",
+            ) from error
+        self._runner = runner
+        host, port = runner.addresses[0][:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+        self.address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        self._directory.announce(self.address)
+
+    async def stop(self) -> None:
+        """Start no new calls, let running ones finish, close."""
+        if self._runner is None:
+            return
+        self._flow.stop_buying()
+        unfinished = await self._flights.drain(self._settings.drain_seconds)
+        if unfinished:
+            log.warning("calls were cut off at shutdown: their answers are lost", extra={"calls": unfinished})
+        await self._runner.cleanup()
+        await self._upstream.close()
+
+
+def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[ChangedUpstream]:
+    """Compare the upstreams with those that the directory remembers, and remember them."""
+    known = directory.upstream_urls()
+    router = Router(settings.upstream_models())
+    urls = {upstream.name: upstream.url for upstream in router.upstreams}
+    entries = directory.archive.counters.answers
+    changed = [
+        ChangedUpstream(name, known[name], url, entries.get(name, 0))
+        for name, url in urls.items()
+        if name in known and known[name].rstrip("/") != url.rstrip("/")
+    ]
+    directory.remember_upstreams(urls)
+    return changed
+
+
+def open_directory(settings: Settings, *, command: str) -> DataDirectory:
+    """Open the data directory of some settings."""
+    return DataDirectory.open(
+        settings.data_dir,
+        command=command,
+        segment_bytes=settings.segment_bytes,
+        memory_bytes=settings.memory_bytes,
+    )
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's loop where it is installed: 1.2 times the hits a second."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _price(settings: Settings) -> Price:
+    def unknown(provider: str, model: str | None, usage: Usage | None) -> Decimal | None:
+        return None
+
+    return unknown

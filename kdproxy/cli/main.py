@@ -1,0 +1,48 @@
+"""The `kdproxy` command: finds a verb's file when it is asked for, and turns errors into exit codes."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from kdproxy import __version__
+from kdproxy.errors import ConfigError, KdproxyError
+
+VERBS = {
+    "serve": "Start the proxy.",
+}
+
+EXIT_PROBLEM = 1
+EXIT_USAGE = 2
+
+
+class _Verbs(click.Group):
+    """Loads one verb's module only when that verb is used: `--help` needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"kdproxy.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KdproxyError as error:
+            click.echo(f"kdproxy: {error}", err=True)
+            sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_PROBLEM)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kdproxy")
+def main() -> None:
+    """A local caching proxy between distillation scripts and paid teacher APIs."""

@@ -1,0 +1,66 @@
+"""`kdproxy serve`: start the proxy and print the lines to export."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdproxy.app import App, changed_upstreams, loop_factory, open_directory
+from kdproxy.cli.options import config_option, data_dir_option
+from kdproxy.settings import Settings, load
+from kdproxy.telemetry.log import configure
+
+
+@click.command("serve")
+@click.option("--host", help="Address to listen on; default: 127.0.0.1.")
+@click.option("--port", help="Port to listen on; default: 8400.")
+@click.option("--upstream", "upstreams", multiple=True, metavar="URL|NAME=URL", help="Teacher API; may be repeated.")
+@data_dir_option
+@click.option("--mode", help="cache, replay, refresh, record or bypass; default: cache.")
+@click.option("--warm", multiple=True, metavar="FILE", help="Fill the cache from this file first; may be repeated.")
+@click.option("--prompt-match/--no-prompt-match", "match_prompts", default=None, help="Let recorded prompts answer.")
+@config_option
+def command(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ...], **flags: Any) -> None:
+    """Start the proxy."""
+    loaded = load({**flags, "upstreams": upstreams or None, "warm": warm or None}, config=config)
+    settings = loaded.settings
+    configure(settings.log_level)
+    directory = open_directory(settings, command="kdproxy serve")
+    try:
+        for change in changed_upstreams(settings, directory):
+            click.echo(
+                f"Warning: upstream {change.name!r} was {change.old_url} and is now {change.new_url}; "
+                f"{change.entries} stored answers of the old one will answer for it. "
+                "Give it another name if it is another teacher.",
+                err=True,
+            )
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(App(settings, directory), settings))
+    finally:
+        directory.close()
+
+
+async def _serve(app: App, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await app.start()
+    _greet(app.address, settings)
+    await stop.wait()
+    click.echo("kdproxy: shutting down; running calls are finished first.", err=True)
+    # A second signal does not wait any more.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    await app.stop()
+
+
+def _greet(address: str, settings: Settings) -> None:
+    key = "your-api-key" if settings.token is None else "the-proxy-token"
+    click.echo(f"kdproxy listens on {address}  (mode {settings.mode}, data in {settings.data_dir})", err=True)
+    click.echo(f"export OPENAI_BASE_URL={address}/v1")
+    click.echo(f"export ANTHROPIC_BASE_URL={address}")
+    click.echo(f"export GOOGLE_GEMINI_BASE_URL={address}")
+    click.echo(f"# API keys as before: they pass through ({key}).", err=True)

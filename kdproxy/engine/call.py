@@ -1,0 +1,62 @@
+"""One incoming request as the engine sees it, and the reply it gives back."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Upstream
+from kdproxy.core.policy import Mode
+from kdproxy.engine.flights import Flight
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Incoming:
+    """A request that has passed the doors and been routed. Not frozen: that costs 2 us on every hit."""
+
+    method: str
+    path: str
+    """Relative to the upstream's own prefix, percent-encoded."""
+    query: str
+    """Raw."""
+    url: str
+    """Full upstream URL without the query."""
+    upstream: Upstream
+    headers: Headers
+    namespace: str
+    mode: Mode
+    forwarded_headers: Callable[[], HeaderPairs]
+    """What goes upstream; made only where something does."""
+    credential: Callable[[], str]
+    """Makes the fingerprint of the credential: a lane's name, not a secret."""
+    patience_seconds: float
+    """How long the client waits for the answer's head before it must be told to come again."""
+
+    @property
+    def full_url(self) -> str:
+        """The upstream URL with the query."""
+        return f"{self.url}?{self.query}" if self.query else self.url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What goes back: a whole body, or one that streams."""
+
+    status: int
+    headers: HeaderPairs
+    body: bytes | AsyncIterator[bytes]
+    cache_status: str
+    disposition: Disposition
+    content_length: int | None = None
+    """Length of a streamed body, if the upstream named it."""
+    question: Question | None = None
+    flight: Flight | None = None
+    close: Callable[[], None] | None = None
+    """Must be called when the reply is done with, read to its end or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A cacheable call: the request, its body, and the question that it is."""
+
+    incoming: Incoming
+    body: bytes
+    question: Question

@@ -1,0 +1,203 @@
+"""Flights: one call to the upstream in progress, which requests lead or join.
+
+A flight belongs to the engine, not to the request that started it. Its bytes are kept until it lands, so that a late
+joiner gets the backlog. A flight that nobody waits for is dropped while it is unsent, and finished once it is sent.
+Event loop only.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from kdproxy.core.models import HeaderPairs, Usage
+from kdproxy.errors import KdproxyError
+
+FlightId = tuple[str, ...]
+"""Namespace, key, ordinal, form, and whether it supersedes."""
+
+
+class Phase(Enum):
+    """Where a flight is."""
+
+    WAITING = auto()
+    """For its turn, or between two attempts: nothing is under way at the provider."""
+    SENT = auto()
+    LANDED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Status and headers of the answer, known before its body."""
+
+    status: int
+    headers: HeaderPairs
+    is_whole: bool
+    """Whether the body is there in full (not a stream)."""
+
+
+class Flight:
+    """One call, its answer so far, and who waits for it."""
+
+    def __init__(self, identity: FlightId) -> None:
+        self.identity = identity
+        self.phase = Phase.WAITING
+        self.head: Head | None = None
+        self.is_stored = False
+        self.detail: str | None = None
+        """Why the answer was not stored, for Cache-Status."""
+        self.usage: Usage | None = None
+        self.attempts = 0
+        self.error: KdproxyError | None = None
+        self.passengers = 0
+        self._chunks: list[bytes] = []
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def depart(self, head: Head) -> None:
+        """Make the head known."""
+        self.head = head
+        self._wake()
+
+    def add(self, chunk: bytes) -> None:
+        """Make bytes of the body known."""
+        if chunk:
+            self._chunks.append(chunk)
+            self._wake()
+
+    def land(self, *, error: KdproxyError | None = None) -> None:
+        """End: the body is complete, or `error` says why it is not."""
+        if self.phase is not Phase.LANDED:
+            self.phase = Phase.LANDED
+            self.error = error
+            self._wake()
+
+    async def wait_head(self) -> Head:
+        """Return the head once it is known; with a whole body, once that is durable.
+
+        Raises:
+            KdproxyError: the flight failed before.
+        """
+        while self.head is None or (self.head.is_whole and self.phase is not Phase.LANDED):
+            if self.phase is Phase.LANDED:
+                assert self.error is not None  # a flight lands with a head or an error
+                raise self.error
+            await self._change()
+        if self.error is not None and self.head.is_whole:
+            raise self.error
+        return self.head
+
+    @property
+    def body(self) -> bytes:
+        """The body so far."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body from its beginning, live.
+
+        Raises:
+            KdproxyError: the answer was cut.
+        """
+        position = 0
+        while True:
+            while position < len(self._chunks):
+                # What is there goes out in one piece: a late joiner gets the backlog in one write.
+                piece = b"".join(self._chunks[position:])
+                position = len(self._chunks)
+                yield piece
+            if self.phase is Phase.LANDED:
+                break
+            await self._change()
+        if self.error is not None:
+            raise self.error
+
+    async def _change(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await future
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class Flights:
+    """All flights under way, by identity, and the tasks that fly them."""
+
+    def __init__(self, *, detached_seconds: float) -> None:
+        self._detached_seconds = detached_seconds
+        self._flights: dict[FlightId, Flight] = {}
+        self._tasks: dict[Flight, asyncio.Task[None]] = {}
+        self._timers: dict[Flight, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def under_way(self, identity: FlightId) -> Flight | None:
+        """Return the flight that a request may join, or None."""
+        return self._flights.get(identity)
+
+    def start(self, identity: FlightId, fly: Callable[[Flight], Coroutine[Any, Any, None]]) -> Flight:
+        """Start a flight. `fly` lands it."""
+        flight = Flight(identity)
+        self._flights[identity] = flight
+        task = asyncio.get_running_loop().create_task(fly(flight))
+        self._tasks[flight] = task
+        task.add_done_callback(lambda _: self._forget(flight))
+        return flight
+
+    def board(self, flight: Flight) -> None:
+        """Count a request in; each must `leave`."""
+        flight.passengers += 1
+        timer = self._timers.pop(flight, None)
+        if timer is not None:
+            timer.cancel()
+
+    def leave(self, flight: Flight) -> None:
+        """Count a request out; the last one decides what becomes of the flight."""
+        flight.passengers -= 1
+        task = self._tasks.get(flight)
+        if flight.passengers or task is None:
+            return
+        if flight.phase is Phase.WAITING:
+            self._retire(flight)
+            task.cancel()
+        elif flight.phase is Phase.SENT:
+            loop = asyncio.get_running_loop()
+            self._timers[flight] = loop.call_later(self._detached_seconds, task.cancel)
+
+    def is_abandoned(self, flight: Flight) -> bool:
+        """Whether nobody waits for a flight."""
+        return flight.passengers == 0
+
+    def cancel_unsent(self, error: KdproxyError) -> None:
+        """End every flight that has nothing under way at the provider."""
+        for flight, task in list(self._tasks.items()):
+            if flight.phase is Phase.WAITING:
+                flight.land(error=error)
+                self._retire(flight)
+                task.cancel()
+
+    async def drain(self, seconds: float) -> int:
+        """Let flights land for so long, cancel the rest, and return how many that were."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=seconds)
+        rest = list(self._tasks.values())
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        return len(rest)
+
+    def _retire(self, flight: Flight) -> None:
+        """Let nobody else join."""
+        if self._flights.get(flight.identity) is flight:
+            del self._flights[flight.identity]
+
+    def _forget(self, flight: Flight) -> None:
+        self._retire(flight)
+        self._tasks.pop(flight, None)
+        timer = self._timers.pop(flight, None)
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,336 @@
+"""The story of one request, top to bottom: read the question, look it up, decide, lead or join, reply."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from kdproxy.core import cache_status, key
+from kdproxy.core.cache_status import Forward
+from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Question
+from kdproxy.core.policy import Mode
+from kdproxy.core.ports import Archive, Clock, UpstreamClient, UpstreamRequest
+from kdproxy.engine.call import Asked, Incoming, Reply
+from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
+from kdproxy.engine.memo import QuestionMemo
+from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
+from kdproxy.errors import KdproxyError, RequestRefused
+from kdproxy.providers import compose, question, replay
+from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
+
+log = logging.getLogger("kdproxy.engine")
+
+MODELS_LIMIT_BYTES = 16 << 20
+
+
+class Flow:
+    """Answers requests. One per process, on its event loop."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        upstream: UpstreamClient,
+        flights: Flights,
+        purchase: Purchase,
+        clock: Clock,
+        *,
+        allow_hosted_tools: bool,
+        match_prompts: bool,
+    ) -> None:
+        self._archive = archive
+        self._upstream = upstream
+        self._flights = flights
+        self._purchase = purchase
+        self._clock = clock
+        self._allow_hosted_tools = allow_hosted_tools
+        self._match_prompts = match_prompts
+        self._memo = QuestionMemo()
+        self._is_buying = True
+        self._has_warned_of_collapse = False
+
+    async def answer(self, incoming: Incoming, endpoint: Endpoint, body: bytes) -> Reply:
+        """Answer a request to a cacheable endpoint.
+
+        Raises:
+            KdproxyError: the proxy's own refusal, or the upstream could not be had.
+        """
+        asked = self._read(incoming, endpoint, body)
+        if isinstance(asked, NotAQuestion):
+            return await self._pass_uncached(incoming, body, asked.reason)
+        if incoming.mode.reads:
+            reply = self._from_store(asked)
+            if reply is not None:
+                return reply
+        if not incoming.mode.buys:
+            raise _not_stored(asked.question.key)
+        return await self._from_upstream(asked)
+
+    async def pass_through(self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None) -> Reply:
+        """Hand a request that is no question to the upstream, and its answer back, both as they come."""
+        if incoming.method == "GET" and question.MODELS.path.search(incoming.path):
+            return await self._models(incoming)
+        forward = Forward.BYPASS if incoming.method == "POST" else Forward.METHOD
+        return await self._pass(incoming, body, forward, detail=None)
+
+    def stop_buying(self) -> None:
+        """Serve what is stored, refuse what would have to be bought, end what waits unsent."""
+        self._is_buying = False
+        self._flights.cancel_unsent(_draining())
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def _read(self, incoming: Incoming, endpoint: Endpoint, body: bytes) -> Asked | NotAQuestion:
+        identity = self._memo.identity(incoming, body)
+        found = self._memo.get(identity)
+        if found is None:
+            found = question.read(
+                endpoint,
+                upstream=incoming.upstream.name,
+                path=incoming.path,
+                query=incoming.query,
+                headers=incoming.headers,
+                body=body,
+                allow_hosted_tools=self._allow_hosted_tools,
+            )
+            self._memo.put(identity, found)
+        if isinstance(found, NotAQuestion):
+            return found
+        previous = found.previous_response_id
+        if previous is not None and not self._archive.knows_response(incoming.namespace, previous):
+            return NotAQuestion("previous_response_id is not in this store")
+        return Asked(incoming, body, found)
+
+    # -- from the store ---------------------------------------------------------------------------------------
+
+    def _from_store(self, asked: Asked) -> Reply | None:
+        found = asked.question
+        address = Address(namespace=asked.incoming.namespace, key=found.key)
+        answer = self._archive.find(address, found.form)
+        if answer is not None:
+            return self._hit(found, answer)
+        if self._match_prompts and found.match_key is not None:
+            prompt = self._archive.find_prompt(address.namespace, found.match_key)
+            if prompt is not None:
+                return _prompt_hit(found, prompt)
+        return None
+
+    def _hit(self, found: Question, answer: Answer) -> Reply:
+        detail = None
+        if found.is_sampled:
+            detail = "collapsed"
+            if not self._has_warned_of_collapse:
+                self._has_warned_of_collapse = True
+                log.warning(
+                    "a sampled request (temperature is not 0) got a stored sample again; for a new one send "
+                    "'Cache-Control: no-cache', for repeatable answers ask with temperature 0",
+                    extra={"key": found.key},
+                )
+        return Reply(
+            status=answer.status,
+            headers=answer.headers,
+            body=replay.fitted(answer, found),
+            cache_status=cache_status.hit(found.key, detail=detail),
+            disposition=Disposition.HIT,
+            question=found,
+        )
+
+    # -- from the upstream ------------------------------------------------------------------------------------
+
+    async def _from_upstream(self, asked: Asked) -> Reply:
+        incoming, found = asked.incoming, asked.question
+        address = Address(namespace=incoming.namespace, key=found.key)
+        identity: FlightId = (
+            address.namespace,
+            address.key,
+            str(address.ordinal),
+            found.form,
+            incoming.mode,
+            # Two streams of one question may be asked with different options: those bytes are not for each other.
+            repr(found.stream_options) if found.form is Form.SSE else "",
+        )
+        flight = self._flights.under_way(identity)
+        is_joined = flight is not None
+        if flight is None:
+            if not self._is_buying:
+                raise _draining()
+            flight = self._flights.start(identity, lambda started: self._purchase.fly(started, asked, address))
+        self._flights.board(flight)
+        try:
+            head = await self._wait_head(flight, incoming)
+        except BaseException:
+            self._flights.leave(flight)
+            raise
+        forward = Forward.REQUEST if incoming.mode is Mode.REFRESH else Forward.MISS
+        if incoming.mode is Mode.BYPASS:
+            forward = Forward.BYPASS
+        status = cache_status.forwarded(
+            forward,
+            status=head.status,
+            is_stored=flight.is_stored,
+            is_collapsed=is_joined,
+            key=found.key,
+            detail=flight.detail if head.is_whole else "live",
+        )
+        return Reply(
+            status=head.status,
+            headers=head.headers,
+            body=flight.body if head.is_whole else flight.chunks(),
+            cache_status=status,
+            disposition=Disposition.JOINED if is_joined else Disposition.MISS,
+            question=found,
+            flight=flight,
+            close=lambda: self._flights.leave(flight),
+        )
+
+    async def _wait_head(self, flight: Flight, incoming: Incoming) -> Head:
+        """Wait as long as the client does; then tell it to come again, unless its call is under way."""
+        patience = incoming.patience_seconds
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    return await flight.wait_head()
+            except TimeoutError:
+                if flight.phase is Phase.WAITING:
+                    raise _come_again() from None
+                patience = 1.0
+
+    # -- past the cache ---------------------------------------------------------------------------------------
+
+    async def _pass_uncached(self, incoming: Incoming, body: bytes, reason: str) -> Reply:
+        return await self._pass(incoming, body, Forward.BYPASS, detail=f'"{reason}"')
+
+    async def _pass(
+        self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None, forward: Forward, *, detail: str | None
+    ) -> Reply:
+        if not incoming.mode.buys:
+            raise _not_replayable()
+        if not self._is_buying:
+            raise _draining()
+        response = await self._upstream.send(
+            UpstreamRequest(
+                method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(), body=body
+            )
+        )
+        return Reply(
+            status=response.status,
+            headers=response.headers,
+            body=response.chunks(),
+            cache_status=cache_status.forwarded(forward, status=response.status, detail=detail),
+            disposition=Disposition.BYPASS,
+            content_length=response.content_length,
+            close=response.close,
+        )
+
+    async def _models(self, incoming: Incoming) -> Reply:
+        """A GET of models passes; its last answer is kept for replay, since scripts ask for it before they start."""
+        asked = _models_question(incoming)
+        address = Address(namespace=incoming.namespace, key=asked.question.key)
+        stored = self._archive.find(address, Form.JSON)
+        if incoming.mode is Mode.REPLAY:
+            if stored is None:
+                raise _not_stored(asked.question.key)
+            return self._hit(asked.question, stored)
+        if not self._is_buying:
+            raise _draining()
+        response = await self._upstream.send(
+            UpstreamRequest(
+                method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(), body=None
+            )
+        )
+        body = await response.read(MODELS_LIMIT_BYTES)
+        is_stored = False
+        judgement = question.MODELS.judge(body)
+        if response.status == 200 and incoming.mode.stores and isinstance(judgement, Complete):
+            answer = Answer(
+                status=200, headers=kept_headers(response.headers), body=body, form=Form.JSON
+            )
+            if stored is None or stored.body != body:
+                is_stored = await self._archive.keep(
+                    entry_of(
+                        asked,
+                        address,
+                        answer,
+                        response_id=None,
+                        cost_usd=None,
+                        created_at=self._clock.now(),
+                        elapsed_seconds=None,
+                    )
+                )
+        return Reply(
+            status=response.status,
+            headers=response.headers,
+            body=body,
+            cache_status=cache_status.forwarded(Forward.METHOD, status=response.status, is_stored=is_stored),
+            disposition=Disposition.BYPASS,
+        )
+
+
+def _models_question(incoming: Incoming) -> Asked:
+    models_key = key.request_key(
+        upstream=incoming.upstream.name,
+        method="GET",
+        path=incoming.path,
+        query=key.canonical_query(incoming.query),
+        headers=incoming.headers,
+        body=b"",
+    )
+    found = Question(
+        key=models_key,
+        form=Form.JSON,
+        provider=question.MODELS.provider,
+        endpoint=question.MODELS.name,
+        model=None,
+        is_sampled=False,
+    )
+    return Asked(incoming, b"", found)
+
+
+def _prompt_hit(found: Question, prompt: Prompt) -> Reply:
+    answer = compose.answer(found, prompt)
+    return Reply(
+        status=answer.status,
+        headers=answer.headers,
+        body=answer.body,
+        cache_status=cache_status.hit(found.key, detail="prompt-match"),
+        disposition=Disposition.PROMPT_HIT,
+        question=found,
+    )
+
+
+def _not_stored(question_key: str) -> KdproxyError:
+    return RequestRefused(
+        f"Nothing stored answers this request (key {question_key}).",
+        hint="The mode is replay: nothing is bought. Ask in mode cache to buy it.",
+        code="not_stored",
+        http_status=504,
+    )
+
+
+def _not_replayable() -> KdproxyError:
+    return RequestRefused(
+        "This request cannot be answered from the store.",
+        hint="The mode is replay: nothing goes to the upstream. Use mode cache for such requests.",
+        code="not_replayable",
+        http_status=504,
+    )
+
+
+def _draining() -> KdproxyError:
+    return KdproxyError(
+        "The proxy is shutting down and starts no new calls.",
+        hint="Ask again once it is back; answers under way are finished and stored.",
+        code="draining",
+        http_status=503,
+        retryable=True,
+        retry_after_seconds=5.0,
+    )
+
+
+def _come_again() -> KdproxyError:
+    return KdproxyError(
+        "The request is still waiting for its turn at the upstream.",
+        hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",
+        code="still_waiting",
+        http_status=503,
+        retryable=True,
+        retry_after_seconds=1.0,
+    )

@@ -1,0 +1,279 @@
+"""One flight from its start to its landing: buy, record, keep, and only then let the end through."""
+
+import logging
+from collections.abc import Callable
+from decimal import Decimal
+
+from kdproxy.core import canonical, key
+from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Question, Usage
+from kdproxy.core.policy import Mode
+from kdproxy.core.ports import Archive, Clock, UpstreamRequest, UpstreamResponse
+from kdproxy.engine.call import Asked
+from kdproxy.engine.fetch import Fetcher, GaveUp, Refusal
+from kdproxy.engine.flights import Flight, Head, Phase
+from kdproxy.engine.lanes import Lanes
+from kdproxy.engine.ledger import Ledger
+from kdproxy.engine.recorder import BodyRecorder, Recorder, StreamRecorder
+from kdproxy.errors import KdproxyError, UpstreamFailed
+from kdproxy.providers.base import Broken, Complete
+from kdproxy.providers.question import endpoint_named
+
+log = logging.getLogger("kdproxy.engine")
+
+STORED_HEADERS = frozenset({"content-type", "openai-version", "request-id", "x-request-id"})
+"""Response headers worth keeping; an allow-list, so that no cookie, account or quota header is ever stored."""
+
+MAX_RETRY_AFTER_SECONDS = 120.0
+"""The official clients do not wait longer than this; they give up instead."""
+
+Price = Callable[[str, str | None, Usage | None], Decimal | None]
+"""Provider, model and usage to US dollars; None where it is not known."""
+
+
+class Purchase:
+    """Flies the flights of all cacheable calls."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        fetcher: Fetcher,
+        lanes: Lanes,
+        clock: Clock,
+        ledger: Ledger,
+        price: Price,
+        *,
+        answer_limit_bytes: int,
+    ) -> None:
+        self._archive = archive
+        self._fetcher = fetcher
+        self._lanes = lanes
+        self._clock = clock
+        self._ledger = ledger
+        self._price = price
+        self._answer_limit_bytes = answer_limit_bytes
+
+    async def fly(self, flight: Flight, asked: Asked, address: Address) -> None:
+        """Buy the answer and land the flight, whatever happens."""
+        try:
+            await self._buy(flight, asked, address)
+        except KdproxyError as error:
+            flight.land(error=error)
+        except Exception:
+            log.exception("a flight crashed")
+            flight.land(error=_crashed())
+        finally:
+            # A cancelled flight: nobody waits for it, or the server stops.
+            flight.land(error=_stopped())
+
+    async def _buy(self, flight: Flight, asked: Asked, address: Address) -> None:
+        incoming, question = asked.incoming, asked.question
+        if incoming.mode.stores:
+            # With a full disk nothing new is bought: what cannot be kept would have to be paid for again.
+            await self._archive.wait_writable()
+        lane = self._lanes.lane((incoming.upstream.name, incoming.credential(), question.model or ""))
+        started = self._clock.monotonic()
+        request = UpstreamRequest(
+            method=incoming.method,
+            url=incoming.full_url,
+            headers=incoming.forwarded_headers(),
+            body=asked.body,
+        )
+        result = await self._fetcher.fetch(request, flight, lane)
+        match result:
+            case Refusal():
+                _hand_over(flight, result, _no_retry() if result.is_fatal else ())
+            case GaveUp(last=last):
+                if last is None:
+                    raise _out_of_attempts(result)
+                _hand_over(flight, last, _come_again(result.wait_seconds))
+            case _:
+                await self._receive(flight, asked, address, result, started)
+
+    async def _receive(
+        self, flight: Flight, asked: Asked, address: Address, response: UpstreamResponse, started: float
+    ) -> None:
+        recorder, misfit = self._recorder(asked.question, response)
+        is_live = isinstance(recorder, StreamRecorder) or recorder.is_live
+        if is_live:
+            flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
+        try:
+            async for chunk in response.chunks():
+                flight.add(recorder.feed(chunk))
+        except UpstreamFailed:
+            if is_live:
+                flight.add(recorder.held)
+            flight.detail = "cut"
+            raise
+        finally:
+            response.close()
+        judgement = Broken(misfit) if misfit else recorder.finish()
+        if isinstance(judgement, Complete):
+            flight.usage = judgement.usage
+            if asked.incoming.mode.stores:
+                entry = self._entry(asked, address, response, recorder, judgement, started)
+                flight.is_stored = await self._keep(entry, asked.incoming.mode, flight)
+        else:
+            flight.detail = "incomplete"
+            log.info("an answer is not stored", extra={"reason": judgement.reason, "path": asked.incoming.path})
+        if not is_live:
+            flight.depart(Head(status=response.status, headers=response.headers, is_whole=True))
+        flight.add(recorder.held)
+        flight.land()
+
+    async def _keep(self, entry: Entry, mode: Mode, flight: Flight) -> bool:
+        if mode is Mode.RECORD and self._archive.find(entry.address, entry.answer.form) is not None:
+            return False
+        is_kept = await self._archive.keep(entry)
+        if not is_kept:
+            flight.detail = "not-stored"
+        usage = entry.answer.usage
+        self._ledger.bought(
+            attempts=flight.attempts,
+            input_tokens=None if usage is None else usage.input_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
+            usd=None if entry.cost_usd is None else Decimal(entry.cost_usd),
+        )
+        return is_kept
+
+    def _recorder(self, question: Question, response: UpstreamResponse) -> tuple[Recorder, str | None]:
+        """Return what watches this answer, and why it cannot be kept whatever it says."""
+        endpoint = endpoint_named(question.provider, question.endpoint)
+        content_type = _content_type(response.headers)
+        if response.status == 200 and content_type.startswith("text/event-stream"):
+            misfit = None if question.form is Form.SSE else "a stream that was not asked for"
+            return StreamRecorder(endpoint, question.choices, self._answer_limit_bytes), misfit
+        misfit = None
+        if response.status != 200:
+            misfit = f"status {response.status}"
+        elif question.form is Form.SSE:
+            misfit = "not a stream"
+        elif not content_type.startswith(endpoint.content_types):
+            misfit = "an unexpected content type"
+        is_live = question.form is Form.BINARY
+        form = Form.BINARY if is_live else Form.JSON
+        return BodyRecorder(endpoint, is_live, self._answer_limit_bytes, form), misfit
+
+    def _entry(
+        self,
+        asked: Asked,
+        address: Address,
+        response: UpstreamResponse,
+        recorder: Recorder,
+        judgement: Complete,
+        started: float,
+    ) -> Entry:
+        usage = judgement.usage
+        cost = self._price(asked.question.provider, asked.question.model, usage)
+        return entry_of(
+            asked,
+            address,
+            Answer(
+                status=response.status,
+                headers=kept_headers(response.headers),
+                body=recorder.recording,
+                form=recorder.form,
+                usage=usage,
+                stream_options=asked.question.stream_options,
+            ),
+            response_id=judgement.response_id,
+            cost_usd=None if cost is None else str(cost),
+            created_at=self._clock.now(),
+            elapsed_seconds=round(self._clock.monotonic() - started, 6),
+        )
+
+
+def entry_of(
+    asked: Asked,
+    address: Address,
+    answer: Answer,
+    *,
+    response_id: str | None,
+    cost_usd: str | None,
+    created_at: float,
+    elapsed_seconds: float | None,
+) -> Entry:
+    """Put together what the journal keeps of a call."""
+    incoming, question = asked.incoming, asked.question
+    has_json = asked.body and not endpoint_named(question.provider, question.endpoint).takes_form
+    return Entry(
+        address=address,
+        upstream=incoming.upstream.name,
+        provider=question.provider,
+        endpoint=question.endpoint,
+        method=incoming.method,
+        path=incoming.path,
+        query=key.canonical_query(incoming.query),
+        request_headers=tuple(
+            (name, value) for name in key.KEY_HEADERS if (value := incoming.headers.get(name)) is not None
+        ),
+        request=canonical.single_line(asked.body) if has_json else None,
+        prompt_hash=question.prompt_hash,
+        model=question.model,
+        answer=answer,
+        cost_usd=cost_usd,
+        created_at=created_at,
+        elapsed_seconds=elapsed_seconds,
+        response_id=response_id,
+    )
+
+
+def kept_headers(headers: HeaderPairs) -> HeaderPairs:
+    """Return the response headers that the journal keeps."""
+    return tuple((name, value) for name, value in headers if name.lower() in STORED_HEADERS)
+
+
+def _content_type(headers: HeaderPairs) -> str:
+    for name, value in headers:
+        if name.lower() == "content-type":
+            return value.lower()
+    return ""
+
+
+def _hand_over(flight: Flight, refusal: Refusal, more: HeaderPairs) -> None:
+    flight.phase = Phase.SENT
+    names = {name.lower() for name, _ in more}
+    headers = tuple((name, value) for name, value in refusal.headers if name.lower() not in names)
+    flight.depart(Head(status=refusal.status, headers=(*headers, *more), is_whole=True))
+    flight.add(refusal.body)
+    flight.land()
+
+
+def _no_retry() -> HeaderPairs:
+    return (("x-should-retry", "false"),)
+
+
+def _come_again(seconds: float) -> HeaderPairs:
+    seconds = min(seconds, MAX_RETRY_AFTER_SECONDS)
+    return (
+        ("retry-after", str(max(1, round(seconds)))),
+        ("retry-after-ms", str(max(1, round(seconds * 1000)))),
+        ("x-should-retry", "true"),
+    )
+
+
+def _out_of_attempts(result: GaveUp) -> KdproxyError:
+    return KdproxyError(
+        f"The upstream did not answer in time. Last: {result.reason}",
+        hint="Ask again: what was bought meanwhile is kept. Look at the upstream if it goes on.",
+        code="upstream_unavailable",
+        http_status=429 if result.is_rate_limit else 503,
+        retryable=True,
+        retry_after_seconds=min(result.wait_seconds, MAX_RETRY_AFTER_SECONDS),
+    )
+
+
+def _crashed() -> KdproxyError:
+    return KdproxyError(
+        "The proxy failed on this request.", hint="This is a bug: the log has its trace.", code="internal_error"
+    )
+
+
+def _stopped() -> KdproxyError:
+    return KdproxyError(
+        "The call was stopped before its answer was complete.",
+        hint="Ask again.",
+        code="stopped",
+        http_status=503,
+        retryable=True,
+        retry_after_seconds=1.0,
+    )

@@ -1,0 +1,204 @@
+"""Anthropic's dialect: messages and count_tokens (API reference, read 2026-11)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdproxy.core.models import Form, Turn, Usage
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import (
+    Ask,
+    Broken,
+    Complete,
+    Endpoint,
+    Facts,
+    Judgement,
+    NoStream,
+    NotAQuestion,
+    has_error,
+    integer,
+    json_object,
+    suffix,
+)
+
+PROVIDER = "anthropic"
+
+OUT_OF_KEY = {
+    "stream": "how the answer travels; a sample keeps one recording per form",
+    "metadata": "holds user_id, an identifier for abuse reports",
+}
+"""Members that cannot change the answer, with the reason (docs/keys.md)."""
+
+# Tools without a type are the client's own; these typed ones run at the client too.
+_CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")
+
+
+def usage_of(usage: Any) -> Usage | None:
+    """Read `usage`: input_tokens leaves cached tokens out here, so both cache counters are added in."""
+    if not isinstance(usage, dict):
+        return None
+    fresh = integer(usage.get("input_tokens"))
+    read = integer(usage.get("cache_read_input_tokens"))
+    written = integer(usage.get("cache_creation_input_tokens"))
+    return Usage(
+        input_tokens=None if fresh is None else fresh + (read or 0) + (written or 0),
+        output_tokens=integer(usage.get("output_tokens")),
+        cached_input_tokens=read,
+        cache_write_tokens=written,
+    )
+
+
+def _read(ask: Ask) -> Facts | NotAQuestion:
+    members = ask.members
+    stream = members.get("stream")
+    if stream not in (None, True, False):
+        return NotAQuestion("stream has the wrong type")
+    if not isinstance(members.get("messages"), list):
+        return NotAQuestion("messages is not a list")
+    if members.get("mcp_servers") or members.get("container"):
+        return NotAQuestion("hosted tool mcp or container")
+    refusal = _hosted_tool(members.get("tools"))
+    if refusal is not None:
+        return refusal
+    model = members.get("model")
+    return Facts(
+        form=Form.SSE if stream else Form.JSON,
+        model=model if isinstance(model, str) else None,
+        is_sampled=bool(members.get("temperature") != 0),
+        turns=_turns(members),
+    )
+
+
+def _read_count(ask: Ask) -> Facts | NotAQuestion:
+    facts = _read(ask)
+    if isinstance(facts, NotAQuestion):
+        return facts
+    return Facts(form=Form.JSON, model=facts.model)
+
+
+def _hosted_tool(tools: Any) -> NotAQuestion | None:
+    if tools is None:
+        return None
+    if not isinstance(tools, list):
+        return NotAQuestion("tools has the wrong type")
+    for tool in tools:
+        kind = tool.get("type", "custom") if isinstance(tool, dict) else None
+        if not isinstance(kind, str) or not kind.startswith(_CLIENT_TOOLS):
+            return NotAQuestion(f"hosted tool {kind}")
+    return None
+
+
+def _turns(members: Mapping[str, Any]) -> tuple[Turn, ...] | None:
+    if members.get("tools") or members.get("thinking") or members.get("output_config") or members.get("output_format"):
+        return None
+    turns = []
+    system = members.get("system")
+    if system is not None:
+        text = _text_of(system)
+        if text is None:
+            return None
+        turns.append(Turn(role="system", text=text))
+    for message in members["messages"]:
+        text = _text_of(message.get("content")) if isinstance(message, dict) else None
+        if text is None or message.get("role") not in ("user", "assistant"):
+            return None
+        turns.append(Turn(role=message["role"], text=text))
+    return tuple(turns) or None
+
+
+def _text_of(content: Any) -> str | None:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        block = content[0]
+        text = block.get("text")
+        # cache_control asks for the provider's prompt cache; it does not change the text
+        if block.get("type") == "text" and isinstance(text, str) and set(block) <= {"type", "text", "cache_control"}:
+            return text
+    return None
+
+
+def _judge(body: bytes) -> Judgement:
+    members = json_object(body)
+    if members is None or has_error(members):
+        return Broken("not an answer")
+    if members.get("type") != "message" or members.get("stop_reason") is None:
+        return Broken("not a whole message")
+    return Complete(usage=usage_of(members.get("usage")))
+
+
+def _judge_count(body: bytes) -> Judgement:
+    members = json_object(body)
+    if members is None or integer(members.get("input_tokens")) is None:
+        return Broken("no input_tokens")
+    return Complete()
+
+
+class MessageStream:
+    """Judge of message streams: whole at `message_stop`. An `error` event may come inside a 200 (529)."""
+
+    def __init__(self, choices: int) -> None:
+        del choices  # a message stream has one
+        self._usage: dict[str, Any] = {}
+        self._has_started = False
+        self._is_stopped = False
+        self._failure: str | None = None
+
+    def take(self, piece: Piece) -> bool:
+        """Look at an event."""
+        if not piece.data or self._failure is not None:
+            return False
+        members = json_object(piece.data)
+        if members is None:
+            self._failure = "an event is not JSON"
+            return False
+        match members.get("type"):
+            case "error":
+                self._failure = "the stream carried an error"
+            case "message_start":
+                self._has_started = True
+                message = members.get("message")
+                self._merge(message.get("usage") if isinstance(message, dict) else None)
+            case "message_delta":
+                self._merge(members.get("usage"))
+            case "message_stop":
+                self._is_stopped = True
+        return self._is_stopped
+
+    def _merge(self, usage: Any) -> None:
+        """The counts are cumulative: a later one replaces an earlier."""
+        if isinstance(usage, dict):
+            self._usage.update({name: count for name, count in usage.items() if count is not None})
+
+    def finish(self) -> Judgement:
+        """Say whether the stream was whole."""
+        if self._failure is not None:
+            return Broken(self._failure)
+        if not (self._has_started and self._is_stopped):
+            return Broken("the stream was cut")
+        return Complete(usage=usage_of(self._usage) if self._usage else None)
+
+
+def _no_stream(_: int) -> NoStream:
+    return NoStream()
+
+
+ENDPOINTS = (
+    Endpoint(
+        provider=PROVIDER,
+        name="messages",
+        path=suffix("/v1/messages"),
+        read=_read,
+        judge=_judge,
+        judge_stream=MessageStream,
+        out_of_key=frozenset(OUT_OF_KEY),
+    ),
+    Endpoint(
+        provider=PROVIDER,
+        name="messages.count_tokens",
+        path=suffix("/v1/messages/count_tokens"),
+        read=_read_count,
+        judge=_judge_count,
+        judge_stream=_no_stream,
+        out_of_key=frozenset(OUT_OF_KEY),
+    ),
+)

@@ -1,0 +1,180 @@
+"""Gemini's dialect: generateContent and streamGenerateContent (Gemini API reference v1beta, read 2026-11)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from kdproxy.core.models import Form, Turn, Usage
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import (
+    Ask,
+    Broken,
+    Complete,
+    Endpoint,
+    Facts,
+    Judgement,
+    NotAQuestion,
+    integer,
+    json_object,
+)
+
+PROVIDER = "gemini"
+
+_PATH = re.compile(r"/(?:models|tunedModels)/([^/:]+):(generateContent|streamGenerateContent)$")
+_CLIENT_TOOLS = frozenset({"functionDeclarations", "function_declarations"})
+_STREAM_METHOD = ":streamGenerateContent"
+
+
+def usage_of(members: Mapping[str, Any]) -> Usage | None:
+    """Read `usageMetadata`; thoughts are billed as output."""
+    usage = members.get("usageMetadata")
+    if not isinstance(usage, dict):
+        return None
+    answer = integer(usage.get("candidatesTokenCount"))
+    thoughts = integer(usage.get("thoughtsTokenCount"))
+    return Usage(
+        input_tokens=integer(usage.get("promptTokenCount")),
+        output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
+        cached_input_tokens=integer(usage.get("cachedContentTokenCount")),
+    )
+
+
+def _is_sse(path: str, query: str) -> bool:
+    return path.endswith(_STREAM_METHOD) and parse_qs(query).get("alt") == ["sse"]
+
+
+def key_path(path: str, query: str) -> tuple[str, str]:
+    """An SSE stream asks the same question as the plain call; a stream without alt=sse is a JSON array of its own."""
+    if not _is_sse(path, query):
+        return path, query
+    rest = "&".join(pair for pair in query.split("&") if pair != "alt=sse")
+    return path.removesuffix(_STREAM_METHOD) + ":generateContent", rest
+
+
+def _read(ask: Ask) -> Facts | NotAQuestion:
+    members = ask.members
+    if members.get("cachedContent") or members.get("cached_content"):
+        return NotAQuestion("cachedContent: the question depends on state at the provider")
+    tools = members.get("tools")
+    if tools is not None:
+        if not isinstance(tools, list):
+            return NotAQuestion("tools has the wrong type")
+        for tool in tools:
+            hosted = sorted(set(tool) - _CLIENT_TOOLS) if isinstance(tool, dict) else ["?"]
+            if hosted:
+                return NotAQuestion(f"hosted tool {hosted[0]}")
+    config = members.get("generationConfig", members.get("generation_config"))
+    config = config if isinstance(config, dict) else {}
+    match = _PATH.search(ask.path)
+    assert match is not None  # the endpoint's own pattern
+    is_array = match[2] == "streamGenerateContent" and not _is_sse(ask.path, ask.query)
+    is_plain = not is_array and not tools and not (set(config) & {"responseSchema", "responseJsonSchema", "responseLogprobs"})
+    return Facts(
+        form=Form.SSE if _is_sse(ask.path, ask.query) else Form.JSON,
+        model=match[1],
+        is_sampled=bool(config.get("temperature") != 0),
+        choices=integer(config.get("candidateCount")) or 1,
+        turns=_turns(members) if is_plain and config.get("candidateCount") in (None, 1) else None,
+    )
+
+
+def _turns(members: Mapping[str, Any]) -> tuple[Turn, ...] | None:
+    turns = []
+    system = members.get("systemInstruction", members.get("system_instruction"))
+    if system is not None:
+        text = _text_of(system)
+        if text is None:
+            return None
+        turns.append(Turn(role="system", text=text))
+    contents = members.get("contents")
+    for content in contents if isinstance(contents, list) else ():
+        text = _text_of(content)
+        role = content.get("role", "user") if isinstance(content, dict) else None
+        if text is None or role not in ("user", "model"):
+            return None
+        turns.append(Turn(role="assistant" if role == "model" else "user", text=text))
+    return tuple(turns) or None
+
+
+def _text_of(content: Any) -> str | None:
+    parts = content.get("parts") if isinstance(content, dict) else None
+    if isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], dict) and set(parts[0]) == {"text"}:
+        text = parts[0]["text"]
+        return text if isinstance(text, str) else None
+    return None
+
+
+def _judge(body: bytes) -> Judgement:
+    judge = CandidateStream(1)
+    if body.lstrip()[:1] == b"[":
+        # streamGenerateContent without alt=sse: one JSON array of the same chunks
+        wrapped = json_object(b'{"chunks":' + body + b"}")
+        chunks = None if wrapped is None else wrapped["chunks"]
+    else:
+        members = json_object(body)
+        chunks = None if members is None else [members]
+    if not chunks:
+        return Broken("not an answer")
+    for chunk in chunks:
+        judge.read(chunk)
+    return judge.finish()
+
+
+class CandidateStream:
+    """Judge of Gemini streams: every candidate has a finishReason, and the end is clean."""
+
+    def __init__(self, choices: int) -> None:
+        self._expected = choices
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+        self._failure: str | None = None
+        self._usage: Usage | None = None
+
+    def take(self, piece: Piece) -> bool:
+        """Look at an event."""
+        if not piece.data or self._failure is not None:
+            return False
+        members = json_object(piece.data)
+        if members is None:
+            self._failure = "an event is not JSON"
+            return False
+        self.read(members)
+        return self._failure is None and len(self._finished) >= self._expected
+
+    def read(self, members: Any) -> None:
+        """Look at one GenerateContentResponse."""
+        if not isinstance(members, dict) or members.get("error") is not None:
+            self._failure = "the answer carried an error"
+            return
+        self._usage = usage_of(members) or self._usage
+        candidates = members.get("candidates")
+        for candidate in candidates if isinstance(candidates, list) else ():
+            if not isinstance(candidate, dict):
+                self._failure = "a candidate is not an object"
+                return
+            index = integer(candidate.get("index")) or 0
+            self._seen.add(index)
+            if candidate.get("finishReason") is not None:
+                self._finished.add(index)
+
+    def finish(self) -> Judgement:
+        """Say whether the stream was whole."""
+        if self._failure is not None:
+            return Broken(self._failure)
+        if not self._seen or not self._seen <= self._finished:
+            return Broken("a candidate has no finishReason")
+        return Complete(usage=self._usage)
+
+
+ENDPOINTS = (
+    Endpoint(
+        provider=PROVIDER,
+        name="generateContent",
+        path=_PATH,
+        read=_read,
+        judge=_judge,
+        judge_stream=CandidateStream,
+        key_path=key_path,
+    ),
+)

@@ -1,0 +1,375 @@
+"""OpenAI's dialect and everything compatible with it (API reference, read 2026-11): chat, completions, embeddings,
+moderations, audio, images. The Responses API has its own module.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdproxy.core.models import Form, Turn, Usage
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import (
+    Ask,
+    Broken,
+    Complete,
+    Endpoint,
+    Facts,
+    Judgement,
+    NoStream,
+    NotAQuestion,
+    TerminalEvent,
+    has_error,
+    integer,
+    json_object,
+    suffix,
+)
+
+PROVIDER = "openai"
+
+OUT_OF_KEY = {
+    "stream": "how the answer travels; a sample keeps one recording per form",
+    "stream_options": "what the stream carries beside the answer; replay takes the usage chunk out",
+    "user": "an identifier for abuse reports",
+    "safety_identifier": "the same, newer",
+    "metadata": "labels for the provider's dashboard",
+    "store": "whether the provider keeps a copy",
+    "prompt_cache_key": "routes to a warm cache; changes price and latency only",
+    "prompt_cache_retention": "how long that cache is kept",
+}
+"""Members that cannot change the answer, with the reason (docs/keys.md)."""
+
+_CLIENT_TOOLS = frozenset({"function", "custom"})
+
+
+def usage_of(members: Mapping[str, Any]) -> Usage | None:
+    """Read `usage` (chat, completions, embeddings): prompt_tokens counts cached tokens in."""
+    usage = members.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    answer = usage.get("completion_tokens", usage.get("output_tokens"))
+    return Usage(
+        input_tokens=integer(prompt),
+        output_tokens=integer(answer),
+        cached_input_tokens=integer(details.get("cached_tokens")) if isinstance(details, dict) else None,
+    )
+
+
+def stream_facts(members: Mapping[str, Any]) -> tuple[Form, Mapping[str, Any] | None] | NotAQuestion:
+    """Read `stream` and `stream_options`; wrong types are the provider's to refuse."""
+    stream = members.get("stream")
+    options = members.get("stream_options")
+    if stream not in (None, True, False) or not (options is None or isinstance(options, dict)):
+        return NotAQuestion("stream or stream_options has the wrong type")
+    return (Form.SSE if stream else Form.JSON), options
+
+
+def is_sampled(temperature: Any) -> bool:
+    """Whether asking again would give another answer: an omitted temperature is not 0."""
+    return bool(temperature != 0)
+
+
+def hosted_tool(tools: Any) -> NotAQuestion | None:
+    """Tools that run at the provider see the world of that moment: not a pure question."""
+    if tools is None:
+        return None
+    if not isinstance(tools, list):
+        return NotAQuestion("tools has the wrong type")
+    for tool in tools:
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if kind not in _CLIENT_TOOLS:
+            return NotAQuestion(f"hosted tool {kind}")
+    return None
+
+
+def text_of(content: Any) -> str | None:
+    """Return a message's text if it is text alone."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        part = content[0]
+        text = part.get("text")
+        if part.get("type") in ("text", "input_text") and isinstance(text, str) and set(part) <= {"type", "text"}:
+            return text
+    return None
+
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+def turns_of(messages: Any) -> tuple[Turn, ...] | None:
+    """Return a conversation that is text alone, `developer` read as `system`; else None."""
+    if not isinstance(messages, list):
+        return None
+    turns = []
+    for message in messages:
+        if not isinstance(message, dict) or not set(message) <= {"role", "content"}:
+            return None
+        role = _ROLES.get(message.get("role") or "")
+        text = text_of(message.get("content"))
+        if role is None or text is None:
+            return None
+        turns.append(Turn(role=role, text=text))
+    return tuple(turns) or None
+
+
+def _read_chat(ask: Ask) -> Facts | NotAQuestion:
+    members = ask.members
+    if not isinstance(members.get("messages"), list):
+        return NotAQuestion("messages is not a list")
+    facts = _read_completion(ask)
+    if isinstance(facts, NotAQuestion):
+        return facts
+    if members.get("web_search_options") is not None:
+        return NotAQuestion("hosted tool web_search")
+    refusal = hosted_tool(members.get("tools"))
+    if refusal is not None:
+        return refusal
+    return facts
+
+
+def _read_completion(ask: Ask) -> Facts | NotAQuestion:
+    members = ask.members
+    stream = stream_facts(members)
+    if isinstance(stream, NotAQuestion):
+        return stream
+    form, options = stream
+    return Facts(
+        form=form,
+        model=_text(members, "model"),
+        is_sampled=is_sampled(members.get("temperature")),
+        choices=integer(members.get("n")) or 1,
+        wants_stream_usage=bool(options and options.get("include_usage")),
+        stream_options=options,
+        turns=turns_of(members.get("messages")) if _is_plain(members) else None,
+    )
+
+
+def _is_plain(members: Mapping[str, Any]) -> bool:
+    """Whether a recorded prompt's text is a full answer: nothing is asked beyond one text."""
+    response_format = members.get("response_format")
+    return (
+        not members.get("tools")
+        and not members.get("functions")
+        and not members.get("logprobs")
+        and members.get("n") in (None, 1)
+        and response_format in (None, {"type": "text"})
+        and not members.get("audio")
+        and members.get("modalities") in (None, ["text"])
+    )
+
+
+def _read_embeddings(ask: Ask) -> Facts | NotAQuestion:
+    return Facts(form=Form.JSON, model=_text(ask.members, "model"))
+
+
+def _read_image(ask: Ask) -> Facts | NotAQuestion:
+    members = ask.members
+    model = _text(members, "model")
+    stream = stream_facts(members)
+    if isinstance(stream, NotAQuestion):
+        return stream
+    is_inline = members.get("response_format") == "b64_json" or (model or "").startswith("gpt-image")
+    if not is_inline:
+        return NotAQuestion("image answers are links that expire; ask for b64_json")
+    return Facts(form=stream[0], model=model, is_sampled=True)
+
+
+def _read_speech(ask: Ask) -> Facts | NotAQuestion:
+    members = ask.members
+    form = Form.SSE if members.get("stream_format") == "sse" else Form.BINARY
+    return Facts(form=form, model=_text(members, "model"), is_sampled=True)
+
+
+def _read_transcription(ask: Ask) -> Facts | NotAQuestion:
+    members = ask.members
+    if members.get("stream") == "true":
+        form = Form.SSE
+    elif members.get("response_format", "json") in ("json", "verbose_json", "diarized_json"):
+        form = Form.JSON
+    else:
+        form = Form.BINARY
+    return Facts(form=form, model=_text(members, "model"))
+
+
+def _judge_choices(body: bytes) -> Judgement:
+    members = json_object(body)
+    if members is None or has_error(members):
+        return Broken("not an answer")
+    choices = members.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return Broken("no choices")
+    if any(not isinstance(choice, dict) or choice.get("finish_reason") == "error" for choice in choices):
+        return Broken("a choice ended in an error")
+    return Complete(usage=usage_of(members))
+
+
+def _judge_list(name: str, item: str | None = None) -> Any:
+    def judge(body: bytes) -> Judgement:
+        members = json_object(body)
+        rows = None if members is None or has_error(members) else members.get(name)
+        if members is None or not isinstance(rows, list) or not rows:
+            return Broken(f"no {name}")
+        if item is not None and any(not isinstance(row, dict) or row.get(item) is None for row in rows):
+            return Broken(f"a row has no {item}")
+        return Complete(usage=usage_of(members))
+
+    return judge
+
+
+def _judge_bytes(body: bytes) -> Judgement:
+    return Complete() if body else Broken("empty")
+
+
+def _judge_transcription(body: bytes) -> Judgement:
+    members = json_object(body)
+    if members is None:
+        # text, srt and vtt; an HTML page never gets here, its content type is not in the list
+        return Complete() if body.strip() else Broken("empty")
+    if has_error(members) or not isinstance(members.get("text"), str):
+        return Broken("no text")
+    return Complete(usage=usage_of(members))
+
+
+class ChoiceStream:
+    """Judge of chat and completion streams: `[DONE]`, or every choice finished and a clean end."""
+
+    def __init__(self, choices: int) -> None:
+        self._expected = choices
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+        self._is_done = False
+        self._failure: str | None = None
+        self._usage: Usage | None = None
+
+    def take(self, piece: Piece) -> bool:
+        """Look at a chunk."""
+        if not piece.data or self._failure is not None:
+            return False
+        if piece.data.strip() == b"[DONE]":
+            self._is_done = True
+            return True
+        members = json_object(piece.data)
+        if members is None:
+            self._failure = "a chunk is not JSON"
+        elif has_error(members) or piece.event == "error":
+            self._failure = "the stream carried an error"
+        else:
+            self._read(members)
+        return self._failure is None and len(self._finished) >= self._expected
+
+    def _read(self, members: Mapping[str, Any]) -> None:
+        self._usage = usage_of(members) or self._usage
+        for choice in members.get("choices") or ():
+            if not isinstance(choice, dict):
+                self._failure = "a choice is not an object"
+                return
+            index = integer(choice.get("index")) or 0
+            self._seen.add(index)
+            reason = choice.get("finish_reason")
+            if reason == "error":
+                self._failure = "a choice ended in an error"
+            elif reason is not None:
+                self._finished.add(index)
+
+    def finish(self) -> Judgement:
+        """Say whether the stream was whole."""
+        if self._failure is not None:
+            return Broken(self._failure)
+        if not self._seen:
+            return Broken("no choices")
+        if self._is_done or self._seen <= self._finished:
+            return Complete(usage=self._usage)
+        return Broken("the stream was cut")
+
+
+def _terminal(*complete: str) -> Any:
+    def make(_: int) -> TerminalEvent:
+        return TerminalEvent(
+            complete=frozenset(complete), failed=frozenset({"error"}), read=lambda event: Complete(usage=usage_of(event))
+        )
+
+    return make
+
+
+def _no_stream(_: int) -> NoStream:
+    return NoStream()
+
+
+def _text(members: Mapping[str, Any], name: str) -> str | None:
+    value = members.get(name)
+    return value if isinstance(value, str) else None
+
+
+_OUT = frozenset(OUT_OF_KEY)
+
+ENDPOINTS = (
+    Endpoint(
+        provider=PROVIDER,
+        name="chat.completions",
+        path=suffix("/chat/completions"),
+        read=_read_chat,
+        judge=_judge_choices,
+        judge_stream=ChoiceStream,
+        out_of_key=_OUT,
+    ),
+    Endpoint(
+        provider=PROVIDER,
+        name="completions",
+        path=suffix("/completions"),
+        read=_read_completion,
+        judge=_judge_choices,
+        judge_stream=ChoiceStream,
+        out_of_key=_OUT,
+    ),
+    Endpoint(
+        provider=PROVIDER,
+        name="embeddings",
+        path=suffix("/embeddings"),
+        read=_read_embeddings,
+        judge=_judge_list("data", "embedding"),
+        judge_stream=_no_stream,
+        out_of_key=frozenset({"user"}),
+    ),
+    Endpoint(
+        provider=PROVIDER,
+        name="moderations",
+        path=suffix("/moderations"),
+        read=_read_embeddings,
+        judge=_judge_list("results"),
+        judge_stream=_no_stream,
+    ),
+    Endpoint(
+        provider=PROVIDER,
+        name="images.generations",
+        path=suffix("/images/generations"),
+        read=_read_image,
+        judge=_judge_list("data", "b64_json"),
+        judge_stream=_terminal("image_generation.completed"),
+        out_of_key=frozenset({"stream", "user"}),
+    ),
+    Endpoint(
+        provider=PROVIDER,
+        name="audio.speech",
+        path=suffix("/audio/speech"),
+        read=_read_speech,
+        judge=_judge_bytes,
+        judge_stream=_terminal("speech.audio.done"),
+        out_of_key=frozenset({"stream_format"}),
+        content_types=("audio/", "application/octet-stream"),
+    ),
+    *(
+        Endpoint(
+            provider=PROVIDER,
+            name=f"audio.{name}",
+            path=suffix(f"/audio/{name}"),
+            read=_read_transcription,
+            judge=_judge_transcription,
+            judge_stream=_terminal("transcript.text.done"),
+            out_of_key=frozenset({"stream"}),
+            takes_form=True,
+            content_types=("application/json", "text/plain", "text/vtt", "application/x-subrip"),
+        )
+        for name in ("transcriptions", "translations")
+    ),
+)

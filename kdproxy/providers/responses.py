@@ -1,0 +1,104 @@
+"""OpenAI's Responses API (API reference, read 2026-11)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdproxy.core.models import Turn
+from kdproxy.providers import openai
+from kdproxy.providers.base import (
+    Ask,
+    Broken,
+    Complete,
+    Endpoint,
+    Facts,
+    Judgement,
+    NotAQuestion,
+    TerminalEvent,
+    has_error,
+    json_object,
+    suffix,
+)
+
+_WHOLE = frozenset({"completed", "incomplete"})
+
+
+def _read(ask: Ask) -> Facts | NotAQuestion:
+    members = ask.members
+    stream = openai.stream_facts(members)
+    if isinstance(stream, NotAQuestion):
+        return stream
+    if members.get("background"):
+        return NotAQuestion("background: the answer is fetched later")
+    if members.get("conversation") is not None:
+        return NotAQuestion("conversation: the question depends on state at the provider")
+    prompt = members.get("prompt")
+    if prompt is not None and not (isinstance(prompt, dict) and prompt.get("version")):
+        return NotAQuestion("a stored prompt without a version can change")
+    refusal = openai.hosted_tool(members.get("tools"))
+    if refusal is not None:
+        return refusal
+    previous = members.get("previous_response_id")
+    if previous is not None and not isinstance(previous, str):
+        return NotAQuestion("previous_response_id has the wrong type")
+    form, options = stream
+    model = members.get("model")
+    return Facts(
+        form=form,
+        model=model if isinstance(model, str) else None,
+        is_sampled=openai.is_sampled(members.get("temperature")),
+        stream_options=options,
+        turns=_turns(members) if previous is None else None,
+        previous_response_id=previous,
+    )
+
+
+def _turns(members: Mapping[str, Any]) -> tuple[Turn, ...] | None:
+    text = members.get("text")
+    wanted = text.get("format") if isinstance(text, dict) else None
+    if members.get("tools") or members.get("include") or wanted not in (None, {"type": "text"}):
+        return None
+    question = members.get("input")
+    turns = (Turn(role="user", text=question),) if isinstance(question, str) else openai.turns_of(question)
+    instructions = members.get("instructions")
+    if turns is None or not (instructions is None or isinstance(instructions, str)):
+        return None
+    return turns if instructions is None else (Turn(role="system", text=instructions), *turns)
+
+
+def _complete(response: Mapping[str, Any]) -> Complete:
+    identity = response.get("id")
+    return Complete(usage=openai.usage_of(response), response_id=identity if isinstance(identity, str) else None)
+
+
+def _judge(body: bytes) -> Judgement:
+    members = json_object(body)
+    if members is None or has_error(members):
+        return Broken("not an answer")
+    if members.get("status") not in _WHOLE:
+        return Broken(f"status {members.get('status')}")
+    return _complete(members)
+
+
+def _judge_stream(_: int) -> TerminalEvent:
+    def read(event: dict[str, Any]) -> Complete | None:
+        response = event.get("response")
+        return _complete(response) if isinstance(response, dict) else None
+
+    return TerminalEvent(
+        complete=frozenset({"response.completed", "response.incomplete"}),
+        failed=frozenset({"error", "response.failed", "response.cancelled"}),
+        read=read,
+    )
+
+
+ENDPOINTS = (
+    Endpoint(
+        provider=openai.PROVIDER,
+        name="responses",
+        path=suffix("/responses"),
+        read=_read,
+        judge=_judge,
+        judge_stream=_judge_stream,
+        out_of_key=frozenset(openai.OUT_OF_KEY),
+    ),
+)

@@ -1,0 +1,74 @@
+"""Log lines: a constant message and fields. Never bodies, never credentials, never a query string."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from kdproxy.core.models import Disposition, Outcome
+
+_STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
+
+log = logging.getLogger("kdproxy.request")
+
+
+class _Lines(logging.Formatter):
+    """`time level message field=value ...`, one line a record; a trace follows where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        fields = "".join(f" {name}={_value(value)}" for name, value in vars(record).items() if name not in _STANDARD)
+        line = f"{at} {record.levelname.lower()} {record.getMessage()}{fields}"
+        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    plain = text.isprintable() and not any(character in text for character in ' "=')
+    return text if plain and text else orjson.dumps(text).decode()
+
+
+def configure(level: str) -> None:
+    """Send kdproxy's log lines to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    root = logging.getLogger("kdproxy")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel(level.upper())
+
+
+class RequestLog:
+    """An observer that writes one line a request; hits at debug level, since they come by the thousand a second."""
+
+    def observe(self, outcome: Outcome) -> None:
+        """Write one line."""
+        level = _LEVELS.get(outcome.disposition, logging.INFO)
+        if not log.isEnabledFor(level):
+            return
+        usage = outcome.usage
+        fields: dict[str, object] = {
+            "disposition": outcome.disposition,
+            "method": outcome.method,
+            "path": outcome.path,
+            "upstream": outcome.upstream,
+            "status": outcome.status,
+            "seconds": round(outcome.elapsed_seconds, 4),
+            "model": outcome.model,
+            "key": None if outcome.key is None else outcome.key[:16],
+            "attempts": outcome.attempts or None,
+            "stored": outcome.stored or None,
+            "input_tokens": None if usage is None else usage.input_tokens,
+            "output_tokens": None if usage is None else usage.output_tokens,
+            "error": outcome.error,
+        }
+        log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})
+
+
+_LEVELS = {
+    Disposition.HIT: logging.DEBUG,
+    Disposition.PROMPT_HIT: logging.DEBUG,
+    Disposition.REFUSED: logging.WARNING,
+    Disposition.FAILED: logging.WARNING,
+}

@@ -1,0 +1,150 @@
+"""Calls to the teacher API by aiohttp. Adds nothing but `Accept-Encoding: identity`; follows no redirect."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from kdproxy.core.models import HeaderPairs
+from kdproxy.core.ports import UpstreamRequest
+from kdproxy.errors import UpstreamFailed
+
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""RFC 9110 section 7.6.1: for one connection only."""
+
+_NOT_COPIED_BACK = _HOP_BY_HOP | {"content-length", "content-encoding"}
+_NOT_ADDED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")
+
+
+class HttpUpstream:
+    """One connection pool for all upstreams. Closed by `close`."""
+
+    def __init__(
+        self, *, connect_seconds: float, read_seconds: float, use_environment_proxy: bool = False
+    ) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=read_seconds),
+            skip_auto_headers=_NOT_ADDED,
+            trust_env=use_environment_proxy,
+            max_line_size=65_536,
+            max_field_size=65_536,
+            read_bufsize=1 << 18,
+        )
+
+    async def send(self, request: UpstreamRequest) -> "HttpResponse":
+        """Send a request and return when the answer's head is there.
+
+        Raises:
+            UpstreamFailed: `sent` is false where the request cannot have reached the provider.
+        """
+        headers = CIMultiDict(request.headers)
+        headers["Accept-Encoding"] = "identity"
+        try:
+            response = await self._session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=headers,
+                data=request.body,
+                allow_redirects=False,
+            )
+        except aiohttp.ClientConnectorError as error:
+            raise _failed("The upstream could not be reached", error, sent=False) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _failed("The upstream broke off before it answered", error, sent=True) from error
+        return HttpResponse(response)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+
+class HttpResponse:
+    """The UpstreamResponse port over an aiohttp response."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        nominated = {
+            name.strip().lower() for value in response.headers.getall("Connection", ()) for name in value.split(",")
+        }
+        self.headers: HeaderPairs = tuple(
+            (name, value)
+            for name, value in response.headers.items()
+            if name.lower() not in _NOT_COPIED_BACK and name.lower() not in nominated
+        )
+        # A coded body is decoded on the way in, so its length is not known any more.
+        is_coded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
+        self.content_length: int | None = None if is_coded else response.content_length
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _failed("The upstream cut its answer", error, sent=True) from error
+        finally:
+            self.close()
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body. Raises UpstreamFailed if it is cut or longer than the limit."""
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit_bytes:
+                raise UpstreamFailed(
+                    f"The upstream's answer is longer than {limit_bytes} bytes.",
+                    hint="Ask for less at once, or raise answer_limit_bytes.",
+                    code="answer_too_large",
+                    sent=True,
+                )
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Drop the connection if the body was not read to its end."""
+        self._response.release() if self._response.content.at_eof() else self._response.close()
+
+
+def forwardable(headers: Any, *, keep_length: bool) -> HeaderPairs:
+    """Return what of a client's headers goes upstream: no hop-by-hop ones, no Host, none of ours.
+
+    Args:
+        headers: an aiohttp multi-dict.
+        keep_length: keep Content-Length, for a body that streams through; a whole body gets its own.
+    """
+    nominated = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
+    dropped = _HOP_BY_HOP | nominated | {"host", "accept-encoding", "expect"}
+    if not keep_length:
+        dropped |= {"content-length"}
+    return tuple(
+        (name, value)
+        for name, value in headers.items()
+        if name.lower() not in dropped and not name.lower().startswith("kdproxy-")
+    )
+
+
+def _failed(what: str, error: BaseException, *, sent: bool) -> UpstreamFailed:
+    # The class says what happened; the text of an aiohttp error can hold a URL with a credential in its query.
+    return UpstreamFailed(
+        f"{what} ({type(error).__name__}).",
+        hint="Check the upstream's address and the network; the call is tried again until the deadline.",
+        sent=sent,
+    )

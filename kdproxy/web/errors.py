@@ -1,0 +1,58 @@
+"""The proxy's own errors in the shape of the provider that the client speaks to."""
+
+from typing import Any
+
+import orjson
+
+from kdproxy.core import cache_status
+from kdproxy.core.models import HeaderPairs
+from kdproxy.errors import KdproxyError
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+_RPC_STATUS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def body(error: KdproxyError, dialect: str) -> bytes:
+    """Return an error body as the provider writes it, the hint in its message."""
+    message = f"kdproxy: {error}"
+    shaped: dict[str, Any]
+    match dialect:
+        case "anthropic":
+            kind = _ANTHROPIC_TYPES.get(error.http_status, "api_error")
+            shaped = {"type": "error", "error": {"type": kind, "message": message, "code": error.code}}
+        case "gemini":
+            status = _RPC_STATUS.get(error.http_status, "INTERNAL")
+            shaped = {"error": {"code": error.http_status, "message": message, "status": status}}
+        case _:
+            shaped = {"error": {"message": message, "type": "kdproxy_error", "param": None, "code": error.code}}
+    return orjson.dumps(shaped)
+
+
+def headers(error: KdproxyError) -> HeaderPairs:
+    """Return the headers of an error reply: what the official clients decide their own retry by."""
+    pairs = [
+        ("Content-Type", "application/json"),
+        (cache_status.HEADER, cache_status.refused(error.code)),
+        ("x-should-retry", "true" if error.retryable else "false"),
+    ]
+    if error.retry_after_seconds is not None:
+        pairs.append(("retry-after", str(max(1, round(error.retry_after_seconds)))))
+        pairs.append(("retry-after-ms", str(max(1, round(error.retry_after_seconds * 1000)))))
+    return tuple(pairs)

@@ -1,0 +1,126 @@
+"""The doors: which Host, whose token, and what of a client's credential goes upstream.
+
+On loopback without a token a client's own credential passes through. With a token every request carries it as its
+API key, and the proxy puts the upstream's in its place.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import secrets
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, quote
+
+from kdproxy.core.key import CREDENTIAL_HEADERS, CREDENTIAL_QUERY
+from kdproxy.core.models import HeaderPairs, Headers
+from kdproxy.errors import RequestRefused
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/@]+)(?::\d{1,5})?")
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind address can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class HostGuard:
+    """The Host allow-list: a page in a browser can make any name point to 127.0.0.1 (DNS rebinding)."""
+
+    def __init__(self, allowed: frozenset[str]) -> None:
+        self._allowed = frozenset(name.lower() for name in LOOPBACK_NAMES | allowed)
+        self._seen: set[str] = set()
+
+    def check(self, host: str | None) -> None:
+        """Raises RequestRefused (421) for a foreign or missing Host."""
+        if host in self._seen:
+            return
+        match = None if host is None else _HOST.fullmatch(host)
+        if match is None or match["name"].lower() not in self._allowed:
+            raise RequestRefused(
+                "The Host of this request is not one of this proxy's names.",
+                hint="Use 127.0.0.1 or localhost, or add the name to allowed_hosts.",
+                code="wrong_host",
+                http_status=421,
+            )
+        assert host is not None
+        if len(self._seen) < 1_000:
+            self._seen.add(host)
+
+
+class TokenGuard:
+    """The proxy's token, and the upstream credentials that take its place."""
+
+    def __init__(self, token: str | None, upstream_credentials: Mapping[str, str]) -> None:
+        self._token = None if token is None else token.encode()
+        self._credentials = dict(upstream_credentials)
+        self._salt = secrets.token_bytes(16)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether requests must carry a token."""
+        return self._token is not None
+
+    def check(self, headers: Headers, query: str) -> None:
+        """Raises RequestRefused (401) where a token is set and the request does not carry it."""
+        if self._token is None:
+            return
+        if not any(hmac.compare_digest(found.encode(), self._token) for found in credentials(headers, query)):
+            raise RequestRefused(
+                "The proxy's token is missing or wrong.",
+                hint="Give the proxy's token as the API key of your client.",
+                code="unauthorized",
+                http_status=401,
+            )
+
+    def forwarded(self, pairs: HeaderPairs, upstream: str) -> HeaderPairs:
+        """Return the headers that go upstream: the token replaced by the upstream's own credential, if there is one."""
+        if self._token is None:
+            return pairs
+        credential = self._credentials.get(upstream)
+        kept = []
+        for name, value in pairs:
+            lowered = name.lower()
+            if lowered not in CREDENTIAL_HEADERS:
+                kept.append((name, value))
+            elif credential is not None:
+                is_bearer = lowered == "authorization"
+                kept.append((name, f"Bearer {credential}" if is_bearer else credential))
+        return tuple(kept)
+
+    def forwarded_query(self, query: str, upstream: str) -> str:
+        """Return the raw query that goes upstream, with the same replacement."""
+        if self._token is None or not query:
+            return query
+        credential = self._credentials.get(upstream)
+        kept = []
+        for pair in query.split("&"):
+            name = pair.partition("=")[0]
+            if name not in CREDENTIAL_QUERY:
+                kept.append(pair)
+            elif credential is not None:
+                kept.append(f"{name}={quote(credential, safe='')}")
+        return "&".join(kept)
+
+    def fingerprint(self, headers: Headers, query: str) -> str:
+        """Return a name for the request's credential that says nothing of it and means nothing elsewhere."""
+        found = "\0".join(credentials(headers, query))
+        return hashlib.blake2b(found.encode("utf-8", "surrogateescape"), key=self._salt, digest_size=8).hexdigest()
+
+
+def credentials(headers: Headers, query: str) -> list[str]:
+    """Return the credentials that a request carries."""
+    found = []
+    for name in CREDENTIAL_HEADERS:
+        value = headers.get(name)
+        if value is not None:
+            found.append(value[7:] if value[:7].lower() == "bearer " else value)
+    if query:
+        found += [value for name, value in parse_qsl(query) if name in CREDENTIAL_QUERY]
+    return found

@@ -1,0 +1,251 @@
+"""HTTP in, HTTP out: a request through the doors to the engine, and its reply back to the client."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import lru_cache, partial
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from kdproxy.core import cache_status
+from kdproxy.core.models import DEFAULT_NAMESPACE, Disposition, HeaderPairs, Outcome
+from kdproxy.core.policy import Mode, mode_of
+from kdproxy.core.ports import Clock, Observer
+from kdproxy.core.routing import Route, Router, dialect_of
+from kdproxy.engine.call import Incoming, Reply
+from kdproxy.engine.flow import Flow
+from kdproxy.errors import KdproxyError, RequestRefused
+from kdproxy.providers.base import Endpoint
+from kdproxy.providers.question import endpoint_of
+from kdproxy.upstream.http import forwardable
+from kdproxy.web import errors
+from kdproxy.web.guard import HostGuard, TokenGuard
+
+log = logging.getLogger("kdproxy.web")
+
+OWN_PREFIX = "/_kdproxy/"
+PATIENCE_HEADER = "x-stainless-read-timeout"
+"""Seconds that an official client waits between bytes (openai-python and anthropic-sdk-python send it)."""
+
+OwnRoutes = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+
+
+class Proxy:
+    """The handler of every request."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        router: Router,
+        host_guard: HostGuard,
+        token_guard: TokenGuard,
+        observers: Sequence[Observer],
+        clock: Clock,
+        own_routes: OwnRoutes,
+        *,
+        mode: Mode,
+        body_limit_bytes: int,
+        patience_seconds: float,
+    ) -> None:
+        self._flow = flow
+        self._host_guard = host_guard
+        self._token_guard = token_guard
+        self._observers = observers
+        self._clock = clock
+        self._own_routes = own_routes
+        self._mode = mode
+        self._body_limit_bytes = body_limit_bytes
+        self._patience_seconds = patience_seconds
+
+        @lru_cache(maxsize=4_096)
+        def route(method: str, path: str) -> tuple[Route, Endpoint | None]:
+            routed = router.route(path)
+            return routed, endpoint_of(method, routed.path)
+
+        self._route = route
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        path, query = _target(request)
+        started = self._clock.monotonic()
+        reply: Reply | None = None
+        incoming: Incoming | None = None
+        try:
+            self._host_guard.check(request.headers.get("Host"))
+            if path.startswith(OWN_PREFIX):
+                return await self._own_routes(request, path)
+            self._token_guard.check(request.headers, query)
+            route, endpoint = self._route(request.method, path)
+            incoming = self._incoming(request, route, query, streams_body=endpoint is None)
+            reply = await self._ask(request, incoming, endpoint)
+            if isinstance(reply.body, bytes):
+                response: web.StreamResponse = web.Response(
+                    status=reply.status, body=reply.body, headers=_headers(reply)
+                )
+                sent = len(reply.body)
+            else:
+                response, sent = await _stream(request, reply, reply.body)
+            self._observe(request, path, incoming, reply, started, sent)
+            return response
+        except KdproxyError as error:
+            dialect = dialect_of(path)
+            self._observe_refusal(request, path, incoming, error, started)
+            return web.Response(
+                status=error.http_status,
+                body=errors.body(error, dialect),
+                headers=CIMultiDict(errors.headers(error)),
+            )
+        finally:
+            if reply is not None and reply.close is not None:
+                reply.close()
+
+    async def _ask(self, request: web.BaseRequest, incoming: Incoming, endpoint: Endpoint | None) -> Reply:
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        if endpoint is None:
+            return await self._flow.pass_through(incoming, _streamed_body(request))
+        body = await _read(request, self._body_limit_bytes)
+        return await self._flow.answer(incoming, endpoint, body)
+
+    def _incoming(self, request: web.BaseRequest, route: Route, query: str, *, streams_body: bool) -> Incoming:
+        headers = request.headers
+        patience = _seconds(headers.get(PATIENCE_HEADER))
+        name = route.upstream.name
+        guard = self._token_guard
+        return Incoming(
+            method=request.method,
+            path=route.path,
+            query=guard.forwarded_query(query, name),
+            url=route.url,
+            upstream=route.upstream,
+            headers=headers,
+            namespace=DEFAULT_NAMESPACE,
+            mode=mode_of(headers, self._mode),
+            forwarded_headers=partial(_forwarded, guard, headers, name, keep_length=streams_body),
+            credential=partial(guard.fingerprint, headers, query),
+            # A tenth less than the client's own patience, so that our answer is there before it gives up.
+            patience_seconds=self._patience_seconds if patience is None else 0.9 * patience,
+        )
+
+    def _observe(
+        self, request: web.BaseRequest, path: str, incoming: Incoming, reply: Reply, started: float, sent: int
+    ) -> None:
+        question, flight = reply.question, reply.flight
+        outcome = Outcome(
+            disposition=reply.disposition,
+            method=request.method,
+            path=path,
+            upstream=incoming.upstream.name,
+            status=reply.status,
+            elapsed_seconds=self._clock.monotonic() - started,
+            model=None if question is None else question.model,
+            key=None if question is None else question.key,
+            attempts=0 if flight is None else flight.attempts,
+            stored=False if flight is None else flight.is_stored,
+            bytes_out=sent,
+            usage=None if flight is None else flight.usage,
+        )
+        for observer in self._observers:
+            observer.observe(outcome)
+
+    def _observe_refusal(
+        self, request: web.BaseRequest, path: str, incoming: Incoming | None, error: KdproxyError, started: float
+    ) -> None:
+        is_ours = isinstance(error, RequestRefused)
+        outcome = Outcome(
+            disposition=Disposition.REFUSED if is_ours else Disposition.FAILED,
+            method=request.method,
+            path=path,
+            upstream=None if incoming is None else incoming.upstream.name,
+            status=error.http_status,
+            elapsed_seconds=self._clock.monotonic() - started,
+            error=error.code,
+        )
+        for observer in self._observers:
+            observer.observe(outcome)
+
+
+def _target(request: web.BaseRequest) -> tuple[str, str]:
+    """Return path and query as they stood in the request line: nothing decoded, nothing normalised."""
+    path, _, query = request.raw_path.partition("?")
+    return path, query
+
+
+def _forwarded(guard: TokenGuard, headers: Any, upstream: str, *, keep_length: bool) -> HeaderPairs:
+    return guard.forwarded(forwardable(headers, keep_length=keep_length), upstream)
+
+
+def _headers(reply: Reply) -> CIMultiDict[str]:
+    headers = CIMultiDict(reply.headers)
+    # An upstream cache's own Cache-Status stays before ours (RFC 9211 section 2).
+    headers.add(cache_status.HEADER, reply.cache_status)
+    return headers
+
+
+async def _stream(
+    request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes]
+) -> tuple[web.StreamResponse, int]:
+    response = web.StreamResponse(status=reply.status, headers=_headers(reply))
+    if reply.content_length is not None:
+        response.content_length = reply.content_length
+    await response.prepare(request)
+    sent = 0
+    try:
+        async with aclosing(body) as chunks:  # type: ignore[type-var]  # every body here is a generator
+            async for chunk in chunks:
+                await response.write(chunk)
+                sent += len(chunk)
+        await response.write_eof()
+    except KdproxyError as error:
+        # The head is out: a cut connection is the only honest way to say that the rest is missing.
+        log.info("an answer was cut", extra={"reason": error.message})
+        if request.transport is not None:
+            request.transport.close()
+    return response, sent
+
+
+async def _read(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    length = request.content_length
+    if length is not None and length > limit_bytes:
+        raise _too_large(limit_bytes)
+    content = request.content
+    first = await content.readany()
+    if content.at_eof():
+        return first
+    parts = [first]
+    size = len(first)
+    while not content.at_eof():
+        part = await content.readany()
+        parts.append(part)
+        size += len(part)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+    return b"".join(parts)
+
+
+def _too_large(limit_bytes: int) -> RequestRefused:
+    return RequestRefused(
+        f"The request body is larger than {limit_bytes} bytes.",
+        hint="Send less at once, or raise body_limit_bytes.",
+        code="body_too_large",
+        http_status=413,
+    )
+
+
+def _streamed_body(request: web.BaseRequest) -> AsyncIterator[bytes] | None:
+    if not request.body_exists:
+        return None
+    return request.content.iter_any()
+
+
+def _seconds(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < 86_400 else None

@@ -1,0 +1,80 @@
+"""aiohttp's low-level server with its own messages taken out: they would echo what a client sent.
+
+aiohttp 3.14 writes a malformed Authorization value into the 400 body and the error log, and query-string keys into
+the access log. Here a bad request gets a neutral answer, and nothing of it is logged.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+log = logging.getLogger("kdproxy.web")
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+MAX_HEADER_BYTES = 65_536
+
+
+class _SilentLogger(logging.LoggerAdapter[logging.Logger]):
+    """What aiohttp would log goes out as its constant message alone, without arguments, and traces as class names."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        info = kwargs.get("exc_info")
+        error = info if isinstance(info, BaseException) else None
+        log.log(level, "connection: %s", str(msg).partition("%")[0].strip(), extra={"error": type(error).__name__})
+
+
+class _Connection(RequestHandler):
+    """A connection that tells a client nothing of what it sent."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that could not be read, or whose handler crashed."""
+        if status >= 500:
+            log.error("a request crashed", extra={"error": type(exc).__name__})
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        text = "The request could not be read." if status < 500 else "The proxy failed on this request."
+        response = web.Response(
+            status=status,
+            body=b'{"error":{"message":"kdproxy: %s","type":"kdproxy_error","param":null,"code":"bad_request"}}'
+            % text.encode(),
+            content_type="application/json",
+        )
+        response.force_close()
+        return response
+
+
+class HttpServer(web.Server):
+    """A server below aiohttp's router: one handler, no middlewares, no access log."""
+
+    def __init__(self, handler: Handler) -> None:
+        super().__init__(
+            handler,
+            # A client that leaves cancels its handler: that is how a queued request is known to be unwanted.
+            handler_cancellation=True,
+        )
+        self._handler_options: dict[str, Any] = {
+            "access_log": None,
+            "logger": _SilentLogger(log, {}),
+            # Bodies go on as they came, coded or not.
+            "auto_decompress": False,
+            "max_line_size": MAX_HEADER_BYTES,
+            "max_field_size": MAX_HEADER_BYTES,
+            "read_bufsize": 1 << 18,
+        }
+
+    def __call__(self) -> RequestHandler:
+        """Make the protocol of a new connection."""
+        return _Connection(self, loop=asyncio.get_running_loop(), **self._handler_options)
