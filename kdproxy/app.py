@@ -2,13 +2,17 @@
 
 import asyncio
 import logging
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
-from kdproxy.core.models import Usage
+from kdproxy.core.models import Upstream, Usage
+from kdproxy.core.pricing import PriceTable
 from kdproxy.core.routing import Router
 from kdproxy.engine.clock import SystemClock
 from kdproxy.engine.fetch import Fetcher, RetrySettings
@@ -17,7 +21,7 @@ from kdproxy.engine.flow import Flow
 from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.purchase import Price, Purchase
-from kdproxy.errors import KdproxyError
+from kdproxy.errors import ConfigError, KdproxyError
 from kdproxy.settings import Settings
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import RequestLog
@@ -28,6 +32,9 @@ from kdproxy.web.proxy import Proxy
 from kdproxy.web.server import HttpServer
 
 log = logging.getLogger("kdproxy.app")
+
+SHUTDOWN_SECONDS = 5.0
+"""How long a client may take to read what is left, once all calls have landed."""
 
 
 @dataclass(slots=True)
@@ -99,7 +106,7 @@ class App:
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
         )
-        runner = web.ServerRunner(HttpServer(proxy.handle))
+        runner = web.ServerRunner(HttpServer(proxy.handle), shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1_024)
         try:
@@ -165,7 +172,19 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _price(settings: Settings) -> Price:
-    def unknown(provider: str, model: str | None, usage: Usage | None) -> Decimal | None:
-        return None
+    table = PriceTable.load(None if settings.prices is None else _read_prices(settings.prices))
 
-    return unknown
+    def price(upstream: Upstream, model: str | None, usage: Usage | None) -> Decimal | None:
+        seller = table.seller_of(upstream)
+        if seller is None or model is None or usage is None:
+            return None
+        return table.price(seller, model, usage)
+
+    return price
+
+
+def _read_prices(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError([f"prices: {path} cannot be read ({error})"], hint="See docs/prices.md.") from error

@@ -147,7 +147,8 @@ class Flow:
             # Two streams of one question may be asked with different options: those bytes are not for each other.
             repr(found.stream_options) if found.form is Form.SSE else "",
         )
-        flight = self._flights.under_way(identity)
+        # Who bypasses the cache wants a call of its own.
+        flight = None if incoming.mode is Mode.BYPASS else self._flights.under_way(identity)
         is_joined = flight is not None
         if flight is None:
             if not self._is_buying:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from kdproxy.core import canonical, key
-from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Question, Usage
+from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Question, Upstream, Usage
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamRequest, UpstreamResponse
 from kdproxy.engine.call import Asked
@@ -26,8 +26,8 @@ STORED_HEADERS = frozenset({"content-type", "openai-version", "request-id", "x-r
 MAX_RETRY_AFTER_SECONDS = 120.0
 """The official clients do not wait longer than this; they give up instead."""
 
-Price = Callable[[str, str | None, Usage | None], Decimal | None]
-"""Provider, model and usage to US dollars; None where it is not known."""
+Price = Callable[[Upstream, str | None, Usage | None], Decimal | None]
+"""Upstream, model and usage to US dollars; None where it is not known."""
 
 
 class Purchase:
@@ -163,7 +163,7 @@ class Purchase:
         started: float,
     ) -> Entry:
         usage = judgement.usage
-        cost = self._price(asked.question.provider, asked.question.model, usage)
+        cost = self._price(asked.incoming.upstream, asked.question.model, usage)
         return entry_of(
             asked,
             address,
