@@ -42,8 +42,12 @@ class Router:
         """All upstreams, in configured order."""
         return self._upstreams
 
-    def route(self, path: str) -> Route:
+    def route(self, path: str, *, speaks_anthropic: bool = False) -> Route:
         """Return where a raw (percent-encoded) request path goes.
+
+        Args:
+            speaks_anthropic: the request carries `anthropic-version`; tells paths apart that two providers share,
+                such as `/v1/models`.
 
         Raises:
             RequestRefused: no upstream takes it, or the path is not a plain absolute one.
@@ -62,7 +66,7 @@ class Router:
             return _route(upstream, slash + rest)
         if len(self._upstreams) == 1:
             return _route(self._upstreams[0], path)
-        dialect = dialect_of(path)
+        dialect = dialect_of(path, speaks_anthropic=speaks_anthropic)
         matching = [upstream for upstream in self._upstreams if (upstream.provider or upstream.name) == dialect]
         if len(matching) != 1:
             raise self._unknown("Several upstreams are configured and the path does not say which is meant.")
@@ -78,9 +82,9 @@ class Router:
         )
 
 
-def dialect_of(path: str) -> str:
-    """Return the provider whose dialect a path speaks."""
-    if path.endswith(("/v1/messages", "/v1/messages/count_tokens")) or "/v1/messages/batches" in path:
+def dialect_of(path: str, *, speaks_anthropic: bool = False) -> str:
+    """Return the provider whose dialect a request speaks."""
+    if speaks_anthropic or path.endswith(("/v1/messages", "/v1/messages/count_tokens")) or "/v1/messages/batches" in path:
         return "anthropic"
     if path.startswith(("/v1beta/", "/v1alpha/", "/upload/v1beta/")) and "/openai/" not in path:
         return "gemini"

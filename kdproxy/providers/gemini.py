@@ -69,7 +69,9 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
     match = _PATH.search(ask.path)
     assert match is not None  # the endpoint's own pattern
     is_array = match[2] == "streamGenerateContent" and not _is_sse(ask.path, ask.query)
-    is_plain = not is_array and not tools and not (set(config) & {"responseSchema", "responseJsonSchema", "responseLogprobs"})
+    is_plain = (
+        not is_array and not tools and not (set(config) & {"responseSchema", "responseJsonSchema", "responseLogprobs"})
+    )
     return Facts(
         form=Form.SSE if _is_sse(ask.path, ask.query) else Form.JSON,
         model=match[1],

@@ -1,8 +1,8 @@
 """OpenAI's dialect and everything compatible with it (API reference, read 2026-11): chat, completions, embeddings,
-moderations, audio, images. The Responses API has its own module.
+moderations. Images and audio, and the Responses API, have their own modules.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kdproxy.core.models import Form, Turn, Usage
@@ -16,7 +16,6 @@ from kdproxy.providers.base import (
     Judgement,
     NoStream,
     NotAQuestion,
-    TerminalEvent,
     has_error,
     integer,
     json_object,
@@ -136,7 +135,7 @@ def _read_completion(ask: Ask) -> Facts | NotAQuestion:
     form, options = stream
     return Facts(
         form=form,
-        model=_text(members, "model"),
+        model=text_member(members, "model"),
         is_sampled=is_sampled(members.get("temperature")),
         choices=integer(members.get("n")) or 1,
         wants_stream_usage=bool(options and options.get("include_usage")),
@@ -160,36 +159,7 @@ def _is_plain(members: Mapping[str, Any]) -> bool:
 
 
 def _read_embeddings(ask: Ask) -> Facts | NotAQuestion:
-    return Facts(form=Form.JSON, model=_text(ask.members, "model"))
-
-
-def _read_image(ask: Ask) -> Facts | NotAQuestion:
-    members = ask.members
-    model = _text(members, "model")
-    stream = stream_facts(members)
-    if isinstance(stream, NotAQuestion):
-        return stream
-    is_inline = members.get("response_format") == "b64_json" or (model or "").startswith("gpt-image")
-    if not is_inline:
-        return NotAQuestion("image answers are links that expire; ask for b64_json")
-    return Facts(form=stream[0], model=model, is_sampled=True)
-
-
-def _read_speech(ask: Ask) -> Facts | NotAQuestion:
-    members = ask.members
-    form = Form.SSE if members.get("stream_format") == "sse" else Form.BINARY
-    return Facts(form=form, model=_text(members, "model"), is_sampled=True)
-
-
-def _read_transcription(ask: Ask) -> Facts | NotAQuestion:
-    members = ask.members
-    if members.get("stream") == "true":
-        form = Form.SSE
-    elif members.get("response_format", "json") in ("json", "verbose_json", "diarized_json"):
-        form = Form.JSON
-    else:
-        form = Form.BINARY
-    return Facts(form=form, model=_text(members, "model"))
+    return Facts(form=Form.JSON, model=text_member(ask.members, "model"))
 
 
 def _judge_choices(body: bytes) -> Judgement:
@@ -204,7 +174,9 @@ def _judge_choices(body: bytes) -> Judgement:
     return Complete(usage=usage_of(members))
 
 
-def _judge_list(name: str, item: str | None = None) -> Any:
+def judge_list(name: str, item: str | None = None) -> Callable[[bytes], Judgement]:
+    """Make the judge of an answer that is a list of rows, each with an item."""
+
     def judge(body: bytes) -> Judgement:
         members = json_object(body)
         rows = None if members is None or has_error(members) else members.get(name)
@@ -215,20 +187,6 @@ def _judge_list(name: str, item: str | None = None) -> Any:
         return Complete(usage=usage_of(members))
 
     return judge
-
-
-def _judge_bytes(body: bytes) -> Judgement:
-    return Complete() if body else Broken("empty")
-
-
-def _judge_transcription(body: bytes) -> Judgement:
-    members = json_object(body)
-    if members is None:
-        # text, srt and vtt; an HTML page never gets here, its content type is not in the list
-        return Complete() if body.strip() else Broken("empty")
-    if has_error(members) or not isinstance(members.get("text"), str):
-        return Broken("no text")
-    return Complete(usage=usage_of(members))
 
 
 class ChoiceStream:
@@ -283,20 +241,12 @@ class ChoiceStream:
         return Broken("the stream was cut")
 
 
-def _terminal(*complete: str) -> Any:
-    def make(_: int) -> TerminalEvent:
-        return TerminalEvent(
-            complete=frozenset(complete), failed=frozenset({"error"}), read=lambda event: Complete(usage=usage_of(event))
-        )
-
-    return make
-
-
 def _no_stream(_: int) -> NoStream:
     return NoStream()
 
 
-def _text(members: Mapping[str, Any], name: str) -> str | None:
+def text_member(members: Mapping[str, Any], name: str) -> str | None:
+    """Return a member if it is text."""
     value = members.get(name)
     return value if isinstance(value, str) else None
 
@@ -327,7 +277,7 @@ ENDPOINTS = (
         name="embeddings",
         path=suffix("/embeddings"),
         read=_read_embeddings,
-        judge=_judge_list("data", "embedding"),
+        judge=judge_list("data", "embedding"),
         judge_stream=_no_stream,
         out_of_key=frozenset({"user"}),
     ),
@@ -336,40 +286,7 @@ ENDPOINTS = (
         name="moderations",
         path=suffix("/moderations"),
         read=_read_embeddings,
-        judge=_judge_list("results"),
+        judge=judge_list("results"),
         judge_stream=_no_stream,
-    ),
-    Endpoint(
-        provider=PROVIDER,
-        name="images.generations",
-        path=suffix("/images/generations"),
-        read=_read_image,
-        judge=_judge_list("data", "b64_json"),
-        judge_stream=_terminal("image_generation.completed"),
-        out_of_key=frozenset({"stream", "user"}),
-    ),
-    Endpoint(
-        provider=PROVIDER,
-        name="audio.speech",
-        path=suffix("/audio/speech"),
-        read=_read_speech,
-        judge=_judge_bytes,
-        judge_stream=_terminal("speech.audio.done"),
-        out_of_key=frozenset({"stream_format"}),
-        content_types=("audio/", "application/octet-stream"),
-    ),
-    *(
-        Endpoint(
-            provider=PROVIDER,
-            name=f"audio.{name}",
-            path=suffix(f"/audio/{name}"),
-            read=_read_transcription,
-            judge=_judge_transcription,
-            judge_stream=_terminal("transcript.text.done"),
-            out_of_key=frozenset({"stream"}),
-            takes_form=True,
-            content_types=("application/json", "text/plain", "text/vtt", "application/x-subrip"),
-        )
-        for name in ("transcriptions", "translations")
     ),
 )

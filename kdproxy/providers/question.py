@@ -7,7 +7,7 @@ from typing import Any
 from kdproxy.core import canonical, key, multipart
 from kdproxy.core.models import Form, Headers, Question, Turn
 from kdproxy.core.multipart import Part
-from kdproxy.providers import anthropic, gemini, openai, responses
+from kdproxy.providers import anthropic, gemini, media, openai, responses
 from kdproxy.providers.base import (
     Ask,
     Broken,
@@ -24,11 +24,11 @@ from kdproxy.providers.base import (
 # `/chat/completions` also ends in `/completions`: the first match wins.
 ENDPOINTS: tuple[Endpoint, ...] = (
     *openai.ENDPOINTS,
+    *media.ENDPOINTS,
     *responses.ENDPOINTS,
     *anthropic.ENDPOINTS,
     *gemini.ENDPOINTS,
 )
-
 
 
 def _judge_models(body: bytes) -> Judgement:

@@ -29,6 +29,8 @@ OWN_PREFIX = "/_kdproxy/"
 PATIENCE_HEADER = "x-stainless-read-timeout"
 """Seconds that an official client waits between bytes (openai-python and anthropic-sdk-python send it)."""
 
+_VERSION_HEADER = "anthropic-version"
+
 OwnRoutes = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 
@@ -60,8 +62,8 @@ class Proxy:
         self._patience_seconds = patience_seconds
 
         @lru_cache(maxsize=4_096)
-        def route(method: str, path: str) -> tuple[Route, Endpoint | None]:
-            routed = router.route(path)
+        def route(method: str, path: str, speaks_anthropic: bool) -> tuple[Route, Endpoint | None]:
+            routed = router.route(path, speaks_anthropic=speaks_anthropic)
             return routed, endpoint_of(method, routed.path)
 
         self._route = route
@@ -77,7 +79,7 @@ class Proxy:
             if path.startswith(OWN_PREFIX):
                 return await self._own_routes(request, path)
             self._token_guard.check(request.headers, query)
-            route, endpoint = self._route(request.method, path)
+            route, endpoint = self._route(request.method, path, _VERSION_HEADER in request.headers)
             incoming = self._incoming(request, route, query, streams_body=endpoint is None)
             reply = await self._ask(request, incoming, endpoint)
             if isinstance(reply.body, bytes):
@@ -90,7 +92,7 @@ class Proxy:
             self._observe(request, path, incoming, reply, started, sent)
             return response
         except KdproxyError as error:
-            dialect = dialect_of(path)
+            dialect = dialect_of(path, speaks_anthropic=_VERSION_HEADER in request.headers)
             self._observe_refusal(request, path, incoming, error, started)
             return web.Response(
                 status=error.http_status,
