@@ -68,6 +68,10 @@ class Counters:
         members = orjson.loads(value)
         return cls(answers=members["answers"], prompts=members["prompts"])
 
+    def copy(self) -> "Counters":
+        """Return sums that can be changed apart."""
+        return Counters(answers=dict(self.answers), prompts=self.prompts)
+
     def dump(self) -> bytes:
         """Write the sums."""
         return orjson.dumps({"answers": self.answers, "prompts": self.prompts})

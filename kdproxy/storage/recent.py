@@ -1,5 +1,6 @@
-"""Recently used answers in memory, bounded in bytes. Event loop only."""
+"""Recently used answers in memory, bounded in bytes. Read on the loop's thread, emptied from any."""
 
+import threading
 from collections import OrderedDict
 
 from kdproxy.core.models import Answer
@@ -12,30 +13,46 @@ class RecentAnswers:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
+        self._lock = threading.Lock()  # protects the three below
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._bytes = 0
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """Changes whenever an answer is dropped: what was looked up before may be withdrawn by now."""
+        return self._epoch
 
     def get(self, name: str) -> Answer | None:
         """Return an answer and make it the most recent."""
-        answer = self._answers.get(name)
-        if answer is not None:
-            self._answers.move_to_end(name)
-        return answer
+        with self._lock:
+            answer = self._answers.get(name)
+            if answer is not None:
+                self._answers.move_to_end(name)
+            return answer
 
-    def put(self, name: str, answer: Answer) -> None:
-        """Remember an answer; one that would fill a quarter of the memory alone is left out."""
+    def put(self, name: str, answer: Answer, *, epoch: int) -> None:
+        """Remember an answer that was looked up in an epoch; one that would fill a quarter alone is left out."""
         size = _size(answer)
         if size * 4 > self._limit_bytes:
             return
-        self.drop(name)
-        self._answers[name] = answer
-        self._bytes += size
-        while self._bytes > self._limit_bytes:
-            _, oldest = self._answers.popitem(last=False)
-            self._bytes -= _size(oldest)
+        with self._lock:
+            if epoch != self._epoch:
+                return
+            self._remove(name)
+            self._answers[name] = answer
+            self._bytes += size
+            while self._bytes > self._limit_bytes:
+                self._remove(next(iter(self._answers)))
 
-    def drop(self, name: str) -> None:
-        """Forget an answer."""
+    def drop(self, names: list[str]) -> None:
+        """Forget answers."""
+        with self._lock:
+            self._epoch += 1
+            for name in names:
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
         answer = self._answers.pop(name, None)
         if answer is not None:
             self._bytes -= _size(answer)

@@ -1,0 +1,146 @@
+"""Keeps the index in step with the journal: what each line changes, and reading on after a start. Writer thread only."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kdproxy.core import record as record_format
+from kdproxy.core.models import Entry, Prompt, Record, Tombstone
+from kdproxy.core.ports import Batch, Damage, Location, Store, Watermark
+from kdproxy.errors import KdproxyError, RecordInvalid
+from kdproxy.storage import names
+from kdproxy.storage.journal import Journal
+
+log = logging.getLogger("kdproxy.storage")
+
+BATCH = 500
+"""Records in one transaction."""
+_SEAL_TAIL_BYTES = 66  # the checksum's hex digits with the closing `"}`
+_REPORTED_DAMAGE = 20
+
+Placed = tuple[Record, Location]
+"""A record and where its line lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenReport:
+    """What opening or rebuilding found."""
+
+    indexed_lines: int
+    """Lines read because the index did not have them."""
+    torn_bytes: int
+    damage: tuple[Damage, ...]
+    is_rebuilt: bool
+    """Whether the whole index was made anew."""
+
+
+class Indexer:
+    """The index of one journal."""
+
+    def __init__(self, journal: Journal, store: Store) -> None:
+        self._journal = journal
+        self._store = store
+        self.counters = names.Counters()
+
+    def recover(self) -> OpenReport:
+        """Cut a torn tail, and read what the index does not have yet."""
+        torn = self._journal.cut_torn_tail()
+        if torn:
+            log.warning("an unfinished last line was cut off the journal", extra={"bytes": torn})
+        mark = self._store.watermark()
+        if mark is not None and not self._continues(mark):
+            log.warning("the index does not fit the journal and is rebuilt", extra={})
+            return self.rebuild(torn_bytes=torn)
+        self.counters = names.Counters.load(self._store.get(names.COUNTERS))
+        return self._read_on(mark, torn_bytes=torn, is_rebuilt=False)
+
+    def rebuild(self, *, torn_bytes: int = 0) -> OpenReport:
+        """Make the index anew."""
+        self._store.clear()
+        self.counters = names.Counters()
+        return self._read_on(None, torn_bytes=torn_bytes, is_rebuilt=True)
+
+    def apply(self, placed: Sequence[Placed], watermark: Watermark | None) -> None:
+        """Index records in one transaction, with the watermark that covers them.
+
+        Raises:
+            StorageFailed: nothing of it is in the index.
+        """
+        puts: dict[str, bytes] = {}
+        deletes: set[str] = set()
+        counters = self.counters.copy()
+        for record, location in placed:
+            if isinstance(record, Tombstone):
+                for name in names.withdrawn_names(record):
+                    previous = puts.pop(name, None) or (None if name in deletes else self._store.get(name))
+                    if previous is not None:
+                        deletes.add(name)
+                        counters.add(self._decode_at(names.unpack(previous)), -1)
+                continue
+            name = names.name_of(record)
+            is_new = name in deletes or (name not in puts and self._store.get(name) is None)
+            deletes.discard(name)
+            puts[name] = names.pack(location)
+            if is_new:
+                counters.add(record)
+            if isinstance(record, Entry) and record.response_id is not None:
+                puts[names.response_name(record.address.namespace, record.response_id)] = b"1"
+        puts[names.COUNTERS] = counters.dump()
+        self._store.apply(Batch(puts=puts, deletes=frozenset(deletes), watermark=watermark))
+        self.counters = counters
+
+    def _decode_at(self, location: Location) -> Entry | Prompt:
+        found = record_format.decode(self._journal.read(location))
+        assert not isinstance(found, Tombstone)  # the index points to answers and prompts only
+        return found
+
+    def _continues(self, mark: Watermark) -> bool:
+        """Whether the journal still holds the line at which the index stopped reading."""
+        if mark.segment not in self._journal.segments() or mark.offset > self._journal.segment_size(mark.segment):
+            return False
+        length = len(mark.seal) + 1
+        tail = self._journal.read(Location(mark.segment, max(0, mark.offset - length), length))
+        return tail == mark.seal.encode() + b"\n"
+
+    def _read_on(self, mark: Watermark | None, *, torn_bytes: int, is_rebuilt: bool) -> OpenReport:
+        start = {} if mark is None else {"segment": mark.segment, "offset": mark.offset}
+        damage: list[Damage] = []
+        placed: list[Placed] = []
+        count = 0
+        for line in self._journal.lines(**start):
+            count += 1
+            location = line.location
+            try:
+                placed.append((record_format.decode(line.raw), location))
+            except RecordInvalid as error:
+                name = self._journal.name(location.segment)
+                damage.append(Damage(segment_name=name, location=location, reason=error.message))
+                if len(damage) <= _REPORTED_DAMAGE:
+                    report_unreadable(self._journal.name, location, error)
+                continue
+            if len(placed) >= BATCH:
+                self.apply(placed, watermark_after(location, line.raw))
+                placed.clear()
+            last = (location, line.raw)
+        if placed:
+            self.apply(placed, watermark_after(*last))
+        return OpenReport(indexed_lines=count, torn_bytes=torn_bytes, damage=tuple(damage), is_rebuilt=is_rebuilt)
+
+
+def watermark_after(location: Location, line: bytes) -> Watermark:
+    """Return the mark that says: read up to the end of this line."""
+    seal = line.rstrip(b"\n")[-_SEAL_TAIL_BYTES:].decode("latin-1")
+    return Watermark(location.segment, location.offset + location.length, seal)
+
+
+def report_unreadable(segment_name: Callable[[int], str], location: Location, error: KdproxyError) -> None:
+    """Log a line that cannot be used."""
+    log.error(
+        "a journal line cannot be used",
+        extra={
+            "segment": segment_name(location.segment),
+            "offset": location.offset,
+            "bytes": location.length,
+            "reason": error.message,
+        },
+    )
