@@ -1,0 +1,108 @@
+"""A process that the demo starts: its own session, its output in a file, its end in our hands."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.request import urlopen
+
+
+class ChildError(RuntimeError):
+    """A child ended or stayed silent when it should not have; the message carries the end of its output."""
+
+
+class Child:
+    """One running process. Leaving the `with` block stops it, politely first."""
+
+    def __init__(self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.log = log
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C reaches the demo alone, which then ends its children in order.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
+    def wait_until_answers(self, url: str, *, seconds: float) -> None:
+        """Return once a GET of `url` is answered with success."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                with urlopen(url, timeout=5):
+                    return
+            except (OSError, HTTPException):  # not listening yet, or still loading (503)
+                self._must_run(deadline)
+            time.sleep(0.05)
+
+    def wait_for_end(self, *, seconds: float) -> None:
+        """Return once the process has ended well."""
+        deadline = time.monotonic() + seconds
+        while not self.has_ended:
+            self._must_run(deadline)
+            time.sleep(0.02)
+        if self._process.returncode != 0:
+            raise self._failed(f"ended with status {self._process.returncode}")
+
+    def wait_for_lines(self, path: Path, count: int, *, seconds: float) -> None:
+        """Return once the process has written so many whole lines to `path`."""
+        deadline = time.monotonic() + seconds
+        while not path.exists() or path.read_bytes().count(b"\n") < count:
+            self._must_run(deadline)
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it with SIGKILL: no handler runs, nothing is flushed."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self, *, seconds: float = 10) -> None:
+        """Ask it to end; kill it if it does not in time, or if somebody loses patience (a second Ctrl-C)."""
+        self._process.terminate()
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _must_run(self, deadline: float) -> None:
+        if self.has_ended:
+            raise self._failed(f"ended with status {self._process.returncode}")
+        if time.monotonic() > deadline:
+            raise self._failed("took too long")
+
+    def _failed(self, what: str) -> ChildError:
+        tail = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        return ChildError(f"The {self.name} {what}. The end of its output ({self.log}):\n{tail}")
+
+
+def free_port() -> int:
+    """Find a port on loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
