@@ -58,9 +58,11 @@ async def _serve(app: App, settings: Settings) -> None:
 
 
 def _greet(address: str, settings: Settings) -> None:
-    key = "your-api-key" if settings.token is None else "the-proxy-token"
     click.echo(f"kdproxy listens on {address}  (mode {settings.mode}, data in {settings.data_dir})", err=True)
     click.echo(f"export OPENAI_BASE_URL={address}/v1")
     click.echo(f"export ANTHROPIC_BASE_URL={address}")
     click.echo(f"export GOOGLE_GEMINI_BASE_URL={address}")
-    click.echo(f"# API keys as before: they pass through ({key}).", err=True)
+    if settings.token is None:
+        click.echo("Your API keys stay as they are: they pass through to their own provider.", err=True)
+    else:
+        click.echo("Give the proxy's token as the API key; the proxy puts the upstream's own in its place.", err=True)

@@ -16,7 +16,8 @@ BUILT_IN = (
 
 PREFIX = "/upstreams/"
 _VERSION = re.compile(r"v\d+[a-z0-9]*")
-_DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+# Servers differ in what they take for a slash once they have decoded a path.
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\]|%2f|%5c|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,11 @@ class Router:
 
 def dialect_of(path: str, *, speaks_anthropic: bool = False) -> str:
     """Return the provider whose dialect a request speaks."""
-    if speaks_anthropic or path.endswith(("/v1/messages", "/v1/messages/count_tokens")) or "/v1/messages/batches" in path:
+    if (
+        speaks_anthropic
+        or path.endswith(("/v1/messages", "/v1/messages/count_tokens"))
+        or "/v1/messages/batches" in path
+    ):
         return "anthropic"
     if path.startswith(("/v1beta/", "/v1alpha/", "/upload/v1beta/")) and "/openai/" not in path:
         return "gemini"
@@ -93,13 +98,19 @@ def dialect_of(path: str, *, speaks_anthropic: bool = False) -> str:
 
 def name_of(url: str) -> str:
     """Return the name of an upstream that was given none: a built-in's for its own host, else host:port/path."""
+    built_in = built_in_at(url)
+    if built_in is not None:
+        return built_in
     parts = urlsplit(url)
     host = parts.hostname or ""
-    for upstream in BUILT_IN:
-        if host == urlsplit(upstream.url).hostname:
-            return upstream.name
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{host}:{port}{_prefix(parts.path)[0]}"
+
+
+def built_in_at(url: str) -> str | None:
+    """Return the name of the built-in upstream at a URL's host, or None."""
+    host = urlsplit(url).hostname
+    return next((upstream.name for upstream in BUILT_IN if urlsplit(upstream.url).hostname == host), None)
 
 
 def join(base_path: str, path: str) -> tuple[str, str]:
@@ -113,10 +124,10 @@ def join(base_path: str, path: str) -> tuple[str, str]:
         The full path at the upstream, and its part after the base's prefix (what the key holds).
     """
     prefix, version = _prefix(base_path)
-    first, _, rest = path[1:].partition("/")
+    first, slash, rest = path[1:].partition("/")
     if _VERSION.fullmatch(first):
         if first == "v1" and (version or _has_version(prefix)):
-            path = f"/{rest}"
+            path = slash + rest
         elif version:
             version = ""
     tail = f"/{version}{path}" if version else path

@@ -23,7 +23,9 @@ class Ledger:
         """Count one request."""
         self.requests[outcome.disposition] += 1
 
-    def bought(self, *, attempts: int, input_tokens: int | None, output_tokens: int | None, usd: Decimal | None) -> None:
+    def bought(
+        self, *, attempts: int, input_tokens: int | None, output_tokens: int | None, usd: Decimal | None
+    ) -> None:
         """Count one answer that was bought and kept."""
         self.upstream_attempts += attempts
         self.stored += 1

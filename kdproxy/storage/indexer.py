@@ -1,4 +1,4 @@
-"""Keeps the index in step with the journal: what each line changes, and reading on after a start. Writer thread only."""
+"""Keeps the index in step with the journal: what a line changes, and reading on at a start. Writer thread only."""
 
 import logging
 from collections.abc import Callable, Sequence

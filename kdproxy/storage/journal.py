@@ -177,11 +177,9 @@ class Journal:
         return self._directory / f"api_recovery.{segment:06d}.jsonl"
 
     def _sealed(self) -> list[tuple[int, Path]]:
-        found = []
-        for path in self._directory.iterdir():
-            if match := _SEALED.fullmatch(path.name):
-                found.append((int(match[1]), path))
-        return found
+        return [
+            (int(match[1]), path) for path in self._directory.iterdir() if (match := _SEALED.fullmatch(path.name))
+        ]
 
 
 def sync_directory(directory: Path) -> None:

@@ -1,0 +1,185 @@
+"""Settings from flags over KDPROXY_* over kdproxy.toml over defaults: validated whole, all problems at once."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kdproxy.core.routing import BUILT_IN, built_in_at
+from kdproxy.errors import ConfigError
+from kdproxy.secret import Secret
+from kdproxy.settings.parse import UpstreamSettings
+from kdproxy.settings.tree import Settings
+from kdproxy.web.guard import is_loopback
+
+CONFIG_NAME = "kdproxy.toml"
+ENV_PREFIX = "KDPROXY_"
+
+_BUILT_IN_CREDENTIALS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Settings, and where each came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    """Setting name to `default`, `kdproxy.toml`, the variable's name, or `flag`."""
+
+
+_PARSED = {found.name: found for found in fields(Settings) if found.metadata["parse"] is not None}
+
+
+def load(
+    flags: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] = os.environ,
+    config: Path | None = None,
+) -> Loaded:
+    """Build the settings.
+
+    Args:
+        flags: by setting name; None where the flag was not given.
+        config: TOML file; None: `kdproxy.toml` in the working directory, if there is one.
+
+    Raises:
+        ConfigError: with all problems.
+    """
+    problems: list[str] = []
+    given: dict[str, tuple[Any, str]] = {}
+    config = config or _path_or_none(environment.get(f"{ENV_PREFIX}CONFIG"))
+    for name, value in _read_toml(config, problems).items():
+        given[name] = (value, str(config or CONFIG_NAME))
+    for name in _PARSED:
+        variable = ENV_PREFIX + ("UPSTREAM" if name == "upstreams" else name.upper())
+        if variable in environment:
+            given[name] = (environment[variable], variable)
+    given.update({name: (value, "flag") for name, value in flags.items() if value is not None})
+
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(_PARSED, "default")
+    for name, (value, origin) in given.items():
+        try:
+            values[name] = _PARSED[name].metadata["parse"](value)
+            origins[name] = origin
+        except ValueError as error:
+            problems.append(f"{name} ({origin}): {error}, not {value!r}")
+    values["token"], origins["token"] = _token(values.get("token_file"), environment, problems)
+    settings = Settings(**values)
+    credentials = _credentials(settings, environment, problems)
+    origins["credentials"] = "environment" if credentials else "default"
+    _check_door(settings, problems)
+    if problems:
+        raise ConfigError(problems, hint="Mend them all and start again; `kdproxy config` shows what is in force.")
+    return Loaded(
+        settings=Settings(**{**values, "credentials": credentials}),
+        origins=origins,
+    )
+
+
+def describe(loaded: Loaded) -> list[dict[str, Any]]:
+    """Return each setting with its value, origin and sentence; secrets are stars."""
+    rows = []
+    for found in fields(Settings):
+        value = getattr(loaded.settings, found.name)
+        rows.append(
+            {
+                "name": found.name,
+                "value": _plain(value),
+                "origin": loaded.origins[found.name],
+                "sentence": found.metadata["sentence"],
+            }
+        )
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Secret():
+            return "*****"
+        case Path():
+            return str(value)
+        case UpstreamSettings():
+            members = {"name": value.name, "url": value.url, "provider": value.provider}
+            return {**members, "credential_env": value.credential_env}
+        case tuple():
+            return [_plain(item) for item in value]
+        case Mapping():
+            return {name: _plain(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+def _read_toml(config: Path | None, problems: list[str]) -> dict[str, Any]:
+    path = config or Path(CONFIG_NAME)
+    if config is None and not path.exists():
+        return {}
+    try:
+        members = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"the config file {path} cannot be read ({error.strerror})")
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"the config file {path} is not TOML: {error}")
+        return {}
+    for name in sorted(set(members) - set(_PARSED)):
+        del members[name]
+        if name == "token":
+            problems.append(f"token ({path}): a secret does not belong in the config; use token_file or KDPROXY_TOKEN")
+            continue
+        close = difflib.get_close_matches(name, _PARSED, n=1)
+        problems.append(f"{name} ({path}): no such setting" + (f"; did you mean {close[0]}?" if close else ""))
+    return members
+
+
+def _token(path: Path | None, environment: Mapping[str, str], problems: list[str]) -> tuple[Secret | None, str]:
+    text = environment.get(f"{ENV_PREFIX}TOKEN")
+    origin = f"{ENV_PREFIX}TOKEN"
+    if text is None and path is not None:
+        origin = "token_file"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"token_file: {path} cannot be read ({error})")
+            return None, origin
+    if text is None:
+        return None, "default"
+    text = text.strip()
+    if len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text:
+        problems.append(f"the token ({origin}) must be at least 16 printable ASCII characters without spaces")
+        return None, origin
+    return Secret(text), origin
+
+
+def _credentials(settings: Settings, environment: Mapping[str, str], problems: list[str]) -> dict[str, Secret]:
+    """Find the upstreams' credentials; only a proxy with a token of its own puts them in."""
+    if settings.token is None:
+        return {}
+    found: dict[str, Secret] = {}
+    upstreams = settings.upstreams or tuple(UpstreamSettings(name=built.name, url=built.url) for built in BUILT_IN)
+    for upstream in upstreams:
+        # The well-known variables belong to the built-in hosts alone: nobody else gets an OpenAI key.
+        variable = upstream.credential_env or _BUILT_IN_CREDENTIALS.get(built_in_at(upstream.url) or "")
+        if variable is None:
+            continue
+        value = environment.get(variable)
+        if value:
+            found[upstream.name] = Secret(value.strip())
+        elif upstream.credential_env is not None:
+            problems.append(f"upstreams.{upstream.name}.credential_env: the variable {variable} is not set")
+    return found
+
+
+def _check_door(settings: Settings, problems: list[str]) -> None:
+    if not is_loopback(settings.host) and settings.token is None:
+        problems.append(
+            f"host: {settings.host} can be reached from outside this machine, which needs a token: "
+            "set KDPROXY_TOKEN or token_file"
+        )
+
+
+def _path_or_none(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None

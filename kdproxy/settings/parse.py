@@ -1,0 +1,188 @@
+"""Readers of setting values: each takes a TOML value or the text of a flag or variable.
+
+They raise ValueError with what they want; who calls them adds what was given and where.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from kdproxy.core.policy import Mode
+from kdproxy.core.routing import name_of
+
+PROVIDERS = ("openai", "anthropic", "gemini")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    """One `[upstreams.NAME]` table."""
+
+    name: str
+    url: str
+    provider: str | None = None
+    credential_env: str | None = None
+    """Environment variable with the upstream's credential, used where the proxy has a token of its own."""
+
+
+def text(value: Any) -> str:
+    """Non-empty text."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be text")
+    return value.strip()
+
+
+def path(value: Any) -> Path:
+    """A file or directory; `~` is the home directory."""
+    return Path(text(str(value))).expanduser()
+
+
+def optional_path(value: Any) -> Path | None:
+    """The same, or nothing."""
+    return None if value is None else path(value)
+
+
+def flag(value: Any) -> bool:
+    """true or false, and their usual spellings."""
+    if isinstance(value, bool):
+        return value
+    match str(value).strip().lower():
+        case "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off":
+            return False
+    raise ValueError("must be true or false")
+
+
+def number(low: float, high: float) -> Callable[[Any], float]:
+    """Make the parser of a number in a range."""
+
+    def parse(value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"must be a number from {low:g} to {high:g}") from None
+        if isinstance(value, bool) or not low <= number <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def integer(low: int, high: int) -> Callable[[Any], int]:
+    """Make the parser of a whole number in a range."""
+
+    def parse(value: Any) -> int:
+        try:
+            number = int(str(value))
+        except ValueError:
+            raise ValueError(f"must be a whole number from {low} to {high}") from None
+        if isinstance(value, bool) or not low <= number <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def mode(value: Any) -> Mode:
+    """One of the modes."""
+    try:
+        return Mode(str(value).strip().lower())
+    except ValueError:
+        raise ValueError(f"must be one of {', '.join(Mode)}") from None
+
+
+def choice(*names: str) -> Callable[[Any], str]:
+    """Make the parser of one of some words."""
+
+    def parse(value: Any) -> str:
+        name = str(value).strip().lower()
+        if name not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return name
+
+    return parse
+
+
+def text_list(value: Any) -> tuple[str, ...]:
+    """A list of texts, or one text with commas."""
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+        raise ValueError("must be a list of texts")
+    return tuple(part.strip() for part in value)
+
+
+def paths(value: Any) -> tuple[Path, ...]:
+    """A list of files."""
+    return tuple(
+        Path(part).expanduser() for part in text_list([str(p) for p in value] if not isinstance(value, str) else value)
+    )
+
+
+def upstreams(value: Any) -> tuple[UpstreamSettings, ...]:
+    """Take a TOML table of tables, or the texts of --upstream and KDPROXY_UPSTREAM."""
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple):
+        return _distinct([_upstream_of_text(part) for part in value])
+    if not isinstance(value, dict):
+        raise ValueError("must be tables like [upstreams.teacher] with a url")
+    return _distinct([_upstream_of_table(name, table) for name, table in value.items()])
+
+
+def _distinct(upstreams: list[UpstreamSettings]) -> tuple[UpstreamSettings, ...]:
+    names = [upstream.name for upstream in upstreams]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two upstreams are named {name!r}")
+    return tuple(upstreams)
+
+
+def _upstream_of_text(text: str) -> UpstreamSettings:
+    head, equals, tail = text.strip().partition("=")
+    if equals and "://" not in head:
+        return UpstreamSettings(name=_upstream_name(head), url=_url(tail))
+    url = _url(text.strip())
+    return UpstreamSettings(name=name_of(url), url=url)
+
+
+def _upstream_of_table(name: str, table: Any) -> UpstreamSettings:
+    if not isinstance(table, dict):
+        raise ValueError(f"upstreams.{name} must be a table with a url")
+    unknown = set(table) - {"url", "provider", "credential_env"}
+    if unknown:
+        raise ValueError(f"upstreams.{name} has unknown members: {', '.join(sorted(unknown))}")
+    provider = table.get("provider")
+    if provider is not None and provider not in PROVIDERS:
+        raise ValueError(f"upstreams.{name}.provider must be one of {', '.join(PROVIDERS)}")
+    return UpstreamSettings(
+        name=_upstream_name(name),
+        url=_url(table.get("url", "")),
+        provider=provider,
+        credential_env=table.get("credential_env"),
+    )
+
+
+def _upstream_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the upstream name {name!r} must be 1-64 of letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _url(url: Any) -> str:
+    problem = ValueError("an upstream URL must look like https://host/v1 (http or https, no query, no credentials)")
+    if not isinstance(url, str):
+        raise problem
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        raise problem from None
+    if not valid or parts.query or parts.fragment or parts.username is not None or re.search(r"\s", url):
+        raise problem
+    return url

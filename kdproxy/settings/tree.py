@@ -1,0 +1,75 @@
+"""The tree of settings: each field with its default, its unit in its name, and a sentence."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdproxy.core.models import Upstream
+from kdproxy.core.policy import Mode
+from kdproxy.secret import Secret
+from kdproxy.settings import parse
+from kdproxy.settings.parse import UpstreamSettings
+
+
+def _setting(default: Any, sentence: str, read: Callable[[Any], Any]) -> Any:
+    metadata = {"sentence": sentence, "parse": read}
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Names are the TOML keys; `KDPROXY_` and the name in capitals is the variable."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs a token.", parse.text)
+    port: int = _setting(8400, "Port to listen on; 0 takes a free one.", parse.integer(0, 65_535))
+    data_dir: Path = _setting(Path("kdproxy-data"), "Where the journal and its index lie.", parse.path)
+    mode: Mode = _setting(Mode.CACHE, "What to do with cacheable requests.", parse.mode)
+    upstreams: tuple[UpstreamSettings, ...] = _setting((), "Teacher APIs; none: the built-in ones.", parse.upstreams)
+    warm: tuple[Path, ...] = _setting((), "Files to fill the cache from at start.", parse.paths)
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "Host names, beside loopback's, that requests may carry.", parse.text_list
+    )
+    token_file: Path | None = _setting(None, "File with the proxy's token (or KDPROXY_TOKEN).", parse.optional_path)
+    prices: Path | None = _setting(None, "TOML file with prices that go before the built-in ones.", parse.optional_path)
+    match_prompts: bool = _setting(True, "Whether recorded prompts answer requests with the same text.", parse.flag)
+    allow_hosted_tools: bool = _setting(
+        False, "Whether to cache answers of tools that run at the provider.", parse.flag
+    )
+    body_limit_bytes: int = _setting(64 << 20, "Largest body on cacheable paths, bytes.", parse.integer(1_024, 1 << 30))
+    answer_limit_bytes: int = _setting(64 << 20, "Largest answer that is stored, bytes.", parse.integer(1_024, 1 << 30))
+    memory_bytes: int = _setting(16 << 20, "Memory for recent answers, bytes.", parse.integer(0, 1 << 40))
+    segment_bytes: int = _setting(
+        256 << 20, "Size at which a journal file is sealed, bytes.", parse.integer(4_096, 1 << 40)
+    )
+    connect_seconds: float = _setting(10.0, "Longest wait for a connection to the upstream.", parse.number(0.1, 3_600))
+    read_seconds: float = _setting(600.0, "Longest wait for the upstream's next byte.", parse.number(0.1, 86_400))
+    retry_seconds: float = _setting(600.0, "Longest time over all attempts at one call.", parse.number(0, 604_800))
+    retry_attempts: int = _setting(6, "Attempts at one call; rate limits do not count.", parse.integer(1, 1_000))
+    patience_seconds: float = _setting(
+        540.0,
+        "How long an unsent request is held for a client that does not say its own limit.",
+        parse.number(1, 604_800),
+    )
+    detached_max_seconds: float = _setting(
+        900.0, "How long a sent call is finished after its last client left.", parse.number(0, 86_400)
+    )
+    drain_seconds: float = _setting(
+        60.0, "How long running calls may take to finish at shutdown.", parse.number(0, 3_600)
+    )
+    use_environment_proxy: bool = _setting(False, "Whether upstream calls obey HTTPS_PROXY and NO_PROXY.", parse.flag)
+    log_level: str = _setting(
+        "info", "Least severe log lines shown.", parse.choice("debug", "info", "warning", "error")
+    )
+    token: Secret | None = field(default=None, metadata={"sentence": "The proxy's token.", "parse": None})
+    credentials: Mapping[str, Secret] = field(
+        default_factory=dict, metadata={"sentence": "Upstream credentials, by name.", "parse": None}
+    )
+
+    def upstream_models(self) -> tuple[Upstream, ...]:
+        """Return the configured upstreams as the router takes them."""
+        return tuple(
+            Upstream(name=upstream.name, url=upstream.url, provider=upstream.provider) for upstream in self.upstreams
+        )
