@@ -1,8 +1,14 @@
 """The `Cache-Status` reply header (RFC 9211): what the proxy did with a request. Grammar: docs/modes.md."""
 
+import re
 from enum import StrEnum
 
 HEADER = "Cache-Status"
+
+# A token or a string (RFC 8941 sections 3.3.3 and 3.3.4): what a parameter may hold as it is.
+_ITEM = re.compile(r"""[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*|"(?:[ !#-\[\]-~]|\\["\\])*\"""")
+_DETAIL_CHARACTERS = 120
+_NOT_IN_STRING = re.compile(r"[^ -~]")
 
 
 class Forward(StrEnum):
@@ -52,4 +58,10 @@ def refused(detail: str) -> str:
 
 
 def _detail(detail: str | None) -> str:
-    return f"; detail={detail}" if detail else ""
+    if not detail:
+        return ""
+    if len(detail) <= _DETAIL_CHARACTERS and _ITEM.fullmatch(detail):
+        return f"; detail={detail}"
+    # Some reasons quote the request: nothing of it may end the header or the string.
+    text = _NOT_IN_STRING.sub("?", detail[:_DETAIL_CHARACTERS]).replace("\\", "\\\\").replace('"', '\\"')
+    return f'; detail="{text}"'

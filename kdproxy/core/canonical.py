@@ -11,7 +11,7 @@ case and Unicode are kept as they are, nothing is normalised (RFC 8259 section 7
 import json
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 import orjson
@@ -19,7 +19,13 @@ import orjson
 MAX_DEPTH = 100
 """Deeper bodies pass uncached; no provider's schema comes near."""
 
+_MAX_NUMBER_CHARACTERS = 4_000
+_MAX_EXPONENT = 999_999
+# Longer integers are written as digits and exponent: `1e3999` must not grow to 4,000 bytes.
+_PLAIN_INTEGER_DIGITS = 40
+
 _EXACT_INTEGER_FLOAT = 2.0**53
+_SMALLEST_EXACT_EXPONENT = -300
 _SMALLEST_EXACT_FLOAT = 1e-300
 
 # Up to 15 significant digits survive a double and back; a run of 16 of them may not.
@@ -32,7 +38,7 @@ class NotCanonical(ValueError):
     """The body has no single certain meaning as JSON."""
 
 
-class _NeedsExactPath(Exception):  # noqa: N818 - a signal between the two paths, never seen outside
+class _NeedsExactPath(Exception):
     """orjson may have lost something here."""
 
 
@@ -51,15 +57,11 @@ def parse(body: bytes) -> Any:
 
 
 def dump(value: Any) -> bytes:
-    """Write the canonical bytes of a value that `parse` returned.
-
-    Raises:
-        NotCanonical: a string holds a lone surrogate.
-    """
+    """Write the canonical bytes of a value that `parse` returned."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except (TypeError, orjson.JSONEncodeError):
-        # Decimals and integers beyond 64 bits end here, and so do lone surrogates.
+        # Decimals and integers beyond 64 bits end here.
         parts: list[bytes] = []
         _write(value, parts)
         return b"".join(parts)
@@ -148,7 +150,7 @@ def _parse_exact(body: bytes) -> Any:
         raise NotCanonical("nested too deep") from error
     except json.JSONDecodeError as error:
         raise NotCanonical("not JSON") from error
-    _refuse_depth(value)
+    _check(value)
     return value
 
 
@@ -164,39 +166,43 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _exact_number(text: str) -> int | float | Decimal:
-    """Read a number to the representation that is the same for every spelling of its value."""
-    if len(text) > 4_000:
-        raise NotCanonical("a number of over 4,000 digits")
-    number = Decimal(text)
+    """Read a number to the type that is the same for every spelling of its value."""
+    if len(text) > _MAX_NUMBER_CHARACTERS:
+        raise NotCanonical(f"a number of over {_MAX_NUMBER_CHARACTERS} characters")
+    try:
+        number = Decimal(text)
+    except InvalidOperation as error:
+        raise NotCanonical("a number beyond counting") from error
     if not number:
         return 0
+    if abs(number.adjusted()) > _MAX_EXPONENT:
+        raise NotCanonical("a number beyond counting")
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)  # text forms of NaN and Infinity never get here
-    significant = "".join(map(str, digits)).strip("0")
-    trailing = len(digits) - len("".join(map(str, digits)).rstrip("0"))
-    if exponent + trailing >= 0:
-        if exponent > 4_000:
-            raise NotCanonical("a number of over 4,000 digits")
-        return int(number)
-    if len(significant) <= 15:
-        as_float = float(number)
-        if Decimal(repr(as_float)) == number:
-            return as_float
-    return number
+    significant = "".join(map(str, digits)).rstrip("0")
+    if exponent + len(digits) - len(significant) >= 0:
+        return int(number) if number.adjusted() < _PLAIN_INTEGER_DIGITS else number
+    is_exact_double = len(significant) <= 15 and number.adjusted() >= _SMALLEST_EXACT_EXPONENT
+    return float(number) if is_exact_double else number
 
 
-def _refuse_depth(value: Any) -> None:
+def _check(value: Any) -> None:
+    """Refuse what the standard library lets through: deep nesting and lone surrogates."""
     level: list[Any] = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-        if not level:
-            return
-    raise NotCanonical("nested too deep")
+    depth = 0
+    while level:
+        inner: list[Any] = []
+        for node in level:
+            if isinstance(node, str):
+                _string(node)
+            elif isinstance(node, dict | list):
+                if depth >= MAX_DEPTH:
+                    raise NotCanonical("nested too deep")
+                inner += node
+                if isinstance(node, dict):
+                    inner += node.values()
+        level = inner
+        depth += 1
 
 
 def _write(value: Any, parts: list[bytes]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from kdproxy.core import canonical
+from kdproxy.core.header import combined
 from kdproxy.core.models import Headers, Turn
 from kdproxy.core.multipart import Part
 
@@ -44,7 +45,7 @@ def request_key(
     digest = hashlib.sha256()
     fields = ["kdproxy-key", KEY_VERSION, upstream, method.upper(), path, query]
     for name in KEY_HEADERS:
-        value = headers.get(name)
+        value = combined(headers, name)
         if value is not None:
             fields.append(f"{name}:{_header_value(value)}")
     frame = [_framed(field.encode("utf-8", "surrogateescape")) for field in fields]
@@ -108,5 +109,5 @@ def _present(text: str | None) -> bytes:
 
 
 def _header_value(value: str) -> str:
-    """Comma lists are compared as sets of trimmed names: `anthropic-beta: a, b` equals `b,a`."""
+    """Comma lists are sorted: `anthropic-beta: a, b` equals `b,a`."""
     return ",".join(sorted(part.strip() for part in value.split(",")))

@@ -6,7 +6,9 @@ Strict on purpose: what is not plainly well formed is None, passes uncached, and
 import re
 from dataclasses import dataclass
 
-_BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_CONTENT_TYPE = re.compile(r'multipart/form-data\s*((?:;\s*[^\s=;"]+=(?:"[^"]*"|[^\s;"]*)\s*)*);?', re.IGNORECASE)
+_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_DISPOSITION = re.compile(r'form-data\s*((?:;\s*(?:name|filename)="(?:[^"\\]|\\.)*"\s*)+);?', re.IGNORECASE)
 _PARAMETER = re.compile(r';\s*(name|filename)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 
@@ -22,10 +24,11 @@ class Part:
 
 def parse(body: bytes, content_type: str) -> tuple[Part, ...] | None:
     """Split a form into its parts in wire order, or None where the body is not well formed."""
-    match = _BOUNDARY.search(content_type)
-    if match is None or not content_type.lower().startswith("multipart/form-data"):
+    match = _CONTENT_TYPE.fullmatch(content_type.strip())
+    boundaries = _BOUNDARY.findall(match[1]) if match is not None else []
+    if len(boundaries) != 1 or not content_type.isascii():
         return None
-    delimiter = b"--" + (match[1] or match[2]).encode("latin-1", "replace")
+    delimiter = b"--" + "".join(boundaries[0]).encode("ascii")
     # A delimiter stands at the start of a line: put a line break before the first to treat all alike.
     sections = (b"\r\n" + body).split(b"\r\n" + delimiter)
     if len(sections) < 3 or sections[0] or not sections[-1].startswith(b"--") or sections[-1][2:].strip():
@@ -49,12 +52,16 @@ def _part(section: bytes) -> Part | None:
         name, colon, value = line.partition(b":")
         if not colon or name.strip() != name:
             return None
-        headers[name.decode("latin-1").lower()] = value.strip().decode("utf-8", "surrogateescape")
-    disposition = headers.get("content-disposition", "")
-    if not disposition.lower().startswith("form-data"):
+        field = name.decode("latin-1").lower()
+        if field in headers:
+            return None
+        headers[field] = value.strip().decode("utf-8", "surrogateescape")
+    disposition = _DISPOSITION.fullmatch(headers.get("content-disposition", ""))
+    if disposition is None or "content-transfer-encoding" in headers:
         return None
-    parameters = {found[0].lower(): found[1] for found in _PARAMETER.findall(disposition)}
-    if "name" not in parameters or "content-transfer-encoding" in headers:
+    found = _PARAMETER.findall(disposition[1])
+    parameters = {parameter.lower(): value for parameter, value in found}
+    if "name" not in parameters or len(parameters) != len(found):
         return None
     return Part(
         name=parameters["name"],

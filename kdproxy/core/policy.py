@@ -5,6 +5,7 @@ The request directives of RFC 9111 section 5.2.1 that mean something here are ho
 
 from enum import StrEnum
 
+from kdproxy.core.header import combined
 from kdproxy.core.models import Headers
 from kdproxy.errors import RequestRefused
 
@@ -68,7 +69,7 @@ def mode_of(headers: Headers, default: Mode) -> Mode:
                 code="unknown_mode",
             ) from error
     else:
-        mode = _mode_of_cache_control(headers.get("Cache-Control"), default)
+        mode = _mode_of_cache_control(combined(headers, "Cache-Control"), default)
     return Mode.REPLAY if default is Mode.REPLAY else mode
 
 

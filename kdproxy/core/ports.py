@@ -1,10 +1,10 @@
 """The protocols through which the engine and the jobs ask for I/O. Adapters implement them; only app.py names those."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Outcome, Prompt, Record
+from kdproxy.core.models import Address, Answer, Form, HeaderPairs, Outcome, Prompt, Record
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -155,20 +155,60 @@ class Damage:
     reason: str
 
 
-class Library(Archive, Protocol):
-    """What the jobs (warm, export, verify, stats, forget) ask beyond the engine's needs. All blocking but `keep`."""
+RecordLine = tuple[Record, bytes]
+"""A record and its line as it stands in the journal, line break included."""
 
-    def keep_all(self, records: Iterable[Record], *, raw: Iterable[bytes] = ()) -> None:
-        """Make many records durable, blocking: `raw` lines must already be checked and are written as they are."""
 
-    def lines(self) -> Iterator[JournalLine]:
-        """Yield every line of the journal in order, damaged ones included."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The archive at one moment: where its journal ends, and the sums that the index keeps."""
 
-    def is_live(self, entry: Entry | Prompt, location: Location) -> bool:
-        """Whether the index still points to this line: not superseded, not withdrawn."""
+    end: Location
+    """The place after the last line; its length is 0."""
+    answers: Mapping[str, int]
+    """Live recordings by upstream."""
+    prompts: int
+    segments: int
+    journal_bytes: int
 
-    def has(self, address: Address, form: Form) -> bool:
-        """Whether the index holds an answer, without reading it."""
 
-    def has_prompt(self, namespace: str, match_key: str, ordinal: int) -> bool:
-        """Whether the index holds a recorded prompt."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mending:
+    """What must change for the index to fit the journal."""
+
+    rows: Mapping[str, tuple[bytes | None, bytes | None]]
+    """Name to the value that was found and the one that belongs there; None is no row."""
+    answers: Mapping[str, int]
+    """What to add to the sums, by upstream."""
+    prompts: int
+
+
+class Library(Protocol):
+    """What the jobs (warm, export, verify, stats, forget) ask of the archive. Blocking: never from an event loop."""
+
+    def snapshot(self) -> Snapshot:
+        """Look at the archive; every line before the snapshot's end is indexed."""
+
+    def lines(self, start: Location | None = None) -> Iterator[JournalLine]:
+        """Yield the lines of the journal in order, damaged ones included."""
+
+    def read(self, location: Location) -> bytes:
+        """Return the line at a location. Raises StorageFailed."""
+
+    def look_up(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return the index's values of some names."""
+
+    def index(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the index's rows that lead to lines."""
+
+    def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> None:
+        """Keep the records, with their lines as they shall stand, that `decide` returns.
+
+        Nothing else is written between its look-ups and the write. Raises StorageFailed: nothing was kept.
+        """
+
+    def mend(self, mending: Mending) -> None:
+        """Put the index right, leaving out rows that have changed meanwhile."""
+
+    def segment_name(self, segment: int) -> str:
+        """File name of a segment."""

@@ -6,16 +6,20 @@ A line is a JSON object whose last member is `sha256`: the SHA-256, in hex, of t
 
 import base64
 import hashlib
+import json
 from typing import Any
 
 import orjson
 
+from kdproxy.core import canonical
 from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Prompt, Record, Tombstone, Turn, Usage
 from kdproxy.errors import RecordInvalid
 
 RECORD_VERSION = 1
 _SEAL = b',"sha256":"'
 _SEAL_BYTES = len(_SEAL) + 64 + len(b'"}')
+_REQUEST = ',"request":'
+_SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)  # finds where a value ends; its numbers are not looked at
 
 
 def encode(record: Record) -> bytes:
@@ -27,7 +31,11 @@ def encode(record: Record) -> bytes:
             members = _prompt_members(record)
         case Tombstone():
             members = _tombstone_members(record)
-    return seal(orjson.dumps(members))
+    try:
+        return seal(orjson.dumps(members))
+    except orjson.JSONEncodeError:
+        # Undecodable bytes of a header or path arrive as lone surrogates; a paid answer is not lost over them.
+        return seal(orjson.dumps(_replace_surrogates(members)))
 
 
 def seal(text: bytes) -> bytes:
@@ -49,8 +57,8 @@ def check(line: bytes) -> dict[str, Any]:
     if hashlib.sha256(body).hexdigest().encode() != tail[len(_SEAL) : -2]:
         raise _invalid("its checksum does not match")
     try:
-        members = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        members = _load(line)
+    except ValueError as error:
         raise _invalid("it is not JSON") from error
     if not isinstance(members, dict):
         raise _invalid("it is not a JSON object")
@@ -73,14 +81,14 @@ def decode(line: bytes) -> Record:
     try:
         match members["kind"]:
             case "answer":
-                return _entry(members)
+                return _entry(members, line)
             case "prompt":
                 return _prompt(members)
             case "tombstone":
                 return _tombstone(members)
             case kind:
                 raise _invalid(f"its kind {kind!r} is unknown")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _invalid(f"a member is missing or of the wrong type ({error})") from error
 
 
@@ -100,12 +108,12 @@ def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
         raise _invalid("it belongs to another address")
     try:
         return _answer(members)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _invalid(f"a member is missing or of the wrong type ({error})") from error
 
 
 def _entry_members(entry: Entry) -> dict[str, Any]:
-    answer = entry.answer
+    answer, options = entry.answer, entry.answer.stream_options
     members: dict[str, Any] = {
         "v": RECORD_VERSION,
         "kind": "answer",
@@ -122,10 +130,10 @@ def _entry_members(entry: Entry) -> dict[str, Any]:
         "path": entry.path,
         "query": entry.query,
         "request_headers": entry.request_headers,
-        "request": None if entry.request is None else orjson.Fragment(entry.request),
+        "request": None if entry.request is None else orjson.Fragment(canonical.single_line(entry.request)),
         "status": answer.status,
         "headers": answer.headers,
-        "stream_options": answer.stream_options,
+        "stream_options": None if options is None else orjson.Fragment(canonical.dump(options)),
         "usage": None if answer.usage is None else _usage_members(answer.usage),
         "cost_usd": entry.cost_usd,
         "response_id": entry.response_id,
@@ -190,8 +198,7 @@ def _answer(members: dict[str, Any]) -> Answer:
     )
 
 
-def _entry(members: dict[str, Any]) -> Entry:
-    request = members["request"]
+def _entry(members: dict[str, Any], line: bytes) -> Entry:
     return Entry(
         address=_address(members),
         upstream=members["upstream"],
@@ -201,7 +208,7 @@ def _entry(members: dict[str, Any]) -> Entry:
         path=members["path"],
         query=members["query"],
         request_headers=_pairs(members["request_headers"]),
-        request=None if request is None else orjson.dumps(request),
+        request=None if members["request"] is None else _request_text(line),
         prompt_hash=members["prompt_hash"],
         model=members["model"],
         answer=_answer(members),
@@ -210,6 +217,17 @@ def _entry(members: dict[str, Any]) -> Entry:
         elapsed_seconds=members["elapsed_seconds"],
         response_id=members["response_id"],
     )
+
+
+def _request_text(line: bytes) -> bytes:
+    """Cut the request out as it was written: a parser's numbers could mean another request.
+
+    No member before it holds an object, and no quote stands bare in a string, so the first such name is the right one.
+    """
+    text = line.decode("utf-8")
+    start = text.index(_REQUEST) + len(_REQUEST)
+    _, end = _SCANNER.raw_decode(text, start)
+    return text[start:end].encode("utf-8")
 
 
 def _prompt(members: dict[str, Any]) -> Prompt:
@@ -239,6 +257,25 @@ def _tombstone(members: dict[str, Any]) -> Tombstone:
 
 def _address(members: dict[str, Any]) -> Address:
     return Address(namespace=members["namespace"], key=members["key"], ordinal=int(members["ordinal"]))
+
+
+def _load(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)  # a request may hold a number beyond double, which orjson refuses
+
+
+def _replace_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        case dict():
+            return {name: _replace_surrogates(member) for name, member in value.items()}
+        case tuple() | list():
+            return [_replace_surrogates(item) for item in value]
+        case _:
+            return value
 
 
 def _pairs(rows: list[list[str]]) -> HeaderPairs:

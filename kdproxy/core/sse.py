@@ -73,7 +73,9 @@ def piece(raw: bytes) -> Piece:
         name, _, value = line.rstrip(b"\r\n").partition(b":")
         if not name:
             if has_field:
-                recorded.append(line)
+                # Without the comment between them, a CR and this LF would be one line break.
+                is_split = line == b"\n" and recorded[-1].endswith(b"\r")
+                recorded.append(b"\r\n" if is_split else line)
             continue
         recorded.append(line)
         has_field = True

@@ -1,18 +1,22 @@
 """The archive: what has been paid for. Journal, index and recent answers behind the Library port."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Address, Answer, Entry, Form, Prompt, Record, Tombstone
-from kdproxy.core.ports import JournalLine, Location, Store
+from kdproxy.core.models import Address, Answer, Form, Prompt, Record, Tombstone
+from kdproxy.core.ports import JournalLine, Location, Mending, RecordLine, Snapshot, Store
 from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
-from kdproxy.storage.indexer import OpenReport, report_unreadable
+from kdproxy.storage.indexer import report_unreadable
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.recent import RecentAnswers
 from kdproxy.storage.writer import Write, Writer, call_soon
+
+INDEX_PAGE = 1_000
+"""Rows that a job reads in one go."""
 
 
 class FileArchive:
@@ -34,7 +38,7 @@ class FileArchive:
         if answer is not None:
             return answer
         epoch = self._recent.epoch
-        value = self._store.get(name)
+        value = self._writer.look_up(name)
         if value is None:
             return None
         location = names.unpack(value)
@@ -50,7 +54,7 @@ class FileArchive:
         """Return a recorded prompt, or None."""
         if not self.counters.prompts:
             return None
-        value = self._store.get(names.prompt_name(namespace, match_key, ordinal))
+        value = self._writer.look_up(names.prompt_name(namespace, match_key, ordinal))
         if value is None:
             return None
         location = names.unpack(value)
@@ -64,7 +68,7 @@ class FileArchive:
 
     def knows_response(self, namespace: str, response_id: str) -> bool:
         """Whether a stored answer has this provider response id."""
-        return self._store.get(names.response_name(namespace, response_id)) is not None
+        return self._writer.look_up(names.response_name(namespace, response_id)) is not None
 
     async def keep(self, record: Record) -> bool:
         """Make a record durable and findable; False if the disk refused and it waits in memory."""
@@ -93,23 +97,19 @@ class FileArchive:
 
     # -- what the jobs ask ------------------------------------------------------------------------------------
 
-    def keep_all(self, records: Iterable[Record], *, raw: Iterable[bytes] = ()) -> None:
-        """Make many records durable, blocking. `raw` are checked lines, written as they are.
+    def keep_all(self, records: Iterable[Record]) -> None:
+        """Make many records durable, blocking. Raises StorageFailed."""
+        placed = [(record, record_format.encode(record)) for record in records]
+        self.revise(lambda: placed)
+
+    def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> None:
+        """Keep what `decide` returns, records with their lines; nothing is written between its look-ups and that.
 
         Raises:
             StorageFailed: the disk refused; the records wait in memory while this process lives.
         """
-        all_records = list(records)
-        lines = [record_format.encode(record) for record in all_records]
-        for line in raw:
-            all_records.append(record_format.decode(line))
-            lines.append(line if line.endswith(b"\n") else line + b"\n")
-        if not all_records:
-            return
-        done: Future[bool] = Future()
-        self._writer.submit(Write(records=all_records, lines=lines, done=done.set_result))
-        is_kept = done.result()
-        self._forget_recent(all_records)
+        placed, is_kept = self._writer.revise(decide)
+        self._forget_recent(record for record, _ in placed)
         if not is_kept:
             raise StorageFailed(
                 "The disk refused the write.",
@@ -117,27 +117,35 @@ class FileArchive:
                 retryable=True,
             )
 
-    def lines(self) -> Iterator[JournalLine]:
-        """Yield every line of the journal in order, damaged ones included."""
-        return self._journal.lines()
+    def snapshot(self) -> Snapshot:
+        """Look at the archive; every line before the snapshot's end is indexed."""
+        return self._writer.call(self._look)
 
-    def is_live(self, entry: Entry | Prompt, location: Location) -> bool:
-        """Whether the index still points to this line."""
-        return self._writer.call(lambda: self._store.get(names.name_of(entry))) == names.pack(location)
+    def lines(self, start: Location | None = None) -> Iterator[JournalLine]:
+        """Yield the lines of the journal in order, damaged ones included."""
+        if start is None:
+            return self._journal.lines()
+        return self._journal.lines(segment=start.segment, offset=start.offset)
 
-    def live_locations(self) -> set[Location]:
-        """Return where all live lines lie."""
-        return self._writer.call(
-            lambda: {names.unpack(value) for prefix in ("a/", "p/") for _, value in self._store.scan(prefix)}
-        )
+    def read(self, location: Location) -> bytes:
+        """Return the line at a location. Raises StorageFailed."""
+        return self._journal.read(location)
 
-    def has(self, address: Address, form: Form) -> bool:
-        """Whether the index holds an answer, without reading it."""
-        return self._writer.call(lambda: self._store.get(names.answer_name(address, form))) is not None
+    def look_up(self, wanted: Sequence[str]) -> list[bytes | None]:
+        """Return the index's values of some names."""
+        return self._writer.call(lambda: [self._store.get(name) for name in wanted])
 
-    def has_prompt(self, namespace: str, match_key: str, ordinal: int) -> bool:
-        """Whether the index holds a recorded prompt."""
-        return self._writer.call(lambda: self._store.get(names.prompt_name(namespace, match_key, ordinal))) is not None
+    def index(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the index's rows that lead to lines; a page at a time, so that writes get their turn."""
+        for prefix in names.LEADING:
+            rows = self._store.scan(prefix)
+            while page := self._writer.call(partial(_page, rows)):
+                yield from page
+
+    def mend(self, mending: Mending) -> None:
+        """Put the index right, leaving out rows that have changed meanwhile."""
+        self._writer.call(lambda: self._writer.indexer.mend(mending))
+        self._recent.drop_all()
 
     def segment_name(self, segment: int) -> str:
         """File name of a segment."""
@@ -148,21 +156,26 @@ class FileArchive:
         """Sums over what the index holds."""
         return self._writer.indexer.counters
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes in the journal."""
-        return self._journal.size_bytes
-
-    def rebuild(self) -> OpenReport:
-        """Make the index anew from the journal. Blocks; answers are not found meanwhile."""
-        return self._writer.call(self._writer.indexer.rebuild)
-
     def close(self) -> None:
         """Write what waits, close all files."""
         self._writer.close()
+
+    def _look(self) -> Snapshot:
+        active = self._journal.active_segment
+        return Snapshot(
+            end=Location(active, self._journal.segment_size(active), 0),
+            answers=dict(self.counters.answers),
+            prompts=self.counters.prompts,
+            segments=len(self._journal.segments()),
+            journal_bytes=self._journal.size_bytes,
+        )
 
     def _forget_recent(self, records: Iterable[Record]) -> None:
         dropped: list[str] = []
         for record in records:
             dropped += names.withdrawn_names(record) if isinstance(record, Tombstone) else [names.name_of(record)]
         self._recent.drop(dropped)
+
+
+def _page(rows: Iterator[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    return list(islice(rows, INDEX_PAGE))

@@ -6,9 +6,11 @@ foreign ones refused, no eviction. One connection, of the writer thread, writes 
 read-only: SQLite before 3.51.3 can lose rows when two connections checkpoint at once (the WAL-reset bug).
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,9 @@ _SETTINGS: dict[str, Any] = {
     "disk_min_file_size": 2**62,
     "disk_pickle_protocol": 5,
 }
+_GET = "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
+_SCAN = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? ORDER BY key LIMIT ?"
+_PAGE_ROWS = 1000
 _KNOWN = frozenset(_SETTINGS) | {"count", "size", "hits", "misses"}
 
 
@@ -64,14 +69,17 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         """Return a stored value."""
         return _checked(mode, filename, value)
 
+    def remove(self, file_path: str) -> None:
+        """Remove nothing: no row of ours has a file, and a planted one may name any."""
+
 
 class DiskStore:
     """diskcache as a Store. The constructor's thread must be the one that calls `apply`, `clear` and `close`."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _prepare(directory)
         database = directory / diskcache.core.DBNAME
-        try:
+        with _translated(f"The index in {directory} cannot be opened"):
             _refuse_foreign_settings(database)
             self._cache = diskcache.Cache(str(directory), timeout=10, disk=BytesDisk, **_SETTINGS)
             for file in directory.iterdir():
@@ -79,11 +87,6 @@ class DiskStore:
             self._writer_thread = threading.get_ident()
             self._loop_reader = _reader(database)
             self._writer_reader = _reader(database)
-        except (sqlite3.Error, diskcache.Timeout) as error:
-            raise StorageFailed(
-                f"The index in {directory} cannot be opened ({error}).",
-                hint="It is derived data: move the index directory away and start again, it is rebuilt.",
-            ) from error
 
     @property
     def _reader(self) -> sqlite3.Connection:
@@ -92,9 +95,10 @@ class DiskStore:
 
     def get(self, name: str) -> bytes | None:
         """Return a value, or None."""
-        row = self._reader.execute(
-            "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (name,)
-        ).fetchone()
+        try:
+            row = self._reader.execute(_GET, (name,)).fetchone()
+        except sqlite3.Error as error:
+            raise _failure("The index cannot be read", error) from error
         return None if row is None else _checked(*row)
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
@@ -102,16 +106,16 @@ class DiskStore:
         after = prefix
         while True:
             # In pages, so that no read transaction stays open and holds up checkpoints.
-            rows = self._reader.execute(
-                "SELECT key, mode, filename, value FROM Cache"
-                " WHERE raw = 1 AND key >= ? AND key < ? ORDER BY key LIMIT 1000",
-                (after, prefix + "\U0010ffff"),
-            ).fetchall()
+            with _translated("The index cannot be read"):
+                rows = self._reader.execute(_SCAN, (after, _PAGE_ROWS)).fetchall()
             for name, mode, filename, value in rows:
+                # Keys that are not text sort behind all that are: none of ours is beyond them.
+                if type(name) is not str or not name.startswith(prefix):
+                    return
                 yield name, _checked(mode, filename, value)
-            if len(rows) < 1000:
+            if len(rows) < _PAGE_ROWS:
                 return
-            after = rows[-1][0] + "\0"
+            after = rows[-1][0] + "\0"  # the next name there can be
 
     def watermark(self) -> Watermark | None:
         """Return the last applied watermark."""
@@ -120,27 +124,51 @@ class DiskStore:
 
     def apply(self, batch: Batch) -> None:
         """Apply a batch in one transaction."""
-        try:
-            with self._cache.transact():
-                for name, value in batch.puts.items():
-                    self._cache.set(name, value)
-                for name in batch.deletes:
-                    self._cache.delete(name)
-                if batch.watermark is not None:
-                    mark = batch.watermark
-                    self._cache.set(_WATERMARK, orjson.dumps([mark.segment, mark.offset, mark.seal]))
-        except (sqlite3.Error, diskcache.Timeout, OSError) as error:
-            raise StorageFailed(f"The index could not be written ({error}).", hint="Free disk space.") from error
+        with _translated("The index could not be written"), self._cache.transact():
+            for name, value in batch.puts.items():
+                self._cache.set(name, value)
+            for name in batch.deletes:
+                self._cache.delete(name)
+            if batch.watermark is not None:
+                mark = batch.watermark
+                self._cache.set(_WATERMARK, orjson.dumps([mark.segment, mark.offset, mark.seal]))
 
     def clear(self) -> None:
-        """Drop everything."""
-        self._cache.clear()
+        """Drop everything, in one transaction: without its rows a watermark would claim that they were read."""
+        with _translated("The index could not be written"), self._cache.transact():
+            self._cache.clear()
 
     def close(self) -> None:
         """Close all connections."""
         self._loop_reader.close()
         self._writer_reader.close()
         self._cache.close()
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+        raise _failure(what, error) from error
+
+
+def _failure(what: str, error: Exception) -> StorageFailed:
+    return StorageFailed(
+        f"{what} ({error}).",
+        hint="Free disk space if there is none. The index is derived data: if it is damaged, move its directory "
+        "away and start again, it is rebuilt.",
+    )
+
+
+def _prepare(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid") and directory.stat().st_uid != os.getuid():
+        raise StorageFailed(
+            f"The index directory {directory} belongs to another user.",
+            hint="Move it away: what lies in it is derived data, and it is made anew.",
+        )
+    directory.chmod(0o700)
 
 
 def _reader(database: Path) -> sqlite3.Connection:
@@ -168,6 +196,10 @@ def _refuse_foreign_settings(database: Path) -> None:
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
     try:
         names = {row[0] for row in connection.execute("SELECT key FROM Settings")}
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        names = set()  # a kill came between the file's creation and its first table
     finally:
         connection.close()
     if foreign := names - _KNOWN:

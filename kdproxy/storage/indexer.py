@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Entry, Prompt, Record, Tombstone
-from kdproxy.core.ports import Batch, Damage, Location, Store, Watermark
+from kdproxy.core.models import Record, Tombstone
+from kdproxy.core.ports import Batch, Damage, Location, Mending, Store, Watermark
 from kdproxy.errors import KdproxyError, RecordInvalid
 from kdproxy.storage import names
 from kdproxy.storage.journal import Journal
@@ -70,29 +70,49 @@ class Indexer:
         deletes: set[str] = set()
         counters = self.counters.copy()
         for record, location in placed:
-            if isinstance(record, Tombstone):
-                for name in names.withdrawn_names(record):
-                    previous = puts.pop(name, None) or (None if name in deletes else self._store.get(name))
-                    if previous is not None:
-                        deletes.add(name)
-                        counters.add(self._decode_at(names.unpack(previous)), -1)
-                continue
-            name = names.name_of(record)
-            is_new = name in deletes or (name not in puts and self._store.get(name) is None)
-            deletes.discard(name)
-            puts[name] = names.pack(location)
-            if is_new:
-                counters.add(record)
-            if isinstance(record, Entry) and record.response_id is not None:
-                puts[names.response_name(record.address.namespace, record.response_id)] = b"1"
+            for name, value in names.rows_of(record, location).items():
+                is_held = name in puts or (name not in deletes and self._store.get(name) is not None)
+                if value is not None:
+                    if name.startswith(names.COUNTED) and not is_held:
+                        counters.add(record)
+                    deletes.discard(name)
+                    puts[name] = value
+                elif is_held:
+                    self._uncount(counters, puts.pop(name, None) or self._store.get(name))
+                    deletes.add(name)
         puts[names.COUNTERS] = counters.dump()
         self._store.apply(Batch(puts=puts, deletes=frozenset(deletes), watermark=watermark))
         self.counters = counters
 
-    def _decode_at(self, location: Location) -> Entry | Prompt:
-        found = record_format.decode(self._journal.read(location))
-        assert not isinstance(found, Tombstone)  # the index points to answers and prompts only
-        return found
+    def mend(self, mending: Mending) -> None:
+        """Put rows right that are still as they were found. Raises StorageFailed."""
+        counters = self.counters.copy()
+        for upstream, count in mending.answers.items():
+            counters.answers[upstream] = counters.answers.get(upstream, 0) + count
+        counters.prompts += mending.prompts
+        puts = {names.COUNTERS: counters.dump()}
+        deletes = set()
+        for name, (found, wanted) in mending.rows.items():
+            if self._store.get(name) != found:
+                continue
+            if wanted is None:
+                deletes.add(name)
+            else:
+                puts[name] = wanted
+        self._store.apply(Batch(puts=puts, deletes=frozenset(deletes)))
+        self.counters = counters
+
+    def _uncount(self, counters: names.Counters, row: bytes | None) -> None:
+        assert row is not None  # the caller has seen it
+        location = names.unpack(row)
+        try:
+            found = record_format.decode(self._journal.read(location))
+        except KdproxyError as error:
+            # The line is damaged: who sold it is not known any more. `verify` finds the sum that is now too high.
+            report_unreadable(self._journal.name, location, error)
+            return
+        assert not isinstance(found, Tombstone)  # what a tombstone withdraws are answers and prompts
+        counters.add(found, -1)
 
     def _continues(self, mark: Watermark) -> bool:
         """Whether the journal still holds the line at which the index stopped reading."""

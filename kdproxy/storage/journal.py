@@ -4,6 +4,7 @@ Active file `api_recovery.jsonl`, sealed segments `api_recovery.NNNNNN.jsonl`. T
 that it gets when it is sealed, so a location stays right.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from kdproxy.core.ports import JournalLine, Location
 from kdproxy.errors import StorageFailed
 
 ACTIVE_NAME = "api_recovery.jsonl"
+NEXT_NAME = "api_recovery.jsonl.next"
 _SEALED = re.compile(r"api_recovery\.(\d{6,})\.jsonl")
 _READ_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 30
@@ -28,29 +30,31 @@ class Journal:
         # Descriptors by segment, the active one's included: the loop's thread reads while the writer's seals, and a
         # single dict look-up is what keeps it from reading one segment at another's offset.
         self._files: dict[int, int] = {}
-        self._active = max((number for number, _ in self._sealed()), default=0) + 1
+        active = max((number for number, _ in self._sealed()), default=0) + 1
         self._file = self._open_active()
-        self._files[self._active] = self._file
-        self._size = os.fstat(self._file).st_size
+        self._files[active] = self._file
+        # Number and synced bytes of the active segment; one tuple, since other threads read both.
+        self._end = (active, os.fstat(self._file).st_size)
 
     @property
     def active_segment(self) -> int:
         """Number of the segment that is written to."""
-        return self._active
+        return self._end[0]
 
     @property
     def size_bytes(self) -> int:
         """Bytes in all segments."""
-        return self._size + sum(path.stat().st_size for _, path in self._sealed())
+        return self._end[1] + sum(path.stat().st_size for _, path in self._sealed())
 
     def segments(self) -> list[int]:
         """Return the numbers of all segments, oldest first."""
-        return [*sorted(number for number, _ in self._sealed()), self._active]
+        return [*sorted(number for number, _ in self._sealed()), self._end[0]]
 
     def segment_size(self, segment: int) -> int:
         """Return a segment's bytes; 0 if there is none."""
-        if segment == self._active:
-            return self._size
+        active, size = self._end
+        if segment == active:
+            return size
         path = self._path(segment)
         return path.stat().st_size if path.exists() else 0
 
@@ -64,13 +68,16 @@ class Journal:
         Raises:
             StorageFailed: the disk refused; what was written of them is cut off again.
         """
-        start = self._size
+        active, start = self._end
         try:
+            if os.fstat(self._file).st_size != start:
+                self._cut(start)  # what an earlier append left because its cut was refused as well
             _write_all(self._file, b"".join(lines))
             # On macOS fsync stops at the drive's cache; F_FULLFSYNC goes through it.
             _sync(self._file)
         except OSError as error:
-            self._cut(start)
+            with contextlib.suppress(OSError):  # the next append cuts first
+                self._cut(start)
             raise StorageFailed(
                 f"The journal could not be written ({error.strerror}).",
                 hint="Free disk space: kdproxy keeps the answer in memory and tries again each second.",
@@ -78,21 +85,30 @@ class Journal:
             ) from error
         locations = []
         for line in lines:
-            locations.append(Location(self._active, self._size, len(line)))
-            self._size += len(line)
+            locations.append(Location(active, start, len(line)))
+            start += len(line)
+        self._end = (active, start)
         return locations
 
     def seal_if_full(self) -> None:
         """Close the active segment if it has grown past its limit, and start the next."""
-        if self._size < self._segment_bytes:
+        active, size = self._end
+        if size < self._segment_bytes:
             return
-        sealed = self._directory / f"api_recovery.{self._active:06d}.jsonl"
-        (self._directory / ACTIVE_NAME).rename(sealed)
-        # The descriptor stays valid across the rename and goes on as the segment's reader.
-        self._file = self._open_active()
-        self._files[self._active + 1] = self._file
-        self._active += 1
-        self._size = 0
+        # The next file is made before the full one is moved: a disk without room for it leaves all as it was.
+        fresh = self._directory / NEXT_NAME
+        descriptor = _open(fresh, os.O_TRUNC)
+        try:
+            (self._directory / ACTIVE_NAME).rename(self._directory / f"api_recovery.{active:06d}.jsonl")
+            fresh.rename(self._directory / ACTIVE_NAME)
+            sync_directory(self._directory)
+        except OSError:
+            os.close(descriptor)
+            raise
+        # The old descriptor stays valid across the rename and goes on as the segment's reader.
+        self._file = descriptor
+        self._files[active + 1] = descriptor
+        self._end = (active + 1, 0)
 
     def read(self, location: Location) -> bytes:
         """Return the bytes at a location; fewer if the file ends before. Raises StorageFailed."""
@@ -109,7 +125,10 @@ class Journal:
             ) from error
 
     def lines(self, *, segment: int | None = None, offset: int = 0) -> Iterator[JournalLine]:
-        """Yield the lines from a place on, in order. An unfinished last line comes without its line break."""
+        """Yield the lines from a place on, in order. An unfinished last line comes without its line break.
+
+        Any thread; of the active segment, what was synced when its turn came.
+        """
         for number in self.segments():
             if segment is not None and number < segment:
                 continue
@@ -118,7 +137,7 @@ class Journal:
 
     def cut_torn_tail(self) -> int:
         """Cut an unfinished last line off the active segment and return its bytes: it was never acknowledged."""
-        end = self._size
+        size = end = self._end[1]
         while end > 0:
             start = max(0, end - _READ_BYTES)
             found = os.pread(self._file, end - start, start).rfind(b"\n")
@@ -126,7 +145,7 @@ class Journal:
                 end = start + found + 1
                 break
             end = start
-        torn = self._size - end
+        torn = size - end
         if torn:
             self._cut(end)
         return torn
@@ -139,9 +158,9 @@ class Journal:
 
     def _segment_lines(self, segment: int, offset: int) -> Iterator[JournalLine]:
         pending = bytearray()
-        end = offset
-        while True:
-            chunk = self.read(Location(segment, end, _READ_BYTES))
+        end, limit = offset, self.segment_size(segment)
+        while end < limit:
+            chunk = self.read(Location(segment, end, min(_READ_BYTES, limit - end)))
             if not chunk:
                 break
             end += len(chunk)
@@ -163,23 +182,24 @@ class Journal:
 
     def _cut(self, size: int) -> None:
         os.ftruncate(self._file, size)
-        self._size = size
+        self._end = (self._end[0], size)
 
     def _open_active(self) -> int:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._directory / ACTIVE_NAME, flags, 0o600)
+        descriptor = _open(self._directory / ACTIVE_NAME)
         sync_directory(self._directory)
         return descriptor
 
     def _path(self, segment: int) -> Path:
-        if segment == self._active:
+        if segment == self._end[0]:
             return self._directory / ACTIVE_NAME
         return self._directory / f"api_recovery.{segment:06d}.jsonl"
 
     def _sealed(self) -> list[tuple[int, Path]]:
-        return [
-            (int(match[1]), path) for path in self._directory.iterdir() if (match := _SEALED.fullmatch(path.name))
-        ]
+        return [(int(match[1]), path) for path in self._directory.iterdir() if (match := _SEALED.fullmatch(path.name))]
+
+
+def _open(path: Path, extra_flags: int = 0) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | extra_flags, 0o600)
 
 
 def sync_directory(directory: Path) -> None:

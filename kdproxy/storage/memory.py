@@ -18,9 +18,10 @@ class MemoryStore:
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Yield the names with a prefix, in name order, with their values."""
-        for name in sorted(self._values):
+        values = self._values  # `apply` makes a new dict, so this one stays as it is
+        for name in sorted(values):
             if name.startswith(prefix):
-                yield name, self._values[name]
+                yield name, values[name]
 
     def watermark(self) -> Watermark | None:
         """Return the last applied watermark."""

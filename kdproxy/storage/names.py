@@ -5,11 +5,17 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from kdproxy.core.models import Address, Entry, Form, Prompt, Tombstone
+from kdproxy.core.models import Address, Entry, Form, Prompt, Record, Tombstone
 from kdproxy.core.ports import Location
 
 _LOCATION = struct.Struct(">IQI")
 COUNTERS = "counters"
+LEADING = ("a/", "p/", "t/")
+"""Prefixes of the rows that lead to lines: answers, prompts, tombstones."""
+COUNTED = ("a/", "p/")
+"""Prefixes of the rows that the sums count."""
+KNOWN = b"1"
+"""Value of a response id's row: only its presence counts."""
 
 
 def answer_name(address: Address, form: Form) -> str:
@@ -27,6 +33,19 @@ def response_name(namespace: str, response_id: str) -> str:
     return f"r/{namespace}/{response_id}"
 
 
+def tombstone_name(kind: str, namespace: str, key: str, ordinal: int) -> str:
+    """Name of the newest withdrawal of a sample (`answer`) or of a recorded prompt (`prompt`)."""
+    return f"t/{kind}/{namespace}/{key}/{ordinal}"
+
+
+def withdrawal_of(record: Entry | Prompt) -> str:
+    """Name of the tombstone that would withdraw a record."""
+    if isinstance(record, Prompt):
+        return tombstone_name("prompt", record.namespace, record.match_key, record.ordinal)
+    address = record.address
+    return tombstone_name("answer", address.namespace, address.key, address.ordinal)
+
+
 def withdrawn_names(tombstone: Tombstone) -> list[str]:
     """Names that a tombstone takes out of the index."""
     if tombstone.kind == "prompt":
@@ -35,11 +54,26 @@ def withdrawn_names(tombstone: Tombstone) -> list[str]:
     return [answer_name(address, form) for form in Form]
 
 
-def name_of(record: Entry | Prompt) -> str:
+def name_of(record: Record) -> str:
     """Name under which a record is found."""
-    if isinstance(record, Prompt):
-        return prompt_name(record.namespace, record.match_key, record.ordinal)
-    return answer_name(record.address, record.answer.form)
+    match record:
+        case Prompt():
+            return prompt_name(record.namespace, record.match_key, record.ordinal)
+        case Entry():
+            return answer_name(record.address, record.answer.form)
+        case Tombstone():
+            return tombstone_name(record.kind, record.namespace, record.key, record.ordinal)
+
+
+def rows_of(record: Record, location: Location) -> dict[str, bytes | None]:
+    """Rows that a line at a location puts into the index; None takes one out."""
+    rows: dict[str, bytes | None] = {}
+    if isinstance(record, Tombstone):
+        rows.update(dict.fromkeys(withdrawn_names(record)))
+    rows[name_of(record)] = pack(location)
+    if isinstance(record, Entry) and record.response_id is not None:
+        rows[response_name(record.address.namespace, record.response_id)] = KNOWN
+    return rows
 
 
 def pack(location: Location) -> bytes:
@@ -76,9 +110,9 @@ class Counters:
         """Write the sums."""
         return orjson.dumps({"answers": self.answers, "prompts": self.prompts})
 
-    def add(self, record: Entry | Prompt, count: int = 1) -> None:
+    def add(self, record: Record, count: int = 1) -> None:
         """Count a record that appears (1) or goes (-1)."""
         if isinstance(record, Prompt):
             self.prompts += count
-        else:
+        elif isinstance(record, Entry):
             self.answers[record.upstream] = self.answers.get(record.upstream, 0) + count

@@ -52,6 +52,13 @@ class RecentAnswers:
             for name in names:
                 self._remove(name)
 
+    def drop_all(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._epoch += 1
+            self._answers.clear()
+            self._bytes = 0
+
     def _remove(self, name: str) -> None:
         answer = self._answers.pop(name, None)
         if answer is not None:

@@ -1,26 +1,31 @@
 """The writer thread: the only one that appends to the journal and changes the index.
 
-Records that come while a sync runs share the next one (group commit). What the disk refuses waits in memory and is
-tried again each second: what was paid for is not dropped while the process lives.
+Records that come while a sync runs share the next one (group commit). Who waits is told once the line is synced and
+found by `look_up`; the index on disk follows within half a second, many rows in one transaction. What the disk refuses
+waits in memory and is tried again each second: what was paid for is not dropped while the process lives.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
 from kdproxy.core.models import Record
-from kdproxy.core.ports import Store, Watermark
+from kdproxy.core.ports import RecordLine, Store, Watermark
 from kdproxy.errors import StorageFailed
+from kdproxy.storage import names
 from kdproxy.storage.indexer import BATCH, Indexer, OpenReport, Placed, watermark_after
 from kdproxy.storage.journal import Journal
 
 log = logging.getLogger("kdproxy.storage")
 
 RETRY_SECONDS = 1.0
+INDEX_SECONDS = 0.5
+"""How long a line may be missing in the index on disk: what a start after a kill has to read again, at most."""
 
 T = TypeVar("T")
 
@@ -53,8 +58,13 @@ class Writer:
         self._is_closing = False
         self._is_writable = True
         self._writable_waiters: list[asyncio.Future[None]] = []
+        # Written by the thread alone:
         self._unindexed: list[Placed] = []
+        self._fresh: dict[str, bytes | None] = {}
+        self._index_at: float | None = None
         self._watermark: Watermark | None = None
+        self._journal_error: Exception | None = None
+        self._index_error: Exception | None = None
         self._opened: Future[OpenReport] = Future()
         self._thread = threading.Thread(target=self._run, name="kdproxy-writer", daemon=True)
 
@@ -67,6 +77,13 @@ class Writer:
             self._thread.join()
             raise
 
+    def look_up(self, name: str) -> bytes | None:
+        """Return the index's row of a name, what is not yet on disk included. Any thread."""
+        fresh = self._fresh  # replaced, not emptied, once its rows are on disk
+        if name in fresh:
+            return fresh[name]
+        return self.store.get(name)
+
     def submit(self, write: Write) -> None:
         """Queue a write. Raises StorageFailed after `close`."""
         with self._changed:
@@ -76,6 +93,8 @@ class Writer:
 
     def call(self, job: Callable[[], T]) -> T:
         """Run a job on the writer thread, between two commits, and return its result."""
+        if threading.current_thread() is self._thread:
+            return job()
         result: Future[T] = Future()
 
         def run() -> None:
@@ -89,6 +108,27 @@ class Writer:
             self._jobs.append(run)
             self._changed.notify()
         return result.result()
+
+    def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> tuple[Sequence[RecordLine], bool]:
+        """Write what `decide` returns, which runs on the writer thread: nothing is written in between.
+
+        Returns:
+            What it returned, and whether that is on disk and indexed; if not, it is tried again like any other write.
+        """
+
+        def job() -> tuple[Sequence[RecordLine], bool]:
+            placed = decide()
+            told: list[bool] = []
+            if not placed:
+                return placed, True
+            write = Write([record for record, _ in placed], [line for _, line in placed], told.append)
+            refused = self._commit([write])
+            self._index()
+            with self._changed:
+                self._queue += refused
+            return placed, told[0]
+
+        return self.call(job)
 
     @property
     def is_writable(self) -> bool:
@@ -131,57 +171,81 @@ class Writer:
         while not is_closing:
             with self._changed:
                 while not (self._queue or self._jobs or self._is_closing):
-                    if not self._changed.wait(RETRY_SECONDS if waiting or self._unindexed else None):
+                    if not self._changed.wait(self._idle_seconds(waiting)):
                         break
                 jobs, self._jobs = self._jobs, []
                 waiting += self._queue
                 self._queue = []
                 is_closing = self._is_closing
+            if jobs:
+                self._index()
             for job in jobs:
                 job()
-            if waiting or self._unindexed:
-                waiting = self._commit(waiting)
+            waiting = self._commit(waiting)
+            if is_closing or len(self._unindexed) >= BATCH or self._is_index_due():
+                self._index()
         for write in waiting:
             log.error("answers lost: the disk refused them until the end", extra={"lines": len(write.lines)})
             write.tell(False)
         self.store.close()
         self._journal.close()
 
+    def _idle_seconds(self, waiting: list[Write]) -> float | None:
+        if waiting:
+            return RETRY_SECONDS
+        return None if self._index_at is None else max(0.0, self._index_at - time.monotonic())
+
+    def _is_index_due(self) -> bool:
+        return self._index_at is not None and time.monotonic() >= self._index_at
+
     def _commit(self, writes: list[Write]) -> list[Write]:
-        """Append, sync, index, tell; return what the disk refused."""
-        refused: list[Write] = []
-        error: Exception | None = None
+        """Append, sync, tell; return what the disk refused."""
+        if not writes:
+            return []
+        self._journal_error = None
         try:
             self._append(writes)
-        except (StorageFailed, OSError) as failure:
-            refused, error = writes, failure
-        try:
-            self._index()
-        except (StorageFailed, OSError) as failure:
-            error = failure
+        except (StorageFailed, OSError) as error:
+            self._journal_error = error
         for write in writes:
-            write.tell(error is None)
-        self._set_writable(error)
-        return refused
+            write.tell(self._journal_error is None)
+        self._note_health()
+        return [] if self._journal_error is None else writes
 
     def _append(self, writes: list[Write]) -> None:
-        if not writes:
-            return
         self._journal.seal_if_full()
         lines = [line for write in writes for line in write.lines]
         locations = self._journal.append(lines)
         records = [record for write in writes for record in write.records]
-        self._unindexed += zip(records, locations, strict=True)
+        for record, location in zip(records, locations, strict=True):
+            self._fresh.update(names.rows_of(record, location))
+            self._unindexed.append((record, location))
         self._watermark = watermark_after(locations[-1], lines[-1])
+        if self._index_at is None:
+            self._index_at = time.monotonic() + INDEX_SECONDS
 
     def _index(self) -> None:
-        while self._unindexed:
-            placed = self._unindexed[:BATCH]
-            is_last = len(placed) == len(self._unindexed)
-            self.indexer.apply(placed, self._watermark if is_last else None)
-            del self._unindexed[: len(placed)]
+        """Bring the index on disk up to the journal."""
+        if not self._unindexed:
+            return
+        self._index_error = None
+        try:
+            while self._unindexed:
+                placed = self._unindexed[:BATCH]
+                is_last = len(placed) == len(self._unindexed)
+                self.indexer.apply(placed, self._watermark if is_last else None)
+                del self._unindexed[: len(placed)]
+            self._fresh = {}
+            self._index_at = None
+        except (StorageFailed, OSError) as error:
+            self._index_error = error
+            self._index_at = time.monotonic() + RETRY_SECONDS
+        self._note_health()
 
-    def _set_writable(self, error: Exception | None) -> None:
+    def _note_health(self) -> None:
+        error = self._journal_error or self._index_error
+        if error is None and self._is_writable:
+            return
         with self._changed:
             was_writable, self._is_writable = self._is_writable, error is None
             waiters: list[asyncio.Future[None]] = []

@@ -1,0 +1,13 @@
+"""Reading request headers: lines of one name are one list (RFC 9110 section 5.3)."""
+
+from kdproxy.core.models import Headers
+
+
+def combined(headers: Headers, name: str) -> str | None:
+    """Return a list header's value, all its lines joined with commas; None if there is none.
+
+    A multidict's `get` sees the first line only: two requests that differ in the second would look equal.
+    """
+    if name not in headers:  # the usual case, and cheap
+        return None
+    return ", ".join(value for line, value in headers.items() if line.lower() == name.lower())

@@ -1,0 +1,100 @@
+"""Waits as providers write them: one name, many units. Pure; what cannot be read is None, never zero.
+
+Seen in the wild: seconds (`20`, `7.66`), milliseconds by the header's name, Go durations (`12ms`, `6m0s`, `1h2m3.5s`),
+protobuf durations (`34s`), RFC 3339 times, Unix seconds, Unix milliseconds, HTTP dates, and -1 for "not known".
+"""
+
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+
+class Unit(StrEnum):
+    """How to read a value."""
+
+    ANY = "any"
+    """Told from its form and size."""
+    SECONDS = "seconds"
+    MILLISECONDS = "milliseconds"
+
+
+_GO_UNITS = {"h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+_GO_PART = r"(\d+(?:\.\d*)?|\.\d+)(h|ms|m|s|us|µs|μs|ns)"
+_GO_PARTS = re.compile(_GO_PART)
+_GO_DURATION = re.compile(f"(?:{_GO_PART})+")
+_DAYS = re.compile(r"(\d+)d(.*)")
+_NUMBER = re.compile(r"\d{1,18}(?:\.\d{0,18})?|\.\d{1,18}")
+
+EPOCH_SECONDS_FROM = 1e9
+EPOCH_MILLISECONDS_FROM = 1e12
+"""A number this large is a moment (2001 and later), not a wait of thirty years."""
+
+LONGEST_TEXT = 64
+
+
+def wait_of(text: str | None, *, now: float, unit: Unit = Unit.ANY) -> float | None:
+    """Return the seconds from now that a header's value means; None where it says nothing.
+
+    A moment that has passed is 0. A negative number means "not known" (Azure sends -1).
+
+    Args:
+        now: UTC Unix seconds.
+    """
+    if text is None or len(text) > LONGEST_TEXT:
+        return None
+    text = text.strip()
+    number = number_of(text)
+    if number is not None:
+        return _wait_of_number(number, now, unit)
+    if _GO_DURATION.fullmatch(text) or _DAYS.fullmatch(text):
+        return duration_of(text)
+    at = _moment_of(text)
+    return None if at is None else max(0.0, at - now)
+
+
+def duration_of(text: str) -> float | None:
+    """Return the seconds of a duration as Go writes it; days (`1d2h`) too, as some gateways write them."""
+    days = _DAYS.fullmatch(text)
+    whole = 0.0
+    if days is not None:
+        whole, text = 86_400.0 * int(days[1]), days[2]
+        if not text:
+            return whole
+    if not _GO_DURATION.fullmatch(text):
+        return None
+    seconds = whole + sum(float(amount) * _GO_UNITS[unit] for amount, unit in _GO_PARTS.findall(text))
+    return seconds if math.isfinite(seconds) else None
+
+
+def number_of(text: str | None) -> float | None:
+    """Return a plain decimal number that is not negative; None for all else, `nan`, `inf` and `1e9` included."""
+    if text is None or not _NUMBER.fullmatch(text.strip()):
+        return None
+    return float(text)
+
+
+def _wait_of_number(number: float, now: float, unit: Unit) -> float:
+    if unit is Unit.MILLISECONDS:
+        return number / 1_000
+    if number >= EPOCH_MILLISECONDS_FROM:
+        return max(0.0, number / 1_000 - now)
+    if number >= EPOCH_SECONDS_FROM:
+        return max(0.0, number - now)
+    return number
+
+
+def _moment_of(text: str) -> float | None:
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            at = read(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        try:
+            return at.timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return None
