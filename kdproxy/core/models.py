@@ -82,10 +82,6 @@ class Question:
     stream_options: Mapping[str, Any] | None = None
     choices: int = 1
     """How many answers one call returns (OpenAI `n`, Gemini `candidateCount`)."""
-    match_key: str | None = None
-    """Identity by which a recorded prompt may answer; None where only an exact entry may."""
-    prompt_hash: str | None = None
-    """SHA-256 of the prompt's text, where the question is one text."""
     previous_response_id: str | None = None
 
 
@@ -171,9 +167,9 @@ class Disposition(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Outcome:
-    """What happened to one request: what observers are told, once, at its end."""
+    """What happened to one request: what observers are told, once, at its end. Not frozen: that costs 2 us a hit."""
 
     disposition: Disposition
     method: str

@@ -62,6 +62,10 @@ class Archive(Protocol):
     def find(self, address: Address, form: Form) -> Answer | None:
         """Return a stored answer, or None. A damaged line is a miss, and is reported."""
 
+    @property
+    def has_prompts(self) -> bool:
+        """Whether there is any recorded prompt."""
+
     def find_prompt(self, namespace: str, match_key: str, ordinal: int = 0) -> Prompt | None:
         """Return a recorded prompt, or None."""
 

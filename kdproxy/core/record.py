@@ -18,6 +18,8 @@ from kdproxy.errors import RecordInvalid
 RECORD_VERSION = 1
 _SEAL = b',"sha256":"'
 _SEAL_BYTES = len(_SEAL) + 64 + len(b'"}')
+_HELD_LOCK_BYTES = 2_047
+_LONG_LINE_BYTES = 32_768
 _REQUEST = ',"request":'
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)  # finds where a value ends; its numbers are not looked at
 
@@ -41,7 +43,21 @@ def encode(record: Record) -> bytes:
 def seal(text: bytes) -> bytes:
     """Close a JSON object with its checksum and a line break."""
     body = text[:-1]
-    return b"".join((body, _SEAL, hashlib.sha256(body).hexdigest().encode(), b'"}\n'))
+    return b"".join((body, _SEAL, _digest(body), b'"}\n'))
+
+
+def _digest(body: bytes) -> bytes:
+    """SHA-256 in hex, fed in pieces below 2,048 bytes.
+
+    From there on hashlib lets go of the interpreter's lock, and to get it back beside a busy writer thread takes ten
+    times as long as the hashing (20 us against 2 us for a line of 3 KB). Long lines are worth it.
+    """
+    if len(body) > _LONG_LINE_BYTES:
+        return hashlib.sha256(body).hexdigest().encode()
+    digest = hashlib.sha256()
+    for start in range(0, len(body), _HELD_LOCK_BYTES):
+        digest.update(body[start : start + _HELD_LOCK_BYTES])
+    return digest.hexdigest().encode()
 
 
 def check(line: bytes) -> dict[str, Any]:
@@ -54,7 +70,7 @@ def check(line: bytes) -> dict[str, Any]:
     body, tail = line[:-_SEAL_BYTES], line[-_SEAL_BYTES:]
     if not tail.startswith(_SEAL):
         raise _invalid("it does not end in a checksum")
-    if hashlib.sha256(body).hexdigest().encode() != tail[len(_SEAL) : -2]:
+    if _digest(body) != tail[len(_SEAL) : -2]:
         raise _invalid("its checksum does not match")
     try:
         members = _load(line)
@@ -93,7 +109,7 @@ def decode(line: bytes) -> Record:
 
 
 def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
-    """Read the answer of one line for a hit, proving that it is the one that was asked for.
+    """Read the answer of one line for a hit, proving that it is the one that was asked for. Its usage is left out.
 
     Raises:
         RecordInvalid: damaged, or the answer of another address.
@@ -107,7 +123,7 @@ def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
     ):
         raise _invalid("it belongs to another address")
     try:
-        return _answer(members)
+        return _answer(members, form, None)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _invalid(f"a member is missing or of the wrong type ({error})") from error
 
@@ -185,20 +201,20 @@ def _tombstone_members(tombstone: Tombstone) -> dict[str, Any]:
     }
 
 
-def _answer(members: dict[str, Any]) -> Answer:
+def _answer(members: dict[str, Any], form: Form, usage: Usage | None) -> Answer:
     text = members.get("body")
-    usage = members["usage"]
     return Answer(
         status=int(members["status"]),
         headers=_pairs(members["headers"]),
         body=base64.b64decode(members["body_base64"], validate=True) if text is None else text.encode("utf-8"),
-        form=Form(members["form"]),
-        usage=None if usage is None else Usage(**usage),
+        form=form,
+        usage=usage,
         stream_options=members["stream_options"],
     )
 
 
 def _entry(members: dict[str, Any], line: bytes) -> Entry:
+    usage = members["usage"]
     return Entry(
         address=_address(members),
         upstream=members["upstream"],
@@ -211,7 +227,7 @@ def _entry(members: dict[str, Any], line: bytes) -> Entry:
         request=None if members["request"] is None else _request_text(line),
         prompt_hash=members["prompt_hash"],
         model=members["model"],
-        answer=_answer(members),
+        answer=_answer(members, Form(members["form"]), None if usage is None else Usage(**usage)),
         cost_usd=members["cost_usd"],
         created_at=float(members["created_at"]),
         elapsed_seconds=members["elapsed_seconds"],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Upstream
 from kdproxy.core.policy import Mode
 from kdproxy.engine.flights import Flight
+from kdproxy.providers.question import Match, match
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -36,9 +37,9 @@ class Incoming:
         return f"{self.url}?{self.query}" if self.query else self.url
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Reply:
-    """What goes back: a whole body, or one that streams."""
+    """What goes back: a whole body, or one that streams. Not frozen, as above."""
 
     status: int
     headers: HeaderPairs
@@ -53,10 +54,21 @@ class Reply:
     """Must be called when the reply is done with, read to its end or not."""
 
 
-@dataclass(frozen=True, slots=True)
 class Asked:
     """A cacheable call: the request, its body, and the question that it is."""
 
-    incoming: Incoming
-    body: bytes
-    question: Question
+    __slots__ = ("_match", "body", "incoming", "question")
+
+    def __init__(self, incoming: Incoming, body: bytes, question: Question) -> None:
+        self.incoming = incoming
+        self.body = body
+        self.question = question
+        self._match: Match | None = None
+
+    @property
+    def match(self) -> Match:
+        """How a recorded prompt finds the question; read when first asked for."""
+        if self._match is None:
+            incoming = self.incoming
+            self._match = match(self.question, path=incoming.path, query=incoming.query, body=self.body)
+        return self._match

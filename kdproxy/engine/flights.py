@@ -6,7 +6,7 @@ Event loop only.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -15,7 +15,7 @@ from kdproxy.core.models import HeaderPairs, Usage
 from kdproxy.errors import KdproxyError
 
 FlightId = tuple[str, ...]
-"""Namespace, key, ordinal, form, and whether it supersedes."""
+"""Namespace, key, ordinal, form and mode."""
 
 
 class Phase(Enum):
@@ -44,6 +44,8 @@ class Flight:
         self.identity = identity
         self.phase = Phase.WAITING
         self.head: Head | None = None
+        self.stream_options: Mapping[str, Any] | None = None
+        """What a stream was asked with; who joins may want less."""
         self.is_stored = False
         self.detail: str | None = None
         """Why the answer was not stored, for Cache-Status."""

@@ -107,8 +107,8 @@ class Flow:
         answer = self._archive.find(address, found.form)
         if answer is not None:
             return self._hit(found, answer)
-        if self._match_prompts and found.match_key is not None:
-            prompt = self._archive.find_prompt(address.namespace, found.match_key)
+        if self._match_prompts and self._archive.has_prompts and asked.match.match_key is not None:
+            prompt = self._archive.find_prompt(address.namespace, asked.match.match_key)
             if prompt is not None:
                 return _prompt_hit(found, prompt)
         return None
@@ -144,8 +144,6 @@ class Flow:
             str(address.ordinal),
             found.form,
             incoming.mode,
-            # Two streams of one question may be asked with different options: those bytes are not for each other.
-            repr(found.stream_options) if found.form is Form.SSE else "",
         )
         # Who bypasses the cache wants a call of its own.
         flight = None if incoming.mode is Mode.BYPASS else self._flights.under_way(identity)
@@ -154,6 +152,7 @@ class Flow:
             if not self._is_buying:
                 raise _draining()
             flight = self._flights.start(identity, lambda started: self._purchase.fly(started, asked, address))
+            flight.stream_options = found.stream_options
         self._flights.board(flight)
         try:
             head = await self._wait_head(flight, incoming)
@@ -174,7 +173,7 @@ class Flow:
         return Reply(
             status=head.status,
             headers=head.headers,
-            body=flight.body if head.is_whole else flight.chunks(),
+            body=flight.body if head.is_whole else replay.fitted_live(flight.chunks(), flight.stream_options, found),
             cache_status=status,
             disposition=Disposition.JOINED if is_joined else Disposition.MISS,
             question=found,
@@ -197,7 +196,7 @@ class Flow:
     # -- past the cache ---------------------------------------------------------------------------------------
 
     async def _pass_uncached(self, incoming: Incoming, body: bytes, reason: str) -> Reply:
-        return await self._pass(incoming, body, Forward.BYPASS, detail=f'"{reason}"')
+        return await self._pass(incoming, body, Forward.BYPASS, detail=reason)
 
     async def _pass(
         self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None, forward: Forward, *, detail: str | None

@@ -4,6 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable
 
+from kdproxy.core.header import combined
 from kdproxy.core.key import KEY_HEADERS
 from kdproxy.core.models import Question
 from kdproxy.engine.call import Incoming
@@ -32,7 +33,7 @@ class QuestionMemo:
             incoming.query,
             headers.get("Content-Type"),
             headers.get("Content-Encoding"),
-            *(headers.get(name) for name in KEY_HEADERS),
+            *(combined(headers, name) for name in KEY_HEADERS),
         )
 
     def get(self, identity: Hashable) -> Question | NotAQuestion | None:

@@ -1,10 +1,12 @@
 """One flight from its start to its landing: buy, record, keep, and only then let the end through."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 
 from kdproxy.core import canonical, key
+from kdproxy.core.header import combined
 from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Question, Upstream, Usage
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamRequest, UpstreamResponse
@@ -25,6 +27,9 @@ STORED_HEADERS = frozenset({"content-type", "openai-version", "request-id", "x-r
 
 MAX_RETRY_AFTER_SECONDS = 120.0
 """The official clients do not wait longer than this; they give up instead."""
+
+LINGER_SECONDS = 1.0
+"""How long a stream whose last event has come may take to end: a clean end leaves the connection usable."""
 
 Price = Callable[[Upstream, str | None, Usage | None], Decimal | None]
 """Upstream, model and usage to US dollars; None where it is not known."""
@@ -97,7 +102,7 @@ class Purchase:
         if is_live:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
         try:
-            async for chunk in response.chunks():
+            async for chunk in _to_its_end(response, recorder):
                 flight.add(recorder.feed(chunk))
         except UpstreamFailed:
             if is_live:
@@ -145,6 +150,8 @@ class Purchase:
         misfit = None
         if response.status != 200:
             misfit = f"status {response.status}"
+        elif any(name.lower() == "content-encoding" for name, _ in response.headers):
+            misfit = "a coding that is not undone here"
         elif question.form is Form.SSE:
             misfit = "not a stream"
         elif not content_type.startswith(endpoint.content_types):
@@ -204,10 +211,10 @@ def entry_of(
         path=incoming.path,
         query=key.canonical_query(incoming.query),
         request_headers=tuple(
-            (name, value) for name in key.KEY_HEADERS if (value := incoming.headers.get(name)) is not None
+            (name, value) for name in key.KEY_HEADERS if (value := combined(incoming.headers, name)) is not None
         ),
         request=canonical.single_line(asked.body) if has_json else None,
-        prompt_hash=question.prompt_hash,
+        prompt_hash=asked.match.prompt_hash,
         model=question.model,
         answer=answer,
         cost_usd=cost_usd,
@@ -220,6 +227,25 @@ def entry_of(
 def kept_headers(headers: HeaderPairs) -> HeaderPairs:
     """Return the response headers that the journal keeps."""
     return tuple((name, value) for name, value in headers if name.lower() in STORED_HEADERS)
+
+
+async def _to_its_end(response: UpstreamResponse, recorder: Recorder) -> AsyncIterator[bytes]:
+    """Yield the body. After a stream's own last event neither a cut nor a connection that stays open matters."""
+    chunks = response.chunks()
+    ends_at: float | None = None
+    while True:
+        if ends_at is None and recorder.is_over:
+            ends_at = asyncio.get_running_loop().time() + LINGER_SECONDS
+        try:
+            async with asyncio.timeout_at(ends_at):
+                chunk = await anext(chunks, None)
+        except (UpstreamFailed, TimeoutError):
+            if ends_at is None:
+                raise
+            return
+        if chunk is None:
+            return
+        yield chunk
 
 
 def _content_type(headers: HeaderPairs) -> str:

@@ -49,6 +49,11 @@ class StreamRecorder:
         return self._judge.finish()
 
     @property
+    def is_over(self) -> bool:
+        """Whether the stream's own last event has come."""
+        return self._size <= self.limit_bytes and self._judge.is_over
+
+    @property
     def held(self) -> bytes:
         """What clients get once the entry is durable, or once it is known that it never will be."""
         return b"".join(self._held) + self._splitter.rest()
@@ -76,7 +81,7 @@ class StreamRecorder:
 
 @dataclass(slots=True)
 class BodyRecorder:
-    """An answer that is not a stream of events. Binary ones go on live but for their last bytes; others whole."""
+    """An answer that is not a stream of events. Binary ones go on live but for their last byte; others whole."""
 
     endpoint: Endpoint
     is_live: bool
@@ -95,9 +100,9 @@ class BodyRecorder:
             self._held, self.is_live = b"", True
             return released + chunk
         self._parts.append(chunk)
-        if not self.is_live:
+        if not self.is_live or not chunk:
             return b""
-        released, self._held = self._held, chunk
+        released, self._held = self._held + chunk[:-1], chunk[-1:]
         return released
 
     def finish(self) -> Judgement:
@@ -105,6 +110,11 @@ class BodyRecorder:
         if self._size > self.limit_bytes:
             return Broken("longer than the limit for answers")
         return self.endpoint.judge(self.recording)
+
+    @property
+    def is_over(self) -> bool:
+        """Never: only its end says where a body ends."""
+        return False
 
     @property
     def held(self) -> bytes:

@@ -50,7 +50,7 @@ def usage_of(usage: Any) -> Usage | None:
 def _read(ask: Ask) -> Facts | NotAQuestion:
     members = ask.members
     stream = members.get("stream")
-    if stream not in (None, True, False):
+    if not isinstance(stream, bool | None):
         return NotAQuestion("stream has the wrong type")
     if not isinstance(members.get("messages"), list):
         return NotAQuestion("messages is not a list")
@@ -64,7 +64,6 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
         form=Form.SSE if stream else Form.JSON,
         model=model if isinstance(model, str) else None,
         is_sampled=bool(members.get("temperature") != 0),
-        turns=_turns(members),
     )
 
 
@@ -87,8 +86,9 @@ def _hosted_tool(tools: Any) -> NotAQuestion | None:
     return None
 
 
-def _turns(members: Mapping[str, Any]) -> tuple[Turn, ...] | None:
-    if members.get("tools") or members.get("thinking") or members.get("output_config") or members.get("output_format"):
+def _turns(ask: Ask) -> tuple[Turn, ...] | None:
+    members = ask.members
+    if members.get("tools") or members.get("mcp_servers") or members.get("container") or members.get("thinking") or members.get("output_config") or members.get("output_format"):
         return None
     turns = []
     system = members.get("system")
@@ -143,6 +143,11 @@ class MessageStream:
         self._is_stopped = False
         self._failure: str | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether `message_stop` has come."""
+        return self._is_stopped
+
     def take(self, piece: Piece) -> bool:
         """Look at an event."""
         if not piece.data or self._failure is not None:
@@ -188,6 +193,7 @@ ENDPOINTS = (
         name="messages",
         path=suffix("/v1/messages"),
         read=_read,
+        turns=_turns,
         judge=_judge,
         judge_stream=MessageStream,
         out_of_key=frozenset(OUT_OF_KEY),

@@ -30,7 +30,6 @@ class Facts:
     choices: int = 1
     wants_stream_usage: bool = False
     stream_options: Mapping[str, Any] | None = None
-    turns: tuple[Turn, ...] | None = None
     previous_response_id: str | None = None
 
 
@@ -62,11 +61,20 @@ Judgement = Complete | Broken
 class StreamJudge(Protocol):
     """Watches the events of one stream."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the dialect's own last event has come: nothing that follows can change the judgement."""
+
     def take(self, piece: Piece) -> bool:
         """Look at an event; True from the one on that must not reach a client before the entry is durable."""
 
     def finish(self) -> Judgement:
         """Say, at a clean end of the stream, whether it was whole."""
+
+
+def no_turns(ask: Ask) -> tuple[Turn, ...] | None:
+    """Of an endpoint that no recorded prompt answers."""
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +91,9 @@ class Endpoint:
     """Makes a judge for a stream of so many choices."""
     out_of_key: frozenset[str] = frozenset()
     """Members that cannot change the answer."""
+    turns: Callable[[Ask], tuple[Turn, ...] | None] = no_turns
+    """Reads the conversation, where it is text alone and nothing beyond one text is asked: what a recorded prompt may
+    answer. Apart from `read`, since a hit does not need it."""
     takes_form: bool = False
     """Whether requests are multipart forms."""
     content_types: tuple[str, ...] = ("application/json",)
@@ -118,6 +129,8 @@ def has_error(members: Mapping[str, Any]) -> bool:
 class NoStream:
     """Judge of an endpoint that never streams: what comes as a stream is not stored."""
 
+    is_over = False
+
     def take(self, piece: Piece) -> bool:
         """Nothing to see."""
         return False
@@ -144,6 +157,11 @@ class TerminalEvent:
         self._is_whole = False
         self._failure: str | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the last event has come."""
+        return self._is_whole
+
     def take(self, piece: Piece) -> bool:
         """Look at an event."""
         if not piece.data or self._failure is not None:
@@ -152,7 +170,8 @@ class TerminalEvent:
         if members is None:
             self._failure = None if piece.data.strip() == b"[DONE]" else "an event is not JSON"
             return self._is_whole
-        kind = members.get("type") or piece.event
+        name = members.get("type")
+        kind = name if isinstance(name, str) else piece.event
         if kind in self._failed or has_error(members):
             self._failure = "the stream carried an error"
             return False

@@ -23,6 +23,7 @@ PROVIDER = "gemini"
 
 _PATH = re.compile(r"/(?:models|tunedModels)/([^/:]+):(generateContent|streamGenerateContent)$")
 _CLIENT_TOOLS = frozenset({"functionDeclarations", "function_declarations"})
+_BEYOND_TEXT = frozenset({"responseSchema", "responseJsonSchema", "responseLogprobs"})
 _STREAM_METHOD = ":streamGenerateContent"
 
 
@@ -64,24 +65,29 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
             hosted = sorted(set(tool) - _CLIENT_TOOLS) if isinstance(tool, dict) else ["?"]
             if hosted:
                 return NotAQuestion(f"hosted tool {hosted[0]}")
-    config = members.get("generationConfig", members.get("generation_config"))
-    config = config if isinstance(config, dict) else {}
+    config = _config(members)
     match = _PATH.search(ask.path)
     assert match is not None  # the endpoint's own pattern
-    is_array = match[2] == "streamGenerateContent" and not _is_sse(ask.path, ask.query)
-    is_plain = (
-        not is_array and not tools and not (set(config) & {"responseSchema", "responseJsonSchema", "responseLogprobs"})
-    )
     return Facts(
         form=Form.SSE if _is_sse(ask.path, ask.query) else Form.JSON,
         model=match[1],
         is_sampled=bool(config.get("temperature") != 0),
         choices=integer(config.get("candidateCount")) or 1,
-        turns=_turns(members) if is_plain and config.get("candidateCount") in (None, 1) else None,
     )
 
 
-def _turns(members: Mapping[str, Any]) -> tuple[Turn, ...] | None:
+def _config(members: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = members.get("generationConfig", members.get("generation_config"))
+    return config if isinstance(config, dict) else {}
+
+
+def _turns(ask: Ask) -> tuple[Turn, ...] | None:
+    members, config = ask.members, _config(ask.members)
+    is_array = ask.path.endswith(_STREAM_METHOD) and not _is_sse(ask.path, ask.query)
+    if is_array or members.get("tools") or not config.keys().isdisjoint(_BEYOND_TEXT):
+        return None
+    if config.get("candidateCount") not in (None, 1):
+        return None
     turns = []
     system = members.get("systemInstruction", members.get("system_instruction"))
     if system is not None:
@@ -125,6 +131,8 @@ def _judge(body: bytes) -> Judgement:
 
 class CandidateStream:
     """Judge of Gemini streams: every candidate has a finishReason, and the end is clean."""
+
+    is_over = False  # no event says that none follows
 
     def __init__(self, choices: int) -> None:
         self._expected = choices
@@ -175,6 +183,7 @@ ENDPOINTS = (
         name="generateContent",
         path=_PATH,
         read=_read,
+        turns=_turns,
         judge=_judge,
         judge_stream=CandidateStream,
         key_path=key_path,

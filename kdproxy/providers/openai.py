@@ -58,7 +58,8 @@ def stream_facts(members: Mapping[str, Any]) -> tuple[Form, Mapping[str, Any] | 
     """Read `stream` and `stream_options`; wrong types are the provider's to refuse."""
     stream = members.get("stream")
     options = members.get("stream_options")
-    if stream not in (None, True, False) or not (options is None or isinstance(options, dict)):
+    # `1 in (True, False)` holds, so the type is asked for.
+    if not isinstance(stream, bool | None) or not isinstance(options, dict | None):
         return NotAQuestion("stream or stream_options has the wrong type")
     return (Form.SSE if stream else Form.JSON), options
 
@@ -76,7 +77,7 @@ def hosted_tool(tools: Any) -> NotAQuestion | None:
         return NotAQuestion("tools has the wrong type")
     for tool in tools:
         kind = tool.get("type") if isinstance(tool, dict) else None
-        if kind not in _CLIENT_TOOLS:
+        if not isinstance(kind, str) or kind not in _CLIENT_TOOLS:
             return NotAQuestion(f"hosted tool {kind}")
     return None
 
@@ -104,7 +105,8 @@ def turns_of(messages: Any) -> tuple[Turn, ...] | None:
     for message in messages:
         if not isinstance(message, dict) or not set(message) <= {"role", "content"}:
             return None
-        role = _ROLES.get(message.get("role") or "")
+        name = message.get("role")
+        role = _ROLES.get(name) if isinstance(name, str) else None
         text = text_of(message.get("content"))
         if role is None or text is None:
             return None
@@ -140,8 +142,11 @@ def _read_completion(ask: Ask) -> Facts | NotAQuestion:
         choices=integer(members.get("n")) or 1,
         wants_stream_usage=bool(options and options.get("include_usage")),
         stream_options=options,
-        turns=turns_of(members.get("messages")) if _is_plain(members) else None,
     )
+
+
+def _chat_turns(ask: Ask) -> tuple[Turn, ...] | None:
+    return turns_of(ask.members.get("messages")) if _is_plain(ask.members) else None
 
 
 def _is_plain(members: Mapping[str, Any]) -> bool:
@@ -149,6 +154,7 @@ def _is_plain(members: Mapping[str, Any]) -> bool:
     response_format = members.get("response_format")
     return (
         not members.get("tools")
+        and members.get("web_search_options") is None
         and not members.get("functions")
         and not members.get("logprobs")
         and members.get("n") in (None, 1)
@@ -200,6 +206,11 @@ class ChoiceStream:
         self._failure: str | None = None
         self._usage: Usage | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether `[DONE]` has come."""
+        return self._is_done
+
     def take(self, piece: Piece) -> bool:
         """Look at a chunk."""
         if not piece.data or self._failure is not None:
@@ -218,7 +229,8 @@ class ChoiceStream:
 
     def _read(self, members: Mapping[str, Any]) -> None:
         self._usage = usage_of(members) or self._usage
-        for choice in members.get("choices") or ():
+        choices = members.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
                 self._failure = "a choice is not an object"
                 return
@@ -259,6 +271,7 @@ ENDPOINTS = (
         name="chat.completions",
         path=suffix("/chat/completions"),
         read=_read_chat,
+        turns=_chat_turns,
         judge=_judge_choices,
         judge_stream=ChoiceStream,
         out_of_key=_OUT,

@@ -1,7 +1,7 @@
 """From a request to a question: which endpoint, which key, what form; or why it is none."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from kdproxy.core import canonical, key, multipart
@@ -45,6 +45,17 @@ MODELS = Endpoint(
     judge_stream=lambda _: NoStream(),
 )
 """A GET, so not a question to buy an answer to: its last answer is kept for replay alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """How a recorded prompt finds a question."""
+
+    match_key: str | None = None
+    """SHA-256 of model and conversation; None where only an exact entry may answer."""
+    prompt_hash: str | None = None
+    """SHA-256 of the prompt's text, where the question is one text."""
+
 
 _BY_NAME = {(endpoint.provider, endpoint.name): endpoint for endpoint in (*ENDPOINTS, MODELS)}
 
@@ -107,7 +118,6 @@ def read(
         facts = endpoint.read(Ask(path=path, query=query, members=without))
         if isinstance(facts, NotAQuestion):
             return facts
-        facts = replace(facts, turns=None)
     key_path, key_query = (path, query) if endpoint.key_path is None else endpoint.key_path(path, query)
     return Question(
         key=key.request_key(
@@ -126,16 +136,24 @@ def read(
         choices=facts.choices,
         wants_stream_usage=facts.wants_stream_usage,
         stream_options=facts.stream_options,
-        match_key=None if facts.turns is None or facts.model is None else key.match_key(facts.model, facts.turns),
-        prompt_hash=_prompt_hash(facts.turns),
         previous_response_id=facts.previous_response_id,
     )
 
 
-def _prompt_hash(turns: tuple[Turn, ...] | None) -> str | None:
-    """The prompt alone, whatever system text stands before it."""
+def match(question: Question, *, path: str, query: str, body: bytes) -> Match:
+    """Read what a recorded prompt may answer a question by; costs a second parse, so only a miss asks for it."""
+    endpoint = endpoint_named(question.provider, question.endpoint)
+    members = None if endpoint.takes_form else json_object(body)
+    if members is None or question.model is None:
+        return Match()
+    turns = endpoint.turns(Ask(path=path, query=query, members=members))
     if turns is None:
-        return None
+        return Match()
+    return Match(match_key=key.match_key(question.model, turns), prompt_hash=_prompt_hash(turns))
+
+
+def _prompt_hash(turns: tuple[Turn, ...]) -> str | None:
+    """The prompt alone, whatever system text stands before it."""
     asked = [turn for turn in turns if turn.role != "system"]
     return key.prompt_hash(asked[0].text) if len(asked) == 1 and asked[0].role == "user" else None
 

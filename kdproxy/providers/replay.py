@@ -1,6 +1,9 @@
 """What a stored recording becomes for a request that asked for a little less."""
 
 import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
 
 from kdproxy.core import sse
 from kdproxy.core.models import Answer, Form, Question
@@ -16,11 +19,29 @@ def fitted(answer: Answer, question: Question) -> bytes:
     Equal `stream_options` get the bytes as they are. A stream recorded with `include_usage` and asked for without
     loses its usage chunk and its `usage: null` members; the reverse is never invented.
     """
-    if answer.form is not Form.SSE or not answer.stream_options:
-        return answer.body
-    if question.wants_stream_usage or not answer.stream_options.get("include_usage"):
+    if answer.form is not Form.SSE or not _has_too_much(answer.stream_options, question):
         return answer.body
     return b"".join(_without_usage(piece) for piece in sse.pieces(answer.body))
+
+
+async def fitted_live(
+    chunks: AsyncIterator[bytes], options: Mapping[str, Any] | None, question: Question
+) -> AsyncIterator[bytes]:
+    """Yield a stream under way, asked with some `stream_options`, as the question wants it."""
+    is_cut_down = _has_too_much(options, question)
+    splitter = sse.Splitter()
+    async with aclosing(chunks) as source:  # type: ignore[type-var]  # every stream here is a generator
+        async for chunk in source:
+            fit = b"".join(map(_without_usage, splitter.feed(chunk))) if is_cut_down else chunk
+            if fit:
+                yield fit
+    rest = splitter.rest()
+    if rest:
+        yield rest
+
+
+def _has_too_much(options: Mapping[str, Any] | None, question: Question) -> bool:
+    return bool(options and options.get("include_usage")) and not question.wants_stream_usage
 
 
 def _without_usage(piece: sse.Piece) -> bytes:

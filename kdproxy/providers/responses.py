@@ -47,15 +47,15 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
         model=model if isinstance(model, str) else None,
         is_sampled=openai.is_sampled(members.get("temperature")),
         stream_options=options,
-        turns=_turns(members) if previous is None else None,
         previous_response_id=previous,
     )
 
 
-def _turns(members: Mapping[str, Any]) -> tuple[Turn, ...] | None:
+def _turns(ask: Ask) -> tuple[Turn, ...] | None:
+    members = ask.members
     text = members.get("text")
     wanted = text.get("format") if isinstance(text, dict) else None
-    if members.get("tools") or members.get("include") or wanted not in (None, {"type": "text"}):
+    if members.get("previous_response_id") or members.get("tools") or members.get("include") or wanted not in (None, {"type": "text"}):
         return None
     question = members.get("input")
     turns = (Turn(role="user", text=question),) if isinstance(question, str) else openai.turns_of(question)
@@ -97,6 +97,7 @@ ENDPOINTS = (
         name="responses",
         path=suffix("/responses"),
         read=_read,
+        turns=_turns,
         judge=_judge,
         judge_stream=_judge_stream,
         out_of_key=frozenset(openai.OUT_OF_KEY),

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import islice
 
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Address, Answer, Form, Prompt, Record, Tombstone
+from kdproxy.core.models import Address, Answer, Form, Prompt, Record
 from kdproxy.core.ports import JournalLine, Location, Mending, RecordLine, Snapshot, Store
 from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
@@ -25,7 +25,7 @@ class FileArchive:
     def __init__(self, journal: Journal, make_store: Callable[[], Store], *, memory_bytes: int) -> None:
         self._journal = journal
         self._recent = RecentAnswers(memory_bytes)
-        self._writer = Writer(journal, make_store)
+        self._writer = Writer(journal, make_store, on_change=self._recent.drop)
         self.report = self._writer.start()
         self._store = self._writer.store
 
@@ -50,10 +50,13 @@ class FileArchive:
         self._recent.put(name, answer, epoch=epoch)
         return answer
 
+    @property
+    def has_prompts(self) -> bool:
+        """Whether there is any recorded prompt."""
+        return self._writer.indexer.counters.prompts > 0
+
     def find_prompt(self, namespace: str, match_key: str, ordinal: int = 0) -> Prompt | None:
         """Return a recorded prompt, or None."""
-        if not self.counters.prompts:
-            return None
         value = self._writer.look_up(names.prompt_name(namespace, match_key, ordinal))
         if value is None:
             return None
@@ -76,7 +79,6 @@ class FileArchive:
         future: asyncio.Future[bool] = loop.create_future()
 
         def resolve(is_kept: bool) -> None:
-            self._forget_recent([record])
             if not future.done():
                 future.set_result(is_kept)
 
@@ -108,9 +110,7 @@ class FileArchive:
         Raises:
             StorageFailed: the disk refused; the records wait in memory while this process lives.
         """
-        placed, is_kept = self._writer.revise(decide)
-        self._forget_recent(record for record, _ in placed)
-        if not is_kept:
+        if not self._writer.revise(decide):
             raise StorageFailed(
                 "The disk refused the write.",
                 hint="Free disk space. The lines are held in memory and tried again while this process runs.",
@@ -169,12 +169,6 @@ class FileArchive:
             segments=len(self._journal.segments()),
             journal_bytes=self._journal.size_bytes,
         )
-
-    def _forget_recent(self, records: Iterable[Record]) -> None:
-        dropped: list[str] = []
-        for record in records:
-            dropped += names.withdrawn_names(record) if isinstance(record, Tombstone) else [names.name_of(record)]
-        self._recent.drop(dropped)
 
 
 def _page(rows: Iterator[tuple[str, bytes]]) -> list[tuple[str, bytes]]:

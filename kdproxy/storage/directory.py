@@ -1,11 +1,11 @@
 """The data directory: its layout, its permissions, its lock, and the archive inside it.
 
-    .gitignore                     `*`
-    directory.json                 format version, upstream NAME -> URL
-    lock                           who owns the directory
-    api_recovery.jsonl             the journal's active file
-    api_recovery.NNNNNN.jsonl      sealed segments
-    index/                         the diskcache index (derived; elsewhere if this is a network file system)
+.gitignore                     `*`
+directory.json                 format version, upstream NAME -> URL
+lock                           who owns the directory
+api_recovery.jsonl             the journal's active file
+api_recovery.NNNNNN.jsonl      sealed segments
+index/                         the diskcache index (derived; elsewhere if this is a network file system)
 """
 
 import hashlib
@@ -177,5 +177,3 @@ def _write_meta(path: Path, meta: Mapping[str, object]) -> None:
         os.fsync(file.fileno())
     temporary.replace(path / "directory.json")
     sync_directory(path)
-
-

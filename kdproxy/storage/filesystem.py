@@ -1,6 +1,7 @@
 """What kind of file system a path lies on: on a network or FUSE mount neither SQLite nor flock can be trusted."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ NETWORK_TYPES = frozenset(
     }
 )  # fmt: skip
 """Types where locks or shared memory maps may be missing, late or local to one host."""
+
+
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how the table writes a space, a tab, a line break, a backslash
 
 
 def is_network(path: Path) -> bool:
@@ -33,11 +37,11 @@ def type_of(path: Path, mounts: str) -> str:
     """Return the type of the mount that holds a path, from the text of a mount table (fstab(5) fields)."""
     resolved = os.path.realpath(path)
     best_length, best_type = -1, ""
-    for line in mounts.splitlines():
+    for line in mounts.split("\n"):
         fields = line.split(" ")
         if len(fields) < 3:
             continue
-        point = fields[1].encode().decode("unicode_escape")  # spaces are written \040
+        point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1])
         inside = point == "/" or resolved == point or resolved.startswith(point + "/")
         if inside and len(point) >= best_length:  # a later mount on the same point hides the earlier
             best_length, best_type = len(point), fields[2]

@@ -5,21 +5,25 @@ that lock may mean nothing, so a heartbeat in the file does.
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
 
 from kdproxy.errors import DirectoryBusy
 
+log = logging.getLogger("kdproxy.storage")
+
 NAME = "lock"
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
+_FILE_BYTES = 2048  # always written whole and of one length: a reader never meets a half-written owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class DirectoryLock:
         self._is_network = is_network
         self._descriptor: int | None = None
         self._stop = threading.Event()
+        self._writing = threading.Lock()  # between the heart and `announce`: both write the whole owner
         self._beat: threading.Thread | None = None
         now = time.time()
         self.owner = Owner(
@@ -81,8 +86,9 @@ class DirectoryLock:
 
     def announce(self, address: str) -> None:
         """Write where the owner answers."""
-        self.owner = Owner(**{**asdict(self.owner), "address": address})
-        self._write()
+        with self._writing:
+            self.owner = replace(self.owner, address=address)
+            self._write()
 
     def release(self) -> None:
         """Let the next one in."""
@@ -92,7 +98,8 @@ class DirectoryLock:
         if self._descriptor is None:
             return
         # The file stays: unlinking a locked file would let two processes hold two locks of one name.
-        os.ftruncate(self._descriptor, 0)
+        if not self._is_followed():
+            os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
         self._descriptor = None
 
@@ -106,6 +113,9 @@ class DirectoryLock:
 
     def _refuse_beating(self) -> None:
         owner = read_owner(self._path.parent)
+        if owner is None and self._path.stat().st_size:
+            _pause()
+            owner = read_owner(self._path.parent)
         if owner is None:
             return
         is_dead_here = owner.host == socket.gethostname() and not _is_alive(owner.pid)
@@ -114,7 +124,7 @@ class DirectoryLock:
 
     def _confirm(self) -> None:
         """Two may have written within one moment: after a pause the last writer is the owner."""
-        time.sleep(0.2)
+        _pause()
         owner = read_owner(self._path.parent)
         if owner is not None and owner.token != self.owner.token:
             assert self._descriptor is not None
@@ -124,15 +134,22 @@ class DirectoryLock:
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            self.owner = Owner(**{**asdict(self.owner), "beat_at": time.time()})
-            with contextlib.suppress(OSError):  # a missed beat is made up by the next
+            if self._is_followed():
+                log.critical("another process has taken the data directory: stop one of the two", extra={})
+                return
+            with self._writing, contextlib.suppress(OSError):  # a missed beat is made up by the next
+                self.owner = replace(self.owner, beat_at=time.time())
                 self._write()
+
+    def _is_followed(self) -> bool:
+        """Whether somebody took the directory while this process stood still for so long that it seemed dead."""
+        owner = read_owner(self._path.parent)
+        return owner is not None and owner.token != self.owner.token
 
     def _write(self) -> None:
         assert self._descriptor is not None
-        text = orjson.dumps(asdict(self.owner), option=orjson.OPT_INDENT_2) + b"\n"
-        os.pwrite(self._descriptor, text, 0)
-        os.ftruncate(self._descriptor, len(text))
+        text = orjson.dumps(asdict(self.owner), option=orjson.OPT_INDENT_2)
+        os.pwrite(self._descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
         os.fsync(self._descriptor)
 
 
@@ -157,6 +174,10 @@ def busy(directory: Path, owner: Owner | None) -> DirectoryBusy:
         hint="Stop that process first, or give this one another --data-dir.",
         address=address,
     )
+
+
+def _pause() -> None:
+    time.sleep(0.2)
 
 
 def _is_alive(pid: int) -> bool:

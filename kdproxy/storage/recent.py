@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from kdproxy.core.models import Answer
 
@@ -45,7 +46,7 @@ class RecentAnswers:
             while self._bytes > self._limit_bytes:
                 self._remove(next(iter(self._answers)))
 
-    def drop(self, names: list[str]) -> None:
+    def drop(self, names: Iterable[str]) -> None:
         """Forget answers."""
         with self._lock:
             self._epoch += 1

@@ -9,8 +9,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,9 +50,12 @@ class Write:
 class Writer:
     """Owns journal and index from `start` to `close`."""
 
-    def __init__(self, journal: Journal, make_store: Callable[[], Store]) -> None:
+    def __init__(
+        self, journal: Journal, make_store: Callable[[], Store], *, on_change: Callable[[Iterable[str]], None]
+    ) -> None:
         self._journal = journal
         self._make_store = make_store
+        self._on_change = on_change  # told which rows are others now, before anybody is told of a write
         self._changed = threading.Condition()  # protects the five below
         self._queue: list[Write] = []
         self._jobs: list[Callable[[], None]] = []
@@ -109,24 +113,24 @@ class Writer:
             self._changed.notify()
         return result.result()
 
-    def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> tuple[Sequence[RecordLine], bool]:
+    def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> bool:
         """Write what `decide` returns, which runs on the writer thread: nothing is written in between.
 
         Returns:
-            What it returned, and whether that is on disk and indexed; if not, it is tried again like any other write.
+            Whether that is on disk and indexed; if not, it is tried again like any other write.
         """
 
-        def job() -> tuple[Sequence[RecordLine], bool]:
+        def job() -> bool:
             placed = decide()
             told: list[bool] = []
             if not placed:
-                return placed, True
+                return True
             write = Write([record for record, _ in placed], [line for _, line in placed], told.append)
             refused = self._commit([write])
             self._index()
             with self._changed:
                 self._queue += refused
-            return placed, told[0]
+            return told[0]
 
         return self.call(job)
 
@@ -158,14 +162,20 @@ class Writer:
     # -- on the thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            self.store = self._make_store()
-            self.indexer = Indexer(self._journal, self.store)
-            report = self.indexer.recover()
-        except BaseException as error:
-            self._opened.set_exception(error)
-            return
-        self._opened.set_result(report)
+        with ExitStack() as opened:
+            opened.callback(self._journal.close)
+            try:
+                self.store = self._make_store()
+                opened.callback(self.store.close)
+                self.indexer = Indexer(self._journal, self.store)
+                report = self.indexer.recover()
+            except BaseException as error:
+                self._opened.set_exception(error)
+                return
+            self._opened.set_result(report)
+            self._serve()
+
+    def _serve(self) -> None:
         waiting: list[Write] = []
         is_closing = False
         while not is_closing:
@@ -187,8 +197,6 @@ class Writer:
         for write in waiting:
             log.error("answers lost: the disk refused them until the end", extra={"lines": len(write.lines)})
             write.tell(False)
-        self.store.close()
-        self._journal.close()
 
     def _idle_seconds(self, waiting: list[Write]) -> float | None:
         if waiting:
@@ -218,8 +226,10 @@ class Writer:
         locations = self._journal.append(lines)
         records = [record for write in writes for record in write.records]
         for record, location in zip(records, locations, strict=True):
-            self._fresh.update(names.rows_of(record, location))
+            rows = names.rows_of(record, location)
+            self._fresh.update(rows)
             self._unindexed.append((record, location))
+            self._on_change(rows)
         self._watermark = watermark_after(locations[-1], lines[-1])
         if self._index_at is None:
             self._index_at = time.monotonic() + INDEX_SECONDS

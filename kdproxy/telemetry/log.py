@@ -1,14 +1,16 @@
 """Log lines: a constant message and fields. Never bodies, never credentials, never a query string."""
 
+import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
-
-import orjson
 
 from kdproxy.core.models import Disposition, Outcome
 
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
+
+_PLAIN = re.compile(r"[!#-<>-~]+")  # printable ASCII but for blank, quote and equals sign
 
 log = logging.getLogger("kdproxy.request")
 
@@ -25,8 +27,7 @@ class _Lines(logging.Formatter):
 
 def _value(value: object) -> str:
     text = str(value)
-    plain = text.isprintable() and not any(character in text for character in ' "=')
-    return text if plain and text else orjson.dumps(text).decode()
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def configure(level: str) -> None:

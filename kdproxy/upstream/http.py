@@ -1,5 +1,6 @@
 """Calls to the teacher API by aiohttp. Adds nothing but `Accept-Encoding: identity`; follows no redirect."""
 
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from yarl import URL
 from kdproxy.core.models import HeaderPairs
 from kdproxy.core.ports import UpstreamRequest
 from kdproxy.errors import UpstreamFailed
+from kdproxy.upstream.coding import DECODED, Decoder
 
 _HOP_BY_HOP = frozenset(
     {
@@ -26,7 +28,7 @@ _HOP_BY_HOP = frozenset(
 )
 """RFC 9110 section 7.6.1: for one connection only."""
 
-_NOT_COPIED_BACK = _HOP_BY_HOP | {"content-length", "content-encoding"}
+_NOT_COPIED_BACK = _HOP_BY_HOP | {"content-length"}
 _NOT_ADDED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")
 
 
@@ -41,6 +43,8 @@ class HttpUpstream:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=read_seconds),
             skip_auto_headers=_NOT_ADDED,
+            # aiohttp fails on a coding that it has no library for, after the answer has been paid.
+            auto_decompress=False,
             trust_env=use_environment_proxy,
             max_line_size=65_536,
             max_field_size=65_536,
@@ -53,7 +57,11 @@ class HttpUpstream:
         Raises:
             UpstreamFailed: `sent` is false where the request cannot have reached the provider.
         """
-        headers = CIMultiDict(request.headers)
+        headers: CIMultiDict[str] = CIMultiDict()
+        spelling: dict[str, str] = {}
+        for name, value in request.headers:
+            # aiohttp keeps repeated headers only where they are spelled alike.
+            headers.add(spelling.setdefault(name.lower(), name), _sendable(value))
         headers["Accept-Encoding"] = "identity"
         try:
             response = await self._session.request(
@@ -83,21 +91,27 @@ class HttpResponse:
         nominated = {
             name.strip().lower() for value in response.headers.getall("Connection", ()) for name in value.split(",")
         }
-        self.headers: HeaderPairs = tuple(
-            (name, value)
-            for name, value in response.headers.items()
-            if name.lower() not in _NOT_COPIED_BACK and name.lower() not in nominated
-        )
         # A coded body is decoded on the way in, so its length is not known any more.
-        is_coded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
-        self.content_length: int | None = None if is_coded else response.content_length
+        is_decoded = response.headers.get("Content-Encoding", "").strip().lower() in DECODED
+        self._decoder = Decoder() if is_decoded else None
+        dropped = _NOT_COPIED_BACK | nominated | ({"content-encoding"} if is_decoded else set())
+        self.headers: HeaderPairs = tuple(
+            (name, _sendable(value)) for name, value in response.headers.items() if name.lower() not in dropped
+        )
+        self.content_length: int | None = None if is_decoded else response.content_length
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
         try:
             async for chunk in self._response.content.iter_any():
-                yield chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if self._decoder is None:
+                    yield chunk
+                else:
+                    for decoded in self._decoder.feed(chunk):
+                        yield decoded
+            if self._decoder is not None and not self._decoder.is_whole:
+                raise EOFError  # the transfer was whole, what it carried was not
+        except (aiohttp.ClientError, TimeoutError, OSError, EOFError, zlib.error) as error:
             raise _failed("The upstream cut its answer", error, sent=True) from error
         finally:
             self.close()
@@ -116,7 +130,7 @@ class HttpResponse:
                     code="answer_too_large",
                     sent=True,
                 )
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def close(self) -> None:
         """Drop the connection if the body was not read to its end."""
@@ -139,6 +153,15 @@ def forwardable(headers: Any, *, keep_length: bool) -> HeaderPairs:
         for name, value in headers.items()
         if name.lower() not in dropped and not name.lower().startswith("kdproxy-")
     )
+
+
+def _sendable(value: str) -> str:
+    """Return a header value that aiohttp writes in full: it drops bytes that are not UTF-8, which are Latin-1 then."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
 
 
 def _failed(what: str, error: BaseException, *, sent: bool) -> UpstreamFailed:

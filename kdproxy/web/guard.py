@@ -10,7 +10,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 from kdproxy.core.key import CREDENTIAL_HEADERS, CREDENTIAL_QUERY
 from kdproxy.core.models import HeaderPairs, Headers
@@ -71,7 +71,7 @@ class TokenGuard:
         """Raises RequestRefused (401) where a token is set and the request does not carry it."""
         if self._token is None:
             return
-        if not any(hmac.compare_digest(found.encode(), self._token) for found in credentials(headers, query)):
+        if not any(hmac.compare_digest(_bytes(found), self._token) for found in credentials(headers, query)):
             raise RequestRefused(
                 "The proxy's token is missing or wrong.",
                 hint="Give the proxy's token as the API key of your client.",
@@ -101,7 +101,7 @@ class TokenGuard:
         credential = self._credentials.get(upstream)
         kept = []
         for pair in query.split("&"):
-            name = pair.partition("=")[0]
+            name = unquote_plus(pair.partition("=")[0])
             if name not in CREDENTIAL_QUERY:
                 kept.append(pair)
             elif credential is not None:
@@ -111,7 +111,11 @@ class TokenGuard:
     def fingerprint(self, headers: Headers, query: str) -> str:
         """Return a name for the request's credential that says nothing of it and means nothing elsewhere."""
         found = "\0".join(credentials(headers, query))
-        return hashlib.blake2b(found.encode("utf-8", "surrogateescape"), key=self._salt, digest_size=8).hexdigest()
+        return hashlib.blake2b(_bytes(found), key=self._salt, digest_size=8).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def credentials(headers: Headers, query: str) -> list[str]:

@@ -22,6 +22,7 @@ from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
 from kdproxy.web import errors
 from kdproxy.web.guard import HostGuard, TokenGuard
+from kdproxy.web.response import StreamReply, WholeReply
 
 log = logging.getLogger("kdproxy.web")
 
@@ -83,7 +84,7 @@ class Proxy:
             incoming = self._incoming(request, route, query, streams_body=endpoint is None)
             reply = await self._ask(request, incoming, endpoint)
             if isinstance(reply.body, bytes):
-                response: web.StreamResponse = web.Response(
+                response: web.StreamResponse = WholeReply(
                     status=reply.status, body=reply.body, headers=_headers(reply)
                 )
                 sent = len(reply.body)
@@ -94,7 +95,7 @@ class Proxy:
         except KdproxyError as error:
             dialect = dialect_of(path, speaks_anthropic=_VERSION_HEADER in request.headers)
             self._observe_refusal(request, path, incoming, error, started)
-            return web.Response(
+            return WholeReply(
                 status=error.http_status,
                 body=errors.body(error, dialect),
                 headers=CIMultiDict(errors.headers(error)),
@@ -190,7 +191,7 @@ def _headers(reply: Reply) -> CIMultiDict[str]:
 async def _stream(
     request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes]
 ) -> tuple[web.StreamResponse, int]:
-    response = web.StreamResponse(status=reply.status, headers=_headers(reply))
+    response = StreamReply(status=reply.status, headers=_headers(reply))
     if reply.content_length is not None:
         response.content_length = reply.content_length
     await response.prepare(request)

@@ -6,11 +6,16 @@ the access log. Here a bad request gets a neutral answer, and nothing of it is l
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+
+from kdproxy.core import cache_status
+from kdproxy.web.response import WholeReply
 
 log = logging.getLogger("kdproxy.web")
 
@@ -41,19 +46,25 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer a request that could not be read, or whose handler crashed."""
+        code, text = "bad_request", "The request could not be read."
         if status >= 500:
-            log.error("a request crashed", extra={"error": type(exc).__name__})
+            code, text = "internal_error", "The proxy failed on this request."
+            log.error("a request crashed", extra={"error": type(exc).__name__, "at": _place(exc)})
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
-        text = "The request could not be read." if status < 500 else "The proxy failed on this request."
-        response = web.Response(
+        response = WholeReply(
             status=status,
-            body=b'{"error":{"message":"kdproxy: %s","type":"kdproxy_error","param":null,"code":"bad_request"}}'
-            % text.encode(),
-            content_type="application/json",
+            body=f'{{"error":{{"message":"kdproxy: {text}","type":"kdproxy_error","param":null,"code":"{code}"}}}}'.encode(),
+            headers={"Content-Type": "application/json", cache_status.HEADER: cache_status.refused(code)},
         )
         response.force_close()
         return response
+
+
+def _place(error: BaseException | None) -> str | None:
+    """Where an exception was raised; its text stays out of the log, since it can quote the request."""
+    frames = traceback.extract_tb(None if error is None else error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
 
 
 class HttpServer(web.Server):

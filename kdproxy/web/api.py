@@ -1,0 +1,127 @@
+"""The proxy's own API: jobs on its archive for the command line, while the proxy owns the data directory.
+
+`POST /_kdproxy/api/JOB` with a JSON object of arguments; the reply is NDJSON, one event a line, a result or an error
+last. Its token is in the lock file, so whoever may read that file may call. Never for a browser: a request with an
+Origin is refused. Jobs run in a thread, a short while at a time, and stop when the caller leaves.
+"""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import orjson
+from aiohttp import web
+
+from kdproxy.errors import KdproxyError, RequestRefused
+from kdproxy.ops import job, wire
+from kdproxy.ops.context import JobContext
+from kdproxy.ops.event import Events
+
+log = logging.getLogger("kdproxy.web")
+
+PREFIX = "/_kdproxy/api/"
+MAX_ARGUMENT_BYTES = 4 << 20
+_SLICE_SECONDS = 0.1
+_SLICE_BYTES = 1 << 20
+"""How long a job works, and how much it says, before the loop looks whether the caller is still there."""
+
+
+class JobApi:
+    """Runs jobs for callers who carry the lock file's token."""
+
+    def __init__(self, context: JobContext, token: str) -> None:
+        self._context = context
+        self._token = token.encode()
+        self._writing = asyncio.Lock()
+
+    async def handle(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        """Run the job of that name. Raises RequestRefused."""
+        self._admit(request)
+        arguments = job.arguments_of(name, await _read(request))
+        events = job.start(self._context, arguments)
+        if not job.JOBS[name].writes:
+            return await self._run(request, events)
+        async with self._writing:
+            return await self._run(request, events)
+
+    def _admit(self, request: web.BaseRequest) -> None:
+        if "Origin" in request.headers:
+            raise _refused("The proxy's API is not for browsers.", "not_for_browsers", 403)
+        if request.method != "POST":
+            raise _refused("Jobs are started by POST.", "method_not_allowed", 405)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        given = token.strip().encode("utf-8", "surrogateescape")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):
+            raise _refused("The API's token is missing or wrong.", "unauthorized", 401)
+
+    async def _run(self, request: web.BaseRequest, events: Events) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        # A thread of its own: slices follow one another, and the last one ends before the job is closed.
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kdproxy-job")
+        loop = asyncio.get_running_loop()
+        try:
+            await response.prepare(request)
+            is_over = False
+            while not is_over:
+                text, is_over = await loop.run_in_executor(executor, _work, events)
+                if text:
+                    await response.write(text)
+            await response.write_eof()
+        finally:
+            executor.submit(_close, events)
+            executor.shutdown(wait=False)
+        return response
+
+
+def _work(events: Events) -> tuple[bytes, bool]:
+    """Let a job work for a while; return what it said, and whether it is over."""
+    until = time.monotonic() + _SLICE_SECONDS
+    said: list[bytes] = []
+    size = 0
+    try:
+        for event in events:
+            said.append(wire.dump(event))
+            size += len(said[-1])
+            if size >= _SLICE_BYTES or time.monotonic() >= until:
+                return b"".join(said), False
+    except KdproxyError as error:
+        said.append(wire.dump_error(error))
+    except Exception:
+        log.exception("a job crashed")
+        said.append(wire.dump_error(_crashed()))
+    return b"".join(said), True
+
+
+def _close(events: Iterator[object]) -> None:
+    close = getattr(events, "close", None)
+    if close is not None:
+        close()
+
+
+async def _read(request: web.BaseRequest) -> object:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ARGUMENT_BYTES:
+            raise _refused(f"The arguments are longer than {MAX_ARGUMENT_BYTES} bytes.", "body_too_large", 413)
+    try:
+        return orjson.loads(b"".join(parts))
+    except orjson.JSONDecodeError as error:
+        raise _refused("The arguments are not JSON.", "bad_arguments", 400) from error
+
+
+def _refused(message: str, code: str, status: int) -> RequestRefused:
+    return RequestRefused(
+        message, hint="Use the kdproxy command: it finds address and token itself.", code=code, http_status=status
+    )
+
+
+def _crashed() -> KdproxyError:
+    return KdproxyError(
+        "The job failed in the proxy.", hint="This is a bug: the proxy's log has its trace.", code="internal_error"
+    )
