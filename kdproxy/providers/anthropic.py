@@ -1,6 +1,5 @@
 """Anthropic's dialect: messages and count_tokens (API reference, read 2026-11)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from kdproxy.core.models import Form, Turn, Usage
@@ -29,6 +28,7 @@ OUT_OF_KEY = {
 """Members that cannot change the answer, with the reason (docs/keys.md)."""
 
 # Tools without a type are the client's own; these typed ones run at the client too.
+_BEYOND_TEXT = ("tools", "mcp_servers", "container", "thinking", "output_config", "output_format")
 _CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")
 
 
@@ -88,7 +88,7 @@ def _hosted_tool(tools: Any) -> NotAQuestion | None:
 
 def _turns(ask: Ask) -> tuple[Turn, ...] | None:
     members = ask.members
-    if members.get("tools") or members.get("mcp_servers") or members.get("container") or members.get("thinking") or members.get("output_config") or members.get("output_format"):
+    if any(members.get(name) for name in _BEYOND_TEXT):
         return None
     turns = []
     system = members.get("system")

@@ -19,6 +19,7 @@ from kdproxy.providers.base import (
     suffix,
 )
 
+_BEYOND_TEXT = ("previous_response_id", "tools", "include")
 _WHOLE = frozenset({"completed", "incomplete"})
 
 
@@ -55,7 +56,7 @@ def _turns(ask: Ask) -> tuple[Turn, ...] | None:
     members = ask.members
     text = members.get("text")
     wanted = text.get("format") if isinstance(text, dict) else None
-    if members.get("previous_response_id") or members.get("tools") or members.get("include") or wanted not in (None, {"type": "text"}):
+    if wanted not in (None, {"type": "text"}) or any(members.get(name) for name in _BEYOND_TEXT):
         return None
     question = members.get("input")
     turns = (Turn(role="user", text=question),) if isinstance(question, str) else openai.turns_of(question)

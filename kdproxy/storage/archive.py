@@ -28,6 +28,7 @@ class FileArchive:
         self._writer = Writer(journal, make_store, on_change=self._recent.drop)
         self.report = self._writer.start()
         self._store = self._writer.store
+        self._turn: list[Write] = []
 
     # -- what the engine asks ---------------------------------------------------------------------------------
 
@@ -85,8 +86,22 @@ class FileArchive:
         def tell(is_kept: bool) -> None:
             call_soon(loop, resolve, is_kept)
 
-        self._writer.submit(Write(records=[record], lines=[record_format.encode(record)], done=tell))
+        self._writer.refuse_closed()
+        self._turn.append(Write(records=[record], lines=[record_format.encode(record)], done=tell))
+        if len(self._turn) == 1:
+            loop.call_soon(self._hand_over)
         return await future
+
+    def _hand_over(self) -> None:
+        """Give the writer what one turn of the loop keeps: one wake-up, one sync."""
+        writes, self._turn = self._turn, []
+        if not writes:
+            return
+        try:
+            self._writer.submit(writes)
+        except StorageFailed:
+            for write in writes:
+                write.tell(False)
 
     @property
     def is_writable(self) -> bool:
@@ -95,7 +110,8 @@ class FileArchive:
 
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
-        await self._writer.wait_writable()
+        if not self._writer.is_writable:  # read without the lock that a busy writer holds
+            await self._writer.wait_writable()
 
     # -- what the jobs ask ------------------------------------------------------------------------------------
 
@@ -158,6 +174,8 @@ class FileArchive:
 
     def close(self) -> None:
         """Write what waits, close all files."""
+        if self._turn:
+            self._hand_over()
         self._writer.close()
 
     def _look(self) -> Snapshot:

@@ -88,11 +88,11 @@ class Writer:
             return fresh[name]
         return self.store.get(name)
 
-    def submit(self, write: Write) -> None:
-        """Queue a write. Raises StorageFailed after `close`."""
+    def submit(self, writes: list[Write]) -> None:
+        """Queue writes. Raises StorageFailed after `close`."""
         with self._changed:
-            self._refuse_closed()
-            self._queue.append(write)
+            self.refuse_closed()
+            self._queue += writes
             self._changed.notify()
 
     def call(self, job: Callable[[], T]) -> T:
@@ -108,7 +108,7 @@ class Writer:
                 result.set_exception(error)
 
         with self._changed:
-            self._refuse_closed()
+            self.refuse_closed()
             self._jobs.append(run)
             self._changed.notify()
         return result.result()
@@ -141,10 +141,10 @@ class Writer:
 
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._changed:
             if self._is_writable:
                 return
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._writable_waiters.append(waiter)
         await waiter
 
@@ -155,7 +155,8 @@ class Writer:
             self._changed.notify()
         self._thread.join()
 
-    def _refuse_closed(self) -> None:
+    def refuse_closed(self) -> None:
+        """Raises StorageFailed after `close`."""
         if self._is_closing:
             raise StorageFailed("The archive is closed.", hint="Start kdproxy again.")
 
@@ -215,9 +216,9 @@ class Writer:
             self._append(writes)
         except (StorageFailed, OSError) as error:
             self._journal_error = error
+        self._note_health()  # first: who is told of a refusal must find `is_writable` false
         for write in writes:
             write.tell(self._journal_error is None)
-        self._note_health()
         return [] if self._journal_error is None else writes
 
     def _append(self, writes: list[Write]) -> None:

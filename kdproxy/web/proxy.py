@@ -22,7 +22,7 @@ from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
 from kdproxy.web import errors
 from kdproxy.web.guard import HostGuard, TokenGuard
-from kdproxy.web.response import StreamReply, WholeReply
+from kdproxy.web.response import StreamReply, whole_reply
 
 log = logging.getLogger("kdproxy.web")
 
@@ -84,9 +84,7 @@ class Proxy:
             incoming = self._incoming(request, route, query, streams_body=endpoint is None)
             reply = await self._ask(request, incoming, endpoint)
             if isinstance(reply.body, bytes):
-                response: web.StreamResponse = WholeReply(
-                    status=reply.status, body=reply.body, headers=_headers(reply)
-                )
+                response = whole_reply(request, status=reply.status, headers=_headers(reply), body=reply.body)
                 sent = len(reply.body)
             else:
                 response, sent = await _stream(request, reply, reply.body)
@@ -95,10 +93,8 @@ class Proxy:
         except KdproxyError as error:
             dialect = dialect_of(path, speaks_anthropic=_VERSION_HEADER in request.headers)
             self._observe_refusal(request, path, incoming, error, started)
-            return WholeReply(
-                status=error.http_status,
-                body=errors.body(error, dialect),
-                headers=CIMultiDict(errors.headers(error)),
+            return whole_reply(
+                request, status=error.http_status, headers=errors.headers(error), body=errors.body(error, dialect)
             )
         finally:
             if reply is not None and reply.close is not None:
@@ -181,17 +177,15 @@ def _forwarded(guard: TokenGuard, headers: Any, upstream: str, *, keep_length: b
     return guard.forwarded(forwardable(headers, keep_length=keep_length), upstream)
 
 
-def _headers(reply: Reply) -> CIMultiDict[str]:
-    headers = CIMultiDict(reply.headers)
+def _headers(reply: Reply) -> HeaderPairs:
     # An upstream cache's own Cache-Status stays before ours (RFC 9211 section 2).
-    headers.add(cache_status.HEADER, reply.cache_status)
-    return headers
+    return (*reply.headers, (cache_status.HEADER, reply.cache_status))
 
 
 async def _stream(
     request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes]
 ) -> tuple[web.StreamResponse, int]:
-    response = StreamReply(status=reply.status, headers=_headers(reply))
+    response = StreamReply(status=reply.status, headers=CIMultiDict(_headers(reply)))
     if reply.content_length is not None:
         response.content_length = reply.content_length
     await response.prepare(request)

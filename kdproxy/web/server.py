@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
@@ -46,15 +47,15 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer a request that could not be read, or whose handler crashed."""
-        code, text = "bad_request", "The request could not be read."
+        code, text = "bad_request", "kdproxy: The request could not be read."
         if status >= 500:
-            code, text = "internal_error", "The proxy failed on this request."
+            code, text = "internal_error", "kdproxy: The proxy failed on this request."
             log.error("a request crashed", extra={"error": type(exc).__name__, "at": _place(exc)})
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         response = WholeReply(
             status=status,
-            body=f'{{"error":{{"message":"kdproxy: {text}","type":"kdproxy_error","param":null,"code":"{code}"}}}}'.encode(),
+            body=orjson.dumps({"error": {"message": text, "type": "kdproxy_error", "param": None, "code": code}}),
             headers={"Content-Type": "application/json", cache_status.HEADER: cache_status.refused(code)},
         )
         response.force_close()
