@@ -22,11 +22,13 @@ from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.purchase import Price, Purchase
 from kdproxy.errors import ConfigError, KdproxyError
+from kdproxy.ops.context import JobContext
 from kdproxy.settings import Settings
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import RequestLog
 from kdproxy.upstream.http import HttpUpstream
 from kdproxy.web.admin import Admin
+from kdproxy.web.api import JobApi
 from kdproxy.web.guard import HostGuard, TokenGuard
 from kdproxy.web.proxy import Proxy
 from kdproxy.web.server import HttpServer
@@ -94,14 +96,17 @@ class App:
             match_prompts=settings.match_prompts,
         )
         token = None if settings.token is None else settings.token.reveal()
+        router = Router(settings.upstream_models())
+        jobs = job_context(settings, self._directory, serving=self._serving)
+        self._job_api = JobApi(jobs, self._directory.owner.token)
         proxy = Proxy(
             self._flow,
-            Router(settings.upstream_models()),
+            router,
             HostGuard(frozenset((*settings.allowed_hosts, settings.host))),
             TokenGuard(token, {name: secret.reveal() for name, secret in settings.credentials.items()}),
             (self.ledger, RequestLog()),
             clock,
-            Admin(self.ledger).handle,
+            Admin(self._job_api).handle,
             mode=settings.mode,
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
@@ -125,11 +130,22 @@ class App:
         self.address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
         self._directory.announce(self.address)
 
+    def _serving(self) -> dict[str, Any]:
+        """Return what `stats` tells of a running proxy."""
+        owner = self._directory.owner
+        return {
+            "address": self.address,
+            "pid": owner.pid,
+            "started_at": owner.started_at,
+            "ledger": self.ledger.as_dict(),
+        }
+
     async def stop(self) -> None:
         """Start no new calls, let running ones finish, close."""
         if self._runner is None:
             return
         self._flow.stop_buying()
+        self._job_api.stop()
         unfinished = await self._flights.drain(self._settings.drain_seconds)
         if unfinished:
             log.warning("calls were cut off at shutdown: their answers are lost", extra={"calls": unfinished})
@@ -150,6 +166,18 @@ def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[Chan
     ]
     directory.remember_upstreams(urls)
     return changed
+
+
+def job_context(
+    settings: Settings, directory: DataDirectory, *, serving: Callable[[], dict[str, Any]] | None = None
+) -> JobContext:
+    """Put together what the jobs work on."""
+    return JobContext(
+        library=directory.archive,
+        router=Router(settings.upstream_models()),
+        now=SystemClock().now,
+        serving=serving,
+    )
 
 
 def open_directory(settings: Settings, *, command: str) -> DataDirectory:

@@ -11,6 +11,12 @@ from kdproxy.errors import ConfigError, KdproxyError
 
 VERBS = {
     "serve": "Start the proxy.",
+    "warm": "Fill the cache from files: journals, tracker rows, chat messages, Batch jobs.",
+    "export": "Write the stored answers out: a journal, or training rows.",
+    "stats": "Show what is stored, and what a running proxy did.",
+    "verify": "Check the journal and its index.",
+    "forget": "Withdraw bad answers, so that the next run buys exactly those.",
+    "config": "Show the effective settings and where each came from.",
 }
 
 EXIT_PROBLEM = 1

@@ -36,6 +36,11 @@ class JobApi:
         self._context = context
         self._token = token.encode()
         self._writing = asyncio.Lock()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """End the jobs that run: their callers are told to come again."""
+        self._is_stopping = True
 
     async def handle(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         """Run the job of that name. Raises RequestRefused."""
@@ -67,6 +72,8 @@ class JobApi:
             is_over = False
             while not is_over:
                 text, is_over = await loop.run_in_executor(executor, _work, events)
+                if self._is_stopping and not is_over:
+                    text, is_over = text + wire.dump_error(_stopping()), True
                 if text:
                     await response.write(text)
             await response.write_eof()
@@ -118,6 +125,14 @@ async def _read(request: web.BaseRequest) -> object:
 def _refused(message: str, code: str, status: int) -> RequestRefused:
     return RequestRefused(
         message, hint="Use the kdproxy command: it finds address and token itself.", code=code, http_status=status
+    )
+
+
+def _stopping() -> KdproxyError:
+    return KdproxyError(
+        "The proxy is shutting down and has stopped the job.",
+        hint="Run the command again; what is done stays done.",
+        code="job_stopped",
     )
 
 

@@ -1,0 +1,87 @@
+"""Where the jobs run: in this process, if it can have the data directory; else in the proxy that owns it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from kdproxy.app import job_context, open_directory
+from kdproxy.cli.progress import shown
+from kdproxy.cli.remote import RemoteDesk
+from kdproxy.errors import DirectoryBusy, KdproxyError
+from kdproxy.ops import job
+from kdproxy.ops.context import JobContext
+from kdproxy.ops.event import Events, Finding, Result
+from kdproxy.settings import Settings
+from kdproxy.storage.lock import read_owner
+from kdproxy.telemetry.log import configure
+
+Told = Callable[[dict[str, Any]], None]
+
+
+class Desk(Protocol):
+    """Takes jobs."""
+
+    def start(self, arguments: job.Arguments) -> Events:
+        """Start a job. Raises KdproxyError, here or while its events are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDesk:
+    """Runs jobs here."""
+
+    context: JobContext
+
+    def start(self, arguments: job.Arguments) -> Events:
+        """Start a job."""
+        return job.start(self.context, arguments)
+
+
+@contextmanager
+def open_desk(settings: Settings, *, command: str, creates: bool = False) -> Iterator[Desk]:
+    """Open the data directory, or find the proxy that has it open.
+
+    Args:
+        creates: make the directory where there is none; else that is an error.
+
+    Raises:
+        KdproxyError: there is no data, or a process without an API owns it.
+    """
+    configure(settings.log_level)
+    path = settings.data_dir.expanduser()
+    if not creates and not (path / "directory.json").is_file():
+        raise KdproxyError(
+            f"{path} is no data directory of kdproxy.",
+            hint="Name it with --data-dir or KDPROXY_DATA_DIR; `kdproxy serve` and `kdproxy warm` make one.",
+            code="no_data_dir",
+        )
+    try:
+        directory = open_directory(settings, command=f"kdproxy {command}")
+    except DirectoryBusy as busy:
+        yield _owner_of(path, busy)
+        return
+    try:
+        yield LocalDesk(job_context(settings, directory))
+    finally:
+        directory.close()
+
+
+def run(desk: Desk, arguments: job.Arguments, *, title: str, tell: Told) -> dict[str, Any]:
+    """Run a job to its end with a progress bar and return its result; `tell` gets what it finds."""
+    result: dict[str, Any] | None = None
+    for event in shown(desk.start(arguments), title=title):
+        match event:
+            case Finding(members=members):
+                tell(members)
+            case Result(members=members):
+                result = members
+    assert result is not None  # the last event of every job, or it raised
+    return result
+
+
+def _owner_of(path: Path, busy: DirectoryBusy) -> Desk:
+    owner = read_owner(path)
+    if owner is None or owner.address is None:
+        raise busy
+    return RemoteDesk(owner.address, owner.token)

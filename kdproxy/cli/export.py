@@ -1,0 +1,109 @@
+"""`kdproxy export`: write the stored answers out."""
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import click
+import orjson
+
+from kdproxy.cli.desk import open_desk
+from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
+from kdproxy.cli.progress import shown
+from kdproxy.core import record as record_format
+from kdproxy.core.models import Tombstone
+from kdproxy.errors import KdproxyError
+from kdproxy.ops import training
+from kdproxy.ops.event import Finding, Line, Result
+from kdproxy.ops.export import ExportArguments
+from kdproxy.settings import load
+
+
+@click.command("export")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["journal", "chat"]),
+    default="journal",
+    help="journal: lines as they are; chat: training rows in OpenAI's chat shape.",
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), default="-", metavar="FILE|-"
+)
+@click.option("--all", "everything", is_flag=True, help="Superseded and withdrawn lines and the tombstones too.")
+@data_dir_option
+@config_option
+@json_option
+def command(
+    form: str, output: Path, everything: bool, data_dir: str | None, config: Path | None, as_json: bool
+) -> None:
+    """Write the journal's live lines, or training rows made of them, in the order in which they were bought."""
+    to_stdout = str(output) == "-"
+    if as_json and to_stdout:
+        raise click.UsageError("--json tells of an export into a file: give --output FILE.")
+    settings = load({"data_dir": data_dir}, config=config).settings
+    counts: Counter[str] = Counter()
+    with open_desk(settings, command="export") as desk, _opened(None if to_stdout else output) as file:
+        rows_of = _chat_rows if form == "chat" else _as_it_is
+        for event in shown(desk.start(ExportArguments(everything=everything)), title="export"):
+            match event:
+                case Line(text=text):
+                    rows = rows_of(text)
+                    counts["rows"] += len(rows)
+                    counts["skipped"] += not rows
+                    file.writelines(rows)
+                case Finding(members=found):
+                    click.echo(f"{found['segment']}:{found['line']}: {found['reason']}", err=True)
+                case Result(members=members):
+                    counts["damaged"] = members["damaged"]
+    summary = {name: counts[name] for name in ("rows", "skipped", "damaged")}
+    if as_json:
+        print_json(summary)
+    skipped = f"; {counted(counts['skipped'], 'stored line')} left out: no conversation" if counts["skipped"] else ""
+    say(f"{counted(counts['rows'], 'row')} written{skipped}.")
+    if counts["damaged"]:
+        say(f"{counted(counts['damaged'], 'damaged line')} left out; see `kdproxy verify`.")
+        sys.exit(1)
+
+
+def _as_it_is(line: bytes) -> list[bytes]:
+    return [line + b"\n"]
+
+
+def _chat_rows(line: bytes) -> list[bytes]:
+    record = record_format.decode(line)
+    if isinstance(record, Tombstone):
+        return []
+    return [orjson.dumps(row) + b"\n" for row in training.rows(record)]
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[IO[bytes]]:
+    """Open stdout, or a file that takes its name only once it is whole and on disk."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise KdproxyError(
+            f"{path} cannot be written ({error.strerror}).",
+            hint="Check that its directory exists and is yours, and that the disk is not full.",
+            code="output_unwritable",
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""`kdproxy forget`: withdraw bad answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from kdproxy.cli.desk import Desk, open_desk, run
+from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
+from kdproxy.cli.progress import shown
+from kdproxy.errors import KdproxyError
+from kdproxy.ops.choose import Chosen, Wish, choose, compile_wish
+from kdproxy.ops.event import Line
+from kdproxy.ops.export import ExportArguments
+from kdproxy.ops.withdraw import WithdrawArguments
+from kdproxy.settings import load
+
+_MOST_SHOWN = 20
+_AT_ONCE = 1_000
+
+
+@click.command("forget")
+@click.option("--key", metavar="HEX", help="The question with this key, as Cache-Status names it; 8 digits or more.")
+@click.option("--match", metavar="REGEX", help="Questions or answers whose text matches.")
+@click.option("--finish-reason", metavar="REASON", help="Answers that ended so: length, content_filter, ...")
+@click.option("--invalid-json", is_flag=True, help="Answers that were to be JSON and are not.")
+@click.option("--yes", is_flag=True, help="Do it; without, only list what would go.")
+@data_dir_option
+@config_option
+@json_option
+def command(
+    key: str | None,
+    match: str | None,
+    finish_reason: str | None,
+    invalid_json: bool,
+    yes: bool,
+    data_dir: str | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Withdraw answers, so that the next run buys exactly those anew. Their lines stay in the journal.
+
+    What is given together must fit together.
+    """
+    wish = Wish(key=key, match=match, finish_reason=finish_reason, invalid_json=invalid_json)
+    try:
+        compile_wish(wish)
+    except KdproxyError as error:
+        raise click.UsageError(str(error)) from error
+    settings = load({"data_dir": data_dir}, config=config).settings
+    with open_desk(settings, command="forget") as desk:
+        chosen = choose(_lines(desk), wish)
+        withdrawn = _withdraw(desk, chosen, wish.reason) if yes else 0
+    if as_json:
+        samples = [found.members for found in chosen]
+        print_json({"samples": samples, "found": len(chosen), "withdrawn": withdrawn, "is_dry_run": not yes})
+    else:
+        for found in chosen[:_MOST_SHOWN]:
+            click.echo(f"{found.key[:16]}  {found.model or '-'}  {found.asked!r} -> {found.answered!r}")
+        if len(chosen) > _MOST_SHOWN:
+            click.echo(f"... and {len(chosen) - _MOST_SHOWN} more.")
+    if not chosen:
+        say("no stored answer fits.")
+    elif yes:
+        say(f"{counted(withdrawn, 'answer')} withdrawn; the next request for each buys it anew.")
+        if withdrawn < len(chosen):
+            say(f"{len(chosen) - withdrawn} have changed meanwhile and were left alone.")
+    else:
+        say(f"{counted(len(chosen), 'answer')} would be withdrawn. Nothing is done yet: add --yes.")
+
+
+def _lines(desk: Desk) -> Iterator[bytes]:
+    for event in shown(desk.start(ExportArguments()), title="forget"):
+        if isinstance(event, Line):
+            yield event.text
+
+
+def _withdraw(desk: Desk, chosen: list[Chosen], reason: str) -> int:
+    withdrawn = 0
+    for first in range(0, len(chosen), _AT_ONCE):
+        samples = tuple(found.sample for found in chosen[first : first + _AT_ONCE])
+        result = run(desk, WithdrawArguments(samples=samples, reason=reason), title="forget", tell=lambda _: None)
+        withdrawn += result["withdrawn"]
+    return withdrawn

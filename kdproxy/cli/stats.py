@@ -1,0 +1,87 @@
+"""`kdproxy stats`: what is stored, and what a running proxy did."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kdproxy.cli.desk import Desk, open_desk, run
+from kdproxy.cli.options import config_option, data_dir_option, json_option, print_json
+from kdproxy.cli.progress import shown
+from kdproxy.core import record as record_format
+from kdproxy.core.models import Record
+from kdproxy.ops.event import Line
+from kdproxy.ops.export import ExportArguments
+from kdproxy.ops.stats import StatsArguments, totals
+from kdproxy.settings import load
+
+
+@click.command("stats")
+@click.option("--quick", is_flag=True, help="Leave out tokens and dollars by model: they need every line to be read.")
+@data_dir_option
+@config_option
+@json_option
+def command(quick: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
+    """Show what is stored by upstream, endpoint and model, and what the proxy that runs on it did."""
+    settings = load({"data_dir": data_dir}, config=config).settings
+    with open_desk(settings, command="stats") as desk:
+        sums = run(desk, StatsArguments(), title="stats", tell=lambda _: None)
+        rows = None if quick else totals(_records(desk))
+    sums = {"data_dir": str(settings.data_dir), **sums, "by_model": rows}
+    if as_json:
+        print_json(sums)
+    else:
+        _show(sums)
+
+
+def _records(desk: Desk) -> Iterator[Record]:
+    for event in shown(desk.start(ExportArguments()), title="stats"):
+        if isinstance(event, Line):
+            yield record_format.decode(event.text)
+
+
+def _show(sums: dict[str, Any]) -> None:
+    console = Console()
+    head = Table("what", "how much", box=None, show_header=False)
+    head.add_row("data directory", sums["data_dir"])
+    head.add_row("answers", str(sums["answers"]))
+    for upstream, count in sums["answers_by_upstream"].items():
+        head.add_row(f"  of {upstream}", str(count))
+    head.add_row("recorded prompts", str(sums["prompts"]))
+    head.add_row("journal", f"{sums['journal_bytes']:,} bytes in {sums['segments']} files")
+    console.print(head)
+    if sums["by_model"]:
+        console.print(_model_table(sums["by_model"]))
+    if sums["serving"] is not None:
+        console.print(_ledger_table(sums["serving"]))
+
+
+def _model_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("upstream", "endpoint", "model", title="Stored")
+    for name in ("answers", "tokens in", "tokens out", "USD", "unpriced"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        counts = [f"{row[name]:,}" for name in ("answers", "input_tokens", "output_tokens")]
+        table.add_row(
+            row["upstream"] or "-",
+            row["endpoint"],
+            row["model"] or "-",
+            *counts,
+            row["usd"],
+            f"{row['unpriced_answers']:,}",
+        )
+    return table
+
+
+def _ledger_table(serving: dict[str, Any]) -> Table:
+    table = Table("what", "how much", title=f"Proxy {serving['pid']} at {serving['address']}", show_header=False)
+    for name, value in serving["ledger"].items():
+        if isinstance(value, dict):
+            for part, count in value.items():
+                table.add_row(f"{name.replace('_', ' ')}: {part.replace('_', ' ')}", str(count))
+        else:
+            table.add_row(name.replace("_", " "), str(value))
+    return table

@@ -1,0 +1,64 @@
+"""`kdproxy verify`: check the journal and its index."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdproxy.cli.desk import open_desk, run
+from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
+from kdproxy.ops.verify import VerifyArguments
+from kdproxy.settings import load
+
+
+@click.command("verify")
+@click.option("--repair", is_flag=True, help="Mend the index; the journal is never changed.")
+@data_dir_option
+@config_option
+@json_option
+def command(repair: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
+    """Read the whole journal, check every line, compare the index with it both ways. Exit code 1: problems found."""
+    settings = load({"data_dir": data_dir}, config=config).settings
+    findings: list[dict[str, Any]] = []
+    with open_desk(settings, command="verify") as desk:
+        result = run(desk, VerifyArguments(repair=repair), title="verify", tell=findings.append)
+    if as_json:
+        print_json({**result, "findings": findings})
+    else:
+        for finding in findings:
+            click.echo(_sentence(finding))
+        if result["problems"] > len(findings):
+            click.echo(f"... and {result['problems'] - len(findings)} more.")
+    say(f"{counted(result['lines'], 'line')} checked, {counted(result['problems'], 'problem')} found.")
+    if result["is_repaired"]:
+        say("the index is mended.")
+    elif result["problems"] > result["damaged"]:
+        say("`kdproxy verify --repair` mends the index.")
+    if result["damaged"]:
+        say(
+            f"{counted(result['damaged'], 'damaged line')} in the journal: nothing is answered from there; what "
+            "was lost is bought again when it is asked for. `kdproxy export` leaves such lines out."
+        )
+    if result["problems"]:
+        sys.exit(1)
+
+
+def _sentence(finding: dict[str, Any]) -> str:
+    match finding["kind"]:
+        case "damaged":
+            place = f"{finding['segment']}:{finding['line']} (byte {finding['offset']}, {finding['bytes']} long)"
+            return f"{place}: {finding['reason']}"
+        case "missing":
+            return f"missing in the index: {finding['row']}"
+        case "dangling":
+            return f"leads to no line: {finding['row']}{_at(finding, '')}"
+        case "misplaced":
+            return f"leads to another line: {finding['row']}{_at(finding, '')}, right is{_at(finding, 'right_')}"
+        case _:
+            return f"the index's sums are wrong: {finding['answers']} and {finding['prompts']} prompts"
+
+
+def _at(finding: dict[str, Any], prefix: str) -> str:
+    segment = finding.get(f"{prefix}segment")
+    return "" if segment is None else f" {segment}, byte {finding[f'{prefix}offset']}"

@@ -1,0 +1,81 @@
+"""`kdproxy warm`: fill the cache from files."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdproxy.cli.desk import Desk, open_desk, run
+from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
+from kdproxy.ops.warm import MOST_SHOWN, WarmArguments
+from kdproxy.settings import load
+
+
+@click.command("warm")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@data_dir_option
+@click.option("--upstream", metavar="URL|NAME=URL", help="Teacher API whose answers Batch files hold.")
+@click.option("--model", help="Model of rows that name none.")
+@click.option("--anthropic-version", metavar="DATE", help="Header that live requests carry, for Message Batches.")
+@click.option("--strict", is_flag=True, help="Stop at the first line that cannot be used.")
+@config_option
+@json_option
+def command(
+    files: tuple[Path, ...],
+    data_dir: str | None,
+    upstream: str | None,
+    model: str | None,
+    anthropic_version: str | None,
+    strict: bool,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Fill the cache from FILES: journals, tracker rows, chat messages, Batch inputs with their outputs.
+
+    Plain, .gz or .zst; a directory stands for the journal in it. What is already there stays. docs/warm.md has it all.
+    """
+    settings = load({"data_dir": data_dir, "upstreams": upstream}, config=config).settings
+    given = settings.upstreams[0] if upstream is not None else None
+    arguments = WarmArguments(
+        files=tuple(str(file.absolute()) for file in files),
+        model=model,
+        upstream_name=None if given is None else given.name,
+        upstream_url=None if given is None else given.url,
+        anthropic_version=anthropic_version,
+        strict=strict,
+    )
+    with open_desk(settings, command="warm", creates=True) as desk:
+        result, findings = warm_from(desk, arguments)
+    if as_json:
+        print_json({**result, "findings": findings})
+    if result["is_stopped"]:
+        sys.exit(1)
+
+
+def warm_from(desk: Desk, arguments: WarmArguments) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Warm, and say on stderr what came of it."""
+    findings: list[dict[str, Any]] = []
+
+    def tell(finding: dict[str, Any]) -> None:
+        findings.append(finding)
+        click.echo(f"{finding['file']}:{finding['line']}: {finding['reason']}", err=True)
+
+    result = run(desk, arguments, title="warm", tell=tell)
+    taken = f"{counted(result['answers'], 'answer')} and {counted(result['prompts'], 'prompt')} kept"
+    parts = [
+        (result["tombstones"], "withdrawals taken over"),
+        (result["already"], "already there"),
+        (result["withdrawn"], "left out: withdrawn by forget"),
+        (result["failed"], "requests without an answer of the provider"),
+        (result["unpaired"], "Batch lines whose other half is missing"),
+    ]
+    say("; ".join([taken, *(f"{count} {what}" for count, what in parts if count)]) + ".")
+    untold = result["bad"] + result["failed"] + result["unpaired"] - len(findings)
+    if untold > 0:
+        say(f"the first {MOST_SHOWN} lines were named; {untold} more could not be used.")
+    if result["is_stopped"]:
+        say("stopped at the first line that cannot be used (--strict).")
+    elif result["bad"]:
+        say(f"warning: {counted(result['bad'], 'line')} could not be used and skipped.")
+    return result, findings

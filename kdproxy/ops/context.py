@@ -1,0 +1,28 @@
+"""What a job works on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kdproxy.core.ports import Library
+from kdproxy.core.routing import Router
+from kdproxy.errors import RequestRefused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext:
+    """The archive, and what else a job has to know."""
+
+    library: Library
+    router: Router
+    now: Callable[[], float]
+    """UTC Unix seconds."""
+    serving: Callable[[], dict[str, Any]] | None = None
+    """Totals and address of the proxy that owns the archive; None where no proxy runs."""
+
+
+def malformed(what: str) -> RequestRefused:
+    """Say why a job cannot be started."""
+    return RequestRefused(
+        f"The job cannot be started: {what}.", hint="Use the kdproxy command of the same release.", code="bad_arguments"
+    )

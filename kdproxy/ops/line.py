@@ -1,0 +1,117 @@
+"""One line of a file to warm from, made into a record: its format is told from the line, not from the file's name."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kdproxy.core import key
+from kdproxy.core import record as record_format
+from kdproxy.core.models import DEFAULT_NAMESPACE, Prompt
+from kdproxy.core.routing import Router
+from kdproxy.errors import RecordInvalid
+from kdproxy.ops import batch, tracker
+from kdproxy.ops.candidate import Candidate
+from kdproxy.ops.row import RowUnpaired, RowUnusable
+
+_SEAL_START = b',"sha256":"'
+_SEAL_AT = slice(-77, -66)
+
+
+class LineReader:
+    """Reads the lines of one run of `warm`, file by file; halves of Batch pairs wait until all files are read."""
+
+    def __init__(
+        self,
+        router: Router,
+        pairing: batch.Pairing,
+        *,
+        model: str | None,
+        anthropic_version: str | None,
+        now: float,
+    ) -> None:
+        self._router = router
+        self._pairing = pairing
+        self._model = model
+        self._anthropic_version = anthropic_version
+        self._now = now
+        self._source = ""
+        self._equal_rows: Counter[int] = Counter()
+
+    def begin(self, path: Path) -> None:
+        """Start a file: equal rows are counted anew."""
+        self._source = path.name
+        self._equal_rows.clear()
+
+    def read(self, text: bytes, *, path: Path, number: int) -> Candidate | None:
+        """Read a line; None where it is half of a Batch pair.
+
+        Raises:
+            RowUnusable: with the reason.
+        """
+        if text[_SEAL_AT] == _SEAL_START:
+            return _journal_line(text)
+        try:
+            members = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise RowUnusable(f"it is not JSON: {error.msg} at column {error.colno}") from error
+        if not isinstance(members, dict):
+            raise RowUnusable("it is not a JSON object; each line must be one of its own")
+        if "v" in members and "kind" in members:
+            return _journal_line(text)
+        side = batch.side_of(members)
+        if side is None:
+            return self._prompt(members)
+        self._pairing.add(side, members["custom_id"], text, file=str(path), line=number)
+        return None
+
+    def pairs(self) -> Iterator[batch.Pair]:
+        """Yield the Batch pairs, once all files are read."""
+        return self._pairing.pairs()
+
+    def read_pair(self, pair: batch.Pair) -> Candidate:
+        """Read a Batch pair. Raises RowUnusable."""
+        if pair.is_ambiguous:
+            raise RowUnusable(f"several lines have the custom_id {pair.custom_id!r:.80}; warm one batch at a time")
+        if pair.input is None:
+            raise RowUnpaired(f"no input line has its custom_id {pair.custom_id!r:.80}; give the input file too")
+        if pair.output is None:
+            raise RowUnpaired(f"no output line has its custom_id {pair.custom_id!r:.80}")
+        entry, said_at = batch.entry_of(
+            pair.input.text,
+            pair.output.text,
+            router=self._router,
+            now=self._now,
+            anthropic_version=self._anthropic_version,
+        )
+        return Candidate(record=entry, line=record_format.encode(entry), is_journal=False, said_at=said_at)
+
+    def _prompt(self, members: dict[str, Any]) -> Candidate:
+        row = tracker.read(members, model=self._model)
+        match_key = key.match_key(row.model, row.turns)
+        # 64 bits of the key are enough to count by, and ten million rows still fit into memory.
+        count_by = int(match_key[:16], 16)
+        ordinal = self._equal_rows[count_by]
+        self._equal_rows[count_by] += 1
+        prompt = Prompt(
+            namespace=DEFAULT_NAMESPACE,
+            match_key=match_key,
+            ordinal=ordinal,
+            model=row.model,
+            turns=row.turns,
+            response=row.response,
+            prompt_hash=row.prompt_hash,
+            created_at=self._now if row.created_at is None else row.created_at,
+            source=self._source,
+        )
+        return Candidate(record=prompt, line=record_format.encode(prompt), is_journal=False, said_at=row.created_at)
+
+
+def _journal_line(text: bytes) -> Candidate:
+    try:
+        record = record_format.decode(text)
+    except RecordInvalid as error:
+        raise RowUnusable(error.message) from error
+    return Candidate(record=record, line=text + b"\n", is_journal=True, said_at=record.created_at)

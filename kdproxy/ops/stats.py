@@ -1,0 +1,91 @@
+"""`stats`: what is stored. The sums by upstream lie in the index and cost nothing; the rest is read from the lines."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from kdproxy.core.models import Entry, Prompt, Record
+from kdproxy.ops.context import JobContext
+from kdproxy.ops.event import Events, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatsArguments:
+    """`stats` needs to be told nothing."""
+
+
+def stats(context: JobContext, arguments: StatsArguments) -> Events:
+    """Tell the sums that the index keeps, and those of the proxy, if one runs."""
+    snapshot = context.library.snapshot()
+    answers = {upstream: count for upstream, count in sorted(snapshot.answers.items()) if count}
+    yield Result(
+        {
+            "answers": sum(answers.values()),
+            "answers_by_upstream": answers,
+            "prompts": snapshot.prompts,
+            "journal_bytes": snapshot.journal_bytes,
+            "segments": snapshot.segments,
+            "serving": None if context.serving is None else context.serving(),
+        }
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sum:
+    """What one model's answers at one endpoint come to."""
+
+    answers: int = 0
+    body_bytes: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    uncounted_answers: int = 0
+    usd: Decimal = Decimal(0)
+    unpriced_answers: int = 0
+
+    def add(self, entry: Entry) -> None:
+        usage = entry.answer.usage
+        self.answers += 1
+        self.body_bytes += len(entry.answer.body)
+        if usage is None or usage.input_tokens is None:
+            self.uncounted_answers += 1
+        else:
+            self.input_tokens += usage.input_tokens
+            self.output_tokens += usage.output_tokens or 0
+        if entry.cost_usd is None:
+            self.unpriced_answers += 1
+        else:
+            self.usd += Decimal(entry.cost_usd)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "answers": self.answers,
+            "body_bytes": self.body_bytes,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "uncounted_answers": self.uncounted_answers,
+            "usd": str(self.usd),
+            "unpriced_answers": self.unpriced_answers,
+        }
+
+
+def totals(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Sum live records up by upstream, endpoint and model, most answers first. Unknown prices are counted apart."""
+    sums: dict[tuple[str, str, str], _Sum] = defaultdict(_Sum)
+    prompts: dict[str, int] = defaultdict(int)
+    for record in records:
+        match record:
+            case Entry():
+                sums[record.upstream, record.endpoint, record.model or ""].add(record)
+            case Prompt():
+                prompts[record.model] += 1
+    rows = [
+        {"upstream": upstream, "endpoint": endpoint, "model": model or None, **found.as_dict()}
+        for (upstream, endpoint, model), found in sums.items()
+    ]
+    rows += [
+        {"upstream": None, "endpoint": "prompt", "model": model, **_Sum(answers=count).as_dict()}
+        for model, count in prompts.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["answers"], str(row["model"])))

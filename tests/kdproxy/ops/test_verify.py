@@ -1,0 +1,139 @@
+"""The journal is checked line by line and the index both ways; a repair makes the index fit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kdproxy.core import record
+from kdproxy.core.ports import Mending
+from kdproxy.core.routing import Router
+from kdproxy.ops import job
+from kdproxy.ops.context import JobContext
+from kdproxy.ops.event import Progress, Result
+from kdproxy.ops.verify import VerifyArguments
+from kdproxy.storage import names
+
+CHECK = VerifyArguments()
+REPAIR = VerifyArguments(repair=True)
+
+
+@pytest.fixture
+def full(shelf: Any, entry: Any, tombstone: Any) -> Any:
+    """A data directory with a bit of everything."""
+    prompt = record.decode(
+        record.seal(
+            b'{"v":1,"kind":"prompt","namespace":"default","key":"k","ordinal":0,"prompt_hash":"",'
+            b'"model":"m","messages":[],"response":"r","created_at":1,"source":null}'
+        )
+    )
+    shelf.archive.keep_all([entry("a"), entry("b"), entry("c", response_id="resp_1"), prompt])
+    shelf.archive.keep_all([entry("a", b'{"second":true}'), tombstone("b"), tombstone("never there")])
+    return shelf
+
+
+def plant(shelf: Any, rows: dict[str, tuple[bytes | None, bytes | None]], **sums: Any) -> None:
+    """Change rows of the index behind the journal's back."""
+    shelf.archive.mend(Mending(rows=rows, answers=sums.get("answers", {}), prompts=sums.get("prompts", 0)))
+
+
+def row(shelf: Any, name: str) -> bytes | None:
+    (value,) = shelf.archive.look_up([name])
+    return value
+
+
+def test_a_sound_directory_has_no_problems(full: Any) -> None:
+    outcome = full.run(CHECK)
+    assert (outcome.result["lines"], outcome.result["problems"], outcome.findings) == (7, 0, [])
+    assert not full.run(REPAIR).result["is_repaired"]
+
+
+def test_rows_that_are_missing_are_found_and_put_back(full: Any, entry: Any) -> None:
+    name = names.name_of(entry("c"))
+    response = names.response_name("default", "resp_1")
+    plant(full, {name: (row(full, name), None), response: (b"1", None)})
+    assert full.answer("c") is None
+    outcome = full.run(CHECK)
+    assert (outcome.result["problems"], outcome.result["missing"]) == (2, 2)
+    assert {finding["row"] for finding in outcome.findings} == {name, response}
+    assert full.answer("c") is None
+    assert full.run(REPAIR).result["is_repaired"]
+    assert full.answer("c") is not None
+    assert full.archive.knows_response("default", "resp_1")
+    assert full.run(CHECK).result["problems"] == 0
+
+
+def test_rows_that_lead_nowhere_or_elsewhere_are_found_and_mended(full: Any, entry: Any) -> None:
+    first, withdrawn, other = (names.name_of(entry(name)) for name in ("a", "b", "c"))
+    lines = list(full.archive.lines())
+    plant(
+        full,
+        {
+            first: (row(full, first), names.pack(lines[0].location)),
+            withdrawn: (None, names.pack(lines[1].location)),
+        },
+    )
+    assert full.answer("b") is not None
+    outcome = full.run(CHECK)
+    assert (outcome.result["misplaced"], outcome.result["dangling"]) == (1, 1)
+    by_kind = {finding["kind"]: finding for finding in outcome.findings}
+    assert (by_kind["misplaced"]["offset"], by_kind["misplaced"]["right_offset"]) == (0, lines[4].location.offset)
+    full.run(REPAIR)
+    assert full.answer("a") == b'{"second":true}'
+    assert full.answer("b") is None
+    assert row(full, other) is not None
+    assert full.run(CHECK).result["problems"] == 0
+
+
+def test_wrong_sums_are_found_and_mended(full: Any) -> None:
+    plant(full, {}, answers={"openai": 3, "ghost": 1}, prompts=-1)
+    outcome = full.run(REPAIR)
+    assert (outcome.result["problems"], outcome.result["sums"]) == (1, 1)
+    snapshot = full.archive.snapshot()
+    assert ({name: count for name, count in snapshot.answers.items() if count}, snapshot.prompts) == ({"openai": 2}, 1)
+
+
+def test_a_damaged_line_is_named_by_segment_line_and_byte(full: Any, make_shelf: Callable[[str], Any]) -> None:
+    offset = list(full.archive.lines())[2].location.offset
+    journal = full.path / "api_recovery.jsonl"
+    text = bytearray(journal.read_bytes())
+    text[offset + 300] ^= 1
+    journal.write_bytes(text)
+    outcome = full.run(CHECK)
+    damaged, dangling, sums = outcome.findings
+    assert (damaged["kind"], damaged["segment"], damaged["line"]) == ("damaged", "api_recovery.jsonl", 3)
+    assert damaged["offset"] == offset
+    assert "checksum" in damaged["reason"]
+    assert (dangling["kind"], sums["kind"]) == ("dangling", "sums")
+    full.run(REPAIR)
+    assert full.answer("c") is None
+    assert full.answer("a") is not None
+    assert [finding["kind"] for finding in full.run(CHECK).findings] == ["damaged"]
+    # what a fresh index reads from the journal is the same
+    full.directory.close()
+    for file in (full.path / "index").iterdir():
+        file.unlink()
+    again = make_shelf("data")
+    assert [finding["kind"] for finding in again.run(CHECK).findings] == ["damaged"]
+
+
+def test_the_older_line_comes_back_where_the_newer_is_damaged(full: Any) -> None:
+    location = list(full.archive.lines())[4].location
+    journal = full.path / "api_recovery.jsonl"
+    text = bytearray(journal.read_bytes())
+    text[location.offset + 300] ^= 1
+    journal.write_bytes(text)
+    assert full.run(REPAIR).result["misplaced"] == 1
+    assert b"yes" in (full.answer("a") or b"")
+
+
+def test_what_is_written_meanwhile_is_no_problem(full: Any, entry: Any, tombstone: Any) -> None:
+    context = JobContext(library=full.archive, router=Router([]), now=lambda: 1.0)
+    events = job.start(context, REPAIR)
+    assert isinstance(next(events), Progress)
+    full.archive.keep_all([entry("a", b"3"), entry("new"), tombstone("c", at=1e10)])
+    *_, last = events
+    assert isinstance(last, Result)
+    assert last.members["problems"] == 0
+    assert full.answer("a") == b"3"
+    assert full.run(CHECK).result["problems"] == 0
