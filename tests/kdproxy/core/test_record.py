@@ -274,6 +274,27 @@ def test_the_checksum_is_what_the_page_says() -> None:
         assert tail == hashlib.sha256(body).hexdigest().encode() + b'"}'
 
 
+@pytest.mark.parametrize("size", [1_700, *range(2_046, 2_050), 4_094, 4_095, 32_767, 32_768, 32_769, 200_000])
+def test_the_checksum_covers_lines_of_any_length(size: int) -> None:
+    empty = len(encode(replace(ENTRY, model="")))
+    entry = replace(ENTRY, model="x" * max(0, size - empty))
+    line = encode(entry)
+    assert decode(line) == entry
+    body, _, tail = line.rpartition(b',"sha256":"')
+    assert tail == hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+    for place in (
+        0,
+        len(body) // 2,
+        len(body) - 1,
+        *range(2_040, min(2_056, len(body))),
+        *range(32_760, min(32_776, len(body))),
+    ):
+        flipped = bytearray(line)
+        flipped[place] ^= 1
+        with pytest.raises(RecordInvalid):
+            decode(bytes(flipped))
+
+
 def test_the_committed_samples_keep_decoding() -> None:
     records = [decode(line) for line in SAMPLES.read_bytes().splitlines()]
     assert {type(record) for record in records} == {Entry, Prompt, Tombstone}

@@ -259,12 +259,12 @@ from kdproxy.storage.disk import DiskStore
 
 store = DiskStore(Path(sys.argv[1]))
 store.apply(Batch(puts={f"a/{number:04d}": b"x" for number in range(1_000)}, watermark=Watermark(1, 10, "x")))
-deletes = 0
+pages = 0
 
 def count(statement):
-    global deletes
-    deletes += statement.startswith("DELETE")
-    if deletes == 3:
+    global pages
+    pages += statement.startswith("SELECT rowid")
+    if pages == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
 store._cache._con.set_trace_callback(count)

@@ -222,7 +222,7 @@ def test_a_segment_that_cannot_be_started_is_started_later(small_disk: Path, reo
     """No room for one more file, just when a segment is full."""
     journal = reopen(directory=small_disk, segment_bytes=1)
     [first] = journal.append(LINES[:1])
-    fillers = []
+    fillers: list[Path] = []
     while has_room(small_disk / f"filler{len(fillers)}"):
         fillers.append(small_disk / f"filler{len(fillers)}")
     for _ in range(2):

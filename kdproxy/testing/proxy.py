@@ -1,0 +1,194 @@
+"""Run a proxy inside anybody's test: in the test's own loop, or as the real process that can be killed.
+
+async with ScriptedTeacher() as teacher, run_proxy(teacher) as proxy:
+    client = openai.AsyncOpenAI(base_url=proxy.base_url, api_key="any")
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdproxy.app import App, changed_upstreams, open_directory
+from kdproxy.settings import load
+from kdproxy.storage.lock import read_owner
+from kdproxy.testing.teacher import ScriptedTeacher
+
+Teacher = ScriptedTeacher | str | Sequence[str]
+"""A running teacher, a URL, or several of `URL` and `NAME=URL`."""
+
+Tables = Mapping[str, Mapping[str, str]]
+"""Upstreams as `kdproxy.toml` has them: NAME to url, provider, credential_env."""
+
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningProxy:
+    """A proxy that listens."""
+
+    address: str
+    """Root URL, as Anthropic's and Google's clients take it."""
+    data_dir: Path
+    app: App
+
+    @property
+    def base_url(self) -> str:
+        """URL as OpenAI's clients take it."""
+        return f"{self.address}/v1"
+
+
+@asynccontextmanager
+async def run_proxy(
+    teacher: Teacher | Tables,
+    *,
+    data_dir: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> AsyncIterator[RunningProxy]:
+    """Run a proxy on a free port while entered.
+
+    Args:
+        teacher: where it buys.
+        data_dir: where it keeps; None: a directory that is removed afterwards.
+        environment: what it reads in place of the process's environment; nothing, by default.
+        settings: by name, as in `kdproxy.toml`.
+
+    Raises:
+        KdproxyError: as `kdproxy serve` would fail.
+    """
+    with contextlib.ExitStack() as stack:
+        path = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kdproxy-")))
+        upstreams = teacher if isinstance(teacher, Mapping) else _upstreams(teacher)
+        flags = {"port": 0, "drain_seconds": 5.0, **settings, "data_dir": str(path), "upstreams": upstreams}
+        loaded = load(flags, environment=environment or {}, config=Path(os.devnull))
+        directory = open_directory(loaded.settings, command="run_proxy")
+        stack.callback(directory.close)
+        changed_upstreams(loaded.settings, directory)
+        app = App(loaded.settings, directory)
+        await app.start()
+        try:
+            yield RunningProxy(address=app.address, data_dir=path, app=app)
+        finally:
+            await app.stop()
+
+
+@dataclass(slots=True, kw_only=True)
+class ProxyProcess:
+    """A `kdproxy serve` process that listens."""
+
+    address: str
+    data_dir: Path
+    process: asyncio.subprocess.Process
+    _streams: list[asyncio.Task[bytes]] = field(default_factory=list)
+
+    @property
+    def base_url(self) -> str:
+        """URL as OpenAI's clients take it."""
+        return f"{self.address}/v1"
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self.process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it."""
+        self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        """SIGKILL, as a power cut does: nothing is written any more."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.wait()
+
+    async def wait(self) -> int:
+        """Return the exit code. Raises TimeoutError if the process goes on."""
+        async with asyncio.timeout(STOP_SECONDS):
+            return await self.process.wait()
+
+    async def output(self) -> tuple[str, str]:
+        """Return all of stdout and stderr, once the process has ended."""
+        out, err = await asyncio.gather(*self._streams)
+        return out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def run_proxy_process(
+    teacher: Teacher,
+    data_dir: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[ProxyProcess]:
+    """Run `kdproxy serve` as a process of its own while entered; it is killed on the way out if it still runs.
+
+    Args:
+        arguments: more flags.
+        environment: what it gets beside PATH and HOME.
+
+    Raises:
+        RuntimeError: it ended before it listened; the text is its stderr.
+    """
+    process = await start_serve(teacher, data_dir, *arguments, environment=environment)
+    streams = [asyncio.ensure_future(_rest(process.stdout)), asyncio.ensure_future(_rest(process.stderr))]
+    try:
+        address = await _address(process, data_dir)
+        if address is None:
+            raise RuntimeError((await streams[1]).decode())
+        yield ProxyProcess(address=address, data_dir=data_dir, process=process, _streams=streams)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await asyncio.gather(*streams)
+
+
+async def start_serve(
+    teacher: Teacher, data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    """Start `kdproxy serve` on a free port and return at once; its output is piped."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    upstreams = [part for upstream in _upstreams(teacher) for part in ("--upstream", upstream)]
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "kdproxy", "serve", "--port", "0", "--data-dir", str(data_dir), "--config", os.devnull),
+        *upstreams,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**kept, **(environment or {})},
+    )
+
+
+async def _address(process: asyncio.subprocess.Process, data_dir: Path) -> str | None:
+    """Wait for the address in the lock file; None if the process ends before."""
+    async with asyncio.timeout(START_SECONDS):
+        while process.returncode is None:
+            owner = read_owner(data_dir)
+            if owner is not None and owner.pid == process.pid and owner.address is not None:
+                return owner.address
+            await asyncio.sleep(0.01)
+    return None
+
+
+async def _rest(stream: asyncio.StreamReader | None) -> bytes:
+    assert stream is not None  # both are piped
+    return await stream.read()
+
+
+def _upstreams(teacher: Teacher) -> list[str]:
+    match teacher:
+        case ScriptedTeacher():
+            return [teacher.base_url]
+        case str():
+            return [teacher]
+        case _:
+            return list(teacher)

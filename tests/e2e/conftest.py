@@ -1,0 +1,107 @@
+"""The official clients, and readers of what a proxy leaves behind."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import orjson
+import pytest
+from google import genai
+
+from kdproxy.testing.proxy import RunningProxy
+
+# The client subclasses aiohttp's session.
+_GEMINI_WARNING = "ignore:Inheritance class AiohttpClientSession:DeprecationWarning"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings(_GEMINI_WARNING))
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """One of each, asking a proxy, with no retries of their own."""
+
+    openai: openai.AsyncOpenAI
+    openai_sync: openai.OpenAI
+    anthropic: anthropic.AsyncAnthropic
+    anthropic_sync: anthropic.Anthropic
+    gemini: genai.Client
+
+
+@pytest.fixture
+def clients_of(client_key: str) -> Callable[[RunningProxy], Any]:
+    """Open the official clients on a proxy: `async with clients_of(proxy) as ask`."""
+
+    @asynccontextmanager
+    async def clients_of(proxy: RunningProxy) -> AsyncIterator[Clients]:
+        manners: dict[str, Any] = {"api_key": client_key, "max_retries": 0, "timeout": 20}
+        with (
+            openai.OpenAI(base_url=proxy.base_url, **manners) as openai_sync,
+            anthropic.Anthropic(base_url=proxy.address, **manners) as anthropic_sync,
+        ):
+            async with (
+                openai.AsyncOpenAI(base_url=proxy.base_url, **manners) as openai_async,
+                anthropic.AsyncAnthropic(base_url=proxy.address, **manners) as anthropic_async,
+            ):
+                gemini = genai.Client(api_key=client_key, http_options={"base_url": proxy.address})
+                try:
+                    yield Clients(openai_async, openai_sync, anthropic_async, anthropic_sync, gemini)
+                finally:
+                    await gemini.aio.aclose()
+                    gemini.close()
+
+    return clients_of
+
+
+@pytest.fixture
+def journal_lines() -> Callable[[Path], list[dict[str, Any]]]:
+    """Read all lines of a data directory's journal, oldest first."""
+
+    def journal_lines(data_dir: Path) -> list[dict[str, Any]]:
+        sealed = sorted(data_dir.glob("api_recovery.[0-9]*.jsonl"))
+        lines = b"".join(path.read_bytes() for path in (*sealed, data_dir / "api_recovery.jsonl"))
+        return [orjson.loads(line) for line in lines.splitlines()]
+
+    return journal_lines
+
+
+_TOKEN = r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*"
+_STRING = r'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'
+_PARAMETER = re.compile(rf";[ ]*([a-z*][a-z0-9_.*-]*)(?:=({_STRING}|{_TOKEN}|-?\d+))?")
+
+
+@pytest.fixture
+def parse_cache_status() -> Callable[[str], dict[str, Any]]:
+    """Read one Cache-Status member as RFC 9211 over RFC 8941 has it; anything else fails the test."""
+
+    def parse(value: str) -> dict[str, Any]:
+        assert value.isascii()
+        name = re.match(_TOKEN, value)
+        assert name is not None, value
+        assert name[0] == "kdproxy"
+        found: dict[str, Any] = {}
+        position = name.end()
+        while position < len(value):
+            match = _PARAMETER.match(value, position)
+            assert match is not None, f"not a structured field at {position}: {value}"
+            raw = match[2]
+            if raw is None:
+                found[match[1]] = True
+            elif raw.startswith('"'):
+                found[match[1]] = re.sub(r"\\(.)", r"\1", raw[1:-1])
+            else:
+                found[match[1]] = int(raw) if raw.lstrip("-").isdigit() else raw
+            position = match.end()
+        # RFC 9211 section 2: a hit was not forwarded.
+        assert not (found.get("hit") and "fwd" in found), value
+        assert found.get("fwd") in (None, "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale")
+        return found
+
+    return parse

@@ -1,0 +1,409 @@
+"""Streams: live, byte for byte, stored only if whole, and never said to be whole before they are durable."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from kdproxy.testing.proxy import RunningProxy, run_proxy
+from kdproxy.testing.teacher import (
+    Answer,
+    CutBody,
+    CutStream,
+    EndTooEarly,
+    EndWithoutTerminator,
+    ErrorEvent,
+    ErrorIn200,
+    HoldAfter,
+    HtmlPage,
+    KeepAlive,
+    Respond,
+    ScriptedTeacher,
+    Slow,
+)
+
+pytestmark = pytest.mark.asyncio
+
+CHAT = "/v1/chat/completions"
+MESSAGES: list[dict[str, str]] = [{"role": "user", "content": "Why?"}]
+ASK: dict[str, Any] = {"model": "m", "messages": MESSAGES, "stream": True}
+USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
+DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": (CHAT, ASK),
+    "completions": ("/v1/completions", {"model": "m", "prompt": "Why?", "stream": True}),
+    "responses": ("/v1/responses", {"model": "m", "input": "Why?", "stream": True}),
+    "messages": ("/v1/messages", {**ASK, "max_tokens": 99}),
+    "gemini": ("/v1beta/models/g:streamGenerateContent?alt=sse", {"contents": [{"parts": [{"text": "Why?"}]}]}),
+}
+PLAIN = {"Authorization": "Bearer x"}
+VERSION = {**PLAIN, "anthropic-version": "2023-06-01"}
+every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
+
+
+def headers(path: str) -> dict[str, str]:
+    return VERSION if path.startswith("/v1/messages") else PLAIN
+
+
+class Reader:
+    """Reads a stream as a client does that shows each event at once."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.received = b""
+
+    async def until(self, marker: bytes) -> None:
+        """Read until these bytes are there."""
+        async with asyncio.timeout(10):
+            while marker not in self.received:
+                chunk = await self.response.content.readany()
+                assert chunk, f"the stream ended before {marker!r}"
+                self.received += chunk
+
+    async def rest(self) -> bytes:
+        self.received += await self.response.content.read()
+        return self.received
+
+
+@every_dialect
+async def test_each_event_arrives_before_the_next_is_made(
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str
+) -> None:
+    path, body = DIALECTS[dialect]
+    gate = asyncio.Event()
+    teacher.script(HoldAfter(events=2, gate=gate))
+    async with http.post(proxy.address + path, json=body, headers=headers(path)) as response:
+        assert response.status == 200
+        reader = Reader(response)
+        await reader.until(b"}")
+        assert teacher.ended == 0
+        gate.set()
+        live = await reader.rest()
+    async with http.post(proxy.address + path, json=body, headers=headers(path)) as response:
+        assert await response.read() == live
+        assert "; hit" in response.headers["Cache-Status"]
+
+
+@every_dialect
+@pytest.mark.parametrize("step", [EndTooEarly(), ErrorEvent(2), CutStream(2), HtmlPage(), ErrorIn200()], ids=repr)
+async def test_what_is_not_whole_is_delivered_and_never_stored(
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str, step: Any
+) -> None:
+    path, body = DIALECTS[dialect]
+    received = []
+    for url in (teacher.root_url, proxy.address):
+        teacher.script(step)
+        async with http.post(url + path, json=body, headers=headers(path)) as response:
+            assert response.status == 200
+            reader = Reader(response)
+            try:
+                await reader.rest()
+                is_cut = False
+            except Exception:
+                is_cut = True
+            received.append((response.headers["Content-Type"], is_cut, response.content.total_bytes))
+    assert received[1][:2] == received[0][:2]
+    assert isinstance(step, CutStream) == received[1][1]
+    # Answers carry their number, so that two may differ by a digit here and there.
+    assert abs(received[1][2] - received[0][2]) < 40
+    async with http.post(proxy.address + path, json=body, headers=headers(path)) as response:
+        assert "fwd=miss" in response.headers["Cache-Status"]
+        await response.read()
+    assert teacher.count() == 3
+
+
+async def test_the_bytes_of_a_broken_stream_are_the_providers(http: Any) -> None:
+    """The same bytes that a client would have seen without a proxy, cut or in error."""
+    async with ScriptedTeacher(deterministic=True) as teacher, run_proxy(teacher.root_url) as proxy:
+        for step in (EndTooEarly(), ErrorEvent(3), CutStream(3), KeepAlive(2), EndWithoutTerminator()):
+            received = []
+            for url in (teacher.root_url, proxy.address):
+                teacher.script(step)
+                async with http.post(url + CHAT, json={**ASK, "seed": len(repr(step))}, headers=PLAIN) as response:
+                    got = b""
+                    try:
+                        async for chunk in response.content.iter_any():
+                            got += chunk
+                    except Exception:
+                        assert isinstance(step, CutStream)
+                    received.append(got)
+            assert received[0] == received[1], step
+
+
+@pytest.mark.parametrize("step", [CutBody(40), CutStream(1)], ids=repr)
+async def test_a_cut_json_answer_is_no_answer(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, step: Any
+) -> None:
+    """There is no honest way to pass on half a JSON object: the client is told to ask again, or it was asked again."""
+    teacher.script(step)
+    got = await send(proxy.address + CHAT, {"model": "m", "messages": MESSAGES})
+    if got.status != 200:
+        assert got.status == 502
+        assert got.headers["x-should-retry"] == "true"
+    again = await send(proxy.address + CHAT, {"model": "m", "messages": MESSAGES})
+    assert again.status == 200
+    assert b'"finish_reason"' in again.body
+    assert teacher.count() == 2
+
+
+@pytest.mark.parametrize("step", [HtmlPage(), ErrorIn200(), Respond(200, {}, b"{}"), Respond(200, {}, b"[]")], ids=repr)
+async def test_a_json_answer_that_is_none_is_delivered_and_never_stored(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, step: Any
+) -> None:
+    paths = {
+        CHAT: {"model": "m", "messages": MESSAGES},
+        "/v1/embeddings": {"model": "m", "input": "x"},
+        "/v1/responses": {"model": "m", "input": "x"},
+        "/v1/moderations": {"input": "x"},
+        "/v1/audio/speech": {"model": "m", "voice": "v", "input": "x"},
+        "/v1/images/generations": {"model": "gpt-image-1", "prompt": "x"},
+        "/v1/messages": {"model": "m", "messages": MESSAGES, "max_tokens": 9},
+        "/v1/messages/count_tokens": {"model": "m", "messages": MESSAGES},
+        "/v1beta/models/g:generateContent": {"contents": [{"parts": [{"text": "x"}]}]},
+    }
+    for path, body in paths.items():
+        teacher.script(step)
+        got = await send(proxy.address + path, body, headers=headers(path))
+        assert (got.status, "stored" in got.cache) == (200, False), path
+        assert (await send(proxy.address + path, body, headers=headers(path))).status == 200
+        assert teacher.count() == 2, path
+        teacher.reset()
+
+
+async def test_keep_alive_comments_pass_and_are_not_stored(
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, send: Any
+) -> None:
+    gate = asyncio.Event()
+    comment = b": keep-alive\n\n"
+    teacher.script(KeepAlive(3))
+    async with http.post(proxy.address + CHAT, json=ASK, headers=PLAIN) as response:
+        live = await response.read()
+    assert live.startswith(comment * 3)
+    again = await send(proxy.address + CHAT, ASK)
+    assert again.body == live.replace(comment, b"")
+    teacher.script(KeepAlive(3))
+    whole = await send(proxy.address + CHAT, {**ASK, "stream": False})
+    assert (await send(proxy.address + CHAT, {**ASK, "stream": False})).body == whole.body.lstrip()
+    assert teacher.count() == 2
+    gate.set()
+
+
+async def test_keep_alives_are_live(teacher: ScriptedTeacher, http: Any) -> None:
+    """A comment that waits for the first event keeps nothing alive."""
+    gate = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n: hold on\n\n")
+        await gate.wait()
+        writer.write(b'data: {"choices":[{"index":0,"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy:
+        async with http.post(proxy.address + CHAT, json=ASK, headers=PLAIN) as response:
+            reader = Reader(response)
+            await reader.until(b": hold on\n\n")
+            gate.set()
+            assert (await reader.rest()).endswith(b"data: [DONE]\n\n")
+
+
+@every_dialect
+async def test_a_stream_without_its_terminator_is_whole_only_where_the_dialect_says_so(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, dialect: str
+) -> None:
+    path, body = DIALECTS[dialect]
+    teacher.script(EndWithoutTerminator())
+    await send(proxy.address + path, body, headers=headers(path))
+    again = await send(proxy.address + path, body, headers=headers(path))
+    # Anthropic and Responses name their last event; the others end with a reason and a clean end.
+    is_whole = dialect in ("chat", "completions", "gemini")
+    assert ("; hit" in again.cache) == is_whole
+    assert teacher.count() == (1 if is_whole else 2)
+
+
+@pytest.mark.parametrize("dialect", ["chat", "completions", "responses", "messages"])
+@pytest.mark.parametrize("manner", ["open", "cut"])
+async def test_after_its_terminator_a_stream_is_whole_however_the_connection_ends(
+    http: Any, send: Any, dialect: str, manner: str
+) -> None:
+    """Some servers send `[DONE]` and then leave the connection open, or drop it: the answer is paid and whole."""
+    path, body = DIALECTS[dialect]
+    async with ScriptedTeacher() as teacher:
+        async with http.post(teacher.root_url + path, json=body, headers=headers(path)) as response:
+            recording = await response.read()
+    calls = 0
+    done = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"%x\r\n%b\r\n" % (len(recording), recording))
+        if manner == "open":
+            await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy:
+        async with asyncio.timeout(8):
+            first = await send(proxy.address + path, body, headers=headers(path))
+        assert first.body == recording
+        again = await send(proxy.address + path, body, headers=headers(path))
+        assert (again.body, calls) == (recording, 1)
+        done.set()
+
+
+async def test_the_last_event_waits_for_the_disk(
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, send: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = proxy.app._directory.archive
+    keep, gate, has_begun = archive.keep, asyncio.Event(), asyncio.Event()
+
+    async def slow_keep(record: Any) -> bool:
+        has_begun.set()
+        await gate.wait()
+        return await keep(record)
+
+    monkeypatch.setattr(archive, "keep", slow_keep)
+    for path, body, last in (
+        (CHAT, ASK, b'finish_reason":"stop'),
+        ("/v1/messages", DIALECTS["messages"][1], b"message_stop"),
+        ("/v1/responses", DIALECTS["responses"][1], b"response.completed"),
+        (DIALECTS["gemini"][0], DIALECTS["gemini"][1], b"STOP"),
+    ):
+        gate.clear()
+        has_begun.clear()
+        async with http.post(proxy.address + path, json=body, headers=headers(path)) as response:
+            reader = Reader(response)
+            await reader.until(b"\n")
+            await has_begun.wait()
+            # A round trip of another request lets everything that could come arrive.
+            await send(f"{proxy.address}/_kdproxy/healthz")
+            reader.received += response.content.read_nowait()
+            assert last not in reader.received
+            assert b"[DONE]" not in reader.received
+            gate.set()
+            assert last in await reader.rest()
+    gate.clear()
+    has_begun.clear()
+    waiting = asyncio.create_task(send(proxy.address + CHAT, {"model": "m", "messages": MESSAGES}))
+    await has_begun.wait()
+    await send(f"{proxy.address}/_kdproxy/healthz")
+    assert not waiting.done()
+    gate.set()
+    assert (await waiting).status == 200
+
+
+async def test_usage_is_taken_out_where_it_was_not_asked_for(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    url = proxy.address + CHAT
+    full = await send(url, {**ASK, **USAGE})
+    assert b'"usage":null' in full.body
+    assert b'"total_tokens"' in full.body
+    plain = await send(url, ASK)
+    assert "; hit" in plain.cache
+    assert b"usage" not in plain.body
+    # What is left is the rest, unchanged: the usage chunk goes, and one member of each other chunk.
+    kept = [event for event in full.body.split(b"\n\n") if b"total_tokens" not in event]
+    assert plain.body.split(b"\n\n") == [re.sub(rb',?"usage":null', b"", event) for event in kept]
+    assert (await send(url, {**ASK, **USAGE})).body == full.body
+    assert (await send(url, {**ASK, "stream_options": {}})).body == plain.body
+    assert teacher.count() == 1
+
+
+async def test_usage_is_never_invented(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
+    url = proxy.address + CHAT
+    plain = await send(url, ASK)
+    asked = await send(url, {**ASK, **USAGE})
+    assert asked.body == plain.body
+    assert teacher.count() == 1
+
+
+async def test_the_two_forms_of_a_sample_lie_beside_each_other(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, journal_lines: Any
+) -> None:
+    url = proxy.address + CHAT
+    stream = await send(url, ASK)
+    whole = await send(url, {**ASK, "stream": False})
+    assert (await send(url, ASK)).body == stream.body
+    assert (await send(url, {**ASK, "stream": False})).body == whole.body
+    lines = journal_lines(proxy.data_dir)
+    assert [line["form"] for line in lines] == ["sse", "json"]
+    assert lines[0]["key"] == lines[1]["key"]
+
+
+async def test_events_cut_anywhere_by_the_network_are_the_same_recording(http: Any, send: Any) -> None:
+    recording = (
+        b'\xef\xbb\xbfid: \xff\r\n: note\r\ndata: {"choices":[{"index":0,"delta":{"content":"\xc3\xa9\\n"}}]}\r\n\r\n'
+        b'data: {"choices":[{"index":0,\r\ndata: "finish_reason":"stop"}]}\r\n\r\ndata: [DONE]\r\n\r\n'
+    )
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for byte in recording:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy:
+        live = await send(proxy.address + CHAT, ASK)
+        assert live.body == recording
+        again = await send(proxy.address + CHAT, ASK)
+        assert "; hit" in again.cache
+        assert again.body == recording.replace(b": note\r\n", b"")
+
+
+async def test_an_answer_beyond_the_limit_is_delivered_and_not_stored(send: Any) -> None:
+    async with ScriptedTeacher(answer_words=500) as teacher, run_proxy(teacher, answer_limit_bytes=1_024) as proxy:
+        for body in (ASK, {**ASK, "stream": False}):
+            for _ in range(2):
+                got = await send(proxy.address + CHAT, body)
+                assert got.status == 200
+                assert len(got.body) > 3_000
+                assert "stored" not in got.cache.replace("not-stored", "")
+        assert teacher.count() == 4
+        sound = {"model": "m", "voice": "v", "input": "x"}
+        for _ in range(2):
+            got = await send(f"{proxy.address}/v1/audio/speech", sound)
+            assert len(got.body) > 4_000
+        assert teacher.count() == 6
+
+
+async def test_sound_is_live_but_for_its_end(teacher: ScriptedTeacher, proxy: RunningProxy, http: Any) -> None:
+    gate = asyncio.Event()
+    teacher.script(HoldAfter(events=4, gate=gate))
+    body = {"model": "m", "voice": "v", "input": "x"}
+    async with http.post(f"{proxy.address}/v1/audio/speech", json=body, headers=PLAIN) as response:
+        reader = Reader(response)
+        await reader.until(b"\xff\xfb\x90\x00")
+        assert teacher.ended == 0
+        gate.set()
+        live = await reader.rest()
+    async with http.post(f"{proxy.address}/v1/audio/speech", json=body, headers=PLAIN) as response:
+        assert await response.read() == live
+
+
+async def test_a_stream_that_nobody_asked_for_is_not_stored(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    events = b'data: {"choices":[{"index":0,"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    for body, kind in (({**ASK, "stream": False}, "text/event-stream"), (ASK, "application/json")):
+        teacher.script(Respond(200, {"Content-Type": kind}, events), Answer())
+        assert (await send(proxy.address + CHAT, body)).body == events
+        assert "fwd=miss" in (await send(proxy.address + CHAT, body)).cache
+
+
+async def test_a_slow_stream_does_not_hold_up_others(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
+    teacher.script(Slow(0.1))
+    slow = asyncio.create_task(send(proxy.address + CHAT, ASK))
+    await teacher.wait_for_calls(1)
+    for number in range(20):
+        assert (await send(proxy.address + CHAT, {**ASK, "seed": number})).status == 200
+    assert not slow.done()
+    assert (await slow).status == 200
