@@ -63,7 +63,7 @@ class DataDirectory:
                 _check_format(path)
                 index_path = _index_path(path, on_network=on_network)
                 archive = FileArchive(
-                    Journal(path, segment_bytes=segment_bytes),
+                    Journal(path, segment_bytes=segment_bytes, is_ours=lambda: not lock.is_lost),
                     lambda: _open_store(index_path),
                     memory_bytes=memory_bytes,
                 )

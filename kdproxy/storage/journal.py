@@ -7,7 +7,7 @@ that it gets when it is sealed, so a location stays right.
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kdproxy.core.ports import JournalLine, Location
@@ -24,9 +24,12 @@ MAX_LINE_BYTES = 1 << 30
 class Journal:
     """The segments of one data directory."""
 
-    def __init__(self, directory: Path, *, segment_bytes: int) -> None:
+    def __init__(self, directory: Path, *, segment_bytes: int, is_ours: Callable[[], bool] = lambda: True) -> None:
         self._directory = directory
         self._segment_bytes = segment_bytes
+        self._is_ours = is_ours
+        self._has_remains = False
+        """Whether an append was refused and what it had written could not be cut off."""
         # Descriptors by segment, the active one's included: the loop's thread reads while the writer's seals, and a
         # single dict look-up is what keeps it from reading one segment at another's offset.
         self._files: dict[int, int] = {}
@@ -69,13 +72,18 @@ class Journal:
             StorageFailed: the disk refused; what was written of them is cut off again.
         """
         active, start = self._end
+        if not self._is_ours():
+            raise _taken()
         try:
-            if os.fstat(self._file).st_size != start:
-                self._cut(start)  # what an earlier append left because its cut was refused as well
+            if self._has_remains:
+                self._cut(start)
+            elif os.fstat(self._file).st_size != start:
+                raise _taken()
             _write_all(self._file, b"".join(lines))
             # On macOS fsync stops at the drive's cache; F_FULLFSYNC goes through it.
             _sync(self._file)
         except OSError as error:
+            self._has_remains = True
             with contextlib.suppress(OSError):  # the next append cuts first
                 self._cut(start)
             raise StorageFailed(
@@ -183,6 +191,7 @@ class Journal:
     def _cut(self, size: int) -> None:
         os.ftruncate(self._file, size)
         self._end = (self._end[0], size)
+        self._has_remains = False
 
     def _open_active(self) -> int:
         descriptor = _open(self._directory / ACTIVE_NAME)
@@ -196,6 +205,13 @@ class Journal:
 
     def _sealed(self) -> list[tuple[int, Path]]:
         return [(int(match[1]), path) for path in self._directory.iterdir() if (match := _SEALED.fullmatch(path.name))]
+
+
+def _taken() -> StorageFailed:
+    return StorageFailed(
+        "Another process has taken or changed the journal.",
+        hint="Two must not write one journal: stop one of them, then run `kdproxy verify`.",
+    )
 
 
 def _open(path: Path, extra_flags: int = 0) -> int:

@@ -52,6 +52,8 @@ class DirectoryLock:
         self._writing = threading.Lock()  # between the heart and `announce`: both write the whole owner
         self._beat: threading.Thread | None = None
         now = time.time()
+        self.is_lost = False
+        """Whether another process took the directory because this one had stood still for too long."""
         self.owner = Owner(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -135,7 +137,8 @@ class DirectoryLock:
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             if self._is_followed():
-                log.critical("another process has taken the data directory: stop one of the two", extra={})
+                self.is_lost = True
+                log.critical("another process has taken the data directory: this one stores nothing any more", extra={})
                 return
             with self._writing, contextlib.suppress(OSError):  # a missed beat is made up by the next
                 self.owner = replace(self.owner, beat_at=time.time())

@@ -248,7 +248,7 @@ class Writer:
                 del self._unindexed[: len(placed)]
             self._fresh = {}
             self._index_at = None
-        except (StorageFailed, OSError) as error:
+        except Exception as error:  # whatever it is: a writer that dies would leave every keeper waiting
             self._index_error = error
             self._index_at = time.monotonic() + RETRY_SECONDS
         self._note_health()
