@@ -35,12 +35,12 @@ class RecentAnswers:
     def put(self, name: str, answer: Answer, *, epoch: int) -> None:
         """Remember an answer that was looked up in an epoch; one that would fill a quarter alone is left out."""
         size = _size(answer)
-        if size * 4 > self._limit_bytes:
-            return
         with self._lock:
             if epoch != self._epoch:
                 return
             self._remove(name)
+            if size * 4 > self._limit_bytes:
+                return
             self._answers[name] = answer
             self._bytes += size
             while self._bytes > self._limit_bytes:
