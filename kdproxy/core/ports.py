@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kdproxy.core.models import Address, Answer, Form, HeaderPairs, Outcome, Prompt, Record
+from kdproxy.core.models import Address, Answer, Disposition, Form, HeaderPairs, Outcome, Prompt, Record
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -136,7 +136,10 @@ class Clock(Protocol):
 
 
 class Observer(Protocol):
-    """Is told of each request once, at its end. Must not block or raise."""
+    """Is told of the requests that it wants, each once, at its end. Must not block or raise."""
+
+    def wants(self, disposition: Disposition) -> bool:
+        """Whether such requests are told: hits come by the thousand a second."""
 
     def observe(self, outcome: Outcome) -> None:
         """Take one outcome."""

@@ -71,9 +71,7 @@ class Fetcher:
         self._settings = settings
         self._jitter = jitter
 
-    async def fetch(
-        self, request: UpstreamRequest, flight: Flight, lane: Lane
-    ) -> UpstreamResponse | Refusal | GaveUp:
+    async def fetch(self, request: UpstreamRequest, flight: Flight, lane: Lane) -> UpstreamResponse | Refusal | GaveUp:
         """Return a 2xx or 3xx answer's head, or what to say instead.
 
         A cancelled fetch was not sent, or its connection is closed.

@@ -40,9 +40,10 @@ class Head:
 class Flight:
     """One call, its answer so far, and who waits for it."""
 
-    def __init__(self, identity: FlightId) -> None:
+    def __init__(self, identity: FlightId, on_waiting: Callable[["Flight"], None] | None = None) -> None:
         self.identity = identity
-        self.phase = Phase.WAITING
+        self._phase = Phase.WAITING
+        self._on_waiting = on_waiting
         self.head: Head | None = None
         self.stream_options: Mapping[str, Any] | None = None
         """What a stream was asked with; who joins may want less."""
@@ -55,6 +56,17 @@ class Flight:
         self.passengers = 0
         self._chunks: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def phase(self) -> Phase:
+        """Where the flight is."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
+        if phase is Phase.WAITING and self._on_waiting is not None:
+            self._on_waiting(self)
 
     def depart(self, head: Head) -> None:
         """Make the head known."""
@@ -133,6 +145,8 @@ class Flights:
         self._flights: dict[FlightId, Flight] = {}
         self._tasks: dict[Flight, asyncio.Task[None]] = {}
         self._timers: dict[Flight, asyncio.TimerHandle] = {}
+        self._closed: KdproxyError | None = None
+        """Once set, what a flight ends with that has nothing under way."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -143,7 +157,7 @@ class Flights:
 
     def start(self, identity: FlightId, fly: Callable[[Flight], Coroutine[Any, Any, None]]) -> Flight:
         """Start a flight. `fly` lands it."""
-        flight = Flight(identity)
+        flight = Flight(identity, self._decide)
         self._flights[identity] = flight
         task = asyncio.get_running_loop().create_task(fly(flight))
         self._tasks[flight] = task
@@ -175,12 +189,21 @@ class Flights:
         return flight.passengers == 0
 
     def cancel_unsent(self, error: KdproxyError) -> None:
-        """End every flight that has nothing under way at the provider."""
-        for flight, task in list(self._tasks.items()):
+        """End every flight that has nothing under way at the provider, now or later."""
+        self._closed = error
+        for flight in list(self._tasks):
             if flight.phase is Phase.WAITING:
-                flight.land(error=error)
-                self._retire(flight)
-                task.cancel()
+                self._decide(flight)
+
+    def _decide(self, flight: Flight) -> None:
+        """A flight waits for its turn, or again after a failure: end it if nobody wants it sent."""
+        task = self._tasks.get(flight)
+        if task is None or (flight.passengers and self._closed is None):
+            return
+        if self._closed is not None:
+            flight.land(error=self._closed)
+        self._retire(flight)
+        task.cancel()
 
     async def drain(self, seconds: float) -> int:
         """Let flights land for so long, cancel the rest, and return how many that were."""

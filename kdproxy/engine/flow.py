@@ -66,7 +66,7 @@ class Flow:
 
     async def pass_through(self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None) -> Reply:
         """Hand a request that is no question to the upstream, and its answer back, both as they come."""
-        if incoming.method == "GET" and question.MODELS.path.search(incoming.path):
+        if incoming.method == "GET" and body is None and question.MODELS.path.search(incoming.path):
             return await self._models(incoming)
         forward = Forward.BYPASS if incoming.method == "POST" else Forward.METHOD
         return await self._pass(incoming, body, forward, detail=None)
@@ -232,17 +232,13 @@ class Flow:
         if not self._is_buying:
             raise _draining()
         response = await self._upstream.send(
-            UpstreamRequest(
-                method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(), body=None
-            )
+            UpstreamRequest(method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(), body=None)
         )
         body = await response.read(MODELS_LIMIT_BYTES)
         is_stored = False
         judgement = question.MODELS.judge(body)
         if response.status == 200 and incoming.mode.stores and isinstance(judgement, Complete):
-            answer = Answer(
-                status=200, headers=kept_headers(response.headers), body=body, form=Form.JSON
-            )
+            answer = Answer(status=200, headers=kept_headers(response.headers), body=body, form=Form.JSON)
             if stored is None or stored.body != body:
                 is_stored = await self._archive.keep(
                     entry_of(

@@ -3,11 +3,11 @@
 from collections import Counter
 from decimal import Decimal
 
-from kdproxy.core.models import Disposition, Outcome
+from kdproxy.core.models import Disposition
 
 
 class Ledger:
-    """An observer that counts."""
+    """Counts."""
 
     def __init__(self) -> None:
         self.requests: Counter[Disposition] = Counter()
@@ -19,9 +19,9 @@ class Ledger:
         self.unpriced_answers = 0
         """Bought answers whose price is unknown: `bought_usd` leaves them out."""
 
-    def observe(self, outcome: Outcome) -> None:
+    def count(self, disposition: Disposition) -> None:
         """Count one request."""
-        self.requests[outcome.disposition] += 1
+        self.requests[disposition] += 1
 
     def bought(
         self, *, attempts: int, input_tokens: int | None, output_tokens: int | None, usd: Decimal | None

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -66,7 +67,7 @@ def load(
             values[name] = _PARSED[name].metadata["parse"](value)
             origins[name] = origin
         except ValueError as error:
-            problems.append(f"{name} ({origin}): {error}, not {value!r}")
+            problems.append(f"{name} ({origin}): {error}, not {_shown(value)}")
     values["token"], origins["token"] = _token(values.get("token_file"), environment, problems)
     settings = Settings(**values)
     credentials = _credentials(settings, environment, problems)
@@ -179,6 +180,11 @@ def _check_door(settings: Settings, problems: list[str]) -> None:
             f"host: {settings.host} can be reached from outside this machine, which needs a token: "
             "set KDPROXY_TOKEN or token_file"
         )
+
+
+def _shown(value: Any) -> str:
+    """Return a refused value without what a URL in it may hold of a credential."""
+    return re.sub(r"\?[^\s'\",]*", "?...", re.sub(r"//[^\s'\"/]*@", "//...@", repr(value)))
 
 
 def _path_or_none(text: str | None) -> Path | None:

@@ -38,7 +38,7 @@ def text(value: Any) -> str:
 
 def path(value: Any) -> Path:
     """A file or directory; `~` is the home directory."""
-    return Path(text(str(value))).expanduser()
+    return _expanded(text(str(value)))
 
 
 def optional_path(value: Any) -> Path | None:
@@ -119,9 +119,16 @@ def text_list(value: Any) -> tuple[str, ...]:
 
 def paths(value: Any) -> tuple[Path, ...]:
     """A list of files."""
-    return tuple(
-        Path(part).expanduser() for part in text_list([str(p) for p in value] if not isinstance(value, str) else value)
-    )
+    if isinstance(value, list | tuple):
+        value = [str(part) if isinstance(part, Path) else part for part in value]
+    return tuple(_expanded(part) for part in text_list(value))
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError("names the home of a user that is not there") from None
 
 
 def upstreams(value: Any) -> tuple[UpstreamSettings, ...]:
@@ -129,7 +136,7 @@ def upstreams(value: Any) -> tuple[UpstreamSettings, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
     if isinstance(value, list | tuple):
-        return _distinct([_upstream_of_text(part) for part in value])
+        return _distinct([_upstream_of_text(text(part)) for part in value])
     if not isinstance(value, dict):
         raise ValueError("must be tables like [upstreams.teacher] with a url")
     return _distinct([_upstream_of_table(name, table) for name, table in value.items()])
@@ -160,11 +167,11 @@ def _upstream_of_table(name: str, table: Any) -> UpstreamSettings:
     provider = table.get("provider")
     if provider is not None and provider not in PROVIDERS:
         raise ValueError(f"upstreams.{name}.provider must be one of {', '.join(PROVIDERS)}")
+    variable = table.get("credential_env")
+    if variable is not None and (not isinstance(variable, str) or not variable):
+        raise ValueError(f"upstreams.{name}.credential_env must be the name of an environment variable")
     return UpstreamSettings(
-        name=_upstream_name(name),
-        url=_url(table.get("url", "")),
-        provider=provider,
-        credential_env=table.get("credential_env"),
+        name=_upstream_name(name), url=_url(table.get("url", "")), provider=provider, credential_env=variable
     )
 
 
@@ -180,7 +187,7 @@ def _url(url: Any) -> str:
         raise problem
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         raise problem from None
     if not valid or parts.query or parts.fragment or parts.username is not None or re.search(r"\s", url):

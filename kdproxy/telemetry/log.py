@@ -43,11 +43,13 @@ def configure(level: str) -> None:
 class RequestLog:
     """An observer that writes one line a request; hits at debug level, since they come by the thousand a second."""
 
+    def wants(self, disposition: Disposition) -> bool:
+        """Whether such requests are logged at this level."""
+        return log.isEnabledFor(_LEVELS.get(disposition, logging.INFO))
+
     def observe(self, outcome: Outcome) -> None:
         """Write one line."""
         level = _LEVELS.get(outcome.disposition, logging.INFO)
-        if not log.isEnabledFor(level):
-            return
         usage = outcome.usage
         fields: dict[str, object] = {
             "disposition": outcome.disposition,

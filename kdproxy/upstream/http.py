@@ -35,9 +35,7 @@ _NOT_ADDED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")
 class HttpUpstream:
     """One connection pool for all upstreams. Closed by `close`."""
 
-    def __init__(
-        self, *, connect_seconds: float, read_seconds: float, use_environment_proxy: bool = False
-    ) -> None:
+    def __init__(self, *, connect_seconds: float, read_seconds: float, use_environment_proxy: bool = False) -> None:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -34,7 +34,9 @@ class HostGuard:
     """The Host allow-list: a page in a browser can make any name point to 127.0.0.1 (DNS rebinding)."""
 
     def __init__(self, allowed: frozenset[str]) -> None:
-        self._allowed = frozenset(name.lower() for name in LOOPBACK_NAMES | allowed)
+        # A Host header has IPv6 addresses in brackets (RFC 3986 section 3.2.2); a bind address has none.
+        names = (f"[{name}]" if ":" in name and not name.startswith("[") else name for name in allowed)
+        self._allowed = LOOPBACK_NAMES | {name.lower() for name in names}
         self._seen: set[str] = set()
 
     def check(self, host: str | None) -> None:

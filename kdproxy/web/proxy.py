@@ -16,6 +16,7 @@ from kdproxy.core.ports import Clock, Observer
 from kdproxy.core.routing import Route, Router, dialect_of
 from kdproxy.engine.call import Incoming, Reply
 from kdproxy.engine.flow import Flow
+from kdproxy.engine.ledger import Ledger
 from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.providers.base import Endpoint
 from kdproxy.providers.question import endpoint_of
@@ -44,6 +45,7 @@ class Proxy:
         router: Router,
         host_guard: HostGuard,
         token_guard: TokenGuard,
+        ledger: Ledger,
         observers: Sequence[Observer],
         clock: Clock,
         own_routes: OwnRoutes,
@@ -55,6 +57,7 @@ class Proxy:
         self._flow = flow
         self._host_guard = host_guard
         self._token_guard = token_guard
+        self._ledger = ledger
         self._observers = observers
         self._clock = clock
         self._own_routes = own_routes
@@ -132,9 +135,14 @@ class Proxy:
     def _observe(
         self, request: web.BaseRequest, path: str, incoming: Incoming, reply: Reply, started: float, sent: int
     ) -> None:
+        disposition = reply.disposition
+        self._ledger.count(disposition)
+        observers = [observer for observer in self._observers if observer.wants(disposition)]
+        if not observers:
+            return
         question, flight = reply.question, reply.flight
         outcome = Outcome(
-            disposition=reply.disposition,
+            disposition=disposition,
             method=request.method,
             path=path,
             upstream=incoming.upstream.name,
@@ -147,15 +155,16 @@ class Proxy:
             bytes_out=sent,
             usage=None if flight is None else flight.usage,
         )
-        for observer in self._observers:
+        for observer in observers:
             observer.observe(outcome)
 
     def _observe_refusal(
         self, request: web.BaseRequest, path: str, incoming: Incoming | None, error: KdproxyError, started: float
     ) -> None:
-        is_ours = isinstance(error, RequestRefused)
+        disposition = Disposition.REFUSED if isinstance(error, RequestRefused) else Disposition.FAILED
+        self._ledger.count(disposition)
         outcome = Outcome(
-            disposition=Disposition.REFUSED if is_ours else Disposition.FAILED,
+            disposition=disposition,
             method=request.method,
             path=path,
             upstream=None if incoming is None else incoming.upstream.name,
@@ -164,7 +173,8 @@ class Proxy:
             error=error.code,
         )
         for observer in self._observers:
-            observer.observe(outcome)
+            if observer.wants(disposition):
+                observer.observe(outcome)
 
 
 def _target(request: web.BaseRequest) -> tuple[str, str]:
@@ -182,9 +192,7 @@ def _headers(reply: Reply) -> HeaderPairs:
     return (*reply.headers, (cache_status.HEADER, reply.cache_status))
 
 
-async def _stream(
-    request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes]
-) -> tuple[web.StreamResponse, int]:
+async def _stream(request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes]) -> tuple[web.StreamResponse, int]:
     response = StreamReply(status=reply.status, headers=CIMultiDict(_headers(reply)))
     if reply.content_length is not None:
         response.content_length = reply.content_length

@@ -121,7 +121,7 @@ async def test_a_refusal_is_the_providers(teacher: ScriptedTeacher, proxy: Runni
 async def test_a_stream_without_sse_is_an_array_of_its_own(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
 ) -> None:
-    """streamGenerateContent without alt=sse is one JSON array; it must not answer for the plain call, nor the reverse."""
+    """Without alt=sse it is one JSON array, which must not answer for the plain call, nor the reverse."""
     body = {"contents": [{"role": "user", "parts": [{"text": "Why?"}]}]}
     base = f"{proxy.address}/v1beta/models/{MODEL}"
     array = await send(f"{base}:streamGenerateContent", body)

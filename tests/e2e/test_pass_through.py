@@ -180,7 +180,7 @@ async def test_a_gzipped_body_goes_on_gzipped(teacher: ScriptedTeacher, proxy: R
     for path in ("/v1/files", "/v1/chat/completions"):
         for _ in range(2):
             await send(proxy.address + path, data=body, headers={"Content-Encoding": "gzip"})
-        # Keyed by what it means it would be a hit; nobody has read it, so both passed. (The teacher's own server decodes.)
+        # Nobody here has read it, so both passed. (The teacher's own server decodes.)
         assert teacher.count(path) == 2
         assert teacher.calls[-1].json is not None
         assert teacher.calls[-1].headers["Content-Encoding"] == "gzip"

@@ -1,4 +1,4 @@
-"""What a script sees of a provider's bad moments: nothing, where waiting helps; the truth at once, where it does not."""
+"""A provider's bad moments: a script sees nothing of them where waiting helps, and the truth at once where not."""
 
 import asyncio
 import time

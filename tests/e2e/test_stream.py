@@ -173,7 +173,6 @@ async def test_a_json_answer_that_is_none_is_delivered_and_never_stored(
 async def test_keep_alive_comments_pass_and_are_not_stored(
     teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, send: Any
 ) -> None:
-    gate = asyncio.Event()
     comment = b": keep-alive\n\n"
     teacher.script(KeepAlive(3))
     async with http.post(proxy.address + CHAT, json=ASK, headers=PLAIN) as response:
@@ -185,7 +184,6 @@ async def test_keep_alive_comments_pass_and_are_not_stored(
     whole = await send(proxy.address + CHAT, {**ASK, "stream": False})
     assert (await send(proxy.address + CHAT, {**ASK, "stream": False})).body == whole.body.lstrip()
     assert teacher.count() == 2
-    gate.set()
 
 
 async def test_keep_alives_are_live(teacher: ScriptedTeacher, http: Any) -> None:
@@ -200,12 +198,15 @@ async def test_keep_alives_are_live(teacher: ScriptedTeacher, http: Any) -> None
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server, run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy:
-        async with http.post(proxy.address + CHAT, json=ASK, headers=PLAIN) as response:
-            reader = Reader(response)
-            await reader.until(b": hold on\n\n")
-            gate.set()
-            assert (await reader.rest()).endswith(b"data: [DONE]\n\n")
+    async with (
+        server,
+        run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy,
+        http.post(proxy.address + CHAT, json=ASK, headers=PLAIN) as response,
+    ):
+        reader = Reader(response)
+        await reader.until(b": hold on\n\n")
+        gate.set()
+        assert (await reader.rest()).endswith(b"data: [DONE]\n\n")
 
 
 @every_dialect
@@ -229,9 +230,11 @@ async def test_after_its_terminator_a_stream_is_whole_however_the_connection_end
 ) -> None:
     """Some servers send `[DONE]` and then leave the connection open, or drop it: the answer is paid and whole."""
     path, body = DIALECTS[dialect]
-    async with ScriptedTeacher() as teacher:
-        async with http.post(teacher.root_url + path, json=body, headers=headers(path)) as response:
-            recording = await response.read()
+    async with (
+        ScriptedTeacher() as teacher,
+        http.post(teacher.root_url + path, json=body, headers=headers(path)) as response,
+    ):
+        recording = await response.read()
     calls = 0
     done = asyncio.Event()
 
