@@ -37,7 +37,7 @@ def test_example_changes_nothing_as_it_stands() -> None:
 def test_every_line_of_the_example_is_taken(everything: Path) -> None:
     loaded = load({}, environment={"OPENAI_API_KEY": "upstream-key"}, config=everything)
     assert [upstream.name for upstream in loaded.settings.upstreams] == ["teacher", "lab"]
-    assert loaded.settings.credentials["teacher"].reveal() == "upstream-key"
+    assert loaded.settings.credentials["teacher"][0].reveal() == "upstream-key"
     assert loaded.settings.token is not None
     assert loaded.settings.token.reveal() == TOKEN
 

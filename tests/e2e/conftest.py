@@ -1,5 +1,6 @@
 """The official clients, and readers of what a proxy leaves behind."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,9 +12,10 @@ import anthropic
 import openai
 import orjson
 import pytest
+import pytest_asyncio
 from google import genai
 
-from kdproxy.testing.proxy import RunningProxy
+from kdproxy.testing.proxy import RunningProxy, run_proxy
 
 # The client subclasses aiohttp's session.
 _GEMINI_WARNING = "ignore:Inheritance class AiohttpClientSession:DeprecationWarning"
@@ -105,3 +107,57 @@ def parse_cache_status() -> Callable[[str], dict[str, Any]]:
         return found
 
     return parse
+
+
+class Mirror:
+    """A server below every nicety: remembers the raw bytes of each request, answers with raw bytes."""
+
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+        self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        self.url = ""
+        self.closes = False
+
+    def request(self) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Return the last request: its line, its headers in order, its body."""
+        head, _, body = self.requests[-1].partition(b"\r\n\r\n")
+        line, *fields = head.decode("latin-1").split("\r\n")
+        return line, [(name, value.strip()) for name, _, value in (field.partition(":") for field in fields)], body
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                fields = {
+                    name.strip().lower(): value.strip()
+                    for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+                }
+                body = b""
+                if b"content-length" in fields:
+                    body = await reader.readexactly(int(fields[b"content-length"]))
+                elif fields.get(b"transfer-encoding") == b"chunked":
+                    body = await reader.readuntil(b"0\r\n\r\n")
+                self.requests.append(head + body)
+                writer.write(self.answer)
+                await writer.drain()
+                if self.closes:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@pytest_asyncio.fixture
+async def mirror() -> AsyncIterator[Mirror]:
+    mirror = Mirror()
+    server = await asyncio.start_server(mirror.serve, "127.0.0.1", 0)
+    mirror.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        yield mirror
+
+
+@pytest_asyncio.fixture
+async def before_mirror(mirror: Mirror) -> AsyncIterator[RunningProxy]:
+    async with run_proxy(mirror.url) as proxy:
+        yield proxy

@@ -111,7 +111,7 @@ async def test_the_provider_may_say_that_a_retry_is_useless(
     ("step", "status"), [(RateLimited(retry_after=60), 429), (ServerError(503), 503), (Reset(), 503)], ids=repr
 )
 async def test_giving_up_says_when_to_come_again(teacher: ScriptedTeacher, send: Any, step: Any, status: int) -> None:
-    async with run_proxy(teacher, retry_seconds=0.5, retry_attempts=2) as proxy:
+    async with run_proxy(teacher, retry_seconds=0.5, retry_attempts=2, patience_seconds=1) as proxy:
         teacher.script(step, step)
         got = await send(proxy.address + CHAT, ASK)
     assert got.status == status

@@ -8,19 +8,16 @@ import pytest
 
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import (
-    Answer,
     CutBody,
     CutStream,
     EndTooEarly,
     EndWithoutTerminator,
     ErrorEvent,
-    ErrorIn200,
     HoldAfter,
     HtmlPage,
     KeepAlive,
     Respond,
     ScriptedTeacher,
-    Slow,
 )
 
 pytestmark = pytest.mark.asyncio
@@ -85,7 +82,7 @@ async def test_each_event_arrives_before_the_next_is_made(
 
 
 @every_dialect
-@pytest.mark.parametrize("step", [EndTooEarly(), ErrorEvent(2), CutStream(2), HtmlPage(), ErrorIn200()], ids=repr)
+@pytest.mark.parametrize("step", [EndTooEarly(), ErrorEvent(2), CutStream(2), HtmlPage()], ids=repr)
 async def test_what_is_not_whole_is_delivered_and_never_stored(
     teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str, step: Any
 ) -> None:
@@ -146,7 +143,7 @@ async def test_a_cut_json_answer_is_no_answer(
     assert teacher.count() == 2
 
 
-@pytest.mark.parametrize("step", [HtmlPage(), ErrorIn200(), Respond(200, {}, b"{}"), Respond(200, {}, b"[]")], ids=repr)
+@pytest.mark.parametrize("step", [HtmlPage(), Respond(200, {}, b"{}"), Respond(200, {}, b"[]")], ids=repr)
 async def test_a_json_answer_that_is_none_is_delivered_and_never_stored(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, step: Any
 ) -> None:
@@ -323,90 +320,3 @@ async def test_usage_is_never_invented(teacher: ScriptedTeacher, proxy: RunningP
     asked = await send(url, {**ASK, **USAGE})
     assert asked.body == plain.body
     assert teacher.count() == 1
-
-
-async def test_the_two_forms_of_a_sample_lie_beside_each_other(
-    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, journal_lines: Any
-) -> None:
-    url = proxy.address + CHAT
-    stream = await send(url, ASK)
-    whole = await send(url, {**ASK, "stream": False})
-    assert (await send(url, ASK)).body == stream.body
-    assert (await send(url, {**ASK, "stream": False})).body == whole.body
-    lines = journal_lines(proxy.data_dir)
-    assert [line["form"] for line in lines] == ["sse", "json"]
-    assert lines[0]["key"] == lines[1]["key"]
-
-
-async def test_events_cut_anywhere_by_the_network_are_the_same_recording(http: Any, send: Any) -> None:
-    recording = (
-        b'\xef\xbb\xbfid: \xff\r\n: note\r\ndata: {"choices":[{"index":0,"delta":{"content":"\xc3\xa9\\n"}}]}\r\n\r\n'
-        b'data: {"choices":[{"index":0,\r\ndata: "finish_reason":"stop"}]}\r\n\r\ndata: [DONE]\r\n\r\n'
-    )
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-        for byte in recording:
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(0)
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server, run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy:
-        live = await send(proxy.address + CHAT, ASK)
-        assert live.body == recording
-        again = await send(proxy.address + CHAT, ASK)
-        assert "; hit" in again.cache
-        assert again.body == recording.replace(b": note\r\n", b"")
-
-
-async def test_an_answer_beyond_the_limit_is_delivered_and_not_stored(send: Any) -> None:
-    async with ScriptedTeacher(answer_words=500) as teacher, run_proxy(teacher, answer_limit_bytes=1_024) as proxy:
-        for body in (ASK, {**ASK, "stream": False}):
-            for _ in range(2):
-                got = await send(proxy.address + CHAT, body)
-                assert got.status == 200
-                assert len(got.body) > 3_000
-                assert "stored" not in got.cache.replace("not-stored", "")
-        assert teacher.count() == 4
-        sound = {"model": "m", "voice": "v", "input": "x"}
-        for _ in range(2):
-            got = await send(f"{proxy.address}/v1/audio/speech", sound)
-            assert len(got.body) > 4_000
-        assert teacher.count() == 6
-
-
-async def test_sound_is_live_but_for_its_end(teacher: ScriptedTeacher, proxy: RunningProxy, http: Any) -> None:
-    gate = asyncio.Event()
-    teacher.script(HoldAfter(events=4, gate=gate))
-    body = {"model": "m", "voice": "v", "input": "x"}
-    async with http.post(f"{proxy.address}/v1/audio/speech", json=body, headers=PLAIN) as response:
-        reader = Reader(response)
-        await reader.until(b"\xff\xfb\x90\x00")
-        assert teacher.ended == 0
-        gate.set()
-        live = await reader.rest()
-    async with http.post(f"{proxy.address}/v1/audio/speech", json=body, headers=PLAIN) as response:
-        assert await response.read() == live
-
-
-async def test_a_stream_that_nobody_asked_for_is_not_stored(
-    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
-) -> None:
-    events = b'data: {"choices":[{"index":0,"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
-    for body, kind in (({**ASK, "stream": False}, "text/event-stream"), (ASK, "application/json")):
-        teacher.script(Respond(200, {"Content-Type": kind}, events), Answer())
-        assert (await send(proxy.address + CHAT, body)).body == events
-        assert "fwd=miss" in (await send(proxy.address + CHAT, body)).cache
-
-
-async def test_a_slow_stream_does_not_hold_up_others(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
-    teacher.script(Slow(0.1))
-    slow = asyncio.create_task(send(proxy.address + CHAT, ASK))
-    await teacher.wait_for_calls(1)
-    for number in range(20):
-        assert (await send(proxy.address + CHAT, {**ASK, "seed": number})).status == 200
-    assert not slow.done()
-    assert (await slow).status == 200

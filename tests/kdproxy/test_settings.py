@@ -186,9 +186,9 @@ def test_credentials_are_read_only_where_there_is_a_token_and_never_for_stranger
     environment = {"MINE": "mine-secret", "OPENAI_API_KEY": "openai-secret", "ANTHROPIC_API_KEY": "x"}
     assert loaded(toml=file, **environment).settings.credentials == {}
     found = loaded(toml=file, KDPROXY_TOKEN=TOKEN, **environment).settings.credentials
-    assert {name: secret.reveal() for name, secret in found.items()} == {
-        "mine": "mine-secret",
-        "real": "openai-secret",
+    assert {name: [secret.reveal() for secret in secrets] for name, secrets in found.items()} == {
+        "mine": ["mine-secret"],
+        "real": ["openai-secret"],
     }
     (problem,) = problems(toml=file, KDPROXY_TOKEN=TOKEN)
     assert "MINE is not set" in problem
@@ -197,7 +197,7 @@ def test_credentials_are_read_only_where_there_is_a_token_and_never_for_stranger
 def test_secrets_are_stars_wherever_they_are_shown() -> None:
     environment = {"KDPROXY_TOKEN": TOKEN, "OPENAI_API_KEY": "canary-credential"}
     found = loaded(**environment)
-    assert found.settings.credentials["openai"].reveal() == "canary-credential"
+    assert found.settings.credentials["openai"][0].reveal() == "canary-credential"
     for text in (repr(found), str(found.settings), json.dumps(describe(found)), f"{found.settings.token}"):
         assert TOKEN not in text
         assert "canary" not in text
