@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from kdproxy.core.limits import QUOTAS
 from kdproxy.core.models import Upstream, Usage
 from kdproxy.core.pricing import PriceTable
 from kdproxy.core.routing import Router
@@ -18,12 +19,13 @@ from kdproxy.engine.clock import SystemClock
 from kdproxy.engine.fetch import Fetcher, RetrySettings
 from kdproxy.engine.flights import Flights
 from kdproxy.engine.flow import Flow
-from kdproxy.engine.lanes import Lanes
+from kdproxy.engine.lane import Policy
+from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.purchase import Price, Purchase
 from kdproxy.errors import ConfigError, KdproxyError
 from kdproxy.ops.context import JobContext
-from kdproxy.settings import Settings
+from kdproxy.settings import Settings, UpstreamSettings
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import RequestLog
 from kdproxy.upstream.http import HttpUpstream
@@ -68,7 +70,9 @@ class App:
         settings, archive, clock = self._settings, self._directory.archive, SystemClock()
         self._upstream = HttpUpstream(
             connect_seconds=settings.connect_seconds,
+            first_byte_seconds=settings.first_byte_seconds,
             read_seconds=settings.read_seconds,
+            total_seconds=settings.total_seconds,
             use_environment_proxy=settings.use_environment_proxy,
         )
         self._flights = Flights(detached_seconds=settings.detached_max_seconds)
@@ -77,10 +81,11 @@ class App:
             clock,
             RetrySettings(total_seconds=settings.retry_seconds, max_attempts=settings.retry_attempts),
         )
+        self._lanes = _lanes(settings, clock)
         purchase = Purchase(
             archive,
             fetcher,
-            Lanes(),
+            self._lanes,
             clock,
             self.ledger,
             _price(settings),
@@ -98,16 +103,17 @@ class App:
         token = None if settings.token is None else settings.token.reveal()
         router = Router(settings.upstream_models())
         jobs = job_context(settings, self._directory, serving=self._serving)
-        self._job_api = JobApi(jobs, self._directory.owner.token)
         proxy = Proxy(
             self._flow,
             router,
             HostGuard(frozenset((*settings.allowed_hosts, settings.host))),
-            TokenGuard(token, {name: secret.reveal() for name, secret in settings.credentials.items()}),
+            TokenGuard(
+                token, {name: [secret.reveal() for secret in secrets] for name, secrets in settings.credentials.items()}
+            ),
             self.ledger,
             (RequestLog(),),
             clock,
-            Admin(self._job_api).handle,
+            Admin(JobApi(jobs, self._directory.owner.token)).handle,
             mode=settings.mode,
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
@@ -139,6 +145,7 @@ class App:
             "pid": owner.pid,
             "started_at": owner.started_at,
             "ledger": self.ledger.as_dict(),
+            "lanes": self._lanes.snapshot(),
         }
 
     async def stop(self) -> None:
@@ -146,12 +153,24 @@ class App:
         if self._runner is None:
             return
         self._flow.stop_buying()
-        self._job_api.stop()
         unfinished = await self._flights.drain(self._settings.drain_seconds)
         if unfinished:
             log.warning("calls were cut off at shutdown: their answers are lost", extra={"calls": unfinished})
         await self._runner.cleanup()
         await self._upstream.close()
+
+
+def _lanes(settings: Settings, clock: SystemClock) -> Lanes:
+    def of(upstream: UpstreamSettings | None) -> LaneSettings:
+        found = upstream or UpstreamSettings(name="", url="")
+        return LaneSettings(
+            policy=Policy(found.policy or settings.spent_policy),
+            allowed={QUOTAS[name]: limit for name, limit in found.limits.items()},
+            most_in_flight=found.max_in_flight or settings.max_in_flight,
+            rules=found.rules,
+        )
+
+    return Lanes(clock, {upstream.name: of(upstream) for upstream in settings.upstreams}, otherwise=of(None))
 
 
 def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[ChangedUpstream]:

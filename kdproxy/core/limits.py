@@ -1,13 +1,14 @@
-"""What a provider's limits are and how much of one is left: readings from headers, and a meter per limit. Pure.
+"""What a provider's limits are, and how readings of them come out of an answer's headers. Pure data, no clock.
 
-A meter answers one question: how long until a request of this cost fits. Sources: platform.openai.com/docs/guides/rate-limits,
-docs.claude.com/en/api/rate-limits, learn.microsoft.com Azure OpenAI quota (read 2026-11).
+Sources: platform.openai.com/docs/guides/rate-limits, docs.claude.com/en/api/rate-limits (read 2026-11).
 """
 
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum, StrEnum, auto
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kdproxy.core.models import Headers
+from kdproxy.core.pace_time import number_of, wait_of
 
 
 class Dimension(StrEnum):
@@ -19,9 +20,15 @@ class Dimension(StrEnum):
     OUTPUT_TOKENS = "output_tokens"
 
 
-MINUTE_SECONDS = 60.0
-DAY_SECONDS = 86_400.0
-MONTH_SECONDS = 30 * DAY_SECONDS
+SECOND = 1.0
+MINUTE = 60.0
+DAY = 86_400.0
+MONTH = 30 * DAY
+
+PERIODS = {"second": SECOND, "minute": MINUTE, "day": DAY, "month": MONTH}
+_PERIOD_NAMES = {seconds: name for name, seconds in PERIODS.items()}
+
+LONGEST_PACED = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +36,27 @@ class Quota:
     """One limit: so much of a dimension in so many seconds."""
 
     dimension: Dimension
-    window_seconds: float = MINUTE_SECONDS
+    window_seconds: float = MINUTE
 
     @property
     def is_paced(self) -> bool:
-        """Whether sends are spread over it. A day's quota is spent as fast as it is wanted, then the provider speaks."""
-        return self.window_seconds <= 3_600.0
+        """Whether sends are spread over it. A day's quota is spent as fast as wanted; then the provider speaks up."""
+        return self.window_seconds <= LONGEST_PACED
 
     @property
     def name(self) -> str:
-        """As it is written in the configuration and in `stats`."""
-        period = {MINUTE_SECONDS: "minute", DAY_SECONDS: "day", MONTH_SECONDS: "month", 1.0: "second"}
-        return f"{self.dimension}_per_{period.get(self.window_seconds, f'{self.window_seconds:g}_seconds')}"
+        """As it is written in the configuration and in `stats`, such as `requests_per_minute`."""
+        period = _PERIOD_NAMES.get(self.window_seconds, f"{self.window_seconds:g}_seconds")
+        return f"{self.dimension}_per_{period}"
+
+
+QUOTAS = {
+    quota.name: quota
+    for dimension in Dimension
+    for seconds in PERIODS.values()
+    for quota in (Quota(dimension, seconds),)
+}
+"""The quotas that a configuration can name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +71,52 @@ class Reading:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nothing is left of a real limit. A limit of 0 or less is a way to say "not known" (Azure)."""
-        return self.remaining == 0 and (self.limit is None or self.limit > 0)
+        """Whether nothing is left of a real limit."""
+        return self.remaining is not None and self.remaining <= 0 and self.limit != 0
+
+    @property
+    def has_no_allowance(self) -> bool:
+        """Whether the limit itself is zero: waiting does not help (Mistral sends this for a model not bought)."""
+        return self.limit == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitHeaders:
+    """Where a provider writes one quota. Names are lower-case."""
+
+    quota: Quota
+    limit: str
+    remaining: str
+    reset: str | None = None
+    is_zero_unknown: bool = False
+    """Azure sends 0 where it means that it does not know."""
+
+
+def read(headers: Headers, rows: Iterable[LimitHeaders], *, now: float) -> tuple[Reading, ...]:
+    """Return what an answer says of its limits; the first row that finds something speaks for its quota.
+
+    Args:
+        now: UTC Unix seconds, for resets given as a moment.
+    """
+    found: dict[Quota, Reading] = {}
+    for row in rows:
+        if row.quota in found:
+            continue
+        limit = number_of(headers.get(row.limit))
+        remaining = number_of(headers.get(row.remaining))
+        if row.is_zero_unknown:
+            limit, remaining = limit or None, remaining or None
+        if limit is None and remaining is None:
+            continue
+        reset = None if row.reset is None else wait_of(headers.get(row.reset), now=now)
+        found[row.quota] = Reading(quota=row.quota, limit=limit, remaining=remaining, reset_seconds=reset)
+    return tuple(found.values())
+
+
+def exhausted(readings: Iterable[Reading]) -> Reading | None:
+    """Return the reading that explains a refusal: the exhausted one, the last to come back if there are several."""
+    found = [reading for reading in readings if reading.is_exhausted]
+    return max(found, key=lambda reading: reading.reset_seconds or 0.0, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,56 +139,5 @@ class Cost:
                 return self.output_tokens
 
 
-class Refill(Enum):
-    """How a limit comes back."""
-
-    ROLLING = auto()
-    """Bit by bit: a token bucket or a sliding window. `reset` says when it is full, and moves on with time."""
-    FIXED = auto()
-    """All at once, at `reset`, which stands still meanwhile."""
-
-
-@dataclass(slots=True)
-class Trail:
-    """What was sent in the last window: a sliding log in bins of 1/240 of it."""
-
-    window_seconds: float
-    total: float = 0.0
-    _bins: deque[list[float]] = field(default_factory=deque)
-
-    def add(self, amount: float, now: float) -> None:
-        """Count a send; a negative amount takes some of the newest back."""
-        self.forget(now)
-        self.total = max(0.0, self.total + amount)
-        width = self.window_seconds / 240
-        if self._bins and (amount < 0 or now < self._bins[-1][0] + width):
-            self._bins[-1][1] += amount
-        else:
-            self._bins.append([now, amount])
-
-    def forget(self, now: float) -> None:
-        """Drop what has left the window. A bin leaves when its youngest send does."""
-        width = self.window_seconds / 240
-        while self._bins and self._bins[0][0] + width + self.window_seconds <= now:
-            self.total = max(0.0, self.total - self._bins.popleft()[1])
-        if not self._bins:
-            self.total = 0.0
-
-    def wait_for(self, room: float, now: float) -> float:
-        """Return the seconds until the total has come down to `room`."""
-        self.forget(now)
-        left = self.total
-        width = self.window_seconds / 240
-        for start, amount in self._bins:
-            if left <= room:
-                break
-            left -= amount
-            if left <= room:
-                return max(0.0, start + width + self.window_seconds - now)
-        return 0.0
-
-
-def exhausted(readings: Mapping[Quota, Reading]) -> Reading | None:
-    """Return the reading that explains a refusal: the exhausted one, the longest to come back if there are several."""
-    found = [reading for reading in readings.values() if reading.is_exhausted]
-    return max(found, key=lambda reading: reading.reset_seconds or 0.0, default=None)
+Allowance = Mapping[Quota, float]
+"""Limits by quota, as somebody configured them."""

@@ -16,16 +16,14 @@ class Unit(StrEnum):
 
     ANY = "any"
     """Told from its form and size."""
-    SECONDS = "seconds"
     MILLISECONDS = "milliseconds"
 
 
 _GO_UNITS = {"h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _GO_PART = r"(\d+(?:\.\d*)?|\.\d+)(h|ms|m|s|us|µs|μs|ns)"
-_GO_PARTS = re.compile(_GO_PART)
-_GO_DURATION = re.compile(f"(?:{_GO_PART})+")
-_DAYS = re.compile(r"(\d+)d(.*)")
-_NUMBER = re.compile(r"\d{1,18}(?:\.\d{0,18})?|\.\d{1,18}")
+_GO_PARTS = re.compile(_GO_PART, re.ASCII)
+_GO_DURATION = re.compile(rf"(?:(\d+)d)?((?:{_GO_PART})*)", re.ASCII)
+_NUMBER = re.compile(r"\d{1,18}(?:\.\d{0,18})?|\.\d{1,18}", re.ASCII)
 
 EPOCH_SECONDS_FROM = 1e9
 EPOCH_MILLISECONDS_FROM = 1e12
@@ -48,23 +46,22 @@ def wait_of(text: str | None, *, now: float, unit: Unit = Unit.ANY) -> float | N
     number = number_of(text)
     if number is not None:
         return _wait_of_number(number, now, unit)
-    if _GO_DURATION.fullmatch(text) or _DAYS.fullmatch(text):
-        return duration_of(text)
+    seconds = duration_of(text)
+    if seconds is not None:
+        return seconds
     at = _moment_of(text)
     return None if at is None else max(0.0, at - now)
 
 
 def duration_of(text: str) -> float | None:
-    """Return the seconds of a duration as Go writes it; days (`1d2h`) too, as some gateways write them."""
-    days = _DAYS.fullmatch(text)
-    whole = 0.0
-    if days is not None:
-        whole, text = 86_400.0 * int(days[1]), days[2]
-        if not text:
-            return whole
-    if not _GO_DURATION.fullmatch(text):
+    """Return the seconds of a duration as Go writes it; with days (`1d2h`) too, as some gateways write them."""
+    match = _GO_DURATION.fullmatch(text)
+    if match is None or not text:
         return None
-    seconds = whole + sum(float(amount) * _GO_UNITS[unit] for amount, unit in _GO_PARTS.findall(text))
+    days, rest = match[1], match[2]
+    seconds = 86_400.0 * int(days or 0) + sum(
+        float(amount) * _GO_UNITS[unit] for amount, unit in _GO_PARTS.findall(rest)
+    )
     return seconds if math.isfinite(seconds) else None
 
 
@@ -89,12 +86,7 @@ def _moment_of(text: str) -> float | None:
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             at = read(text)
+            return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
         except (ValueError, TypeError, IndexError, OverflowError):
             continue
-        if at.tzinfo is None:
-            at = at.replace(tzinfo=UTC)
-        try:
-            return at.timestamp()
-        except (ValueError, OverflowError):
-            return None
     return None

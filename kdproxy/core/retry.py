@@ -1,113 +1,160 @@
-"""What an upstream's answer means for the next attempt, and how long the provider asked to wait. Pure.
+"""What an answer means for the next attempt: done, again after so long, give up, or park the lane. Pure.
 
-tenacity decides when to stop, the lane decides how long everybody waits; this decides what an answer says.
+The tables are providers/rules_*.py. Where no row speaks, the status does, as the official clients read it. The wait
+that a provider asks for is a floor. Its sources, best first: `retry-after-ms`, `retry-after` (RFC 9110 section 10.2.3),
+a hint in the body, the reset of the dimension that is exhausted (not the longest one).
 """
 
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
-import orjson
-
+from kdproxy.core import limits
+from kdproxy.core.limits import DAY, Reading
 from kdproxy.core.models import Headers
+from kdproxy.core.pace_error import ErrorFacts, facts_of
+from kdproxy.core.pace_rules import Meaning, Row, Rules
+from kdproxy.core.pace_time import Unit, duration_of, number_of, wait_of
 
-RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
-"""As the official clients retry them; 529 is Anthropic's overload."""
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 529})
+"""As the official clients retry them; 498 is Groq's capacity, 529 Anthropic's overload, 425 RFC 8470."""
 
-_SPENT_QUOTA = frozenset(
-    {
-        "insufficient_quota",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "enforced_spend_limit_reached",
-        "billing_not_active",
-        "billing_hard_limit_reached",
-    }
-)
-"""Error types and codes that waiting does not mend (OpenAI error codes, Anthropic errors; read 2026-11)."""
+PARK_FROM_SECONDS = 900.0
+"""A day's or month's allowance that is not back within a quarter of an hour is a stop, not a pause."""
+LONGEST_WAIT_SECONDS = 3_600.0
+"""The sane ceiling: whatever a header says, one request goes and looks after an hour."""
+
+BASE_DELAY_SECONDS = 0.05
+LONGEST_DELAY_SECONDS = 20.0
+"""AWS SDK standard retry mode (2026-11-10): 50 ms base, doubling, full jitter, 20 s at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
-    """The answer goes to the client as it is. `is_fatal`: a client's own retry would be refused too."""
-
-    is_fatal: bool = False
+class Done:
+    """An answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
     """Worth another attempt, not before `floor_seconds` (None: the provider did not say)."""
 
-    floor_seconds: float | None
-    is_rate_limit: bool
+    floor_seconds: float | None = None
+    is_rate_limit: bool = False
+    reason: str = ""
 
 
-Verdict = Final | Again
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """The answer goes to the client as it is. `is_credential`: the key is bad, and so for every request."""
+
+    reason: str = ""
+    is_credential: bool = False
 
 
-def judge(status: int, headers: Headers, body: bytes, *, now: float) -> Verdict:
-    """Say what an error status means.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Park:
+    """The lane cannot go on, whatever is sent: fail fast or hold, as the upstream's policy says."""
+
+    reason: str
+    wait_seconds: float | None = None
+    """When it comes back by itself; None: when somebody pays."""
+
+
+Verdict = Done | Again | GiveUp | Park
+
+
+def judge(
+    status: int, headers: Headers, body: bytes, rules: Rules, readings: Iterable[Reading] = (), *, now: float
+) -> Verdict:
+    """Say what an answer means.
 
     Args:
-        now: UTC Unix seconds, for waits given as a date.
+        now: UTC Unix seconds, for waits given as a moment.
     """
-    if status not in RETRIED_STATUSES:
-        return Final()
-    if status in (402, 403, 429) and is_spent_quota(body):
-        return Final(is_fatal=True)
-    if headers.get("x-should-retry", "").lower() == "false":
-        return Final()
-    return Again(asked_wait(headers, now=now), is_rate_limit=status == 429)
+    if status < 400:
+        return Done()
+    facts = facts_of(body)
+    row = next((row for row in rules.rows if fits(row, status, facts)), None)
+    if row is not None:
+        return _of_row(row, headers, facts, rules, readings, now)
+    if facts.is_too_large:
+        return GiveUp(reason="the request is larger than the limit")
+    advice = headers.get("x-should-retry", "").lower()
+    if advice == "false":
+        return GiveUp(reason="the provider advises against a retry")
+    if status not in RETRIED_STATUSES and advice != "true":
+        return GiveUp(reason=f"status {status}", is_credential=status == 401)
+    if status == 429:
+        return _rate_limited(headers, facts, rules, readings, now)
+    return Again(floor_seconds=asked_wait(headers, facts, now=now), reason=f"status {status}")
 
 
-def is_spent_quota(body: bytes) -> bool:
-    """Whether an error body names a spent quota."""
-    try:
-        members = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    error = members.get("error") if isinstance(members, dict) else None
-    if not isinstance(error, dict):
-        return False
-    details = error.get("details")
-    found: list[Any] = [error.get("type"), error.get("code")]
-    if isinstance(details, Mapping):
-        found.append(details.get("error_code"))
-    return any(isinstance(name, str) and name in _SPENT_QUOTA for name in found)
+def judge_event(data: bytes, rules: Rules, *, now: float) -> Verdict:
+    """Say what an error means that came inside a 200: an SSE event, or a whole body. Done: it is no error."""
+    facts = facts_of(data)
+    if not facts.is_error:
+        return Done()
+    status = facts.status or next(
+        (rules.event_statuses[name] for name in facts.names if name in rules.event_statuses), 0
+    )
+    return judge(status, {}, data, rules, now=now) if status >= 400 else GiveUp(reason="an error inside a 200")
 
 
-def asked_wait(headers: Headers, *, now: float) -> float | None:
-    """Return the seconds that a provider asked to wait: `retry-after-ms` before `retry-after` (RFC 9110 10.2.3)."""
+def fits(row: Row, status: int, facts: ErrorFacts) -> bool:
+    """Whether a row speaks of this error."""
+    return (
+        (not row.statuses or status in row.statuses)
+        and (not row.names or bool(row.names & facts.names))
+        and (row.message is None or row.message.search(facts.message) is not None)
+        and (row.quota is None or any(row.quota.search(name) for name in facts.quotas))
+    )
+
+
+def asked_wait(
+    headers: Headers, facts: ErrorFacts | None = None, readings: Iterable[Reading] = (), *, now: float
+) -> float | None:
+    """Return the seconds that a provider asked to wait; None where it did not say."""
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        milliseconds = _number(headers.get(name))
-        if milliseconds is not None:
-            return milliseconds / 1000
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None or value is None:
-        return seconds
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
+        if number_of(headers.get(name)) is not None:
+            return wait_of(headers.get(name), now=now, unit=Unit.MILLISECONDS)
+    asked = wait_of(headers.get("retry-after"), now=now)
+    if asked is not None:
+        return asked
+    hint = None if facts is None else hinted_wait(facts)
+    if hint is not None:
+        return hint
+    empty = limits.exhausted(readings)
+    return None if empty is None else empty.reset_seconds
+
+
+_HINT = re.compile(
+    r"(?:try|retry) (?:again )?(?:in|after) ((?:\d+d)?(?:\d+(?:\.\d+)?(?:h|ms|m|s))+)(?![\w])"
+    r"|(?:try|retry) (?:again )?(?:in|after) (\d+(?:\.\d+)?) ?(milliseconds|seconds|second|minutes|minute)",
+    re.IGNORECASE,
+)
+_HINT_UNITS = {"milliseconds": 1e-3, "second": 1.0, "seconds": 1.0, "minute": 60.0, "minutes": 60.0}
+
+
+def hinted_wait(facts: ErrorFacts) -> float | None:
+    """Return the wait that stands in a body: google.rpc.RetryInfo, or words like "try again in 41.724s"."""
+    if facts.retry_delay is not None:
+        return duration_of(facts.retry_delay)
+    match = _HINT.search(facts.message[:2_000])
+    if match is None:
         return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.fromtimestamp(now, UTC)).total_seconds())
+    if match[1] is not None:
+        return duration_of(match[1].lower())
+    return float(match[2]) * _HINT_UNITS[match[3].lower()]
 
 
-def backoff_seconds(attempt: int, *, jitter: float, base_seconds: float = 0.5, cap_seconds: float = 30.0) -> float:
+def backoff_seconds(attempt: int, *, jitter: float, base_seconds: float = BASE_DELAY_SECONDS) -> float:
     """Full jitter (AWS architecture blog, 2015): anywhere between 0 and the doubling bound.
 
     Args:
         attempt: how many have failed, from 1.
         jitter: uniform in [0, 1).
     """
-    return jitter * min(cap_seconds, base_seconds * 2.0 ** min(attempt, 32))
+    return jitter * min(LONGEST_DELAY_SECONDS, base_seconds * 2.0 ** min(attempt, 32))
 
 
 def wait_seconds(verdict: Again, attempt: int, *, jitter: float) -> float:
@@ -115,11 +162,45 @@ def wait_seconds(verdict: Again, attempt: int, *, jitter: float) -> float:
     return (verdict.floor_seconds or 0.0) + backoff_seconds(attempt, jitter=jitter)
 
 
-def _number(value: str | None) -> float | None:
-    if value is None:
+def _of_row(
+    row: Row, headers: Headers, facts: ErrorFacts, rules: Rules, readings: Iterable[Reading], now: float
+) -> Verdict:
+    match row.meaning:
+        case Meaning.RATE_LIMIT:
+            return _rate_limited(headers, facts, rules, readings, now)
+        case Meaning.OVERLOAD:
+            return Again(floor_seconds=asked_wait(headers, facts, now=now), reason="overloaded")
+        case Meaning.SPENT:
+            return Park(reason=facts.label or "the quota is spent")
+        case Meaning.SPENT_TODAY:
+            return Park(reason=facts.label or "the day's quota is spent", wait_seconds=_until_reset(rules, now))
+        case Meaning.CREDENTIAL:
+            return GiveUp(reason=facts.label or "the credential is refused", is_credential=True)
+        case Meaning.FINAL:
+            return GiveUp(reason=facts.label)
+
+
+def _rate_limited(
+    headers: Headers, facts: ErrorFacts, rules: Rules, readings: Iterable[Reading], now: float
+) -> Verdict:
+    if facts.is_too_large:
+        return GiveUp(reason="the request is larger than the limit")
+    readings = tuple(readings)
+    if any(reading.has_no_allowance for reading in readings):
+        return Park(reason="no allowance: a limit is 0")
+    empty = limits.exhausted(readings)
+    wait = asked_wait(headers, facts, readings, now=now)
+    if empty is not None and not empty.quota.is_paced:
+        # A day's or month's allowance: its reset counts, whatever short wait is named beside it.
+        wait = max(wait or 0.0, empty.reset_seconds or 0.0) or None
+        if wait is None or wait > PARK_FROM_SECONDS:
+            return Park(reason=f"{empty.quota.name} is spent", wait_seconds=wait or _until_reset(rules, now))
+    if wait is not None:
+        wait = min(wait, LONGEST_WAIT_SECONDS)
+    return Again(floor_seconds=wait, is_rate_limit=True, reason=facts.label or "rate limited")
+
+
+def _until_reset(rules: Rules, now: float) -> float | None:
+    if rules.daily_reset_utc_hour is None:
         return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return (rules.daily_reset_utc_hour * 3_600 - now) % DAY

@@ -24,10 +24,10 @@ class Incoming:
     headers: Headers
     namespace: str
     mode: Mode
-    forwarded_headers: Callable[[], HeaderPairs]
-    """What goes upstream; made only where something does."""
-    credential: Callable[[], str]
-    """Makes the fingerprint of the credential: a lane's name, not a secret."""
+    forwarded_headers: Callable[[int], HeaderPairs]
+    """What goes upstream, with the upstream's credential of that index; made only where something does."""
+    credentials: Callable[[], tuple[str, ...]]
+    """Makes the fingerprints of the credentials that may be used: names of lanes, not secrets."""
     patience_seconds: float
     """How long the client waits for the answer's head before it must be told to come again."""
 

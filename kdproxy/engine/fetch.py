@@ -1,16 +1,21 @@
-"""The one loop that buys: turn, send, verdict, wait, again. tenacity decides when to stop, the lane how long to wait."""
+"""The one loop that buys: turn, send, verdict, wait, again. tenacity says when to stop, the lane how long to wait."""
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import assert_never
 
 import tenacity
 from multidict import CIMultiDict
 
-from kdproxy.core import retry
+from kdproxy.core import limits, retry
+from kdproxy.core.limits import Cost
+from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import Clock, UpstreamClient, UpstreamRequest, UpstreamResponse
 from kdproxy.engine.flights import Flight, Phase
-from kdproxy.engine.lanes import Lane
+from kdproxy.engine.lane import Refusal
+from kdproxy.engine.peek import peek
+from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Permit, Road, RoadClosed
 from kdproxy.errors import UpstreamFailed
 
 ERROR_BODY_BYTES = 1 << 20
@@ -21,18 +26,28 @@ class RetrySettings:
     """When to stop."""
 
     total_seconds: float
-    """From the first attempt to the last, waits included."""
+    """From the first attempt to the last, waits included; a rate limit is not bounded by it but by who waits."""
     max_attempts: int
+    """That failed, probes of a dead upstream not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """An error answer, read in full, that is the last word."""
+class Errand:
+    """What is to be fetched."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    is_fatal: bool = False
+    request: Callable[[int], UpstreamRequest]
+    """Makes the call for the credential of that index."""
+    cost: Cost
+    rules: Rules
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """An answer's head. `permit.done` or `permit.broken` must be called at the end of its body."""
+
+    response: UpstreamResponse
+    permit: Permit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +63,15 @@ class GaveUp:
 
 
 @dataclass(frozen=True, slots=True)
-class _Retry:
+class _Failed:
     """One attempt failed in a way that another may mend."""
 
-    verdict: retry.Again
     reason: str
     refusal: Refusal | None = None
+    floor_seconds: float | None = None
+    is_held: bool = False
+    """The lane or the gate sees to the wait: the next attempt gets in line at once."""
+    is_counted: bool = True
 
 
 class Fetcher:
@@ -71,76 +89,160 @@ class Fetcher:
         self._settings = settings
         self._jitter = jitter
 
-    async def fetch(self, request: UpstreamRequest, flight: Flight, lane: Lane) -> UpstreamResponse | Refusal | GaveUp:
+    async def fetch(self, errand: Errand, flight: Flight, road: Road) -> Delivery | Refusal | GaveUp:
         """Return a 2xx or 3xx answer's head, or what to say instead.
 
         A cancelled fetch was not sent, or its connection is closed.
         """
-        started = self._clock.monotonic()
+        return await _Try(self._upstream, self._clock, self._settings, self._jitter, errand, flight, road).run()
 
-        async def attempt() -> UpstreamResponse | Refusal | _Retry:
-            flight.phase = Phase.WAITING
-            await lane.wait_turn(self._clock)
-            flight.phase = Phase.SENT
-            flight.attempts += 1
-            return await self._attempt(request)
 
-        def wait(state: tenacity.RetryCallState) -> float:
-            failed = _failed(state)
-            seconds = retry.wait_seconds(failed.verdict, state.attempt_number, jitter=self._jitter())
-            if failed.verdict.is_rate_limit:
-                lane.pause(self._clock.monotonic() + (failed.verdict.floor_seconds or seconds))
-            return seconds
+@dataclass(slots=True)
+class _Try:
+    """The attempts at one answer."""
 
-        def is_out_of_time(state: tenacity.RetryCallState) -> bool:
-            elapsed = self._clock.monotonic() - started
-            if elapsed + state.upcoming_sleep > self._settings.total_seconds:
-                return True
-            # A rate limit is not a failure: the provider says when it goes on, and only the deadline ends that.
-            return not _failed(state).verdict.is_rate_limit and state.attempt_number >= self._settings.max_attempts
+    upstream: UpstreamClient
+    clock: Clock
+    settings: RetrySettings
+    jitter: Callable[[], float]
+    errand: Errand
+    flight: Flight
+    road: Road
+    started: float = 0.0
+    failures: int = 0
+    sends_back: bool = False
+    """Whether the next attempt keeps its place at the head of the line."""
 
-        async def sleep(seconds: float) -> None:
-            flight.phase = Phase.WAITING
-            await self._clock.sleep(seconds)
-
-        def give_up(state: tenacity.RetryCallState) -> Refusal | GaveUp:
-            failed = _failed(state)
-            return GaveUp(
-                wait_seconds=state.upcoming_sleep,
-                is_rate_limit=failed.verdict.is_rate_limit,
-                reason=failed.reason,
-                last=failed.refusal,
-            )
-
+    async def run(self) -> Delivery | Refusal | GaveUp:
+        self.started = self.clock.monotonic()
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_result(lambda result: isinstance(result, _Retry)),
-            wait=wait,
-            stop=is_out_of_time,
-            sleep=sleep,
-            retry_error_callback=give_up,
+            retry=tenacity.retry_if_result(lambda result: isinstance(result, _Failed)),
+            wait=self._wait,
+            stop=self._is_enough,
+            sleep=self._sleep,
+            retry_error_callback=self._give_up,
         )
-        result: UpstreamResponse | Refusal | GaveUp = await retrying(attempt)
+        result: Delivery | Refusal | GaveUp = await retrying(self._attempt)
         return result
 
-    async def _attempt(self, request: UpstreamRequest) -> UpstreamResponse | Refusal | _Retry:
+    # -- what tenacity asks -----------------------------------------------------------------------------------
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        failed = _failed(state)
+        if failed.is_held:
+            return 0.0
+        again = retry.Again(floor_seconds=failed.floor_seconds)
+        return retry.wait_seconds(again, max(self.failures, 1), jitter=self.jitter())
+
+    def _is_enough(self, state: tenacity.RetryCallState) -> bool:
+        failed = _failed(state)
+        if not failed.is_counted:
+            return False
+        elapsed = self.clock.monotonic() - self.started
+        return (
+            self.failures >= self.settings.max_attempts or elapsed + state.upcoming_sleep > self.settings.total_seconds
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.flight.phase = Phase.WAITING
+        if seconds > 0:
+            await self.clock.sleep(seconds)
+
+    def _give_up(self, state: tenacity.RetryCallState) -> Refusal | GaveUp:
+        failed = _failed(state)
+        advice = self.road.advise(None)
+        wait = max(state.upcoming_sleep, advice.seconds if self.road.gate.is_open else 0.0)
+        return GaveUp(
+            wait_seconds=min(wait, LONGEST_ADVICE_SECONDS),
+            is_rate_limit=False,
+            reason=failed.reason,
+            last=failed.refusal,
+        )
+
+    # -- one attempt ------------------------------------------------------------------------------------------
+
+    async def _attempt(self) -> Delivery | Refusal | _Failed:
+        flight = self.flight
+        flight.phase = Phase.WAITING
+        waiter = self.road.queue(self.errand.cost, run=self.errand.run, at_front=self.sends_back)
+        flight.advise = lambda: self.road.advise(waiter)
         try:
-            response = await self._upstream.send(request)
+            permit = await self.road.turn(waiter)
+        except RoadClosed as closed:
+            return closed.refusal
+        flight.phase = Phase.SENT
+        flight.attempts += 1
+        self.sends_back = True
+        try:
+            return await self._send(permit)
+        except BaseException:
+            # A cancelled call closes its connection; the lane must not wait for it.
+            permit.broken()
+            raise
+
+    async def _send(self, permit: Permit) -> Delivery | Refusal | _Failed:
+        rules = self.errand.rules
+        try:
+            response = await self.upstream.send(self.errand.request(permit.lane.key_index))
             if response.status < 400:
-                return response
+                response, start = await peek(response)
+                verdict: retry.Verdict = retry.Done()
+                if start:
+                    verdict = retry.judge_event(start, rules, now=self.clock.now())
+                if not isinstance(verdict, retry.Again | retry.Park):
+                    permit.accepted(self._readings(response))
+                    self.road.gate.budget.succeeded(is_retry=self.failures > 0)
+                    return Delivery(response=response, permit=permit)
             body = await response.read(ERROR_BODY_BYTES)
         except UpstreamFailed as error:
-            return _Retry(retry.Again(None, is_rate_limit=False), error.message)
+            return self._transient(permit, error.message)
+        readings = self._readings(response)
+        if response.status >= 400:
+            headers = CIMultiDict(response.headers)
+            verdict = retry.judge(response.status, headers, body, rules, readings, now=self.clock.now())
         refusal = Refusal(status=response.status, headers=response.headers, body=body)
-        verdict = retry.judge(response.status, CIMultiDict(response.headers), body, now=self._clock.now())
+        return self._act(verdict, permit, refusal, readings)
+
+    def _act(
+        self, verdict: retry.Verdict, permit: Permit, refusal: Refusal, readings: tuple[limits.Reading, ...]
+    ) -> Refusal | _Failed:
         match verdict:
+            case retry.Again(is_rate_limit=True):
+                permit.refused(readings, verdict.floor_seconds)
+                return _Failed(verdict.reason, refusal, is_held=True, is_counted=False)
             case retry.Again():
-                return _Retry(verdict, f"The upstream answered {response.status}.", refusal)
-            case retry.Final(is_fatal=is_fatal):
-                return replace(refusal, is_fatal=is_fatal)
+                return self._transient(permit, verdict.reason, refusal, verdict.floor_seconds)
+            case retry.Park():
+                fatal = Refusal(status=refusal.status, headers=refusal.headers, body=refusal.body, is_fatal=True)
+                permit.halted(verdict, fatal)
+                if self.road.is_closed:
+                    return fatal
+                # In line again: the other lanes go on, or it is held until somebody pays.
+                return _Failed(verdict.reason, fatal, is_held=True, is_counted=False)
+            case retry.GiveUp(is_credential=True) if len(self.road.lanes) > 1:
+                permit.revoked(refusal)
+                return _Failed(verdict.reason, refusal, is_held=True, is_counted=False)
+            case retry.GiveUp() | retry.Done():
+                permit.declined(readings)
+                return refusal
+        assert_never(verdict)
+
+    def _transient(
+        self, permit: Permit, reason: str, refusal: Refusal | None = None, floor_seconds: float | None = None
+    ) -> _Failed:
+        permit.failed()
+        # A request that fails as a probe goes to the back: the next look is another one's.
+        self.sends_back = not permit.is_probe
+        if not permit.is_probe:
+            self.failures += 1
+        return _Failed(reason, refusal, floor_seconds, is_held=self.road.gate.is_open, is_counted=not permit.is_probe)
+
+    def _readings(self, response: UpstreamResponse) -> tuple[limits.Reading, ...]:
+        return limits.read(CIMultiDict(response.headers), self.errand.rules.limits, now=self.clock.now())
 
 
-def _failed(state: tenacity.RetryCallState) -> _Retry:
+def _failed(state: tenacity.RetryCallState) -> _Failed:
     assert state.outcome is not None  # wait and stop are asked after an attempt
     result = state.outcome.result()
-    assert isinstance(result, _Retry)
+    assert isinstance(result, _Failed)
     return result

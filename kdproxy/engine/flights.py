@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 from kdproxy.core.models import HeaderPairs, Usage
+from kdproxy.engine.road import Advice
 from kdproxy.errors import KdproxyError
 
 FlightId = tuple[str, ...]
@@ -54,6 +55,8 @@ class Flight:
         self.attempts = 0
         self.error: KdproxyError | None = None
         self.passengers = 0
+        self.advise: Callable[[], Advice] | None = None
+        """Says when to come again, once it is in line."""
         self._chunks: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -183,6 +186,10 @@ class Flights:
         elif flight.phase is Phase.SENT:
             loop = asyncio.get_running_loop()
             self._timers[flight] = loop.call_later(self._detached_seconds, task.cancel)
+
+    def leave_in(self, seconds: float, flight: Flight) -> None:
+        """Count a request out later: its client was told to come again, and keeps its place in line till then."""
+        asyncio.get_running_loop().call_later(seconds, self.leave, flight)
 
     def is_abandoned(self, flight: Flight) -> bool:
         """Whether nobody waits for a flight."""

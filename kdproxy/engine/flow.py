@@ -13,6 +13,7 @@ from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 from kdproxy.engine.memo import QuestionMemo
 from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
+from kdproxy.engine.road import Advice
 from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.providers import compose, question, replay
 from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
@@ -20,6 +21,9 @@ from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
 log = logging.getLogger("kdproxy.engine")
 
 MODELS_LIMIT_BYTES = 16 << 20
+
+RETURN_SECONDS = 10.0
+"""How much later than it was told a client may come again and still find its place in line."""
 
 
 class Flow:
@@ -156,6 +160,10 @@ class Flow:
         self._flights.board(flight)
         try:
             head = await self._wait_head(flight, incoming)
+        except _ComeAgain as told:
+            # Its place in line is kept until it is back.
+            self._flights.leave_in((told.retry_after_seconds or 0.0) + RETURN_SECONDS, flight)
+            raise
         except BaseException:
             self._flights.leave(flight)
             raise
@@ -190,7 +198,7 @@ class Flow:
                     return await flight.wait_head()
             except TimeoutError:
                 if flight.phase is Phase.WAITING:
-                    raise _come_again() from None
+                    raise _come_again(flight) from None
                 patience = 1.0
 
     # -- past the cache ---------------------------------------------------------------------------------------
@@ -207,7 +215,7 @@ class Flow:
             raise _draining()
         response = await self._upstream.send(
             UpstreamRequest(
-                method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(), body=body
+                method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(0), body=body
             )
         )
         return Reply(
@@ -232,7 +240,7 @@ class Flow:
         if not self._is_buying:
             raise _draining()
         response = await self._upstream.send(
-            UpstreamRequest(method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(), body=None)
+            UpstreamRequest(method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(0), body=None)
         )
         body = await response.read(MODELS_LIMIT_BYTES)
         is_stored = False
@@ -321,12 +329,17 @@ def _draining() -> KdproxyError:
     )
 
 
-def _come_again() -> KdproxyError:
-    return KdproxyError(
-        "The request is still waiting for its turn at the upstream.",
+class _ComeAgain(KdproxyError):
+    """The client waits no longer; its request goes on waiting for a while."""
+
+
+def _come_again(flight: Flight) -> _ComeAgain:
+    advice = Advice(seconds=1.0, is_rate_limit=False, reason="its turn") if flight.advise is None else flight.advise()
+    return _ComeAgain(
+        f"The request still waits for its turn at the upstream ({advice.reason}).",
         hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",
         code="still_waiting",
-        http_status=503,
+        http_status=429 if advice.is_rate_limit else 503,
         retryable=True,
-        retry_after_seconds=1.0,
+        retry_after_seconds=advice.seconds,
     )

@@ -1,39 +1,98 @@
-"""Lanes: one pace for all calls to one (upstream, credential, model). A 429 for one of them pauses all."""
+"""All roads and lanes: made when first asked for, kept as long as the process, shown in `stats`."""
 
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from kdproxy.core.limits import Allowance
+from kdproxy.core.models import Upstream
+from kdproxy.core.pace import Pace
+from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import Clock
+from kdproxy.engine.gate import Gate
+from kdproxy.engine.lane import Lane, Policy
+from kdproxy.engine.road import Road
+from kdproxy.providers.rules import rules_of
 
-LaneId = tuple[str, str, str]
-"""Upstream, credential fingerprint, model."""
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSettings:
+    """What is configured for one upstream."""
 
-@dataclass(slots=True)
-class Lane:
-    """The pace of one lane."""
-
-    open_at: float = 0.0
-    """Monotonic time before which nothing is sent."""
-
-    def pause(self, until: float) -> None:
-        """Send nothing before `until`."""
-        self.open_at = max(self.open_at, until)
-
-    async def wait_turn(self, clock: Clock) -> None:
-        """Return when a call may be sent."""
-        while (wait := self.open_at - clock.monotonic()) > 0:
-            await clock.sleep(wait)
+    policy: Policy = Policy.FAIL
+    allowed: Allowance = field(default_factory=dict)
+    most_in_flight: int = 256
+    rules: str | None = None
+    """Name of the table of limits and errors; None: told from the host."""
 
 
 class Lanes:
-    """All lanes by their identity."""
+    """Event loop only."""
 
-    def __init__(self) -> None:
-        self._lanes: dict[LaneId, Lane] = {}
+    def __init__(
+        self,
+        clock: Clock,
+        settings: Mapping[str, LaneSettings] | None = None,
+        *,
+        otherwise: LaneSettings | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._clock = clock
+        self._settings = dict(settings or {})
+        self._otherwise = otherwise or LaneSettings()
+        self._jitter = jitter
+        self._gates: dict[str, Gate] = {}
+        self._roads: dict[tuple[str, tuple[str, ...], str], Road] = {}
 
-    def lane(self, identity: LaneId) -> Lane:
-        """Return a lane, made when first asked for."""
-        lane = self._lanes.get(identity)
-        if lane is None:
-            lane = self._lanes[identity] = Lane()
-        return lane
+    def rules(self, upstream: Upstream, dialect: str | None) -> Rules:
+        """Return the table of limits and errors of an upstream."""
+        return rules_of(upstream, named=self._of(upstream.name).rules, dialect=dialect)
+
+    def road(self, upstream: Upstream, credentials: Sequence[str], model: str, rules: Rules) -> Road:
+        """Return the road to a model, with a lane for each credential (their fingerprints)."""
+        identity = (upstream.name, tuple(credentials), model)
+        road = self._roads.get(identity)
+        if road is None:
+            road = self._roads[identity] = self._build(upstream.name, identity[1], model, rules)
+        return road
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Return each lane as `stats` shows it, with its road's queue and its upstream's breaker."""
+        rows = []
+        for road in self._roads.values():
+            now = road.now()
+            drain = road.drain_seconds()
+            shared = {
+                "queued": road.waiting,
+                "drain_seconds": None if drain is None else round(drain, 1),
+                "policy": str(road.policy),
+                "breaker": str(road.gate.breaker.state),
+                "breaker_opened": road.gate.breaker.opened,
+                "retry_budget": road.gate.budget.tokens,
+            }
+            rows += [{**lane.snapshot(now), **shared} for lane in road.lanes]
+        return rows
+
+    def _of(self, upstream: str) -> LaneSettings:
+        return self._settings.get(upstream, self._otherwise)
+
+    def _build(self, upstream: str, credentials: tuple[str, ...], model: str, rules: Rules) -> Road:
+        settings = self._of(upstream)
+        gate = self._gates.get(upstream)
+        if gate is None:
+            gate = self._gates[upstream] = Gate(upstream, self._clock, self._jitter)
+        lanes = tuple(
+            Lane(
+                identity=(upstream, fingerprint, model),
+                key_index=index,
+                pace=Pace(
+                    allowed=settings.allowed,
+                    is_strict=rules.is_strict,
+                    finds_rate=rules.finds_rate,
+                    most_in_flight=settings.most_in_flight,
+                ),
+            )
+            for index, fingerprint in enumerate(credentials)
+        )
+        return Road(gate=gate, lanes=lanes, policy=settings.policy, clock=self._clock, jitter=self._jitter)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
+from functools import partial
 
 from kdproxy.core import canonical, key
 from kdproxy.core.header import combined
@@ -11,22 +12,22 @@ from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Quest
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamRequest, UpstreamResponse
 from kdproxy.engine.call import Asked
-from kdproxy.engine.fetch import Fetcher, GaveUp, Refusal
+from kdproxy.engine.fetch import Delivery, Errand, Fetcher, GaveUp
 from kdproxy.engine.flights import Flight, Head, Phase
+from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.recorder import BodyRecorder, Recorder, StreamRecorder
+from kdproxy.engine.road import LONGEST_ADVICE_SECONDS
 from kdproxy.errors import KdproxyError, UpstreamFailed
 from kdproxy.providers.base import Broken, Complete
 from kdproxy.providers.question import endpoint_named
+from kdproxy.providers.rules_cost import OutputGuess, cost_of, used_of
 
 log = logging.getLogger("kdproxy.engine")
 
 STORED_HEADERS = frozenset({"content-type", "openai-version", "request-id", "x-request-id"})
 """Response headers worth keeping; an allow-list, so that no cookie, account or quota header is ever stored."""
-
-MAX_RETRY_AFTER_SECONDS = 120.0
-"""The official clients do not wait longer than this; they give up instead."""
 
 LINGER_SECONDS = 1.0
 """How long a stream whose last event has come may take to end: a clean end leaves the connection usable."""
@@ -56,6 +57,7 @@ class Purchase:
         self._ledger = ledger
         self._price = price
         self._answer_limit_bytes = answer_limit_bytes
+        self._guesses: dict[str, OutputGuess] = {}
 
     async def fly(self, flight: Flight, asked: Asked, address: Address) -> None:
         """Buy the answer and land the flight, whatever happens."""
@@ -75,15 +77,12 @@ class Purchase:
         if incoming.mode.stores:
             # With a full disk nothing new is bought: what cannot be kept would have to be paid for again.
             await self._archive.wait_writable()
-        lane = self._lanes.lane((incoming.upstream.name, incoming.credential(), question.model or ""))
+        rules = self._lanes.rules(incoming.upstream, question.provider)
+        road = self._lanes.road(incoming.upstream, incoming.credentials(), question.model or "", rules)
+        guess = self._guesses.setdefault(question.model or "", OutputGuess())
+        errand = Errand(request=partial(_request, asked), cost=cost_of(asked.body, guess), rules=rules)
         started = self._clock.monotonic()
-        request = UpstreamRequest(
-            method=incoming.method,
-            url=incoming.full_url,
-            headers=incoming.forwarded_headers(),
-            body=asked.body,
-        )
-        result = await self._fetcher.fetch(request, flight, lane)
+        result = await self._fetcher.fetch(errand, flight, road)
         match result:
             case Refusal():
                 _hand_over(flight, result, _no_retry() if result.is_fatal else ())
@@ -91,8 +90,15 @@ class Purchase:
                 if last is None:
                     raise _out_of_attempts(result)
                 _hand_over(flight, last, _come_again(result.wait_seconds))
-            case _:
-                await self._receive(flight, asked, address, result, started)
+            case Delivery(response=response, permit=permit):
+                try:
+                    await self._receive(flight, asked, address, response, started)
+                except BaseException:
+                    permit.broken()
+                    raise
+                permit.done(used_of(flight.usage))
+                if flight.usage is not None:
+                    guess.learn(flight.usage)
 
     async def _receive(
         self, flight: Flight, asked: Asked, address: Address, response: UpstreamResponse, started: float
@@ -264,12 +270,22 @@ def _hand_over(flight: Flight, refusal: Refusal, more: HeaderPairs) -> None:
     flight.land()
 
 
+def _request(asked: Asked, key_index: int) -> UpstreamRequest:
+    incoming = asked.incoming
+    return UpstreamRequest(
+        method=incoming.method,
+        url=incoming.full_url,
+        headers=incoming.forwarded_headers(key_index),
+        body=asked.body,
+    )
+
+
 def _no_retry() -> HeaderPairs:
     return (("x-should-retry", "false"),)
 
 
 def _come_again(seconds: float) -> HeaderPairs:
-    seconds = min(seconds, MAX_RETRY_AFTER_SECONDS)
+    seconds = min(seconds, LONGEST_ADVICE_SECONDS)
     return (
         ("retry-after", str(max(1, round(seconds)))),
         ("retry-after-ms", str(max(1, round(seconds * 1000)))),
@@ -284,7 +300,7 @@ def _out_of_attempts(result: GaveUp) -> KdproxyError:
         code="upstream_unavailable",
         http_status=429 if result.is_rate_limit else 503,
         retryable=True,
-        retry_after_seconds=min(result.wait_seconds, MAX_RETRY_AFTER_SECONDS),
+        retry_after_seconds=min(result.wait_seconds, LONGEST_ADVICE_SECONDS),
     )
 
 

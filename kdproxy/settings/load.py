@@ -104,8 +104,7 @@ def _plain(value: Any) -> Any:
         case Path():
             return str(value)
         case UpstreamSettings():
-            members = {"name": value.name, "url": value.url, "provider": value.provider}
-            return {**members, "credential_env": value.credential_env}
+            return {found.name: _plain(getattr(value, found.name)) for found in fields(value)}
         case tuple():
             return [_plain(item) for item in value]
         case Mapping():
@@ -155,22 +154,27 @@ def _token(path: Path | None, environment: Mapping[str, str], problems: list[str
     return Secret(text), origin
 
 
-def _credentials(settings: Settings, environment: Mapping[str, str], problems: list[str]) -> dict[str, Secret]:
+def _credentials(
+    settings: Settings, environment: Mapping[str, str], problems: list[str]
+) -> dict[str, tuple[Secret, ...]]:
     """Find the upstreams' credentials; only a proxy with a token of its own puts them in."""
     if settings.token is None:
         return {}
-    found: dict[str, Secret] = {}
+    found: dict[str, tuple[Secret, ...]] = {}
     upstreams = settings.upstreams or tuple(UpstreamSettings(name=built.name, url=built.url) for built in BUILT_IN)
     for upstream in upstreams:
         # The well-known variables belong to the built-in hosts alone: nobody else gets an OpenAI key.
-        variable = upstream.credential_env or _BUILT_IN_CREDENTIALS.get(built_in_at(upstream.url) or "")
-        if variable is None:
-            continue
-        value = environment.get(variable)
-        if value:
-            found[upstream.name] = Secret(value.strip())
-        elif upstream.credential_env is not None:
-            problems.append(f"upstreams.{upstream.name}.credential_env: the variable {variable} is not set")
+        well_known = _BUILT_IN_CREDENTIALS.get(built_in_at(upstream.url) or "")
+        variables = upstream.credential_env or ((well_known,) if well_known else ())
+        values = {variable: environment.get(variable, "").strip() for variable in variables}
+        if any(values.values()):
+            # The same key twice would be one limit taken for two.
+            found[upstream.name] = tuple(Secret(value) for value in dict.fromkeys(values.values()) if value)
+        problems += [
+            f"upstreams.{upstream.name}.credential_env: the variable {variable} is not set"
+            for variable in upstream.credential_env
+            if not values[variable]
+        ]
     return found
 
 

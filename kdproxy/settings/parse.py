@@ -4,14 +4,16 @@ They raise ValueError with what they want; who calls them adds what was given an
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kdproxy.core.limits import QUOTAS
 from kdproxy.core.policy import Mode
 from kdproxy.core.routing import name_of
+from kdproxy.providers.rules import TABLES
 
 PROVIDERS = ("openai", "anthropic", "gemini")
 
@@ -25,8 +27,16 @@ class UpstreamSettings:
     name: str
     url: str
     provider: str | None = None
-    credential_env: str | None = None
-    """Environment variable with the upstream's credential, used where the proxy has a token of its own."""
+    credential_env: tuple[str, ...] = ()
+    """Environment variables with the upstream's credentials, used where the proxy has a token of its own."""
+    policy: str | None = None
+    """What to do when its quota is spent: `fail` or `park`; None: as `spent_policy` says."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Limits of our own, such as `requests_per_minute`, under what the provider allows."""
+    max_in_flight: int | None = None
+    """Calls at once; None: as the setting of that name says."""
+    rules: str | None = None
+    """Name of the table of limits and errors that holds for it; None: told from its host."""
 
 
 def text(value: Any) -> str:
@@ -161,18 +171,53 @@ def _upstream_of_text(text: str) -> UpstreamSettings:
 def _upstream_of_table(name: str, table: Any) -> UpstreamSettings:
     if not isinstance(table, dict):
         raise ValueError(f"upstreams.{name} must be a table with a url")
-    unknown = set(table) - {"url", "provider", "credential_env"}
+    unknown = set(table) - {found.name for found in fields(UpstreamSettings)} - {"name"}
     if unknown:
         raise ValueError(f"upstreams.{name} has unknown members: {', '.join(sorted(unknown))}")
     provider = table.get("provider")
     if provider is not None and provider not in PROVIDERS:
         raise ValueError(f"upstreams.{name}.provider must be one of {', '.join(PROVIDERS)}")
-    variable = table.get("credential_env")
-    if variable is not None and (not isinstance(variable, str) or not variable):
-        raise ValueError(f"upstreams.{name}.credential_env must be the name of an environment variable")
     return UpstreamSettings(
-        name=_upstream_name(name), url=_url(table.get("url", "")), provider=provider, credential_env=variable
+        name=_upstream_name(name),
+        url=_url(table.get("url", "")),
+        provider=provider,
+        credential_env=_variables(name, table.get("credential_env")),
+        policy=_optional(f"upstreams.{name}.policy", table.get("policy"), choice("fail", "park")),
+        limits=_limits(name, table.get("limits", {})),
+        max_in_flight=_optional(f"upstreams.{name}.max_in_flight", table.get("max_in_flight"), integer(1, 100_000)),
+        rules=_optional(f"upstreams.{name}.rules", table.get("rules"), choice(*TABLES)),
     )
+
+
+def _optional(name: str, value: Any, read: Callable[[Any], Any]) -> Any:
+    if value is None:
+        return None
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
+def _variables(name: str, value: Any) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(given, list) or not all(isinstance(each, str) and each for each in given):
+        raise ValueError(
+            f"upstreams.{name}.credential_env must be the name of an environment variable, or a list of names"
+        )
+    return tuple(given)
+
+
+def _limits(name: str, value: Any) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise ValueError(f"upstreams.{name}.limits must be a table such as {{ requests_per_minute = 500 }}")
+    unknown = set(value) - set(QUOTAS)
+    if unknown:
+        raise ValueError(
+            f"upstreams.{name}.limits has unknown members: {', '.join(sorted(unknown))}; known: {', '.join(QUOTAS)}"
+        )
+    return {
+        quota: _optional(f"upstreams.{name}.limits.{quota}", limit, number(1, 1e12)) for quota, limit in value.items()
+    }
 
 
 def _upstream_name(name: str) -> str:

@@ -45,9 +45,29 @@ class Settings:
         256 << 20, "Size at which a journal file is sealed, bytes.", parse.integer(4_096, 1 << 40)
     )
     connect_seconds: float = _setting(10.0, "Longest wait for a connection to the upstream.", parse.number(0.1, 3_600))
-    read_seconds: float = _setting(600.0, "Longest wait for the upstream's next byte.", parse.number(0.1, 86_400))
-    retry_seconds: float = _setting(600.0, "Longest time over all attempts at one call.", parse.number(0, 604_800))
-    retry_attempts: int = _setting(6, "Attempts at one call; rate limits do not count.", parse.integer(1, 1_000))
+    first_byte_seconds: float = _setting(
+        600.0, "Longest wait for the beginning of the upstream's answer.", parse.number(0.1, 86_400)
+    )
+    read_seconds: float = _setting(
+        600.0, "Longest wait for the next byte of an answer that has begun.", parse.number(0.1, 86_400)
+    )
+    total_seconds: float = _setting(
+        3_600.0, "Longest that one call to the upstream may take in all.", parse.number(0.1, 604_800)
+    )
+    retry_seconds: float = _setting(
+        600.0,
+        "Longest time over all failed attempts at one call; a rate limit is not a failure.",
+        parse.number(0, 604_800),
+    )
+    retry_attempts: int = _setting(
+        6,
+        "Failed attempts at one call; rate limits do not count, nor looks at a dead upstream.",
+        parse.integer(1, 1_000),
+    )
+    spent_policy: str = _setting(
+        "fail", "When a quota is spent: fail at once, or park requests until it is back.", parse.choice("fail", "park")
+    )
+    max_in_flight: int = _setting(256, "Calls at once for one model and credential.", parse.integer(1, 100_000))
     patience_seconds: float = _setting(
         540.0,
         "How long an unsent request is held for a client that does not say its own limit.",
@@ -64,7 +84,7 @@ class Settings:
         "info", "Least severe log lines shown.", parse.choice("debug", "info", "warning", "error")
     )
     token: Secret | None = field(default=None, metadata={"sentence": "The proxy's token.", "parse": None})
-    credentials: Mapping[str, Secret] = field(
+    credentials: Mapping[str, tuple[Secret, ...]] = field(
         default_factory=dict, metadata={"sentence": "Upstream credentials, by name.", "parse": None}
     )
 

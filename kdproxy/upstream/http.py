@@ -1,5 +1,6 @@
 """Calls to the teacher API by aiohttp. Adds nothing but `Accept-Encoding: identity`; follows no redirect."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -35,11 +36,24 @@ _NOT_ADDED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")
 class HttpUpstream:
     """One connection pool for all upstreams. Closed by `close`."""
 
-    def __init__(self, *, connect_seconds: float, read_seconds: float, use_environment_proxy: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        connect_seconds: float,
+        first_byte_seconds: float,
+        read_seconds: float,
+        total_seconds: float,
+        use_environment_proxy: bool = False,
+    ) -> None:
+        self._connect_seconds = connect_seconds
+        self._first_byte_seconds = first_byte_seconds
+        self._read_seconds = read_seconds
+        self._total_seconds = total_seconds
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=read_seconds),
+            # The other deadlines are kept here: aiohttp's do not tell which of them struck.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
             skip_auto_headers=_NOT_ADDED,
             # aiohttp fails on a coding that it has no library for, after the answer has been paid.
             auto_decompress=False,
@@ -61,19 +75,31 @@ class HttpUpstream:
             # aiohttp keeps repeated headers only where they are spelled alike.
             headers.add(spelling.setdefault(name.lower(), name), _sendable(value))
         headers["Accept-Encoding"] = "identity"
+        ends_at = asyncio.get_running_loop().time() + self._total_seconds
+        is_total_first = self._total_seconds < self._first_byte_seconds
+        head_seconds = min(self._first_byte_seconds, self._total_seconds)
         try:
-            response = await self._session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                headers=headers,
-                data=request.body,
-                allow_redirects=False,
-            )
+            async with asyncio.timeout(head_seconds) as deadline:
+                response = await self._session.request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=headers,
+                    data=request.body,
+                    allow_redirects=False,
+                )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _too_late("connect", self._connect_seconds, sent=False) from error
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise _failed("The upstream broke off before it answered", error, sent=True) from error
+            raise _too_late("total" if is_total_first else "first_byte", head_seconds, sent=True) from error
         except aiohttp.ClientConnectorError as error:
             raise _failed("The upstream could not be reached", error, sent=False) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise _failed("The upstream broke off before it answered", error, sent=True) from error
-        return HttpResponse(response)
+        return HttpResponse(
+            response, read_seconds=self._read_seconds, total_seconds=self._total_seconds, ends_at=ends_at
+        )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -83,8 +109,13 @@ class HttpUpstream:
 class HttpResponse:
     """The UpstreamResponse port over an aiohttp response."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, *, read_seconds: float, total_seconds: float, ends_at: float
+    ) -> None:
         self._response = response
+        self._read_seconds = read_seconds
+        self._total_seconds = total_seconds
+        self._ends_at = ends_at
         self.status = response.status
         nominated = {
             name.strip().lower() for value in response.headers.getall("Connection", ()) for name in value.split(",")
@@ -101,7 +132,7 @@ class HttpResponse:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
         try:
-            async for chunk in self._response.content.iter_any():
+            while chunk := await self._next():
                 if self._decoder is None:
                     yield chunk
                 else:
@@ -113,6 +144,24 @@ class HttpResponse:
             raise _failed("The upstream cut its answer", error, sent=True) from error
         finally:
             self.close()
+
+    async def _next(self) -> bytes:
+        """Return what has come, waiting for it if need be; nothing at the end."""
+        content = self._response.content
+        now = asyncio.get_running_loop().time()
+        is_total = self._ends_at < now + self._read_seconds
+        try:
+            async with asyncio.timeout_at(min(self._ends_at, now + self._read_seconds)) as deadline:
+                return await content.readany()
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            self._response.close()
+            raise _too_late(
+                "total" if is_total else "between_bytes",
+                self._total_seconds if is_total else self._read_seconds,
+                sent=True,
+            ) from error
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body. Raises UpstreamFailed if it is cut or longer than the limit."""
@@ -160,6 +209,25 @@ def _sendable(value: str) -> str:
     except UnicodeEncodeError:
         return value.encode("utf-8", "surrogateescape").decode("latin-1")
     return value
+
+
+_DEADLINES = {
+    "connect": ("No connection to the upstream came about", "connect_seconds"),
+    "first_byte": ("The upstream did not begin to answer", "first_byte_seconds"),
+    "between_bytes": ("The upstream fell silent in the middle of its answer", "read_seconds"),
+    "total": ("The call to the upstream was not over", "total_seconds"),
+}
+"""What struck, and the setting that it is."""
+
+
+def _too_late(deadline: str, seconds: float, *, sent: bool) -> UpstreamFailed:
+    what, setting = _DEADLINES[deadline]
+    return UpstreamFailed(
+        f"{what} within {seconds:g} s.",
+        hint=f"Look at the upstream, or raise {setting}.",
+        code=f"{deadline}_timeout",
+        sent=sent,
+    )
 
 
 def _failed(what: str, error: BaseException, *, sent: bool) -> UpstreamFailed:

@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, quote, unquote_plus
 
 from kdproxy.core.key import CREDENTIAL_HEADERS, CREDENTIAL_QUERY
@@ -59,9 +59,11 @@ class HostGuard:
 class TokenGuard:
     """The proxy's token, and the upstream credentials that take its place."""
 
-    def __init__(self, token: str | None, upstream_credentials: Mapping[str, str]) -> None:
+    def __init__(self, token: str | None, upstream_credentials: Mapping[str, str | Sequence[str]]) -> None:
         self._token = None if token is None else token.encode()
-        self._credentials = dict(upstream_credentials)
+        self._credentials = {
+            name: (found,) if isinstance(found, str) else tuple(found) for name, found in upstream_credentials.items()
+        }
         self._salt = secrets.token_bytes(16)
 
     @property
@@ -81,11 +83,12 @@ class TokenGuard:
                 http_status=401,
             )
 
-    def forwarded(self, pairs: HeaderPairs, upstream: str) -> HeaderPairs:
+    def forwarded(self, pairs: HeaderPairs, upstream: str, key_index: int = 0) -> HeaderPairs:
         """Return the headers that go upstream: the token replaced by the upstream's own credential, if there is one."""
         if self._token is None:
             return pairs
-        credential = self._credentials.get(upstream)
+        found = self._credentials.get(upstream)
+        credential = found[key_index] if found else None
         kept = []
         for name, value in pairs:
             lowered = name.lower()
@@ -100,7 +103,8 @@ class TokenGuard:
         """Return the raw query that goes upstream, with the same replacement."""
         if self._token is None or not query:
             return query
-        credential = self._credentials.get(upstream)
+        found = self._credentials.get(upstream)
+        credential = found[0] if found else None
         kept = []
         for pair in query.split("&"):
             name = unquote_plus(pair.partition("=")[0])
@@ -110,10 +114,20 @@ class TokenGuard:
                 kept.append(f"{name}={quote(credential, safe='')}")
         return "&".join(kept)
 
+    def fingerprints(self, headers: Headers, query: str, upstream: str) -> tuple[str, ...]:
+        """Return a name for each credential that may be used, which says nothing of it and means nothing elsewhere."""
+        if self._token is not None and (own := self._credentials.get(upstream)):
+            # A key in the query was put there already: it is the first one.
+            usable = own[:1] if any(name in CREDENTIAL_QUERY for name, _ in parse_qsl(query)) else own
+            return tuple(self._fingerprint(credential) for credential in usable)
+        return (self.fingerprint(headers, query),)
+
     def fingerprint(self, headers: Headers, query: str) -> str:
-        """Return a name for the request's credential that says nothing of it and means nothing elsewhere."""
-        found = "\0".join(credentials(headers, query))
-        return hashlib.blake2b(_bytes(found), key=self._salt, digest_size=8).hexdigest()
+        """Return the name of the credential that a request carries."""
+        return self._fingerprint("\0".join(credentials(headers, query)))
+
+    def _fingerprint(self, credential: str) -> str:
+        return hashlib.blake2b(_bytes(credential), key=self._salt, digest_size=8).hexdigest()
 
 
 def _bytes(text: str) -> bytes:

@@ -127,7 +127,7 @@ class Proxy:
             namespace=DEFAULT_NAMESPACE,
             mode=mode_of(headers, self._mode),
             forwarded_headers=partial(_forwarded, guard, headers, name, keep_length=streams_body),
-            credential=partial(guard.fingerprint, headers, query),
+            credentials=partial(guard.fingerprints, headers, query, name),
             # A tenth less than the client's own patience, so that our answer is there before it gives up.
             patience_seconds=self._patience_seconds if patience is None else 0.9 * patience,
         )
@@ -183,8 +183,8 @@ def _target(request: web.BaseRequest) -> tuple[str, str]:
     return path, query
 
 
-def _forwarded(guard: TokenGuard, headers: Any, upstream: str, *, keep_length: bool) -> HeaderPairs:
-    return guard.forwarded(forwardable(headers, keep_length=keep_length), upstream)
+def _forwarded(guard: TokenGuard, headers: Any, upstream: str, key_index: int, *, keep_length: bool) -> HeaderPairs:
+    return guard.forwarded(forwardable(headers, keep_length=keep_length), upstream, key_index)
 
 
 def _headers(reply: Reply) -> HeaderPairs:

@@ -1,0 +1,199 @@
+"""The pace of one lane: when the next request may go. Everything a lane knows, and no clock: `now` is an argument.
+
+It puts together a meter per quota, a bound on calls in flight, a finder where no header tells, and the pause that
+a refusal brings for all. `now` is a monotonic time.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kdproxy.core.limits import Allowance, Cost, Quota, Reading
+from kdproxy.core.pace_finder import Finder
+from kdproxy.core.pace_meter import Mark, Meter
+from kdproxy.core.pace_width import Width
+
+FIRST_BACKOFF_SECONDS = 1.0
+"""AWS's base delay for throttling (SDK standard retry mode, 2026-11)."""
+LONGEST_BACKOFF_SECONDS = 10.0
+PROBE_SECONDS = 2.0
+SHORTEST_WAIT = 0.0005
+"""Less is the dust of floating-point sums, not a wait."""
+
+
+@dataclass(slots=True, eq=False)
+class Grant:
+    """A permit to send one request."""
+
+    cost: Cost
+    granted_at: float
+    marks: dict[Quota, Mark]
+    has_passed: bool = False
+    is_over: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Pace:
+    """The pace of one lane."""
+
+    allowed: Allowance = field(default_factory=dict)
+    """Limits of our own."""
+    is_strict: bool = False
+    """Send evenly (Azure)."""
+    finds_rate: bool = True
+    """False where a refusal means too many at once, not too many a minute (DeepSeek)."""
+    most_in_flight: int = 256
+    in_flight: int = 0
+    paused_until: float = -math.inf
+    refusals: int = 0
+    episodes: int = 0
+    meters: dict[Quota, Meter] = field(default_factory=dict)
+    finder: Finder = field(default_factory=Finder)
+    width: Width = field(init=False)
+    _episode_at: float = -math.inf
+    _is_probing: bool = False
+    """After a refusal without a wait: one alone, until it gets through."""
+    _probe_at: float | None = None
+    _probes_failed: int = 0
+
+    def __post_init__(self) -> None:
+        self.width = Width(float(self.most_in_flight))
+        for quota, limit in self.allowed.items():
+            if quota.is_paced:
+                self.meters[quota] = Meter(quota, is_strict=self.is_strict, allowed=limit)
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether somebody said how many requests or tokens may be sent."""
+        return any(meter.bound is not None for meter in self.meters.values())
+
+    @property
+    def bound_in_flight(self) -> int:
+        """How many calls may be in flight at once."""
+        return self.most_in_flight if self.has_limits else max(1, int(self.width.bound))
+
+    def wait(self, cost: Cost, now: float) -> float:
+        """Return the seconds until a request may go: 0 for now, infinity for not before another one ends."""
+        if self.in_flight >= self.bound_in_flight:
+            return math.inf
+        waits = [self.paused_until - now]
+        if self._is_probing and self._probe_at is not None:
+            # Refusals come at once, answers may take minutes: a probe that is not refused soon has got through.
+            waits.append(self._probe_at + PROBE_SECONDS - now)
+        if not self.has_limits:
+            waits.append(self.finder.wait(now))
+        waits += [meter.wait(cost.of(quota.dimension), now) for quota, meter in self.meters.items()]
+        longest = max(waits)
+        return longest if longest >= SHORTEST_WAIT else 0.0
+
+    def rate(self, cost: Cost | None = None) -> float | None:
+        """Return about how many such requests a second it lets go, as far as is known."""
+        price = Cost() if cost is None else cost
+        rates = [
+            meter.bound / meter.quota.window_seconds / amount
+            for quota, meter in self.meters.items()
+            if meter.bound and (amount := price.of(quota.dimension) * meter.scale) > 0
+        ]
+        if not self.has_limits and self.finder.rate is not None:
+            rates.append(self.finder.rate)
+        return min(rates, default=None)
+
+    def take(self, cost: Cost, now: float) -> Grant:
+        """Grant a permit."""
+        self.in_flight += 1
+        if self._is_probing:
+            self._is_probing, self._probe_at = self._probe_at is None, now
+        self.finder.take(now)
+        marks = {quota: meter.take(cost.of(quota.dimension), now) for quota, meter in self.meters.items()}
+        return Grant(cost, now, marks)
+
+    def learn(self, grant: Grant, readings: Iterable[Reading], now: float) -> None:
+        """Take what an answer's head says of the limits, whatever its status."""
+        for reading in readings:
+            if not reading.quota.is_paced or (reading.limit is None and reading.quota not in self.meters):
+                continue
+            meter = self.meters.get(reading.quota)
+            if meter is None:
+                meter = self.meters[reading.quota] = Meter(reading.quota, is_strict=self.is_strict)
+            # A quota first heard of: what is in flight besides has not been counted yet.
+            mark = grant.marks.get(reading.quota, meter.mark)
+            meter.learn(reading, mark=mark, sent_at=grant.granted_at, now=now)
+
+    def accepted(self, grant: Grant, now: float) -> None:
+        """The provider took the request: its answer has begun."""
+        grant.has_passed = True
+        if grant.granted_at >= self._episode_at:
+            self._is_probing, self._probes_failed = False, 0
+        self.finder.passed(now, sent_at=grant.granted_at)
+
+    def done(self, grant: Grant, now: float, *, used: Cost | None = None) -> None:
+        """The answer is complete. `used` is what it took in truth."""
+        if self._end(grant):
+            self.width.answered(now - grant.granted_at, self.in_flight + 1)
+            if used is not None:
+                self._settle(grant, used, now)
+
+    def failed(self, grant: Grant) -> None:
+        """The call ended without an answer worth having, and not for a limit's sake."""
+        self._end(grant)
+
+    def drop(self, grant: Grant) -> None:
+        """The permit was not used."""
+        if self._end(grant):
+            for quota, meter in self.meters.items():
+                if quota in grant.marks:
+                    meter.give_back(grant.cost.of(quota.dimension))
+
+    def refused(self, grant: Grant, now: float, *, wait_seconds: float | None, jitter: float) -> float:
+        """A 429: pause the lane for all. Returns for how long.
+
+        Args:
+            wait_seconds: what the provider asked, a floor; None: it did not say.
+            jitter: uniform in [0, 1), put above the floor.
+        """
+        self._end(grant)
+        self.refusals += 1
+        # What was sent before the wall was seen is part of it.
+        is_new = grant.granted_at >= self._episode_at
+        is_probe = is_new and self._probes_failed > 0
+        if wait_seconds is not None:
+            # A little above the floor: clocks differ, and clients that share a limit should not meet.
+            self._pause(now + wait_seconds + jitter * min(1.0, 0.05 + 0.02 * wait_seconds))
+        elif is_new:
+            backoff = FIRST_BACKOFF_SECONDS * 1.5 ** min(self._probes_failed, 30)
+            self._pause(now + min(LONGEST_BACKOFF_SECONDS, backoff) * (0.75 + 0.5 * jitter))
+            self._probes_failed += 1
+        if is_new:
+            self._episode_at = now
+            # Known limits say how to go on; else one goes ahead.
+            self._is_probing, self._probe_at = not self.has_limits, None
+            if not is_probe:
+                self._begin_episode(now)
+        return max(0.0, self.paused_until - now)
+
+    def _pause(self, until: float) -> None:
+        self.paused_until = max(self.paused_until, until)
+
+    def _begin_episode(self, now: float) -> None:
+        self.episodes += 1
+        if not self.has_limits:
+            if self.finds_rate:
+                self.finder.refused(now)
+            self.width.refused()
+        for meter in self.meters.values():
+            meter.refuse(until=self.paused_until, now=now)
+
+    def _end(self, grant: Grant) -> bool:
+        if grant.is_over:
+            return False
+        grant.is_over = True
+        self.in_flight -= 1
+        for quota, meter in self.meters.items():
+            if quota in grant.marks:
+                meter.land(grant.cost.of(quota.dimension))
+        return True
+
+    def _settle(self, grant: Grant, used: Cost, now: float) -> None:
+        for quota, meter in self.meters.items():
+            if quota in grant.marks:
+                meter.settle(grant.cost.of(quota.dimension), used.of(quota.dimension), now)

@@ -1,0 +1,154 @@
+"""One lane: the pace of one (upstream, credential, model), whether it is stopped, and what it has seen."""
+
+import logging
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from kdproxy.core.limits import Cost
+from kdproxy.core.models import HeaderPairs
+from kdproxy.core.pace import Pace
+
+log = logging.getLogger("kdproxy.engine")
+
+LaneId = tuple[str, str, str]
+"""Upstream, credential fingerprint, model."""
+
+FIRST_LOOK_SECONDS = 60.0
+LONGEST_LOOK_SECONDS = 900.0
+FAIL_FAST_SECONDS = 15.0
+"""For at most so long after a fatal answer the next requests get the same without a call."""
+REVOKED_SECONDS = 600.0
+
+
+class Policy(StrEnum):
+    """What to do where no wait helps."""
+
+    FAIL = "fail"
+    """Say so at once, in the provider's words."""
+    PARK = "park"
+    """Hold the lane, look rarely, go on when it is topped up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An error answer, read in full, that is the last word."""
+
+    status: int
+    headers: HeaderPairs
+    body: bytes
+    is_fatal: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Stop:
+    """Why a lane does not go on, and when to look again."""
+
+    reason: str
+    refusal: Refusal
+    is_parked: bool
+    """Whether requests wait; else they fail at once."""
+    since: float
+    look_at: float
+    looks: int = 0
+    is_looking: bool = False
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Lane:
+    """Event loop only."""
+
+    identity: LaneId
+    key_index: int
+    """Which of the upstream's credentials, from 0."""
+    pace: Pace
+    stop: Stop | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    waited_seconds: float = 0.0
+    longest_wait_seconds: float = 0.0
+
+    def wait(self, cost: Cost, now: float) -> float:
+        """Return the seconds until a request may go; infinity: when something else has happened."""
+        if self.stop is None:
+            return self.pace.wait(cost, now)
+        if self.stop.is_looking:
+            return math.inf
+        return max(self.stop.look_at - now, self.pace.wait(cost, now))
+
+    def halt(self, reason: str, refusal: Refusal, *, parks: bool, wait_seconds: float | None, now: float) -> None:
+        """Stop, or stay stopped after a look."""
+        looks = 0 if self.stop is None else self.stop.looks + 1
+        since = now if self.stop is None else self.stop.since
+        if not parks:
+            # The next request looks at once, one at a time; the longer it lasts, the rarer.
+            pause = min(FAIL_FAST_SECONDS, looks * 0.5)
+        else:
+            pause = min(LONGEST_LOOK_SECONDS, FIRST_LOOK_SECONDS * 2.0 ** min(looks, 16))
+            if wait_seconds is not None:
+                # It comes back by itself: no look before that helps, but clocks and words may be wrong.
+                pause = min(max(wait_seconds, 1.0), LONGEST_LOOK_SECONDS)
+        if self.stop is None:
+            self._say("a lane is parked until the quota is back" if parks else "a lane is closed", reason, pause)
+        self.stop = Stop(reason=reason, refusal=refusal, is_parked=parks, since=since, look_at=now + pause, looks=looks)
+
+    def revoke(self, refusal: Refusal, now: float) -> None:
+        """Take this credential out: others go on."""
+        self._say("a credential is refused: its lane is taken out", "credential", REVOKED_SECONDS)
+        self.stop = Stop(
+            reason="the credential is refused",
+            refusal=refusal,
+            is_parked=False,
+            since=now,
+            look_at=now + REVOKED_SECONDS,
+        )
+
+    def resume(self) -> None:
+        """It goes on."""
+        if self.stop is not None:
+            self.stop = None
+            log.warning("a lane goes on", extra=self._fields())
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return what `stats` shows."""
+        upstream, fingerprint, model = self.identity
+        pace = self.pace
+        return {
+            "upstream": upstream,
+            "credential": fingerprint,
+            "model": model,
+            "in_flight": pace.in_flight,
+            "in_flight_bound": pace.bound_in_flight,
+            "limits": {
+                quota.name: {
+                    "limit": meter.bound,
+                    "left": None if (left := meter.level(now)) is None else round(left, 1),
+                    "refill": str(meter.refill) if meter.is_observed else None,
+                }
+                for quota, meter in pace.meters.items()
+            },
+            "requests_per_second": pace.rate(),
+            "paused_seconds": round(max(0.0, pace.paused_until - now), 3),
+            "rate_limited": pace.refusals,
+            "episodes": pace.episodes,
+            "waited_seconds": round(self.waited_seconds, 3),
+            "longest_wait_seconds": round(self.longest_wait_seconds, 3),
+            "stopped": None if self.stop is None else self._stopped(self.stop, now),
+            **{name: self.counts[name] for name in ("sent", "answered", "failed", "dropped")},
+        }
+
+    def _stopped(self, stop: Stop, now: float) -> dict[str, Any]:
+        return {
+            "reason": stop.reason,
+            "policy": str(Policy.PARK if stop.is_parked else Policy.FAIL),
+            "for_seconds": round(now - stop.since, 1),
+            "next_look_seconds": round(max(0.0, stop.look_at - now), 1),
+        }
+
+    def _say(self, message: str, reason: str, pause: float) -> None:
+        log.error(message, extra={**self._fields(), "reason": reason, "next_look_seconds": round(pause)})
+
+    def _fields(self) -> dict[str, str]:
+        upstream, fingerprint, model = self.identity
+        return {"upstream": upstream, "credential": fingerprint, "model": model}

@@ -1,0 +1,313 @@
+"""The road to one model at one upstream: one queue, and behind it a lane for each credential.
+
+FIFO inside a run, turn about between runs; whoever is first goes to the lane that can send soonest. A waiter that is
+cancelled leaves no hole: its permit, if it was just granted, is given back. Event loop only.
+"""
+
+import asyncio
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kdproxy.core.limits import Cost, Reading
+from kdproxy.core.pace import Grant
+from kdproxy.core.ports import Clock
+from kdproxy.core.retry import Park
+from kdproxy.engine.gate import Gate
+from kdproxy.engine.lane import Lane, Policy, Refusal
+
+LONGEST_ADVICE_SECONDS = 120.0
+"""The official clients do not wait longer than this; they give up instead."""
+
+
+class RoadClosed(Exception):
+    """No lane goes on, and the policy is to fail fast: the provider's own words say why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__("no lane goes on")
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What a client is told that waits no longer."""
+
+    seconds: float
+    is_rate_limit: bool
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One request in the queue."""
+
+    cost: Cost
+    run: str
+    since: float
+    future: "asyncio.Future[Permit]"
+
+
+class Permit:
+    """The right to send one request. Exactly one of its endings must be called; more do nothing."""
+
+    def __init__(self, road: "Road", lane: Lane, grant: Grant, *, is_probe: bool, is_look: bool) -> None:
+        self._road = road
+        self.lane = lane
+        self._grant = grant
+        self.is_probe = is_probe
+        self._is_look = is_look
+        self._is_over = False
+
+    def accepted(self, readings: Iterable[Reading]) -> None:
+        """The answer has begun. Its end is told by `done` or `broken`."""
+        now = self._road.now()
+        self.lane.pace.learn(self._grant, readings, now)
+        self.lane.pace.accepted(self._grant, now)
+        if self._is_look:
+            self.lane.resume()
+        self._road.gate.passed()
+
+    def done(self, used: Cost | None = None) -> None:
+        """The answer is complete."""
+        if not self._is_over:
+            self.lane.pace.done(self._grant, self._road.now(), used=used)
+            self._end("answered")
+
+    def declined(self, readings: Iterable[Reading]) -> None:
+        """The provider said no to this request alone."""
+        if not self._is_over:
+            now = self._road.now()
+            self.lane.pace.learn(self._grant, readings, now)
+            self.lane.pace.accepted(self._grant, now)
+            self.lane.pace.failed(self._grant)
+            self._road.gate.passed()
+            self._end("answered")
+
+    def refused(self, readings: Iterable[Reading], wait_seconds: float | None) -> float:
+        """A 429: pause the lane. Returns for how long."""
+        now = self._road.now()
+        self.lane.pace.learn(self._grant, readings, now)
+        pause = self.lane.pace.refused(self._grant, now, wait_seconds=wait_seconds, jitter=self._road.jitter())
+        self._road.gate.passed()
+        self._end("refused")
+        return pause
+
+    def failed(self) -> None:
+        """The upstream failed: unreachable, cut off, 5xx."""
+        if not self._is_over:
+            self.lane.pace.failed(self._grant)
+            self._road.gate.failed(was_probe=self.is_probe)
+            self._end("failed")
+
+    def broken(self) -> None:
+        """An answer that had begun was not read to its end."""
+        if not self._is_over:
+            self.lane.pace.failed(self._grant)
+            self._end("failed")
+
+    def halted(self, verdict: Park, refusal: Refusal) -> None:
+        """No wait helps: stop the lane."""
+        self.lane.pace.failed(self._grant)
+        self._road.gate.passed()
+        parks = self._road.policy is Policy.PARK
+        now = self._road.now()
+        self.lane.halt(verdict.reason, refusal, parks=parks, wait_seconds=verdict.wait_seconds, now=now)
+        self._end("refused")
+
+    def revoked(self, refusal: Refusal) -> None:
+        """The credential is bad: take its lane out."""
+        self.lane.pace.failed(self._grant)
+        self._road.gate.passed()
+        self.lane.revoke(refusal, self._road.now())
+        self._end("refused")
+
+    def drop(self) -> None:
+        """Nothing was sent."""
+        if not self._is_over:
+            self.lane.pace.drop(self._grant)
+            self.lane.counts["sent"] -= 1
+            self._end("dropped")
+
+    def _end(self, outcome: str) -> None:
+        self._is_over = True
+        self.lane.counts[outcome] += 1
+        if self._is_look and self.lane.stop is not None and self.lane.stop.is_looking:
+            # The look told nothing: the next request looks.
+            self.lane.stop.is_looking = False
+        self._road.gate.end(was_probe=self.is_probe)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Road:
+    """The queue before the lanes of one upstream and model."""
+
+    gate: Gate
+    lanes: tuple[Lane, ...]
+    policy: Policy
+    clock: Clock
+    jitter: Callable[[], float]
+    _runs: OrderedDict[str, deque[Waiter]] = field(default_factory=OrderedDict)
+    _timer: asyncio.TimerHandle | None = None
+    _timer_at: float = math.inf
+
+    def __post_init__(self) -> None:
+        self.gate.listen(self.pump)
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self.clock.monotonic()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return sum(len(waiters) for waiters in self._runs.values())
+
+    def queue(self, cost: Cost, *, run: str = "", at_front: bool = False) -> Waiter:
+        """Get in line. `at_front`: it has had its turn before, and was sent back."""
+        waiter = Waiter(cost, run, self.now(), asyncio.get_running_loop().create_future())
+        waiters = self._runs.setdefault(run, deque())
+        if at_front:
+            waiters.appendleft(waiter)
+        else:
+            waiters.append(waiter)
+        return waiter
+
+    async def turn(self, waiter: Waiter) -> Permit:
+        """Return when it is this waiter's turn.
+
+        Raises:
+            RoadClosed: no lane goes on, and the policy is to fail fast.
+        """
+        self.pump()
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            self._leave(waiter)
+            raise
+
+    def advise(self, waiter: Waiter | None) -> Advice:
+        """Say when a waiter may come again, at most 120 s ahead, and whose fault the wait is."""
+        now = self.now()
+        if self.gate.is_open:
+            seconds, is_rate_limit, reason = self.gate.wait(now), False, "the upstream fails every call"
+        else:
+            stops = [lane.stop for lane in self.lanes if lane.stop is not None]
+            if len(stops) == len(self.lanes):
+                seconds, is_rate_limit, reason = min(stop.look_at for stop in stops) - now, True, stops[0].reason
+            else:
+                seconds, is_rate_limit, reason = self._eta(waiter, now), True, "the rate limit"
+        if not math.isfinite(seconds):
+            seconds = 1.0
+        return Advice(
+            seconds=min(LONGEST_ADVICE_SECONDS, max(0.2, seconds)), is_rate_limit=is_rate_limit, reason=reason
+        )
+
+    def drain_seconds(self) -> float | None:
+        """Return about how long the queue takes; None where the pace is not known."""
+        if not self.waiting:
+            return 0.0
+        rate = self._rate(next(iter(self._runs.values()))[0].cost)
+        return None if rate is None else self.waiting / rate
+
+    def pump(self) -> None:
+        """Give turns for as long as somebody may go now; then see to it that the next moment is not missed."""
+        now = self.now()
+        while (waiter := self._first()) is not None:
+            refusal = self._closed_by(now)
+            if refusal is not None:
+                self._take(waiter)
+                waiter.future.set_exception(RoadClosed(refusal))
+                continue
+            lane = min(self.lanes, key=lambda each: each.wait(waiter.cost, now))
+            wait = max(lane.wait(waiter.cost, now), self.gate.wait(now))
+            if wait > 0:
+                self._wake_in(wait, now)
+                return
+            self._take(waiter)
+            waiter.future.set_result(self._grant(lane, waiter, now))
+        self._wake_in(math.inf, now)
+
+    def _grant(self, lane: Lane, waiter: Waiter, now: float) -> Permit:
+        is_look = lane.stop is not None
+        if lane.stop is not None:
+            lane.stop.is_looking = True
+        waited = now - waiter.since
+        lane.waited_seconds += waited
+        lane.longest_wait_seconds = max(lane.longest_wait_seconds, waited)
+        lane.counts["sent"] += 1
+        is_probe = self.gate.breaker.take()
+        return Permit(self, lane, lane.pace.take(waiter.cost, now), is_probe=is_probe, is_look=is_look)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no lane goes on and nothing is held for it."""
+        return all(lane.stop is not None and not lane.stop.is_parked for lane in self.lanes)
+
+    def _closed_by(self, now: float) -> Refusal | None:
+        """Return what all requests get, if every lane is stopped and none may look now."""
+        stops = [lane.stop for lane in self.lanes if lane.stop is not None]
+        if not self.is_closed or any(stop.is_looking or stop.look_at <= now for stop in stops):
+            return None
+        return max(stops, key=lambda stop: stop.since).refusal
+
+    def _first(self) -> Waiter | None:
+        for run in list(self._runs):
+            waiters = self._runs[run]
+            while waiters and waiters[0].future.done():
+                waiters.popleft()
+            if waiters:
+                return waiters[0]
+            del self._runs[run]
+        return None
+
+    def _take(self, waiter: Waiter) -> None:
+        waiters = self._runs[waiter.run]
+        waiters.popleft()
+        if waiters:
+            self._runs.move_to_end(waiter.run)
+        else:
+            del self._runs[waiter.run]
+
+    def _leave(self, waiter: Waiter) -> None:
+        if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+            # The turn came in the same moment: it goes to the next one.
+            waiter.future.result().drop()
+            return
+        waiter.future.cancel()
+        waiters = self._runs.get(waiter.run)
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+        self.pump()
+
+    def _wake_in(self, seconds: float, now: float) -> None:
+        at = now + seconds
+        if self._timer is not None:
+            if abs(at - self._timer_at) < 0.0005:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if math.isfinite(seconds):
+            self._timer_at = at
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        self.pump()
+
+    def _eta(self, waiter: Waiter | None, now: float) -> float:
+        cost = Cost() if waiter is None else waiter.cost
+        first = min(lane.wait(cost, now) for lane in self.lanes)
+        rate = self._rate(cost)
+        ahead = 0 if rate is None else self._ahead(waiter) / rate
+        return (first if math.isfinite(first) else 1.0) + ahead
+
+    def _ahead(self, waiter: Waiter | None) -> int:
+        if waiter is None or waiter.run not in self._runs:
+            return self.waiting
+        place = next((place for place, each in enumerate(self._runs[waiter.run]) if each is waiter), 0)
+        return sum(min(place + 1, len(waiters)) for waiters in self._runs.values()) - 1
+
+    def _rate(self, cost: Cost) -> float | None:
+        rates = [rate for lane in self.lanes if lane.stop is None and (rate := lane.pace.rate(cost)) is not None]
+        return sum(rates) if rates else None

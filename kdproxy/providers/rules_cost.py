@@ -1,0 +1,79 @@
+"""What a request will cost in tokens, before it is sent: an estimate, corrected by what answers say.
+
+OpenAI and Azure count characters / 4 and max_tokens when a request comes in; Anthropic charges max_tokens ahead.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from kdproxy.core.limits import Cost
+from kdproxy.core.models import Usage
+
+CHARACTERS_PER_TOKEN = 4.0
+OPAQUE_TOKENS = 1_000.0
+"""An image or a file inlined as base64: its length says nothing of its tokens."""
+_OPAQUE_FROM = 2_048
+_OUTPUT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_INPUT_NAMES = ("messages", "prompt", "input", "system", "instructions", "tools", "contents", "systemInstruction")
+
+
+@dataclass(slots=True)
+class OutputGuess:
+    """How long answers are where a request does not bound them: what they were."""
+
+    tokens: float = 256.0
+
+    def learn(self, usage: Usage) -> None:
+        """Take what an answer used."""
+        if usage.output_tokens is not None:
+            self.tokens += 0.05 * (usage.output_tokens - self.tokens)
+
+
+def cost_of(body: bytes, guess: OutputGuess) -> Cost:
+    """Estimate a request; one that is not JSON costs its length in characters."""
+    try:
+        members = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError:
+        return Cost(input_tokens=min(len(body) / CHARACTERS_PER_TOKEN, OPAQUE_TOKENS))
+    if not isinstance(members, dict):
+        return Cost()
+    texts = (text for name in _INPUT_NAMES for text in _texts(members.get(name)))
+    given = sum(_tokens(text) for text in texts)
+    generation = members.get("generationConfig")
+    config = generation if isinstance(generation, dict) else {}
+    limits = [_count(members.get(name)) for name in _OUTPUT_NAMES] + [_count(config.get("maxOutputTokens"))]
+    asked = next((float(found) for found in limits if found is not None), guess.tokens)
+    answers = max((found for name in ("n", "best_of") if (found := _count(members.get(name))) is not None), default=1)
+    return Cost(input_tokens=given, output_tokens=asked * answers)
+
+
+def used_of(usage: Usage | None) -> Cost | None:
+    """Return what an answer cost by the provider's own count, if it gave one."""
+    if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
+        return None
+    return Cost(input_tokens=float(usage.input_tokens or 0), output_tokens=float(usage.output_tokens or 0))
+
+
+def _tokens(text: str) -> float:
+    if text.startswith("data:") or (len(text) >= _OPAQUE_FROM and " " not in text[:_OPAQUE_FROM]):
+        return OPAQUE_TOKENS
+    return len(text) / CHARACTERS_PER_TOKEN
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+
+
+def _count(value: Any) -> int | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10_000_000
+    return value if is_count else None

@@ -1,0 +1,29 @@
+"""Gemini: no limit headers; waits and quotas stand in the body (google.rpc.Status), as data."""
+
+import re
+
+from kdproxy.core.pace_rules import Meaning, Row, Rules
+
+_LIMITS = "ai.google.dev/gemini-api/docs/rate-limits, read 2026-11"
+_ERRORS = "ai.google.dev/gemini-api/docs/troubleshooting, read 2026-11"
+
+GEMINI = Rules(
+    name="gemini",
+    hosts=("generativelanguage.googleapis.com",),
+    rows=(
+        # Its retryDelay may say 18 s all the same (google-gemini/gemini-cli#10925).
+        Row(meaning=Meaning.SPENT_TODAY, statuses=frozenset({429}), quota=re.compile("PerDay"), source=_LIMITS),
+        Row(
+            meaning=Meaning.RATE_LIMIT,
+            statuses=frozenset({429}),
+            names=frozenset({"RESOURCE_EXHAUSTED"}),
+            source=_ERRORS,
+        ),
+        Row(meaning=Meaning.SPENT, statuses=frozenset({402}), source=_ERRORS),
+        Row(meaning=Meaning.CREDENTIAL, names=frozenset({"API_KEY_INVALID"}), source=_ERRORS),
+        Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source=_ERRORS),
+        Row(meaning=Meaning.OVERLOAD, statuses=frozenset({503}), names=frozenset({"UNAVAILABLE"}), source=_ERRORS),
+    ),
+    # Midnight Pacific: 07:00 UTC in summer, 08:00 in winter. An hour early costs one refused probe.
+    daily_reset_utc_hour=7,
+)
