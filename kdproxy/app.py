@@ -102,7 +102,7 @@ class App:
         )
         token = None if settings.token is None else settings.token.reveal()
         router = Router(settings.upstream_models())
-        jobs = job_context(settings, self._directory, serving=self._serving)
+        self._jobs = JobApi(job_context(settings, self._directory, serving=self._serving), self._directory.owner.token)
         proxy = Proxy(
             self._flow,
             router,
@@ -113,7 +113,7 @@ class App:
             self.ledger,
             (RequestLog(),),
             clock,
-            Admin(JobApi(jobs, self._directory.owner.token)).handle,
+            Admin(self._jobs).handle,
             mode=settings.mode,
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
@@ -153,6 +153,7 @@ class App:
         if self._runner is None:
             return
         self._flow.stop_buying()
+        self._jobs.stop()
         unfinished = await self._flights.drain(self._settings.drain_seconds)
         if unfinished:
             log.warning("calls were cut off at shutdown: their answers are lost", extra={"calls": unfinished})
