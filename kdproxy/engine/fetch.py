@@ -115,6 +115,15 @@ class _Try:
 
     async def run(self) -> Delivery | Refusal | GaveUp:
         self.started = self.clock.monotonic()
+        first = await self._attempt()
+        if not isinstance(first, _Failed):
+            return first  # most calls end here, and setting up tenacity costs a third of a miss
+
+        made = [first]
+
+        async def attempt() -> Delivery | Refusal | _Failed:
+            return made.pop() if made else await self._attempt()
+
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda result: isinstance(result, _Failed)),
             wait=self._wait,
@@ -122,7 +131,7 @@ class _Try:
             sleep=self._sleep,
             retry_error_callback=self._give_up,
         )
-        result: Delivery | Refusal | GaveUp = await retrying(self._attempt)
+        result: Delivery | Refusal | GaveUp = await retrying(attempt)
         return result
 
     # -- what tenacity asks -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """One flight from its start to its landing: buy, record, keep, and only then let the end through."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
@@ -238,20 +239,19 @@ def kept_headers(headers: HeaderPairs) -> HeaderPairs:
 async def _to_its_end(response: UpstreamResponse, recorder: Recorder) -> AsyncIterator[bytes]:
     """Yield the body. After a stream's own last event neither a cut nor a connection that stays open matters."""
     chunks = response.chunks()
-    ends_at: float | None = None
-    while True:
-        if ends_at is None and recorder.is_over:
-            ends_at = asyncio.get_running_loop().time() + LINGER_SECONDS
-        try:
-            async with asyncio.timeout_at(ends_at):
-                chunk = await anext(chunks, None)
-        except (UpstreamFailed, TimeoutError):
-            if ends_at is None:
-                raise
-            return
+    while not recorder.is_over:
+        chunk = await anext(chunks, None)
         if chunk is None:
             return
         yield chunk
+    ends_at = asyncio.get_running_loop().time() + LINGER_SECONDS
+    with contextlib.suppress(UpstreamFailed, TimeoutError):
+        while True:
+            async with asyncio.timeout_at(ends_at):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
 
 
 def _content_type(headers: HeaderPairs) -> str:

@@ -1,5 +1,6 @@
 """Which table of limits and errors holds for an upstream: by its host, else by the dialect, else the general one."""
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from kdproxy.core.models import Upstream
@@ -29,6 +30,7 @@ TABLES: dict[str, Rules] = {
 """All tables, by the name that `rules` of an upstream may give."""
 
 
+@lru_cache(maxsize=256)
 def rules_of(upstream: Upstream, *, named: str | None = None, dialect: str | None = None) -> Rules:
     """Return the table of an upstream.
 

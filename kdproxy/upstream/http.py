@@ -148,6 +148,8 @@ class HttpResponse:
     async def _next(self) -> bytes:
         """Return what has come, waiting for it if need be; nothing at the end."""
         content = self._response.content
+        if content.at_eof():
+            return b""
         now = asyncio.get_running_loop().time()
         is_total = self._ends_at < now + self._read_seconds
         try:
