@@ -149,7 +149,9 @@ class World:
         result.longest_wait = max(result.longest_wait, self.now - asked_at)
         result.sent_early += self.now < self.floor
         result.peak_in_flight = max(result.peak_in_flight, self.pace.in_flight)
-        self.at(self.scenario.network_seconds * (0.5 + self.random.random()), lambda: self._arrive(number, asked_at, grant))
+        self.at(
+            self.scenario.network_seconds * (0.5 + self.random.random()), lambda: self._arrive(number, asked_at, grant)
+        )
 
     def _arrive(self, number: int, asked_at: float, grant: Grant) -> None:
         scenario = self.scenario
