@@ -53,7 +53,7 @@ class Pace:
     _episode_at: float = -math.inf
     _is_probing: bool = False
     """After a refusal without a wait: one alone, until it gets through."""
-    _probe_at: float | None = None
+    _probe: Grant | None = None
     _probes_failed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,9 +77,9 @@ class Pace:
         if self.in_flight >= self.bound_in_flight:
             return math.inf
         waits = [self.paused_until - now]
-        if self._is_probing and self._probe_at is not None:
+        if self._is_probing and self._probe is not None:
             # Refusals come at once, answers may take minutes: a probe that is not refused soon has got through.
-            waits.append(self._probe_at + PROBE_SECONDS - now)
+            waits.append(self._probe.granted_at + PROBE_SECONDS - now)
         if not self.has_limits:
             waits.append(self.finder.wait(now))
         waits += [meter.wait(cost.of(quota.dimension), now) for quota, meter in self.meters.items()]
@@ -90,9 +90,9 @@ class Pace:
         """Return about how many such requests a second it lets go, as far as is known."""
         price = Cost() if cost is None else cost
         rates = [
-            meter.bound / meter.quota.window_seconds / amount
+            meter.bound / meter.reset.window_seconds / amount
             for quota, meter in self.meters.items()
-            if meter.bound and (amount := price.of(quota.dimension) * meter.scale) > 0
+            if meter.bound and (amount := price.of(quota.dimension) * meter.scale.value) > 0
         ]
         if not self.has_limits and self.finder.rate is not None:
             rates.append(self.finder.rate)
@@ -101,11 +101,13 @@ class Pace:
     def take(self, cost: Cost, now: float) -> Grant:
         """Grant a permit."""
         self.in_flight += 1
-        if self._is_probing:
-            self._is_probing, self._probe_at = self._probe_at is None, now
         self.finder.take(now)
         marks = {quota: meter.take(cost.of(quota.dimension), now) for quota, meter in self.meters.items()}
-        return Grant(cost, now, marks)
+        grant = Grant(cost, now, marks)
+        if self._is_probing:
+            self._is_probing = self._probe is None
+            self._probe = grant if self._is_probing else None
+        return grant
 
     def learn(self, grant: Grant, readings: Iterable[Reading], now: float) -> None:
         """Take what an answer's head says of the limits, whatever its status."""
@@ -166,7 +168,7 @@ class Pace:
         if is_new:
             self._episode_at = now
             # Known limits say how to go on; else one goes ahead.
-            self._is_probing, self._probe_at = not self.has_limits, None
+            self._is_probing, self._probe = not self.has_limits, None
             if not is_probe:
                 self._begin_episode(now)
         return max(0.0, self.paused_until - now)
@@ -177,9 +179,10 @@ class Pace:
     def _begin_episode(self, now: float) -> None:
         self.episodes += 1
         if not self.has_limits:
+            if not self.finds_rate or self.finder.rate is None:
+                self.width.refused()
             if self.finds_rate:
                 self.finder.refused(now)
-            self.width.refused()
         for meter in self.meters.values():
             meter.refuse(until=self.paused_until, now=now)
 
@@ -188,6 +191,9 @@ class Pace:
             return False
         grant.is_over = True
         self.in_flight -= 1
+        if grant is self._probe:
+            # It ended without a word on limits: the next one is the probe.
+            self._probe = None
         for quota, meter in self.meters.items():
             if quota in grant.marks:
                 meter.land(grant.cost.of(quota.dimension))

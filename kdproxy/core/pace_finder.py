@@ -16,6 +16,7 @@ _MEASURED_SECONDS = 8.0
 _ENOUGH = 10
 """Answers that make a measurement."""
 _CAUTION = 0.96
+_STEP_BACK = 0.95
 _FIRST_STEP = 0.01
 _LARGEST_STEP = 0.1
 _STEP_GROWTH = 1.41
@@ -120,7 +121,7 @@ class Finder:
             return max(LOWEST_RATE, _CAUTION * max(since, carried))
         if self.rate is None:
             return self._guess()
-        return min(0.8 * self.rate, max(a_minute, 0.3 * self.rate))
+        return _STEP_BACK * min(self.rate, max(a_minute, 0.3 * self.rate))
 
     def _guess(self) -> float | None:
         if self._recent is None:

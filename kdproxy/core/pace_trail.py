@@ -52,14 +52,13 @@ class Trail:
     def wait_for(self, room: float, now: float) -> float:
         """Return the seconds until the window holds no more than `room`."""
         self._forget(now)
-        left = self._total
+        left, until = self._total, now
         for start, amount in self._bins:
             if left <= room:
                 break
             left -= amount
-            if left <= room:
-                return max(0.0, start + self._width + self.window_seconds - now)
-        return 0.0
+            until = start + self._width + self.window_seconds
+        return max(0.0, until - now)
 
     @property
     def _width(self) -> float:

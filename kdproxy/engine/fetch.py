@@ -108,13 +108,13 @@ class _Try:
     errand: Errand
     flight: Flight
     road: Road
-    started: float = 0.0
+    failing_since: float = 0.0
+    """When the first attempt failed: time in line is no failure."""
     failures: int = 0
     sends_back: bool = False
     """Whether the next attempt keeps its place at the head of the line."""
 
     async def run(self) -> Delivery | Refusal | GaveUp:
-        self.started = self.clock.monotonic()
         first = await self._attempt()
         if not isinstance(first, _Failed):
             return first  # most calls end here, and setting up tenacity costs a third of a miss
@@ -147,7 +147,7 @@ class _Try:
         failed = _failed(state)
         if not failed.is_counted:
             return False
-        elapsed = self.clock.monotonic() - self.started
+        elapsed = self.clock.monotonic() - self.failing_since
         return (
             self.failures >= self.settings.max_attempts or elapsed + state.upcoming_sleep > self.settings.total_seconds
         )
@@ -243,6 +243,7 @@ class _Try:
         # A request that fails as a probe goes to the back: the next look is another one's.
         self.sends_back = not permit.is_probe
         if not permit.is_probe:
+            self.failing_since = self.failing_since if self.failures else self.clock.monotonic()
             self.failures += 1
         return _Failed(reason, refusal, floor_seconds, is_held=self.road.gate.is_open, is_counted=not permit.is_probe)
 

@@ -124,7 +124,7 @@ class Lane:
                 quota.name: {
                     "limit": meter.bound,
                     "left": None if (left := meter.level(now)) is None else round(left, 1),
-                    "refill": str(meter.refill) if meter.is_observed else None,
+                    "refill": str(meter.reset.refill) if meter.is_observed else None,
                 }
                 for quota, meter in pace.meters.items()
             },

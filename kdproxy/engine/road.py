@@ -108,18 +108,19 @@ class Permit:
 
     def halted(self, verdict: Park, refusal: Refusal) -> None:
         """No wait helps: stop the lane."""
-        self.lane.pace.failed(self._grant)
-        self._road.gate.passed()
         parks = self._road.policy is Policy.PARK
         now = self._road.now()
+        # Before anything that gives turns: the next one must find it stopped.
         self.lane.halt(verdict.reason, refusal, parks=parks, wait_seconds=verdict.wait_seconds, now=now)
+        self.lane.pace.failed(self._grant)
+        self._road.gate.passed()
         self._end("refused")
 
     def revoked(self, refusal: Refusal) -> None:
         """The credential is bad: take its lane out."""
+        self.lane.revoke(refusal, self._road.now())
         self.lane.pace.failed(self._grant)
         self._road.gate.passed()
-        self.lane.revoke(refusal, self._road.now())
         self._end("refused")
 
     def drop(self) -> None:

@@ -1,6 +1,8 @@
 """Days of traffic in seconds: a lane's pace against exact models of what providers enforce, in virtual time.
 
-Nothing here sleeps and nothing is random but by a seeded generator; what is driven is the pace that ships.
+Nothing here sleeps, and nothing is random but by a seeded generator; what is driven is the pace that ships.
+
+    result = Traffic(Scenario(window="sliding", requests_per_minute=600)).run()
 """
 
 import heapq
@@ -20,16 +22,17 @@ TOKENS = Quota(Dimension.TOKENS)
 WINDOWS: dict[str, Callable[..., Window]] = {"fixed": FixedWindow, "sliding": SlidingWindow, "bucket": TokenBucket}
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """One world."""
 
     window: str = "fixed"
+    """How the provider enforces: `fixed`, `sliding` or `bucket`."""
     requests_per_minute: float | None = 600.0
     tokens_per_minute: float | None = None
     has_headers: bool = True
     has_retry_after: bool = True
-    reads_at_admission: bool = True
+    counts_at_admission: bool = True
     """Requests are counted when they come in; else when they are answered."""
     latency_seconds: float = 0.3
     latency_spread: float = 0.3
@@ -38,59 +41,68 @@ class Scenario:
     requests: int = 2_000
     tokens: int = 200
     estimate_factor: float = 1.0
-    foreign_share: float = 0.0
+    """How wrong our estimate of a request's tokens is."""
+    neighbour_share: float = 0.0
     """Share of the limit that another client takes, evenly."""
     error_share: float = 0.0
+    """Share of the attempts that end in a 5xx."""
     change_at: float | None = None
     change_factor: float = 1.0
+    """What becomes of the limit then."""
+    concurrency_limit: int | None = None
+    """The provider refuses more than so many at once."""
     most_in_flight: int = 256
     seed: int = 0
-    concurrency_limit: int | None = None
 
 
-@dataclass(kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Result:
     """How it went."""
 
+    started_at: float = 0.0
     seconds: float = 0.0
     served: int = 0
     attempts: int = 0
     refused: int = 0
     errors: int = 0
     peak_in_flight: int = 0
-    longest_wait: float = 0.0
+    longest_wait_seconds: float = 0.0
     sent_early: int = 0
-    """Sends before a floor that the provider had given."""
+    """Sends before a moment that the provider had given."""
     served_at: list[float] = field(default_factory=list)
     refused_at: list[float] = field(default_factory=list)
-    order: list[int] = field(default_factory=list)
+    first_sent: list[int] = field(default_factory=list)
+    """Requests in the order in which they first went out."""
 
     @property
     def refused_share(self) -> float:
+        """Share of the attempts that got a 429."""
         return self.refused / max(1, self.attempts)
 
-    def refused_share_after(self, at: float, attempts_before: int = 0) -> float:
-        late = sum(1 for each in self.refused_at if each > at)
-        good = sum(1 for each in self.served_at if each > at)
+    def refused_share_after(self, seconds: float) -> float:
+        """The same, of those that ended later than so many seconds after the start."""
+        late = sum(1 for at in self.refused_at if at > self.started_at + seconds)
+        good = sum(1 for at in self.served_at if at > self.started_at + seconds)
         return late / max(1, late + good)
 
     def goodput(self, per_minute: float) -> float:
-        """Served over what the limit allows at its steady rate in the time that it took."""
+        """Served over what a limit allows at its steady rate in the time that it took."""
         return self.served / max(1e-9, per_minute * self.seconds / 60)
 
 
-class World:
-    """Runs one scenario."""
+class Traffic:
+    """Runs one scenario: callers in a closed loop, a FIFO queue, one lane, one provider."""
 
     def __init__(self, scenario: Scenario, pace: Pace | None = None) -> None:
         self.scenario = scenario
-        self.random = random.Random(scenario.seed)
+        self.random = random.Random(scenario.seed)  # noqa: S311 - a model, not a secret
         self.now = 1_000.0
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self._ids = itertools.count()
         self.pace = pace or Pace(most_in_flight=scenario.most_in_flight, finds_rate=scenario.concurrency_limit is None)
         self.queue: deque[tuple[int, float]] = deque()
-        self.result = Result()
+        self.result = Result(started_at=self.now)
+        self._sent: set[int] = set()
         self.to_issue = iter(range(scenario.requests))
         self.windows: dict[Quota, Window] = {}
         for quota, limit in ((REQUESTS, scenario.requests_per_minute), (TOKENS, scenario.tokens_per_minute)):
@@ -101,14 +113,16 @@ class World:
         self._wake_at = math.inf
 
     def at(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do something later."""
         heapq.heappush(self.events, (self.now + seconds, next(self._ids), act))
 
     def run(self, most_seconds: float = 86_400.0) -> Result:
+        """Run until all is served, or time is up."""
         start = self.now
         if self.scenario.change_at is not None:
             self.at(self.scenario.change_at, self._change)
-        if self.scenario.foreign_share:
-            self.at(0.0, self._foreign)
+        if self.scenario.neighbour_share:
+            self.at(0.0, self._neighbour)
         for _ in range(self.scenario.callers):
             self._issue()
         while self.events and self.result.served < self.scenario.requests and self.now - start < most_seconds:
@@ -125,13 +139,16 @@ class World:
             self._pump()
 
     def cost(self) -> Cost:
+        """Return what a request is thought to cost."""
         return Cost(input_tokens=self.scenario.tokens * self.scenario.estimate_factor)
 
     def _pump(self) -> None:
         while self.queue:
             wait = self.pace.wait(self.cost(), self.now)
-            assert wait >= 0
+            assert wait >= 0.0
             if wait > 0:
+                if wait == math.inf and not self.pace.in_flight:
+                    raise AssertionError("it waits for a call to end, and none is under way")
                 if wait < math.inf and self.now + wait < self._wake_at - 1e-9:
                     self._wake_at = self.now + wait
                     self.at(wait, self._woken)
@@ -146,12 +163,14 @@ class World:
         grant = self.pace.take(self.cost(), self.now)
         result = self.result
         result.attempts += 1
-        result.longest_wait = max(result.longest_wait, self.now - asked_at)
+        if number not in self._sent:
+            self._sent.add(number)
+            result.first_sent.append(number)
+        result.longest_wait_seconds = max(result.longest_wait_seconds, self.now - asked_at)
         result.sent_early += self.now < self.floor
         result.peak_in_flight = max(result.peak_in_flight, self.pace.in_flight)
-        self.at(
-            self.scenario.network_seconds * (0.5 + self.random.random()), lambda: self._arrive(number, asked_at, grant)
-        )
+        seconds = self.scenario.network_seconds * (0.5 + self.random.random())
+        self.at(seconds, lambda: self._arrive(number, asked_at, grant))
 
     def _arrive(self, number: int, asked_at: float, grant: Grant) -> None:
         scenario = self.scenario
@@ -160,7 +179,7 @@ class World:
             return
         spread = 1 + scenario.latency_spread * (2 * self.random.random() - 1)
         seconds = scenario.latency_seconds * spread
-        if not scenario.reads_at_admission:
+        if not scenario.counts_at_admission:
             self.at(seconds, lambda: self._admit(number, asked_at, grant, 0.0))
         else:
             self._admit(number, asked_at, grant, seconds)
@@ -188,7 +207,6 @@ class World:
         self.pace.done(grant, self.now, used=Cost(input_tokens=self.scenario.tokens))
         self.result.served += 1
         self.result.served_at.append(self.now)
-        self.result.order.append(number)
         self._issue()
 
     def _refuse(self, number: int, asked_at: float, grant: Grant, readings: list[Reading], wait: float) -> None:
@@ -224,10 +242,10 @@ class World:
         for window in self.windows.values():
             window.limit *= self.scenario.change_factor
 
-    def _foreign(self) -> None:
+    def _neighbour(self) -> None:
         window = self.windows[REQUESTS]
-        if window.fits(1):
-            window.spend(1)
-            if TOKENS in self.windows:
-                self.windows[TOKENS].spend(self.scenario.tokens)
-        self.at(60 / (window.limit * self.scenario.foreign_share), self._foreign)
+        shares = {quota: each.limit / window.limit for quota, each in self.windows.items()}
+        if all(each.fits(shares[quota]) for quota, each in self.windows.items()):
+            for quota, each in self.windows.items():
+                each.spend(shares[quota])
+        self.at(60 / (window.limit * self.scenario.neighbour_share), self._neighbour)

@@ -1,0 +1,43 @@
+"""What a provider counts for one unit of our estimate: it may count max_tokens, or words, or neighbours. Pure."""
+
+from dataclasses import dataclass
+
+LEAST = 0.05
+MOST = 4.0
+_LARGEST_WEIGHT = 0.3
+
+
+@dataclass(slots=True)
+class Scale:
+    """A factor, learned."""
+
+    value: float = 1.0
+    _point: tuple[float, float, float] | None = None
+    """What had been sent by the last reading, what it said remained, and when it was asked for."""
+
+    def look(self, sent: float, remaining: float, at: float, *, bound: float, refill_rate: float) -> None:
+        """Compare what a quota lost between two readings with what was sent meanwhile, by estimate.
+
+        Args:
+            refill_rate: what came back a second, where that is known.
+        """
+        before, self._point = self._point, (sent, remaining, at)
+        if before is None or remaining >= 0.95 * bound:
+            return
+        estimated = sent - before[0]
+        lost = before[1] - remaining + refill_rate * (at - before[2])
+        if estimated > 0 and lost > 0:
+            weight = min(_LARGEST_WEIGHT, estimated * 20 / bound)
+            self._set(self.value * (1 + weight * (min(MOST, lost / estimated) - 1)))
+
+    def forget(self) -> None:
+        """A new window: what comes next is not to be compared with what was."""
+        self._point = None
+
+    def settle(self, estimated: float, used: float) -> None:
+        """Compare one estimate with what was used in truth."""
+        if estimated > 0:
+            self._set(0.95 * self.value + 0.05 * used / estimated)
+
+    def _set(self, value: float) -> None:
+        self.value = min(MOST, max(LEAST, value))

@@ -1,0 +1,186 @@
+"""What a script sees of limits, outages and spent quotas, through real sockets: as little as can be."""
+
+import asyncio
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from kdproxy.engine import lane as lane_module
+from kdproxy.testing.proxy import RunningProxy, run_proxy, run_proxy_process
+from kdproxy.testing.teacher import (
+    Hang,
+    HoldAfter,
+    InsufficientQuota,
+    Overloaded,
+    RateLimited,
+    Respond,
+    ScriptedTeacher,
+    ServerError,
+)
+
+pytestmark = pytest.mark.asyncio
+
+CHAT = "/v1/chat/completions"
+
+
+def ask(number: int) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": f"Question {number}"}]}
+
+
+async def test_a_storm_of_429s_is_not_seen_by_the_official_client_at_its_defaults() -> None:
+    """Twenty a second, sixty-four callers: nobody sees an error, and the teacher is hardly asked in vain."""
+    async with (
+        ScriptedTeacher(requests_per_minute=20, window_seconds=1.0, latency_seconds=0.02) as teacher,
+        run_proxy(teacher) as proxy,
+        openai.AsyncOpenAI(base_url=proxy.base_url, api_key="x") as client,
+    ):
+        answers = await asyncio.gather(*(client.chat.completions.create(**ask(number)) for number in range(100)))
+        assert len({answer.choices[0].message.content for answer in answers}) == 100
+        # Twenty go out before anything is known, and a minute's name for a second's window has to be found out.
+        assert teacher.count() <= 100 * 1.5
+
+
+async def test_an_outage_is_held_and_ends(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
+    teacher.script(*[ServerError(503)] * 23)
+    started = time.monotonic()
+    got = await asyncio.gather(*(send(proxy.address + CHAT, ask(number)) for number in range(40)))
+    assert {answer.status for answer in got} == {200}
+    assert teacher.count() == 40 + 23
+    assert time.monotonic() - started < 18
+    (row,) = proxy.app._lanes.snapshot()
+    assert row["breaker_opened"] >= 1
+    assert row["breaker"] == "closed"
+
+
+async def test_a_parked_run_goes_on_when_the_quota_is_topped_up(
+    teacher: ScriptedTeacher, send: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lane_module, "FIRST_LOOK_SECONDS", 0.2)
+    async with run_proxy(teacher, spent_policy="park") as proxy:
+        teacher.script(*[InsufficientQuota()] * 23)
+        got = asyncio.gather(*(send(proxy.address + CHAT, ask(number)) for number in range(30)))
+        await teacher.wait_for_ended(20)
+        await asyncio.sleep(0.1)
+        (row,) = proxy.app._lanes.snapshot()
+        assert row["stopped"]["policy"] == "park"
+        assert row["queued"] >= 29
+        assert {answer.status for answer in await got} == {200}
+    assert "parked" in caplog.text
+    assert "goes on" in caplog.text
+
+
+async def test_a_wait_longer_than_the_clients_own_is_told_with_manners(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    teacher.script(RateLimited(retry_after=40))
+    started = time.monotonic()
+    got = await send(proxy.address + CHAT, ask(1), headers={"x-stainless-read-timeout": "1"})
+    assert 0.8 < time.monotonic() - started < 3
+    assert (got.status, got.headers["x-should-retry"]) == (429, "true")
+    assert 30 <= float(got.headers["retry-after"]) <= 45
+    assert 30_000 <= float(got.headers["retry-after-ms"]) <= 45_000
+    assert json.loads(got.body)["error"]["code"] == "still_waiting"
+
+
+async def test_a_client_that_comes_again_in_time_finds_its_place(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    """Told to wait two seconds, it is served by the call that was in line for it all along."""
+    teacher.script(RateLimited(retry_after=2.5))
+    first = await send(proxy.address + CHAT, ask(1), headers={"x-stainless-read-timeout": "1"})
+    assert first.status == 429
+    again = await send(proxy.address + CHAT, ask(1), headers={"x-stainless-retry-count": "1"})
+    assert again.status == 200
+    assert "collapsed" in again.cache or "hit" in again.cache
+    assert teacher.count() == 2
+
+
+async def test_sigterm_while_many_queue_answers_each_and_loses_nothing(
+    teacher: ScriptedTeacher, tmp_path: Path, send: Any
+) -> None:
+    teacher.hold()
+    async with run_proxy_process(teacher, tmp_path) as proxy:
+        asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(200)]
+        await teacher.wait_for_calls(20)
+        await asyncio.sleep(0.3)
+        proxy.send(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        teacher.release()
+        got = await asyncio.gather(*asked)
+        assert await proxy.wait() == 0
+    answered = [answer for answer in got if answer.status == 200]
+    refused = [answer for answer in got if answer.status != 200]
+    assert len(answered) == teacher.count()
+    assert len(answered) >= 20
+    assert {(answer.status, answer.headers["x-should-retry"]) for answer in refused} == {(503, "true")}
+    async with run_proxy_process(teacher, tmp_path) as proxy:
+        again = await asyncio.gather(*(send(proxy.address + CHAT, ask(number)) for number in range(200)))
+        assert [answer.body for answer in again if "hit" in answer.cache] == [answer.body for answer in answered]
+
+
+async def test_an_error_dressed_as_an_answer_is_tried_again(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    """Anthropic's overload as the first event of a 200 stream."""
+    event = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+    teacher.script(Respond(200, {"content-type": "text/event-stream"}, event), Overloaded())
+    body = {**ask(1), "max_tokens": 9, "stream": True}
+    got = await send(proxy.address + "/v1/messages", body, headers={"anthropic-version": "2023-06-01"})
+    assert got.status == 200
+    assert b"message_stop" in got.body
+    assert teacher.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "step", "code", "stream"),
+    [
+        ({"first_byte_seconds": 0.3}, Hang(), "first_byte_timeout", False),
+        ({"total_seconds": 0.3}, Hang(), "total_timeout", False),
+    ],
+    ids=["first byte", "total"],
+)
+async def test_each_deadline_says_which_it_is(
+    teacher: ScriptedTeacher, send: Any, settings: dict[str, float], step: Any, code: str, stream: bool
+) -> None:
+    async with run_proxy(teacher, retry_attempts=1, **settings) as proxy:
+        teacher.script(step)
+        got = await send(proxy.address + CHAT, ask(1))
+        teacher.release()
+    assert got.status == 503
+    setting = next(iter(settings))
+    assert f"within {settings[setting]:g} s" in json.loads(got.body)["error"]["message"]
+
+
+async def test_a_silence_in_the_middle_of_an_answer_ends_it(teacher: ScriptedTeacher, http: Any) -> None:
+    gate = asyncio.Event()
+    async with run_proxy(teacher, read_seconds=0.3) as proxy:
+        teacher.script(HoldAfter(events=2, gate=gate))
+        started = time.monotonic()
+        with pytest.raises(Exception, match=r"(?i)payload|closed|transfer"):
+            async with http.post(
+                proxy.address + CHAT, json={**ask(1), "stream": True}, headers={"Authorization": "Bearer x"}
+            ) as response:
+                await response.read()
+        assert time.monotonic() - started < 5
+        gate.set()
+
+
+async def test_several_keys_share_the_work_and_a_revoked_one_takes_only_itself_out(
+    teacher: ScriptedTeacher, send: Any
+) -> None:
+    environment = {"KDPROXY_TOKEN": "the-proxy-token-0123", "KEY_A": "key-number-one", "KEY_B": "key-number-two"}
+    upstreams = {"teacher": {"url": teacher.base_url, "credential_env": ["KEY_A", "KEY_B"]}}
+    headers = {"Authorization": "Bearer the-proxy-token-0123"}
+    async with run_proxy(upstreams, environment=environment) as proxy:  # type: ignore[arg-type]
+        teacher.script(Respond(401, {}, b'{"error":{"message":"Incorrect API key","code":"invalid_api_key"}}'))
+        got = await asyncio.gather(*(send(proxy.address + CHAT, ask(number), headers=headers) for number in range(30)))
+        assert {answer.status for answer in got} == {200}
+        rows = proxy.app._lanes.snapshot()
+    assert sorted(row["stopped"] is None for row in rows) == [False, True]
+    used = {call.headers["Authorization"] for call in teacher.calls}
+    assert used <= {"Bearer key-number-one", "Bearer key-number-two"}

@@ -1,0 +1,262 @@
+"""The pace of a lane: pauses, probes, width, breaker, budget."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdproxy.core.limits import DAY, Cost, Dimension, Quota, Reading
+from kdproxy.core.pace import LONGEST_BACKOFF_SECONDS, Pace
+from kdproxy.core.pace_breaker import (
+    BUDGET,
+    FAILURES_TO_OPEN,
+    LONGEST_PROBE_SECONDS,
+    RETRY_COST,
+    Breaker,
+    RetryBudget,
+    State,
+)
+from kdproxy.core.pace_width import START, Width
+
+RPM = Quota(Dimension.REQUESTS)
+ONE = Cost()
+
+
+def test_a_lane_that_nobody_limits_starts_with_twenty() -> None:
+    pace = Pace()
+    for _ in range(20):
+        assert pace.wait(ONE, 0.0) == 0
+        pace.take(ONE, 0.0)
+    assert pace.wait(ONE, 0.0) == math.inf
+
+
+def test_one_429_pauses_all_for_at_least_what_was_asked() -> None:
+    pace = Pace()
+    first, second = pace.take(ONE, 0.0), pace.take(ONE, 0.0)
+    pause = pace.refused(first, 1.0, wait_seconds=5.0, jitter=0.5)
+    assert 5.0 <= pause <= 6.0
+    assert pace.wait(ONE, 1.0) == pytest.approx(pause)
+    # Those that were sent before belong to the same episode; a longer wait still counts.
+    pace.refused(second, 1.1, wait_seconds=9.0, jitter=0.0)
+    assert pace.paused_until == pytest.approx(10.1)
+    assert (pace.refusals, pace.episodes) == (2, 1)
+
+
+def test_without_a_wait_one_goes_ahead_and_the_rest_follow_when_it_is_through() -> None:
+    pace = Pace()
+    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.5)
+    assert pace.wait(ONE, 0.1) == pytest.approx(1.0)
+    probe = pace.take(ONE, 2.0)
+    assert pace.wait(ONE, 2.0) > 0
+    pace.accepted(probe, 2.3)
+    assert pace.wait(ONE, 2.3) == 0
+
+
+def test_a_probe_that_is_not_refused_soon_has_got_through() -> None:
+    """Refusals come at once, answers may take minutes."""
+    pace = Pace()
+    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.5)
+    pace.take(ONE, 2.0)
+    assert pace.wait(ONE, 3.0) == pytest.approx(1.0)
+    assert pace.wait(ONE, 4.0) == 0
+
+
+def test_a_probe_that_fails_otherwise_says_nothing() -> None:
+    pace = Pace()
+    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.5)
+    pace.failed(pace.take(ONE, 2.0))
+    assert pace.wait(ONE, 2.1) == 0
+    pace.take(ONE, 2.1)
+    assert pace.wait(ONE, 2.1) > 0
+
+
+def test_refused_probes_back_off_up_to_a_bound() -> None:
+    pace, now, pauses = Pace(), 0.0, []
+    for _ in range(12):
+        grant = pace.take(ONE, now)
+        pauses.append(pace.refused(grant, now, wait_seconds=None, jitter=0.5))
+        now = pace.paused_until
+    assert pauses == sorted(pauses)
+    assert pauses[-1] <= LONGEST_BACKOFF_SECONDS
+    assert pace.episodes == 1
+
+
+def test_a_dropped_permit_leaves_no_trace() -> None:
+    pace = Pace(allowed={RPM: 1.0})
+    pace.drop(pace.take(ONE, 0.0))
+    assert pace.in_flight == 0
+    assert pace.meters[RPM].level(0.0) == 1
+
+
+def test_endings_count_once() -> None:
+    pace = Pace()
+    grant = pace.take(ONE, 0.0)
+    pace.accepted(grant, 0.1)
+    pace.done(grant, 0.2)
+    pace.failed(grant)
+    pace.done(grant, 0.3)
+    assert pace.in_flight == 0
+
+
+def test_a_days_quota_is_not_spread_over_the_day() -> None:
+    pace = Pace()
+    grant = pace.take(ONE, 0.0)
+    quota = Quota(Dimension.REQUESTS, DAY)
+    pace.learn(grant, [Reading(quota=quota, limit=14_400, remaining=10, reset_seconds=80_000)], 0.1)
+    assert not pace.has_limits
+    assert pace.wait(ONE, 0.1) == 0
+
+
+def test_azure_is_sent_evenly() -> None:
+    pace = Pace(is_strict=True, allowed={RPM: 60.0})
+    pace.take(ONE, 0.0)
+    assert pace.wait(ONE, 0.0) == pytest.approx(1.0)
+
+
+def test_server_errors_do_not_narrow_the_lane() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.failed(pace.take(ONE, 0.0))
+    assert pace.width.bound == START
+
+
+# -- width --------------------------------------------------------------------------------------------------
+
+
+def _rounds(width: Width, seconds: float, count: int) -> None:
+    for _ in range(count):
+        for _ in range(max(8, int(width.bound) + 1)):
+            width.answered(seconds, int(width.bound))
+
+
+def test_width_opens_while_latency_stays_and_stops_when_it_doubles() -> None:
+    width = Width(1_000.0)
+    _rounds(width, 1.0, 3)
+    opened = width.bound
+    assert opened > START * 2
+    _rounds(width, 2.5, 3)
+    assert width.bound == opened
+    _rounds(width, 4.0, 3)
+    assert width.bound < opened
+
+
+def test_width_shrinks_by_a_fifth_per_episode_and_treads_softly_where_it_was_refused() -> None:
+    width = Width(1_000.0)
+    width.refused()
+    assert width.bound == pytest.approx(0.8 * START)
+    _rounds(width, 1.0, 40)
+    slow = width.bound
+    assert slow == pytest.approx(START, rel=0.12)
+    _rounds(width, 1.0, 5)
+    assert width.bound - slow < 1
+
+
+def test_width_that_nobody_uses_does_not_grow() -> None:
+    width = Width(1_000.0)
+    for _ in range(200):
+        width.answered(1.0, 3)
+    assert width.bound == START
+
+
+# -- breaker and budget -------------------------------------------------------------------------------------
+
+
+def _open(breaker: Breaker, now: float = 0.0) -> None:
+    for _ in range(FAILURES_TO_OPEN):
+        was_probe = breaker.take()
+        breaker.failed(now, was_probe=was_probe, jitter=0.5)
+        breaker.end(was_probe=was_probe)
+
+
+def test_breaker_opens_after_failures_in_a_row_only() -> None:
+    breaker = Breaker()
+    for _ in range(50):
+        for _ in range(FAILURES_TO_OPEN - 1):
+            assert not breaker.failed(0.0, was_probe=False, jitter=0.5)
+        breaker.passed()
+    assert breaker.state is State.CLOSED
+    _open(breaker)
+    assert breaker.state is State.OPEN
+    assert breaker.wait(0.0) > 0
+
+
+def test_probes_are_single_and_rarer_the_longer_it_lasts() -> None:
+    breaker = Breaker()
+    _open(breaker)
+    now, probes = 0.0, []
+    while now < 600:
+        now += breaker.wait(now)
+        assert breaker.take()
+        assert breaker.wait(now) == math.inf
+        probes.append(now)
+        breaker.failed(now, was_probe=True, jitter=0.5)
+        breaker.end(was_probe=True)
+    assert len([at for at in probes if 60 <= at < 120]) <= 6
+    gaps = [after - before for before, after in pairwise(probes)]
+    assert gaps == pytest.approx(sorted(gaps))
+    assert gaps[-1] <= LONGEST_PROBE_SECONDS
+
+
+def test_after_an_outage_calls_come_back_by_doubling() -> None:
+    breaker = Breaker()
+    _open(breaker)
+    breaker.take()
+    assert breaker.passed()
+    breaker.end(was_probe=True)
+    rounds = []
+    for _ in range(6):
+        count = 0
+        while breaker.wait(100.0) == 0 and count < 500:
+            breaker.take()
+            count += 1
+        rounds.append(count)
+        for _ in range(count):
+            breaker.passed()
+            breaker.end(was_probe=False)
+    for _ in range(200):
+        breaker.take()
+    assert breaker.wait(100.0) == 0
+    assert rounds == [2, 4, 8, 16, 32, 64]
+
+
+def test_budget_bounds_retries_as_the_aws_sdks_do() -> None:
+    budget = RetryBudget()
+    spent = 0
+    while budget.spend():
+        spent += 1
+    assert spent == BUDGET // RETRY_COST == 35
+    budget.succeeded(is_retry=True)
+    assert budget.spend()
+    for _ in range(RETRY_COST):
+        budget.succeeded(is_retry=False)
+    assert budget.spend()
+    assert not budget.spend()
+
+
+@given(st.lists(st.sampled_from(["take", "done", "failed", "refused", "drop", "wait"]), max_size=200), st.randoms())
+def test_no_history_breaks_the_books(steps: list[str], randomness: object) -> None:
+    pace, now, flying = Pace(most_in_flight=30), 0.0, []
+    for step in steps:
+        now += randomness.random()  # type: ignore[attr-defined]
+        if step == "take" and pace.wait(ONE, now) == 0:
+            flying.append(pace.take(ONE, now))
+        elif step == "wait":
+            assert pace.wait(ONE, now) >= 0
+        elif flying and step != "take":
+            grant = flying.pop(0)
+            match step:
+                case "done":
+                    pace.accepted(grant, now)
+                    pace.done(grant, now)
+                case "failed":
+                    pace.failed(grant)
+                case "refused":
+                    floor = randomness.choice([None, 0.0, 2.0])  # type: ignore[attr-defined]
+                    pace.refused(grant, now, wait_seconds=floor, jitter=randomness.random())  # type: ignore[attr-defined]
+                    assert floor is None or pace.paused_until >= now + floor
+                case "drop":
+                    pace.drop(grant)
+        assert pace.in_flight == len(flying)
+        assert pace.in_flight <= 30

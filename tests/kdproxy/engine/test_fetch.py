@@ -1,0 +1,349 @@
+"""The loop that buys, against an upstream that fails in every way, in virtual time: what is sent, when, and how often."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from kdproxy.core.limits import Cost
+from kdproxy.core.models import HeaderPairs, Upstream
+from kdproxy.core.pace_rules import Rules
+from kdproxy.core.ports import UpstreamRequest
+from kdproxy.engine.fetch import Delivery, Errand, Fetcher, GaveUp, RetrySettings
+from kdproxy.engine.flights import Flight
+from kdproxy.engine.lane import Policy, Refusal
+from kdproxy.engine.lanes import Lanes, LaneSettings
+from kdproxy.errors import UpstreamFailed
+from kdproxy.providers.rules import TABLES
+from kdproxy.testing.virtual import VirtualClock, VirtualLoop
+
+UPSTREAM = Upstream(name="teacher", url="http://127.0.0.1:1/v1")
+JSON: HeaderPairs = (("content-type", "application/json"),)
+SSE: HeaderPairs = (("content-type", "text/event-stream"),)
+
+
+@dataclass
+class Canned:
+    """The UpstreamResponse port over bytes that are there."""
+
+    status: int = 200
+    headers: HeaderPairs = JSON
+    pieces: list[bytes] = field(default_factory=lambda: [b'{"id":"1"}'])
+    content_length: int | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+    async def read(self, limit_bytes: int) -> bytes:
+        return b"".join(self.pieces)
+
+    def close(self) -> None:
+        pass
+
+
+Answer = Callable[[float, UpstreamRequest], Canned | UpstreamFailed]
+
+
+class Provider:
+    """The UpstreamClient port: a function of time says what comes back."""
+
+    def __init__(self, answer: Answer, *, seconds: float = 0.1) -> None:
+        self._answer = answer
+        self._seconds = seconds
+        self.sent_at: list[float] = []
+        self.succeeded_at: list[float] = []
+        self.in_flight = 0
+
+    async def send(self, request: UpstreamRequest) -> Canned:
+        now = asyncio.get_running_loop().time()
+        self.sent_at.append(now)
+        self.in_flight += 1
+        try:
+            await asyncio.sleep(self._seconds)
+        finally:
+            self.in_flight -= 1
+        answer = self._answer(now, request)
+        if isinstance(answer, UpstreamFailed):
+            raise answer
+        if answer.status < 400:
+            self.succeeded_at.append(now)
+        return answer
+
+
+def error(status: int, kind: str = "server_error", **headers: str) -> Canned:
+    body = orjson.dumps({"error": {"type": kind, "code": kind, "message": "x"}})
+    pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return Canned(status, (*JSON, *pairs), [body])
+
+
+def in_turn(*answers: Canned | UpstreamFailed) -> Answer:
+    left = list(answers)
+    return lambda now, request: left.pop(0) if left else Canned()
+
+
+def virtually(main: Callable[[], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        return await main()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(run())
+
+
+class Shop:
+    """A fetcher with its lanes."""
+
+    def __init__(
+        self, provider: Provider, *keys: str, rules: Rules = TABLES["general"], attempts: int = 6, **settings: Any
+    ) -> None:
+        randomness = random.Random(7)
+        self.lanes = Lanes(VirtualClock(), otherwise=LaneSettings(**settings), jitter=randomness.random)
+        retries = RetrySettings(total_seconds=600, max_attempts=attempts)
+        self.fetcher = Fetcher(provider, VirtualClock(), retries, jitter=randomness.random)
+        self.road = self.lanes.road(UPSTREAM, keys or ("key",), "m", rules)
+        self.rules = rules
+
+    async def buy(self) -> Delivery | Refusal | GaveUp:
+        def request(key_index: int) -> UpstreamRequest:
+            return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(("key", str(key_index)),), body=b"")
+
+        flight = Flight(("x",))
+        result = await self.fetcher.fetch(Errand(request=request, cost=Cost(), rules=self.rules), flight, self.road)
+        if isinstance(result, Delivery):
+            async for _ in result.response.chunks():
+                pass
+            result.permit.done()
+        return result
+
+
+LOST = UpstreamFailed("The upstream could not be reached.", hint="x", sent=False)
+
+
+@pytest.mark.parametrize(
+    "bad", [error(500), error(503), error(529), error(408), error(409), LOST], ids=lambda e: str(e)[:40]
+)
+def test_one_bad_moment_is_mended(bad: Any) -> None:
+    provider = Provider(in_turn(bad))
+    assert isinstance(virtually(lambda: Shop(provider).buy()), Delivery)
+    assert len(provider.sent_at) == 2
+
+
+def test_a_request_that_always_fails_ends_while_others_pass() -> None:
+    """The same request breaks the server each time: that is no outage."""
+
+    async def main() -> None:
+        provider = Provider(lambda now, request: error(500) if poisoned else Canned())
+        shop = Shop(provider, attempts=4)
+        for _ in range(3):
+            poisoned = False
+            await shop.buy()
+            poisoned = True
+            result = await shop.buy()
+            assert isinstance(result, GaveUp)
+            assert result.last is not None
+            assert result.last.status == 500
+        assert len(provider.sent_at) == 3 * (1 + 4)
+
+    virtually(main)
+
+
+def test_the_providers_wait_is_a_floor_for_everybody() -> None:
+    async def main() -> None:
+        provider = Provider(in_turn(error(429, "rate_limit_exceeded", retry_after="30")))
+        shop = Shop(provider)
+        first = asyncio.create_task(shop.buy())
+        await asyncio.sleep(0.2)
+        results = await asyncio.gather(first, *(shop.buy() for _ in range(30)))
+        assert all(isinstance(result, Delivery) for result in results)
+        assert min(provider.sent_at[1:]) >= 30.1
+
+    virtually(main)
+
+
+def test_a_rate_limit_is_not_a_failure_however_often_it_comes() -> None:
+    provider = Provider(in_turn(*[error(429, "rate_limit_exceeded", retry_after="60")] * 50))
+    assert isinstance(virtually(lambda: Shop(provider, attempts=2).buy()), Delivery)
+
+
+@pytest.mark.parametrize("callers", [1, 8, 64])
+def test_an_outage_costs_a_probe_now_and_then_and_ends_gently(callers: int) -> None:
+    """The issue's goal: attempts <= 1.10 x distinct requests a minute, and success within 2 s of the permitted probe."""
+    healed_at = 1_000.0
+
+    async def main() -> tuple[Provider, list[Any]]:
+        provider = Provider(lambda now, request: Canned() if now >= healed_at else error(503))
+        shop = Shop(provider)
+        return provider, await asyncio.gather(*(shop.buy() for _ in range(callers)))
+
+    provider, results = virtually(main)
+    assert all(isinstance(result, Delivery) for result in results)
+    by_minute = Counter(int(at // 60) for at in provider.sent_at if at < healed_at)
+    for minute in range(1, int(healed_at // 60)):
+        assert by_minute[minute] <= max(1.10 * callers, 6)
+    probe = next(at for at in provider.sent_at if at >= healed_at)
+    assert probe - healed_at <= 15
+    assert provider.succeeded_at[0] - probe <= 2
+    # No synchronised burst: the first success lets two in, these four, and so on.
+    first = [at for at in provider.sent_at if probe < at <= probe + 0.15]
+    assert len(first) <= 2
+    assert max(provider.sent_at) - probe < 10
+
+
+def test_a_brown_out_is_not_an_outage() -> None:
+    """One in ten fails: all are served, with few retries and without a pause."""
+
+    async def main() -> Provider:
+        randomness = random.Random(3)
+        provider = Provider(lambda now, request: error(500) if randomness.random() < 0.1 else Canned())
+        shop = Shop(provider)
+        results = await asyncio.gather(*(shop.buy() for _ in range(1_000)))
+        assert all(isinstance(result, Delivery) for result in results)
+        return provider
+
+    provider = virtually(main)
+    assert len(provider.sent_at) < 1_000 * 1.2
+    assert max(provider.sent_at) < 60
+
+
+def test_half_of_all_failing_is_slowed_down_by_the_budget() -> None:
+    async def main() -> tuple[Provider, Shop]:
+        randomness = random.Random(3)
+        provider = Provider(lambda now, request: error(500) if randomness.random() < 0.5 else Canned())
+        shop = Shop(provider, attempts=50)
+        await asyncio.gather(*(shop.buy() for _ in range(300)))
+        return provider, shop
+
+    _, shop = virtually(main)
+    assert shop.road.gate.breaker.opened > 0
+
+
+# -- fatal ------------------------------------------------------------------------------------------------------
+
+SPENT = error(429, "insufficient_quota")
+
+
+def test_a_spent_quota_fails_fast_in_the_providers_words() -> None:
+    async def main() -> None:
+        provider = Provider(lambda now, request: SPENT)
+        shop = Shop(provider)
+        results = await asyncio.gather(*(shop.buy() for _ in range(200)))
+        assert all(isinstance(result, Refusal) and result.is_fatal and result.status == 429 for result in results)
+        # Twenty at once before the first word came, one look, and no more.
+        assert len(provider.sent_at) <= 22
+        assert asyncio.get_running_loop().time() < 5
+
+    virtually(main)
+
+
+def test_a_parked_run_goes_on_when_it_is_topped_up() -> None:
+    paid_at = 7_200.0
+
+    async def main() -> tuple[Provider, list[Any]]:
+        provider = Provider(lambda now, request: Canned() if now >= paid_at else SPENT)
+        shop = Shop(provider, policy=Policy.PARK)
+        return provider, await asyncio.gather(*(shop.buy() for _ in range(100)))
+
+    provider, results = virtually(main)
+    assert all(isinstance(result, Delivery) for result in results)
+    held = [at for at in provider.sent_at if 60 < at < paid_at]
+    assert len(held) <= 12
+    assert min(provider.succeeded_at) <= paid_at + 900
+
+
+def test_a_revoked_key_is_left_for_the_others() -> None:
+    async def main() -> None:
+        provider = Provider(lambda now, request: error(401) if ("key", "0") in request.headers else Canned())
+        shop = Shop(provider, "a", "b")
+        results = await asyncio.gather(*(shop.buy() for _ in range(100)))
+        assert all(isinstance(result, Delivery) for result in results)
+        assert shop.road.lanes[0].stop is not None
+        assert shop.road.lanes[1].stop is None
+
+    virtually(main)
+
+
+def test_the_only_key_being_bad_is_told_as_it_is() -> None:
+    provider = Provider(lambda now, request: error(401))
+    result = virtually(lambda: Shop(provider).buy())
+    assert isinstance(result, Refusal)
+    assert (result.status, len(provider.sent_at)) == (401, 1)
+
+
+def test_a_spent_key_is_left_for_the_others() -> None:
+    async def main() -> None:
+        provider = Provider(lambda now, request: SPENT if ("key", "0") in request.headers else Canned())
+        shop = Shop(provider, "a", "b")
+        results = await asyncio.gather(*(shop.buy() for _ in range(50)))
+        assert all(isinstance(result, Delivery) for result in results)
+
+    virtually(main)
+
+
+# -- errors dressed as answers ----------------------------------------------------------------------------------
+
+OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+START = b'event: message_start\ndata: {"type":"message_start","message":{"id":"m"}}\n\n'
+
+
+@pytest.mark.parametrize("cut", [1, 7, 30, len(OVERLOADED)])
+def test_an_error_as_the_first_event_is_tried_again(cut: int) -> None:
+    """Anthropic's 529 inside a 200, however the network cuts it."""
+    dressed = Canned(200, SSE, [OVERLOADED[:cut], OVERLOADED[cut:]])
+    provider = Provider(in_turn(dressed, Canned(200, SSE, [START])))
+    result = virtually(lambda: Shop(provider, rules=TABLES["anthropic"]).buy())
+    assert isinstance(result, Delivery)
+    assert len(provider.sent_at) == 2
+
+
+@pytest.mark.parametrize("first", [START, b": keep-alive\n\n", b"data: [DONE]\n\n"])
+def test_what_has_begun_well_is_let_through_whole(first: bytes) -> None:
+    """A later error is the answer's own, and not ours to hide."""
+
+    async def main() -> bytes:
+        provider = Provider(in_turn(Canned(200, SSE, [first[:3], first[3:], OVERLOADED])))
+        shop = Shop(provider, rules=TABLES["anthropic"])
+        received = b""
+
+        def request(key_index: int) -> UpstreamRequest:
+            return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(), body=b"")
+
+        errand = Errand(request=request, cost=Cost(), rules=shop.rules)
+        result = await shop.fetcher.fetch(errand, Flight(("x",)), shop.road)
+        assert isinstance(result, Delivery)
+        async for chunk in result.response.chunks():
+            received += chunk
+        assert len(provider.sent_at) == 1
+        return received
+
+    assert virtually(main) == first + OVERLOADED
+
+
+def test_an_error_as_a_200_body_is_tried_again() -> None:
+    dressed = Canned(200, JSON, [b'\n{"error":', b'{"code":502,"message":"x"}}'])
+    provider = Provider(in_turn(dressed))
+    assert isinstance(virtually(lambda: Shop(provider, rules=TABLES["openrouter"]).buy()), Delivery)
+    assert len(provider.sent_at) == 2
+
+
+# -- leaving ----------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_fetch_gives_its_place_back() -> None:
+    async def main() -> None:
+        provider = Provider(lambda now, request: Canned(), seconds=5.0)
+        shop = Shop(provider, most_in_flight=1)
+        tasks = [asyncio.create_task(shop.buy()) for _ in range(5)]
+        await asyncio.sleep(1)
+        for task in tasks[:4]:
+            task.cancel()
+        result = await asyncio.wait_for(tasks[4], 10)
+        assert isinstance(result, Delivery)
+        assert shop.road.lanes[0].pace.in_flight == 0
+        assert len(provider.sent_at) == 2
+
+    virtually(main)

@@ -1,0 +1,312 @@
+"""Roads and lanes: who goes when, and what a cancelled, stopped or revoked one leaves behind. In virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdproxy.core.limits import QUOTAS, Cost
+from kdproxy.core.models import Upstream
+from kdproxy.core.retry import Park
+from kdproxy.engine.lane import FAIL_FAST_SECONDS, Policy, Refusal
+from kdproxy.engine.lanes import Lanes, LaneSettings
+from kdproxy.engine.road import Permit, Road, RoadClosed
+from kdproxy.providers.rules import TABLES
+from kdproxy.testing.virtual import VirtualClock, VirtualLoop
+
+UPSTREAM = Upstream(name="teacher", url="http://127.0.0.1:1/v1")
+ONE = Cost()
+SPENT = Refusal(status=429, headers=(), body=b"no money", is_fatal=True)
+RPM = QUOTAS["requests_per_minute"]
+
+
+def virtually(main: Callable[[], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        return await main()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(run())
+
+
+def road_of(*credentials: str, lanes: Lanes | None = None, **settings: Any) -> Road:
+    lanes = lanes or Lanes(VirtualClock(), otherwise=LaneSettings(**settings), jitter=lambda: 0.5)
+    return lanes.road(UPSTREAM, credentials or ("key",), "model", TABLES["general"])
+
+
+async def turn(road: Road, **more: Any) -> Permit:
+    return await road.turn(road.queue(ONE, **more))
+
+
+async def answered(road: Road, seconds: float = 0.1, **more: Any) -> float:
+    permit = await turn(road, **more)
+    at = road.now()
+    permit.accepted(())
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        permit.done()
+    return at
+
+
+def test_inside_a_run_it_is_first_come_first_served() -> None:
+    async def main() -> list[int]:
+        road, order = road_of(most_in_flight=1), []
+
+        async def one(number: int) -> None:
+            await answered(road)
+            order.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(30):
+                group.create_task(one(number))
+        return order
+
+    assert virtually(main) == list(range(30))
+
+
+def test_between_runs_it_is_turn_about() -> None:
+    """A run of a thousand does not keep one of three waiting."""
+
+    async def main() -> list[str]:
+        road, order = road_of(most_in_flight=1), []
+
+        async def one(run: str) -> None:
+            await answered(road, run=run)
+            order.append(run)
+
+        async with asyncio.TaskGroup() as group:
+            for run in ["large"] * 1_000 + ["small"] * 3:
+                group.create_task(one(run))
+        return order
+
+    order = virtually(main)
+    assert [place for place, run in enumerate(order) if run == "small"][-1] <= 6
+
+
+def test_a_request_sent_back_keeps_its_place() -> None:
+    async def main() -> list[str]:
+        road, order = road_of(most_in_flight=1), []
+
+        async def one(name: str, **more: Any) -> None:
+            await answered(road, **more)
+            order.append(name)
+
+        permit = await turn(road)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one("second"))
+            await asyncio.sleep(0.01)
+            group.create_task(one("again", at_front=True))
+            await asyncio.sleep(0.01)
+            permit.refused((), 0.5)
+        return order
+
+    assert virtually(main) == ["again", "second"]
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 20), st.floats(0, 0.5), st.booleans()), min_size=1, max_size=40),
+    at_once=st.integers(1, 4),
+)
+@settings(max_examples=150, deadline=None)
+def test_cancelled_waiters_leave_no_hole(steps: list[tuple[int, float, bool]], at_once: int) -> None:
+    async def main() -> None:
+        road = road_of(most_in_flight=at_once)
+        tasks = []
+        for number, pause, is_cancelled in steps:
+            task = asyncio.create_task(answered(road, run=str(number % 3)))
+            tasks.append((task, is_cancelled))
+            await asyncio.sleep(pause)
+            if is_cancelled:
+                task.cancel()
+        results = await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
+        for result, (_, is_cancelled) in zip(results, tasks, strict=True):
+            assert is_cancelled or isinstance(result, float)
+        assert road.waiting == 0
+        assert road.lanes[0].pace.in_flight == 0
+        for _ in range(at_once):
+            await asyncio.wait_for(turn(road), 60)
+
+    virtually(main)
+
+
+def test_a_permit_granted_to_a_cancelled_waiter_goes_to_the_next() -> None:
+    async def main() -> None:
+        road = road_of(most_in_flight=1)
+        first = await turn(road)
+        waiting = asyncio.create_task(turn(road))
+        behind = asyncio.create_task(turn(road))
+        await asyncio.sleep(0)
+        first.done()  # the turn comes now ...
+        waiting.cancel()  # ... and the waiter leaves before it runs
+        await asyncio.wait_for(behind, 1)
+        assert road.lanes[0].pace.in_flight == 1
+
+    virtually(main)
+
+
+def test_one_429_pauses_the_lane_and_not_one_request() -> None:
+    async def main() -> list[float]:
+        road = road_of()
+        (await turn(road)).refused((), 7.0)
+        return await asyncio.gather(*(answered(road) for _ in range(10)))
+
+    assert min(virtually(main)) >= 7.0
+
+
+def test_a_limit_of_our_own_is_kept() -> None:
+    async def main() -> list[float]:
+        road = road_of(allowed={RPM: 60.0})
+        return sorted(await asyncio.gather(*(answered(road) for _ in range(150))))
+
+    at = virtually(main)
+    for start in at:
+        assert sum(1 for each in at if start <= each < start + 60) <= 60
+    assert at[-1] < 155
+
+
+# -- stops --------------------------------------------------------------------------------------------------
+
+
+def test_a_spent_quota_fails_all_that_wait_with_one_call() -> None:
+    async def main() -> None:
+        road = road_of(most_in_flight=1)
+        permit = await turn(road)
+        rest = [asyncio.create_task(turn(road)) for _ in range(50)]
+        await asyncio.sleep(0.1)
+        permit.halted(Park(reason="insufficient_quota"), SPENT)
+        # The first in line looks whether it is true; its word holds for the rest.
+        look = await rest[0]
+        look.halted(Park(reason="insufficient_quota"), SPENT)
+        for result in await asyncio.gather(*rest[1:], return_exceptions=True):
+            assert isinstance(result, RoadClosed)
+            assert result.refusal is SPENT
+        await asyncio.sleep(FAIL_FAST_SECONDS)
+        (await turn(road)).accepted(())
+        assert road.lanes[0].stop is None
+
+    virtually(main)
+
+
+def test_a_parked_lane_holds_looks_rarely_and_goes_on() -> None:
+    async def main() -> tuple[int, float]:
+        road = road_of(policy=Policy.PARK)
+        looks, paid_at = 0, 3_000.0
+
+        async def one() -> float:
+            nonlocal looks
+            at_front = False
+            while True:
+                permit = await turn(road, at_front=at_front)
+                if road.now() >= paid_at:
+                    permit.accepted(())
+                    permit.done()
+                    return road.now()
+                looks += 1
+                permit.halted(Park(reason="insufficient_quota"), SPENT)
+                at_front = True
+
+        at = await asyncio.gather(*(one() for _ in range(20)))
+        return looks, max(at)
+
+    looks, last = virtually(main)
+    # Twenty went out before the first word came; then one now and then.
+    assert looks <= 20 + 7
+    assert last < 3_000 + 900
+
+
+def test_a_parked_lane_whose_quota_says_when_it_is_back_is_looked_at_then() -> None:
+    async def main() -> float:
+        road = road_of(policy=Policy.PARK)
+        (await turn(road)).halted(Park(reason="requests_per_day is spent", wait_seconds=500.0), SPENT)
+        await turn(road)
+        return road.now()
+
+    assert virtually(main) == pytest.approx(500.0)
+
+
+def test_work_goes_to_the_lane_that_can_send_soonest() -> None:
+    async def main() -> list[int]:
+        road = road_of("a", "b", allowed={RPM: 60.0})
+        permits = [await turn(road) for _ in range(100)]
+        return [permit.lane.key_index for permit in permits]
+
+    used = virtually(main)
+    assert 40 <= used.count(0) <= 60
+
+
+def test_a_429_at_one_key_leaves_the_other_going() -> None:
+    async def main() -> None:
+        road = road_of("a", "b")
+        permit = await turn(road)
+        permit.refused((), 100.0)
+        other = await turn(road)
+        assert other.lane is not permit.lane
+        assert road.now() < 1
+
+    virtually(main)
+
+
+def test_a_revoked_key_takes_only_itself_out() -> None:
+    async def main() -> None:
+        road = road_of("a", "b")
+        permit = await turn(road)
+        permit.revoked(Refusal(status=401, headers=(), body=b"bad key"))
+        for _ in range(5):
+            other = await turn(road)
+            assert other.lane is not permit.lane
+            other.accepted(())
+            other.done()
+
+    virtually(main)
+
+
+# -- what is told ---------------------------------------------------------------------------------------------
+
+
+def test_advice_is_when_the_turn_will_come() -> None:
+    async def main() -> None:
+        road = road_of(allowed={RPM: 60.0})
+        tasks = [asyncio.create_task(answered(road)) for _ in range(60)]
+        await asyncio.sleep(30)
+        waiter = road.queue(ONE)
+        advice = road.advise(waiter)
+        await road.turn(waiter)
+        assert advice.is_rate_limit
+        assert advice.seconds == pytest.approx(road.now() - 30, rel=0.3, abs=2.0)
+        await asyncio.gather(*tasks)
+
+    virtually(main)
+
+
+def test_advice_is_never_more_than_a_client_takes() -> None:
+    async def main() -> None:
+        road = road_of()
+        (await turn(road)).refused((), 3_000.0)
+        assert road.advise(None).seconds == 120
+
+    virtually(main)
+
+
+def test_the_snapshot_shows_each_lane() -> None:
+    async def main() -> list[dict[str, Any]]:
+        lanes = Lanes(VirtualClock(), otherwise=LaneSettings(allowed={RPM: 60.0}), jitter=lambda: 0.5)
+        road = road_of("a", "b", lanes=lanes)
+        (await turn(road)).refused((), 50.0)
+        (await turn(road)).done()
+        waiting = [asyncio.create_task(answered(road)) for _ in range(100)]
+        await asyncio.sleep(1)
+        rows = lanes.snapshot()
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return rows
+
+    first, second = virtually(main)
+    assert (first["rate_limited"], first["paused_seconds"] > 40, second["rate_limited"]) == (1, True, 0)
+    assert second["limits"]["requests_per_minute"]["limit"] == 60
+    assert first["queued"] > 0
+    assert first["drain_seconds"] > 0
+    assert {"upstream", "credential", "model", "in_flight", "stopped", "breaker", "longest_wait_seconds"} <= set(first)
