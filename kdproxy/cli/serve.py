@@ -82,9 +82,14 @@ def _calm_collector() -> None:
 
 def _greet(address: str, settings: Settings) -> None:
     click.echo(f"kdproxy listens on {address}  (mode {settings.mode}, data in {settings.data_dir})", err=True)
-    click.echo(f"export OPENAI_BASE_URL={address}/v1")
-    click.echo(f"export ANTHROPIC_BASE_URL={address}")
-    click.echo(f"export GOOGLE_GEMINI_BASE_URL={address}")
+    if len(settings.upstreams) > 1:
+        click.echo("Several upstreams: put /upstreams/NAME before the path to choose one.", err=True)
+        for upstream in settings.upstreams:
+            click.echo(f"export OPENAI_BASE_URL={address}/upstreams/{upstream.name}/v1  # {upstream.name}")
+    else:
+        click.echo(f"export OPENAI_BASE_URL={address}/v1")
+        click.echo(f"export ANTHROPIC_BASE_URL={address}")
+        click.echo(f"export GOOGLE_GEMINI_BASE_URL={address}")
     if settings.token is None:
         click.echo("Your API keys stay as they are: they pass through to their own provider.", err=True)
     else:

@@ -78,7 +78,9 @@ class Lane:
         return max(self.stop.look_at - now, self.pace.wait(cost, now))
 
     def halt(self, reason: str, refusal: Refusal, *, parks: bool, wait_seconds: float | None, now: float) -> None:
-        """Stop, or stay stopped after a look."""
+        """Stop, or stay stopped after a look; what was sent before the stop has nothing to add."""
+        if self.stop is not None and not self.stop.is_looking:
+            return
         looks = 0 if self.stop is None else self.stop.looks + 1
         since = now if self.stop is None else self.stop.since
         if not parks:

@@ -74,6 +74,12 @@ class Journal:
         active, start = self._end
         if not self._is_ours():
             raise _taken()
+        if not self._is_in_place():
+            raise StorageFailed(
+                f"{self._directory / ACTIVE_NAME} was moved, replaced or deleted while this process writes it.",
+                hint="Put the file back under its name, or restart; an editor that saves by renaming does this.",
+                retryable=True,
+            )
         try:
             if self._has_remains:
                 self._cut(start)
@@ -187,6 +193,15 @@ class Journal:
                 )
         if pending:
             yield JournalLine(location=Location(segment, offset, len(pending)), raw=bytes(pending))
+
+    def _is_in_place(self) -> bool:
+        """Whether the name still leads to the open file: what goes elsewhere would be gone with the process."""
+        try:
+            named = (self._directory / ACTIVE_NAME).stat()
+        except FileNotFoundError:
+            return False
+        held = os.fstat(self._file)
+        return (named.st_ino, named.st_dev) == (held.st_ino, held.st_dev)
 
     def _cut(self, size: int) -> None:
         os.ftruncate(self._file, size)

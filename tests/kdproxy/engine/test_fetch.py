@@ -1,4 +1,4 @@
-"""The loop that buys, against an upstream that fails in every way, in virtual time: what is sent, when, and how often."""
+"""The loop that buys, against an upstream that fails in every way, in virtual time: what is sent, and when."""
 
 import asyncio
 import random
@@ -172,7 +172,7 @@ def test_a_rate_limit_is_not_a_failure_however_often_it_comes() -> None:
 
 @pytest.mark.parametrize("callers", [1, 8, 64])
 def test_an_outage_costs_a_probe_now_and_then_and_ends_gently(callers: int) -> None:
-    """The issue's goal: attempts <= 1.10 x distinct requests a minute, and success within 2 s of the permitted probe."""
+    """At most 1.10 attempts a minute for each distinct request, and success within 2 s of the permitted probe."""
     healed_at = 1_000.0
 
     async def main() -> tuple[Provider, list[Any]]:

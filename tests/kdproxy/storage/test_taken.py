@@ -56,3 +56,19 @@ def test_our_own_remains_are_cut_by_the_next_append(
     assert (tmp_path / ACTIVE_NAME).read_bytes() == b"first\nsecond\n"
     journal.append([b"third\n"])
     assert (tmp_path / ACTIVE_NAME).read_bytes() == b"first\nthird\n"
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_file_that_is_no_longer_there_is_not_written(journal: Journal, tmp_path: Path, how: str) -> None:
+    """What went into the old file would be gone with the process."""
+    journal.append([b"ours\n"])
+    path = tmp_path / ACTIVE_NAME
+    kept = tmp_path / "kept"
+    path.rename(kept)
+    if how == "replaced":
+        path.write_bytes(b"ours\n")
+    with pytest.raises(StorageFailed, match="moved, replaced or deleted"):
+        journal.append([b"late\n"])
+    kept.rename(path)
+    journal.append([b"back\n"])
+    assert path.read_bytes() == b"ours\nback\n"
