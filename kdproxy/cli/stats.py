@@ -57,6 +57,8 @@ def _show(sums: dict[str, Any]) -> None:
         console.print(_model_table(sums["by_model"]))
     if sums["serving"] is not None:
         console.print(_ledger_table(sums["serving"]))
+        if sums["serving"].get("lanes"):
+            console.print(_lane_table(sums["serving"]["lanes"]))
 
 
 def _model_table(rows: list[dict[str, Any]]) -> Table:
@@ -85,3 +87,38 @@ def _ledger_table(serving: dict[str, Any]) -> Table:
         else:
             table.add_row(name.replace("_", " "), str(value))
     return table
+
+
+def _lane_table(lanes: list[dict[str, Any]]) -> Table:
+    table = Table("upstream", "model", "key", "limits (left of)", title="Lanes")
+    for name in ("queued", "in flight", "429s", "longest wait", "drained in", "state"):
+        table.add_column(name, justify="right")
+    for lane in lanes:
+        limits = [
+            f"{'?' if each['left'] is None else format(each['left'], ',.0f')} of {each['limit']:,.0f} {name}"
+            for name, each in lane["limits"].items()
+            if each["limit"] is not None
+        ]
+        table.add_row(
+            lane["upstream"],
+            lane["model"] or "-",
+            lane["credential"][:6],
+            "\n".join(limits) or "not told",
+            f"{lane['queued']:,}",
+            f"{lane['in_flight']} of {lane['in_flight_bound']}",
+            f"{lane['rate_limited']:,}",
+            f"{lane['longest_wait_seconds']:,.0f} s",
+            "?" if lane["drain_seconds"] is None else f"{lane['drain_seconds']:,.0f} s",
+            _lane_state(lane),
+        )
+    return table
+
+
+def _lane_state(lane: dict[str, Any]) -> str:
+    if lane["stopped"] is not None:
+        stop = lane["stopped"]
+        what = "parked" if stop["policy"] == "park" else "closed"
+        return f"{what}: {stop['reason']}, next look in {stop['next_look_seconds']:,.0f} s"
+    if lane["breaker"] == "open":
+        return "upstream down"
+    return f"paused {lane['paused_seconds']:,.0f} s" if lane["paused_seconds"] else "open"

@@ -5,6 +5,7 @@ Start one in a process of its own with `python -m kdproxy.testing.teacher --port
 """
 
 from kdproxy.testing.teacher.call import Outcome, TeacherCall
+from kdproxy.testing.teacher.enforcer import Enforcer
 from kdproxy.testing.teacher.server import ScriptedTeacher
 from kdproxy.testing.teacher.stamp import TOOL_MARKER, prompt_digest
 from kdproxy.testing.teacher.step import (
@@ -38,6 +39,7 @@ __all__ = [
     "CutStream",
     "EndTooEarly",
     "EndWithoutTerminator",
+    "Enforcer",
     "ErrorEvent",
     "ErrorIn200",
     "Gzip",

@@ -12,6 +12,7 @@ from aiohttp import web
 from kdproxy.testing.teacher.call import CallLog, Outcome, TeacherCall
 from kdproxy.testing.teacher.constant import ConstantChat
 from kdproxy.testing.teacher.delivery import Delivery, reset
+from kdproxy.testing.teacher.enforcer import Enforcer
 from kdproxy.testing.teacher.fault import Fault, Problem
 from kdproxy.testing.teacher.limit import GENEROUS, FixedWindow, LimitState
 from kdproxy.testing.teacher.route import Dialects, has_credentials
@@ -39,6 +40,7 @@ class ScriptedTeacher:
         deterministic: bool = False,
         require_credentials: bool = True,
         requests_per_minute: int | None = None,
+        enforcer: Enforcer | None = None,
         window_seconds: float = 60.0,
         answer_words: int = 10,
         constant: bool = False,
@@ -56,6 +58,7 @@ class ScriptedTeacher:
             if requests_per_minute is None
             else FixedWindow(limit=requests_per_minute, window_seconds=window_seconds, clock=clock)
         )
+        self.enforcer = enforcer
         self._constant = ConstantChat() if constant else None
         self._log = CallLog(remember=remember)
         self._number = 0
@@ -183,10 +186,13 @@ class ScriptedTeacher:
         if self._constant is not None and fault is None and self._constant.takes(call, step):
             return await self._constant.send(request, call)
         dialect = self._dialects.of(call)
+        if self.enforcer is not None and fault is None and call.is_question and isinstance(step, Answer):
+            fault = self.enforcer.admit(call)
         stamp = stamp_of(call, deterministic=self.deterministic, words=self.answer_words)
+        headers = dialect.headers(call, stamp, limit)
         delivery = Delivery(
             request=request,
-            headers=dialect.headers(call, stamp, limit),
+            headers=headers if self.enforcer is None else self.enforcer.headers(headers),
             step=step,
             seconds_per_event=self.seconds_per_event,
             error_event=lambda position: dialect.error_event(call, position=position),
