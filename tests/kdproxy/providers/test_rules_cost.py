@@ -17,7 +17,11 @@ from kdproxy.providers.rules_cost import OPAQUE_TOKENS, OutputGuess, cost_of, us
         ({"input": "y" * 80, "max_output_tokens": 7}, 20, 7),
         ({"prompt": ["a" * 8, "b" * 8], "max_tokens": 5, "best_of": 2}, 4, 10),
         ({"contents": [{"parts": [{"text": "z" * 12}]}], "generationConfig": {"maxOutputTokens": 9}}, 3, 9),
-        ({"messages": [{"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9_000}}]}]}, OPAQUE_TOKENS, 256),
+        (
+            {"messages": [{"content": [{"image_url": {"url": "data:image/png;base64," + "A" * 9_000}}]}]},
+            OPAQUE_TOKENS,
+            256,
+        ),
         ({"messages": "x" * 4, "max_tokens": True}, 1, 256),
         ([], 0, 0),
     ],
