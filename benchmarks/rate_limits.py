@@ -96,9 +96,7 @@ def _measure(scenario: str, contender: str, requests: int) -> Row:
     teacher.start()
     try:
         url = ours.recv()
-        started = time.monotonic()
-        answered, failed = asyncio.run(CONTENDERS[contender](url, requests))
-        seconds = time.monotonic() - started
+        answered, failed, seconds = asyncio.run(CONTENDERS[contender](url, requests))
         ours.send("stop")
         counts = ours.recv()
     finally:
@@ -154,7 +152,11 @@ def _teach(scenario: dict[str, Any], pipe: Connection) -> None:
 # -- the contenders -------------------------------------------------------------------------------------------
 
 
-async def _callers(client: openai.AsyncOpenAI, requests: int, *, tenacious: bool = False) -> tuple[int, int]:
+Outcome = tuple[int, int, float]
+"""Answered, failed, and seconds from the first question to the last answer."""
+
+
+async def _callers(client: openai.AsyncOpenAI, requests: int, *, tenacious: bool = False) -> Outcome:
     numbers = iter(range(requests))
     answered = failed = 0
 
@@ -179,11 +181,12 @@ async def _callers(client: openai.AsyncOpenAI, requests: int, *, tenacious: bool
             except openai.OpenAIError:
                 failed += 1
 
+    started = time.monotonic()
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    return answered, failed
+    return answered, failed, time.monotonic() - started
 
 
-async def _kdproxy(url: str, requests: int) -> tuple[int, int]:
+async def _kdproxy(url: str, requests: int) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="kdproxy-bench-") as scratch:
         async with (
             run_proxy_process(url, Path(scratch) / "data") as proxy,
@@ -192,12 +195,12 @@ async def _kdproxy(url: str, requests: int) -> tuple[int, int]:
             return await _callers(client, requests)
 
 
-async def _sdk(url: str, requests: int) -> tuple[int, int]:
+async def _sdk(url: str, requests: int) -> Outcome:
     async with openai.AsyncOpenAI(base_url=url, api_key="x") as client:
         return await _callers(client, requests)
 
 
-async def _tenacity(url: str, requests: int) -> tuple[int, int]:
+async def _tenacity(url: str, requests: int) -> Outcome:
     async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
         return await _callers(client, requests, tenacious=True)
 

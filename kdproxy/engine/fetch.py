@@ -204,6 +204,7 @@ class _Try:
                     return Delivery(response=response, permit=permit)
             body = await response.read(ERROR_BODY_BYTES)
         except UpstreamFailed as error:
+            permit.failed()
             return self._transient(permit, error.message)
         readings = self._readings(response)
         if response.status >= 400:
@@ -220,6 +221,7 @@ class _Try:
                 permit.refused(readings, verdict.floor_seconds)
                 return _Failed(verdict.reason, refusal, is_held=True, is_counted=False)
             case retry.Again():
+                permit.failed(readings)
                 return self._transient(permit, verdict.reason, refusal, verdict.floor_seconds)
             case retry.Park():
                 fatal = Refusal(status=refusal.status, headers=refusal.headers, body=refusal.body, is_fatal=True)
@@ -239,7 +241,6 @@ class _Try:
     def _transient(
         self, permit: Permit, reason: str, refusal: Refusal | None = None, floor_seconds: float | None = None
     ) -> _Failed:
-        permit.failed()
         # A request that fails as a probe goes to the back: the next look is another one's.
         self.sends_back = not permit.is_probe
         if not permit.is_probe:

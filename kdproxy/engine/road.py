@@ -93,9 +93,10 @@ class Permit:
         self._end("refused")
         return pause
 
-    def failed(self) -> None:
-        """The upstream failed: unreachable, cut off, 5xx."""
+    def failed(self, readings: Iterable[Reading] = ()) -> None:
+        """The upstream failed: unreachable, cut off, 5xx. Its head may speak of limits all the same."""
         if not self._is_over:
+            self.lane.pace.learn(self._grant, readings, self._road.now())
             self.lane.pace.failed(self._grant)
             self._road.gate.failed(was_probe=self.is_probe)
             self._end("failed")

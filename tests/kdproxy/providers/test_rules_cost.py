@@ -18,7 +18,7 @@ from kdproxy.providers.rules_cost import OPAQUE_TOKENS, OutputGuess, cost_of, us
         ({"prompt": ["a" * 8, "b" * 8], "max_tokens": 5, "best_of": 2}, 4, 10),
         ({"contents": [{"parts": [{"text": "z" * 12}]}], "generationConfig": {"maxOutputTokens": 9}}, 3, 9),
         (
-            {"messages": [{"content": [{"image_url": {"url": "data:image/png;base64," + "A" * 9_000}}]}]},
+            {"messages": [{"content": [{"image_url": {"url": "data:image/png;base64," + "A" * 9}}]}]},
             OPAQUE_TOKENS,
             256,
         ),
