@@ -10,7 +10,6 @@ case and Unicode are kept as they are, nothing is normalised (RFC 8259 section 7
 
 import json
 import re
-from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
@@ -251,9 +250,3 @@ def _decimal(number: Decimal) -> bytes:
     stripped = text.rstrip("0")
     exponent += len(text) - len(stripped)
     return f"{'-' if sign else ''}{stripped}e{exponent}".encode()
-
-
-def member_text(body: Mapping[str, Any], name: str) -> str | None:
-    """Return a member if it is a string."""
-    value = body.get(name)
-    return value if isinstance(value, str) else None

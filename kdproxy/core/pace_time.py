@@ -67,9 +67,9 @@ def duration_of(text: str) -> float | None:
 
 def number_of(text: str | None) -> float | None:
     """Return a plain decimal number that is not negative; None for all else, `nan`, `inf` and `1e9` included."""
-    if text is None or not _NUMBER.fullmatch(text.strip()):
-        return None
-    return float(text)
+    # Stripped once for both: `strip` takes control characters such as \x1f for white space, `float` does not.
+    stripped = "" if text is None else text.strip()
+    return float(stripped) if _NUMBER.fullmatch(stripped) else None
 
 
 def _wait_of_number(number: float, now: float, unit: Unit) -> float:

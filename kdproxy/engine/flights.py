@@ -191,10 +191,6 @@ class Flights:
         """Count a request out later: its client was told to come again, and keeps its place in line till then."""
         asyncio.get_running_loop().call_later(seconds, self.leave, flight)
 
-    def is_abandoned(self, flight: Flight) -> bool:
-        """Whether nobody waits for a flight."""
-        return flight.passengers == 0
-
     def cancel_unsent(self, error: KdproxyError) -> None:
         """End every flight that has nothing under way at the provider, now or later."""
         self._closed = error

@@ -11,11 +11,11 @@ from kdproxy.providers.base import (
     Endpoint,
     Facts,
     Judgement,
-    NoStream,
     NotAQuestion,
     has_error,
     integer,
     json_object,
+    no_stream,
     suffix,
 )
 
@@ -183,10 +183,6 @@ class MessageStream:
         return Complete(usage=usage_of(self._usage) if self._usage else None)
 
 
-def _no_stream(_: int) -> NoStream:
-    return NoStream()
-
-
 ENDPOINTS = (
     Endpoint(
         provider=PROVIDER,
@@ -204,7 +200,7 @@ ENDPOINTS = (
         path=suffix("/v1/messages/count_tokens"),
         read=_read_count,
         judge=_judge_count,
-        judge_stream=_no_stream,
+        judge_stream=no_stream,
         out_of_key=frozenset(OUT_OF_KEY),
     ),
 )

@@ -140,6 +140,11 @@ class NoStream:
         return Broken("this endpoint does not stream")
 
 
+def no_stream(_: int) -> NoStream:
+    """Make the judge of an endpoint that never streams."""
+    return NoStream()
+
+
 class TerminalEvent:
     """Judge of a stream whose last event has a type of its own."""
 

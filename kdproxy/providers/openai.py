@@ -14,11 +14,11 @@ from kdproxy.providers.base import (
     Endpoint,
     Facts,
     Judgement,
-    NoStream,
     NotAQuestion,
     has_error,
     integer,
     json_object,
+    no_stream,
     suffix,
 )
 
@@ -253,10 +253,6 @@ class ChoiceStream:
         return Broken("the stream was cut")
 
 
-def _no_stream(_: int) -> NoStream:
-    return NoStream()
-
-
 def text_member(members: Mapping[str, Any], name: str) -> str | None:
     """Return a member if it is text."""
     value = members.get(name)
@@ -291,7 +287,7 @@ ENDPOINTS = (
         path=suffix("/embeddings"),
         read=_read_embeddings,
         judge=judge_list("data", "embedding"),
-        judge_stream=_no_stream,
+        judge_stream=no_stream,
         out_of_key=frozenset({"user"}),
     ),
     Endpoint(
@@ -300,6 +296,6 @@ ENDPOINTS = (
         path=suffix("/moderations"),
         read=_read_embeddings,
         judge=judge_list("results"),
-        judge_stream=_no_stream,
+        judge_stream=no_stream,
     ),
 )

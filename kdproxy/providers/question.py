@@ -15,10 +15,10 @@ from kdproxy.providers.base import (
     Endpoint,
     Facts,
     Judgement,
-    NoStream,
     NotAQuestion,
     has_error,
     json_object,
+    no_stream,
 )
 
 # `/chat/completions` also ends in `/completions`: the first match wins.
@@ -42,7 +42,7 @@ MODELS = Endpoint(
     path=re.compile(r"/models(?:/[^:]+)?$"),
     read=lambda ask: Facts(form=Form.JSON, model=None),
     judge=_judge_models,
-    judge_stream=lambda _: NoStream(),
+    judge_stream=no_stream,
 )
 """A GET, so not a question to buy an answer to: its last answer is kept for replay alone."""
 

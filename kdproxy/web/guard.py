@@ -66,11 +66,6 @@ class TokenGuard:
         }
         self._salt = secrets.token_bytes(16)
 
-    @property
-    def has_token(self) -> bool:
-        """Whether requests must carry a token."""
-        return self._token is not None
-
     def check(self, headers: Headers, query: str) -> None:
         """Raises RequestRefused (401) where a token is set and the request does not carry it."""
         if self._token is None:

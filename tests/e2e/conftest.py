@@ -161,3 +161,29 @@ async def mirror() -> AsyncIterator[Mirror]:
 async def before_mirror(mirror: Mirror) -> AsyncIterator[RunningProxy]:
     async with run_proxy(mirror.url) as proxy:
         yield proxy
+
+
+class Reader:
+    """Reads a stream as a client does that shows each event at once."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.received = b""
+
+    async def until(self, marker: bytes) -> None:
+        """Read until these bytes are there."""
+        async with asyncio.timeout(10):
+            while marker not in self.received:
+                chunk = await self.response.content.readany()
+                assert chunk, f"the stream ended before {marker!r}"
+                self.received += chunk
+
+    async def rest(self) -> bytes:
+        self.received += await self.response.content.read()
+        return self.received
+
+
+@pytest.fixture
+def reading() -> Callable[[Any], Reader]:
+    """Starts to read an answer as it comes."""
+    return Reader

@@ -81,10 +81,12 @@ async def test_no_credential_is_written_anywhere(
                 body = {**ASK, "seed": [number, position], "stream": isinstance(step, CutStream)}
                 await ask(f"{proxy.address}/v1/chat/completions{query}", headers, body)
                 teacher.reset()
+        teacher.hold()
         left = asyncio.create_task(ask(f"{proxy.address}/v1/files?key={SECRET}", {}, ASK))
-        await asyncio.sleep(0.02)
+        await teacher.wait_for_calls(teacher.count() + 1)
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
+        teacher.release()
         proxy.process.terminate()
         assert await proxy.wait() == 0
         out, err = await proxy.output()

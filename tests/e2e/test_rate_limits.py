@@ -4,14 +4,17 @@ import asyncio
 import json
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 
 from kdproxy.engine import lane as lane_module
-from kdproxy.testing.proxy import RunningProxy, run_proxy, run_proxy_process
+from kdproxy.storage.lock import read_owner
+from kdproxy.testing.proxy import ProxyProcess, RunningProxy, run_proxy, run_proxy_process
 from kdproxy.testing.teacher import (
     Hang,
     HoldAfter,
@@ -30,6 +33,26 @@ CHAT = "/v1/chat/completions"
 
 def ask(number: int) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": f"Question {number}"}]}
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Poll until a condition holds."""
+    async with asyncio.timeout(10):
+        while not is_so():
+            await asyncio.sleep(0)
+
+
+async def queued(proxy: ProxyProcess, count: int) -> None:
+    """Ask a proxy of its own process until so many requests stand in line."""
+    owner = read_owner(proxy.data_dir)
+    assert owner is not None
+    url, headers = f"{proxy.address}/_kdproxy/api/stats", {"Authorization": f"Bearer {owner.token}"}
+    async with aiohttp.ClientSession() as session, asyncio.timeout(10):
+        while True:
+            async with session.post(url, json={}, headers=headers) as response:
+                *_, last = (await response.read()).splitlines()
+            if sum(lane["queued"] for lane in json.loads(last)["result"]["serving"]["lanes"]) >= count:
+                return
 
 
 async def test_a_storm_of_429s_is_not_seen_by_the_official_client_at_its_defaults() -> None:
@@ -65,7 +88,7 @@ async def test_a_parked_run_goes_on_when_the_quota_is_topped_up(
         teacher.script(*[InsufficientQuota()] * 23)
         got = asyncio.gather(*(send(proxy.address + CHAT, ask(number)) for number in range(30)))
         await teacher.wait_for_ended(20)
-        await asyncio.sleep(0.1)
+        await until(lambda: proxy.app._lanes.snapshot()[0]["stopped"] is not None)
         (row,) = proxy.app._lanes.snapshot()
         assert row["stopped"]["policy"] == "park"
         assert row["queued"] >= 29
@@ -107,9 +130,10 @@ async def test_sigterm_while_many_queue_answers_each_and_loses_nothing(
     async with run_proxy_process(teacher, tmp_path) as proxy:
         asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(200)]
         await teacher.wait_for_calls(20)
-        await asyncio.sleep(0.3)
+        await queued(proxy, 180)
         proxy.send(signal.SIGTERM)
-        await asyncio.sleep(0.3)
+        # Those in line are told at once, while those under way are still held by the teacher.
+        await asyncio.wait(asked, timeout=10, return_when=asyncio.FIRST_COMPLETED)
         teacher.release()
         got = await asyncio.gather(*asked)
         assert await proxy.wait() == 0

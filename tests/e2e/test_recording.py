@@ -23,26 +23,6 @@ USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 PLAIN = {"Authorization": "Bearer x"}
 
 
-class Reader:
-    """Reads a stream as a client does that shows each event at once."""
-
-    def __init__(self, response: Any) -> None:
-        self.response = response
-        self.received = b""
-
-    async def until(self, marker: bytes) -> None:
-        """Read until these bytes are there."""
-        async with asyncio.timeout(10):
-            while marker not in self.received:
-                chunk = await self.response.content.readany()
-                assert chunk, f"the stream ended before {marker!r}"
-                self.received += chunk
-
-    async def rest(self) -> bytes:
-        self.received += await self.response.content.read()
-        return self.received
-
-
 async def test_the_two_forms_of_a_sample_lie_beside_each_other(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, journal_lines: Any
 ) -> None:
@@ -96,12 +76,14 @@ async def test_an_answer_beyond_the_limit_is_delivered_and_not_stored(send: Any)
         assert teacher.count() == 6
 
 
-async def test_sound_is_live_but_for_its_end(teacher: ScriptedTeacher, proxy: RunningProxy, http: Any) -> None:
+async def test_sound_is_live_but_for_its_end(
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, reading: Any
+) -> None:
     gate = asyncio.Event()
     teacher.script(HoldAfter(events=4, gate=gate))
     body = {"model": "m", "voice": "v", "input": "x"}
     async with http.post(f"{proxy.address}/v1/audio/speech", json=body, headers=PLAIN) as response:
-        reader = Reader(response)
+        reader = reading(response)
         await reader.until(b"\xff\xfb\x90\x00")
         assert teacher.ended == 0
         gate.set()

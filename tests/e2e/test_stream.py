@@ -42,36 +42,16 @@ def headers(path: str) -> dict[str, str]:
     return VERSION if path.startswith("/v1/messages") else PLAIN
 
 
-class Reader:
-    """Reads a stream as a client does that shows each event at once."""
-
-    def __init__(self, response: Any) -> None:
-        self.response = response
-        self.received = b""
-
-    async def until(self, marker: bytes) -> None:
-        """Read until these bytes are there."""
-        async with asyncio.timeout(10):
-            while marker not in self.received:
-                chunk = await self.response.content.readany()
-                assert chunk, f"the stream ended before {marker!r}"
-                self.received += chunk
-
-    async def rest(self) -> bytes:
-        self.received += await self.response.content.read()
-        return self.received
-
-
 @every_dialect
 async def test_each_event_arrives_before_the_next_is_made(
-    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str, reading: Any
 ) -> None:
     path, body = DIALECTS[dialect]
     gate = asyncio.Event()
     teacher.script(HoldAfter(events=2, gate=gate))
     async with http.post(proxy.address + path, json=body, headers=headers(path)) as response:
         assert response.status == 200
-        reader = Reader(response)
+        reader = reading(response)
         await reader.until(b"}")
         assert teacher.ended == 0
         gate.set()
@@ -84,7 +64,7 @@ async def test_each_event_arrives_before_the_next_is_made(
 @every_dialect
 @pytest.mark.parametrize("step", [EndTooEarly(), ErrorEvent(2), CutStream(2), HtmlPage()], ids=repr)
 async def test_what_is_not_whole_is_delivered_and_never_stored(
-    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str, step: Any
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str, step: Any, reading: Any
 ) -> None:
     path, body = DIALECTS[dialect]
     received = []
@@ -92,7 +72,7 @@ async def test_what_is_not_whole_is_delivered_and_never_stored(
         teacher.script(step)
         async with http.post(url + path, json=body, headers=headers(path)) as response:
             assert response.status == 200
-            reader = Reader(response)
+            reader = reading(response)
             try:
                 await reader.rest()
                 is_cut = False
@@ -183,7 +163,7 @@ async def test_keep_alive_comments_pass_and_are_not_stored(
     assert teacher.count() == 2
 
 
-async def test_keep_alives_are_live(teacher: ScriptedTeacher, http: Any) -> None:
+async def test_keep_alives_are_live(teacher: ScriptedTeacher, http: Any, reading: Any) -> None:
     """A comment that waits for the first event keeps nothing alive."""
     gate = asyncio.Event()
 
@@ -200,7 +180,7 @@ async def test_keep_alives_are_live(teacher: ScriptedTeacher, http: Any) -> None
         run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy,
         http.post(proxy.address + CHAT, json=ASK, headers=PLAIN) as response,
     ):
-        reader = Reader(response)
+        reader = reading(response)
         await reader.until(b": hold on\n\n")
         gate.set()
         assert (await reader.rest()).endswith(b"data: [DONE]\n\n")
@@ -256,7 +236,7 @@ async def test_after_its_terminator_a_stream_is_whole_however_the_connection_end
 
 
 async def test_the_last_event_waits_for_the_disk(
-    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, send: Any, monkeypatch: pytest.MonkeyPatch
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, send: Any, monkeypatch: pytest.MonkeyPatch, reading: Any
 ) -> None:
     archive = proxy.app._directory.archive
     keep, gate, has_begun = archive.keep, asyncio.Event(), asyncio.Event()
@@ -276,7 +256,7 @@ async def test_the_last_event_waits_for_the_disk(
         gate.clear()
         has_begun.clear()
         async with http.post(proxy.address + path, json=body, headers=headers(path)) as response:
-            reader = Reader(response)
+            reader = reading(response)
             await reader.until(b"\n")
             await has_begun.wait()
             # A round trip of another request lets everything that could come arrive.

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kdproxy.core.pace_time import LONGEST_TEXT, Unit, duration_of, number_of, wait_of
@@ -58,6 +58,7 @@ def test_milliseconds_are_told_by_the_name_alone() -> None:
 
 
 @given(st.text(max_size=LONGEST_TEXT + 5))
+@example("0\x1f")
 def test_no_text_breaks_it(text: str) -> None:
     found = wait_of(text, now=NOW)
     assert found is None or 0 <= found < 1e19
