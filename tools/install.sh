@@ -22,7 +22,9 @@ case $what in
     .) pip --no-deps --no-build-isolation --editable . ;;
     *)
         printf '%s\n' "kdproxy: installing $what" >&2
-        pip --require-hashes "$@" -r "$what"
+        # --no-deps: a lock is complete. pip's resolver looks past it for a requirement with an extra (google-auth[requests])
+        # as soon as a newer release exists, and then refuses the release that it has no hash for.
+        pip --require-hashes --no-deps "$@" -r "$what"
         ;;
 esac
 rm -f "$venv/.unfinished"
