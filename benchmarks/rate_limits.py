@@ -1,11 +1,14 @@
 """How much of a provider's limit is used, and what a script sees of it: kdproxy, the official client alone, tenacity.
 
-    python benchmarks/rate_limits.py                       # all, about three hours: the windows are real minutes
+    python benchmarks/rate_limits.py                       # all, about two hours: the windows are real minutes
+    python benchmarks/rate_limits.py --jobs 6              # the same, six measurements side by side
     python benchmarks/rate_limits.py --quick               # 200 requests, kdproxy alone, two scenarios: two minutes
     python benchmarks/rate_limits.py --scenario sliding --contender kdproxy --requests 600
 
-A teacher process enforces the limit; 64 callers ask through the official `openai` client at its defaults. Goodput is
-what was answered over what the limit allows at its steady rate in the time that it took.
+A teacher process enforces the limit; 64 callers ask through the official `openai` client at its defaults. Each
+measurement has processes of its own: callers, teacher, proxy. Goodput is what was answered over what the limit allows
+at its steady rate in the time that it took. Rows are saved one by one; a later run into the same file replaces those
+that it measures again.
 """
 
 import argparse
@@ -14,7 +17,10 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,7 +28,7 @@ from typing import Any
 import openai
 import orjson
 import tenacity
-from report import RESULTS, machine
+from report import RESULTS, commit, is_dirty, machine
 from rich.console import Console
 from rich.table import Table
 
@@ -65,6 +71,11 @@ class Row:
     refused_share_known: float
     """Of the attempts after half a minute, when limits are known."""
     goodput: float
+    ended_at: str
+    commit: str
+    is_dirty: bool
+    side_by_side: int
+    """How many measurements ran at once."""
 
 
 def main() -> int:
@@ -72,25 +83,45 @@ def main() -> int:
     scenarios = options.scenario or list(QUICK if options.quick else SCENARIOS)
     contenders = options.contender or (["kdproxy"] if options.quick else list(CONTENDERS))
     requests = options.requests or (200 if options.quick else 2_000)
-    rows = []
-    for scenario in scenarios:
-        for contender in contenders:
-            print(f"{scenario}, {contender} ...", file=sys.stderr, flush=True)
-            rows.append(_measure(scenario, contender, requests))
-    _show(rows)
     if not options.quick and options.output is None:
         options.output = RESULTS / f"{time.strftime('%Y-%m-%d')}-rate-limits.json"
-    if options.output is not None:
-        members = {
-            "machine": machine(Path(tempfile.gettempdir())),
-            "requests": requests,
-            "rows": [asdict(row) for row in rows],
-        }
-        options.output.write_bytes(orjson.dumps(members, option=orjson.OPT_INDENT_2) + b"\n")
+    pairs = [(scenario, contender) for contender in contenders for scenario in scenarios]
+    rows = []
+    for row in _rows(pairs, requests, options.jobs):
+        rows.append(row)
+        print(f"{row.scenario}, {row.contender}: {row.answered} in {row.seconds} s", file=sys.stderr, flush=True)
+        if options.output is not None:
+            _save(row, requests, options.output)
+    _show(rows)
     return 0 if all(_is_met(row) for row in rows if row.contender == "kdproxy") else 1
 
 
-def _measure(scenario: str, contender: str, requests: int) -> Row:
+def _rows(pairs: list[tuple[str, str]], requests: int, jobs: int) -> Iterator[Row]:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(_measure, *pair, requests, min(jobs, len(pairs))) for pair in pairs]
+        for done in as_completed(running):
+            yield done.result()
+
+
+def _save(row: Row, requests: int, path: Path) -> None:
+    members = orjson.loads(path.read_bytes()) if path.exists() else {"commands": [], "rows": []}
+    command = " ".join(["python", "benchmarks/rate_limits.py", *sys.argv[1:]])
+    kept = [each for each in members["rows"] if (each["scenario"], each["contender"]) != (row.scenario, row.contender)]
+    members = {
+        "machine": machine(Path(tempfile.gettempdir())),
+        "commands": [*(each for each in members["commands"] if each != command), command],
+        "requests": requests,
+        "callers": CALLERS,
+        "requests_per_minute": PER_MINUTE,
+        "latency_seconds": LATENCY_SECONDS,
+        "rows": sorted(
+            [*kept, asdict(row)], key=lambda each: (list(SCENARIOS).index(each["scenario"]), each["contender"])
+        ),
+    }
+    path.write_bytes(orjson.dumps(members, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _measure(scenario: str, contender: str, requests: int, side_by_side: int) -> Row:
     ours, theirs = multiprocessing.Pipe()
     teacher = multiprocessing.get_context("spawn").Process(target=_teach, args=(SCENARIOS[scenario], theirs))
     teacher.start()
@@ -116,6 +147,10 @@ def _measure(scenario: str, contender: str, requests: int) -> Row:
         refused_share=round(counts["refused"] / max(1, attempts), 4),
         refused_share_known=round(late / late_attempts, 4),
         goodput=round(answered / _allowed(SCENARIOS[scenario], seconds), 4),
+        ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit(),
+        is_dirty=is_dirty(),
+        side_by_side=side_by_side,
     )
 
 
@@ -246,6 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="may be repeated; default: all")
     parser.add_argument("--contender", action="append", choices=list(CONTENDERS), help="may be repeated; default: all")
     parser.add_argument("--requests", type=int, help="how many; default: 2000")
+    parser.add_argument("--jobs", type=int, default=1, help="how many measurements run side by side; default: 1")
     parser.add_argument("--output", type=Path, help="where to save the figures")
     return parser
 

@@ -37,22 +37,32 @@ def table(figures: list[Figure]) -> None:
 
 def save(figures: list[Figure], scratch: Path, *, is_quick: bool, path: Path | None = None) -> Path:
     """Write the result file and return where."""
-    now, commit = datetime.now(UTC), _git("rev-parse", "HEAD")
+    now = datetime.now(UTC)
     if path is None:
         RESULTS.mkdir(exist_ok=True)
         kind = f"{os.cpu_count()}cpu-{platform.machine()}-py{sys.version_info.major}.{sys.version_info.minor}"
-        path = RESULTS / f"{now:%Y-%m-%d}-{kind}-{commit[:7] or 'unknown'}.json"
+        path = RESULTS / f"{now:%Y-%m-%d}-{kind}-{commit()[:7] or 'unknown'}.json"
     members = {
         "taken_at": now.isoformat(timespec="seconds"),
         "command": " ".join(["python", "benchmarks/run.py", *sys.argv[1:]]),
-        "commit": commit,
-        "is_dirty": bool(_git("status", "--porcelain", "--", "kdproxy")),
+        "commit": commit(),
+        "is_dirty": is_dirty(),
         "is_quick": is_quick,
         "machine": machine(scratch),
         "figures": [asdict(figure) for figure in figures],
     }
     path.write_bytes(orjson.dumps(_rounded(members), option=orjson.OPT_INDENT_2) + b"\n")
     return path
+
+
+def commit() -> str:
+    """Return the commit of the working tree; empty where it is not known."""
+    return _git("rev-parse", "HEAD")
+
+
+def is_dirty() -> bool:
+    """Whether the proxy's code differs from its commit."""
+    return bool(_git("status", "--porcelain", "--", "kdproxy"))
 
 
 def machine(scratch: Path) -> dict[str, Any]:
