@@ -14,6 +14,7 @@ help: ## list the targets
 	@echo
 	@echo '  UPSTREAM="URL" or "NAME=URL ..."   other teachers for serve      SERVE_ARGS="--mode replay"   more flags for it'
 	@echo '  ARGS="-k journal -x"               arguments for pytest, bench and demo'
+	@echo '  TORCH="torch==2.13.0"              another build of torch for the tests'
 	@echo '  PYTHON=/path/to/python3.13         the Python that makes .venv (make clean first to change it)'
 
 serve: $(VENV)/.stamp-runtime ## install what is missing and start the proxy on 127.0.0.1:8400
@@ -39,7 +40,7 @@ faults: $(VENV)/.stamp-dev ## the tests that break disks, networks and processes
 soak: $(VENV)/.stamp-dev ## the tests that run for long
 	@exec $(BIN)/python -m pytest -m soak $(ARGS)
 
-bench: $(VENV)/.stamp-dev ## measure against the baselines in the same run
+bench: $(VENV)/.stamp-bench ## measure against the baselines in the same run
 	@exec $(BIN)/python benchmarks/run.py $(ARGS)
 
 lock: $(VENV)/.stamp-python ## write the lock files again (UPGRADE=1 takes the newest releases)
@@ -63,8 +64,13 @@ $(VENV)/.stamp-runtime: $(VENV)/.stamp-python tools/install.sh requirements/buil
 	@sh tools/install.sh $(VENV) .
 	@touch $@
 
-$(VENV)/.stamp-dev: $(VENV)/.stamp-runtime requirements/dev.lock
+$(VENV)/.stamp-dev: $(VENV)/.stamp-runtime requirements/dev.lock requirements/torch.txt
 	@sh tools/install.sh $(VENV) requirements/dev.lock
+	@sh tools/install.sh $(VENV) torch $(if $(TORCH),'$(TORCH)',-r requirements/torch.txt)
+	@touch $@
+
+$(VENV)/.stamp-bench: $(VENV)/.stamp-dev requirements/bench.lock
+	@sh tools/install.sh $(VENV) requirements/bench.lock
 	@touch $@
 
 # Without a wheel of the model or its server the scripted teacher stands in; the next run tries again.

@@ -1,5 +1,5 @@
-"""trainhooks: checkpoints, dataset position and metrics for PyTorch loops.
+"""trainhooks: checkpoints, dataset position and metrics for PyTorch loops; a job goes on exactly where it stopped."""
 
-This release of the distribution carries the proxy; the training side has its name and its floors reserved here
-and exports nothing yet.
-"""
+from trainhooks.session import TrainingProgressContext, training_progress_context
+
+__all__ = ["TrainingProgressContext", "training_progress_context"]

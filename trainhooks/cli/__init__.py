@@ -1,0 +1,1 @@
+"""The command line: status, verify, ls, tail. Never loads torch."""

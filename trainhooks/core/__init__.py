@@ -1,0 +1,1 @@
+"""What trainhooks knows: pure, without torch, clock, randomness or I/O."""

@@ -1,0 +1,58 @@
+"""Errors that a user of trainhooks can meet: each has a stable code and a hint (what to do now)."""
+
+
+class TrainhooksError(Exception):
+    """Something went wrong that the user can act on.
+
+    Args:
+        message: what happened, in one sentence.
+        hint: what to do now.
+        code: stable snake_case identifier.
+    """
+
+    default_code = "trainhooks_error"
+
+    def __init__(self, message: str, *, hint: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or self.default_code
+
+    def __str__(self) -> str:
+        return f"{self.message} Hint: {self.hint}"
+
+
+class ConfigInvalid(TrainhooksError):
+    """The configuration or an argument cannot be used; every problem is listed at once."""
+
+    default_code = "config_invalid"
+
+
+class SessionBusy(TrainhooksError):
+    """Another process writes to this output directory."""
+
+    default_code = "session_busy"
+
+
+class StateUnsupported(TrainhooksError):
+    """The training state holds something that cannot be saved without pickle, or does not fit what was saved."""
+
+    default_code = "state_unsupported"
+
+
+class CheckpointInvalid(TrainhooksError):
+    """A checkpoint is damaged, incomplete, or of a version that this release does not know."""
+
+    default_code = "checkpoint_invalid"
+
+
+class CheckpointFailed(TrainhooksError):
+    """A checkpoint could not be written; the earlier ones are whole."""
+
+    default_code = "checkpoint_failed"
+
+
+class PositionInvalid(TrainhooksError):
+    """A saved position does not fit the data that it is applied to."""
+
+    default_code = "position_invalid"

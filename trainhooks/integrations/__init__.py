@@ -1,0 +1,1 @@
+"""Callbacks for trainers that own the loop. Each imports its trainer lazily."""

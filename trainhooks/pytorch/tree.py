@@ -1,0 +1,129 @@
+"""Nested state <-> JSON beside a list of tensors. No pickle: what is not known here is refused by name.
+
+A container or scalar that JSON does not have is written as an object with the one member `$TYPE`; a dict whose keys are
+not plain strings, or begin with `$`, is written as pairs.
+"""
+
+import base64
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainhooks.errors import StateUnsupported
+
+Put = Callable[[str, Tensor], int]
+"""Keep a tensor found at a path; returns the number it is known by."""
+Get = Callable[[int], Tensor]
+
+
+def encode(value: Any, put: Put, path: str = "") -> Any:
+    """Return `value` as JSON; tensors go to `put` and leave their number.
+
+    Raises:
+        StateUnsupported: naming the path of what cannot be saved.
+    """
+    match value:
+        case None | bool() | str():
+            return value
+        case Tensor():
+            return {"$tensor": put(path, value)}
+        case np.generic():
+            return {"$numpy": [value.dtype.str, _text(value.tobytes())]}
+        case int():
+            return int(value)
+        case float():
+            return value if math.isfinite(value) else {"$float": repr(value)}
+        case complex():
+            return {"$complex": [repr(value.real), repr(value.imag)]}
+        case bytes():
+            return {"$bytes": _text(value)}
+        case np.ndarray() if not value.dtype.hasobject:
+            return {"$ndarray": [value.dtype.str, list(value.shape), _text(value.tobytes())]}
+        case torch.Size():
+            return {"$size": list(value)}
+        case tuple() if not hasattr(value, "_fields"):
+            return {"$tuple": [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]}
+        case list():
+            return [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]
+        case set() | frozenset():
+            return {"$set": [encode(item, put, path) for item in sorted(value, key=repr)]}
+        case torch.dtype() | torch.device():
+            return {f"${type(value).__name__}": str(value)}
+        case dict():
+            return _encode_dict(value, put, path)
+        case _:
+            raise StateUnsupported(
+                f"The state holds a {type(value).__module__}.{type(value).__qualname__} at {path or 'its top'}, which"
+                " cannot be saved without pickle.",
+                hint="Give objects whose state_dict() holds tensors, numbers, text, and containers of them.",
+            )
+
+
+def _encode_dict(value: dict[Any, Any], put: Put, path: str) -> Any:
+    def child(name: Any, item: Any) -> Any:
+        return encode(item, put, f"{path}.{name}" if path else str(name))
+
+    if type(value) is dict and all(type(name) is str and not name.startswith("$") for name in value):
+        return {name: child(name, item) for name, item in value.items()}
+    kind = "$ordered" if isinstance(value, OrderedDict) else "$dict"
+    return {kind: [[encode(name, put, path), child(name, item)] for name, item in value.items()]}
+
+
+def decode(value: Any, get: Get) -> Any:
+    """Return what `encode` was given.
+
+    Raises:
+        StateUnsupported: written by a newer release.
+    """
+    match value:
+        case list():
+            return [decode(item, get) for item in value]
+        case dict() if len(value) == 1 and (kind := next(iter(value))).startswith("$"):
+            return _decode_special(kind, value[kind], get)
+        case dict():
+            return {name: decode(item, get) for name, item in value.items()}
+        case _:
+            return value
+
+
+def _decode_special(kind: str, value: Any, get: Get) -> Any:
+    match kind:
+        case "$tensor":
+            return get(value)
+        case "$float":
+            return float(value)
+        case "$complex":
+            return complex(float(value[0]), float(value[1]))
+        case "$bytes":
+            return base64.b64decode(value)
+        case "$numpy":
+            return np.frombuffer(base64.b64decode(value[1]), dtype=value[0])[0]
+        case "$ndarray":
+            return np.frombuffer(base64.b64decode(value[2]), dtype=value[0]).reshape(value[1]).copy()
+        case "$size":
+            return torch.Size(value)
+        case "$tuple":
+            return tuple(decode(item, get) for item in value)
+        case "$set":
+            return {decode(item, get) for item in value}
+        case "$dtype":
+            return getattr(torch, value.removeprefix("torch."))
+        case "$device":
+            return torch.device(value)
+        case "$dict" | "$ordered":
+            pairs = [(decode(name, get), decode(item, get)) for name, item in value]
+            return dict(pairs) if kind == "$dict" else OrderedDict(pairs)
+        case _:
+            raise StateUnsupported(
+                f"The saved state holds a {kind} that this release does not know.",
+                hint="Upgrade trainhooks to read it.",
+            )
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

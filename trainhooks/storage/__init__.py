@@ -1,0 +1,1 @@
+"""Files of a session: atomic, durable, readable without torch."""
