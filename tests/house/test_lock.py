@@ -36,7 +36,7 @@ def _asked(*extras: str) -> list[Requirement]:
 
 
 def test_every_lock_is_known() -> None:
-    assert set(NAMES) == {"build", "runtime", "dev", "demo", "demo-model"}
+    assert set(NAMES) == {"build", "runtime", "dev", "bench", "demo", "demo-model"}
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
@@ -52,6 +52,7 @@ def test_lock_names_no_index_and_no_place(path: Path) -> None:
     [
         (["runtime"], ["speed", "zstd"]),
         (["dev"], ["speed", "zstd", "dev"]),
+        (["bench"], ["speed", "zstd", "dev", "bench"]),
         (["demo", "demo-model"], ["speed", "zstd", "demo"]),
     ],
 )
@@ -63,7 +64,7 @@ def test_lock_holds_what_pyproject_asks_for(locks: list[str], extras: list[str])
         assert all(requirement.specifier.contains(version) for version in versions), f"{requirement}: make lock"
 
 
-@pytest.mark.parametrize("name", ["build", "demo", "dev"])
+@pytest.mark.parametrize("name", ["build", "demo", "dev", "bench"])
 def test_what_is_tested_is_what_runs(name: str) -> None:
     runtime, other = _pins(NAMES["runtime"]), _pins(NAMES[name])
     assert {package: runtime[package] for package in runtime.keys() & other.keys()} == {
@@ -74,4 +75,7 @@ def test_what_is_tested_is_what_runs(name: str) -> None:
 
 
 def test_no_lock_needs_torch() -> None:
-    assert not [path.name for path in LOCKS if "torch" in _pins(path)]
+    heavy = [
+        (path.name, name) for path in LOCKS for name in _pins(path) if name in {"torch", "triton"} or "nvidia" in name
+    ]
+    assert heavy == []
