@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from kdproxy.core.limits import Allowance, Cost, Quota, Reading
 from kdproxy.core.pace_finder import Finder
 from kdproxy.core.pace_meter import Mark, Meter
-from kdproxy.core.pace_width import Width
+from kdproxy.core.pace_width import FIRST, START, Width
 
 FIRST_BACKOFF_SECONDS = 1.0
 """AWS's base delay for throttling (SDK standard retry mode, 2026-11)."""
@@ -57,7 +57,7 @@ class Pace:
     _probes_failed: int = 0
 
     def __post_init__(self) -> None:
-        self.width = Width(float(self.most_in_flight))
+        self.width = Width(float(self.most_in_flight), FIRST if self.finds_rate else START)
         for quota, limit in self.allowed.items():
             if quota.is_paced:
                 self.meters[quota] = Meter(quota, is_strict=self.is_strict, allowed=limit)
@@ -124,6 +124,7 @@ class Pace:
     def accepted(self, grant: Grant, now: float) -> None:
         """The provider took the request: its answer has begun."""
         grant.has_passed = True
+        self.width.accepted()
         if grant.granted_at >= self._episode_at:
             self._is_probing, self._probes_failed = False, 0
         self.finder.passed(now, sent_at=grant.granted_at)
@@ -138,6 +139,14 @@ class Pace:
     def failed(self, grant: Grant) -> None:
         """The call ended without an answer worth having, and not for a limit's sake."""
         self._end(grant)
+
+    def erred(self, grant: Grant, now: float) -> None:
+        """The upstream failed: nobody is slowed down by that, another takes the slot."""
+        if self._end(grant):
+            self.finder.refund()
+            for quota, meter in self.meters.items():
+                if quota in grant.marks:
+                    meter.refund(grant.cost.of(quota.dimension), now)
 
     def drop(self, grant: Grant) -> None:
         """The permit was not used."""
@@ -158,27 +167,31 @@ class Pace:
         # What was sent before the wall was seen is part of it.
         is_new = grant.granted_at >= self._episode_at
         is_probe = is_new and self._probes_failed > 0
+        # Where calls at once are bounded, the end of another one lets the next in: no time has to pass.
+        is_crowded = not self.finds_rate and not self.has_limits and self.in_flight > 0
+        if is_crowded:
+            self.width.crowded(self.in_flight)
         if wait_seconds is not None:
             # A little above the floor: clocks differ, and clients that share a limit should not meet.
             self._pause(now + wait_seconds + jitter * min(1.0, 0.05 + 0.02 * wait_seconds))
-        elif is_new:
+        elif is_new and not is_crowded:
             backoff = FIRST_BACKOFF_SECONDS * 1.5 ** min(self._probes_failed, 30)
             self._pause(now + min(LONGEST_BACKOFF_SECONDS, backoff) * (0.75 + 0.5 * jitter))
             self._probes_failed += 1
         if is_new:
             self._episode_at = now
             # Known limits say how to go on; else one goes ahead.
-            self._is_probing, self._probe = not self.has_limits, None
+            self._is_probing, self._probe = not self.has_limits and not is_crowded, None
             if not is_probe:
-                self._begin_episode(now)
+                self._begin_episode(now, is_crowded=is_crowded)
         return max(0.0, self.paused_until - now)
 
     def _pause(self, until: float) -> None:
         self.paused_until = max(self.paused_until, until)
 
-    def _begin_episode(self, now: float) -> None:
+    def _begin_episode(self, now: float, *, is_crowded: bool) -> None:
         self.episodes += 1
-        if not self.has_limits:
+        if not self.has_limits and not is_crowded:
             if not self.finds_rate or self.finder.rate is None:
                 self.width.refused()
             if self.finds_rate:

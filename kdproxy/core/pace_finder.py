@@ -61,6 +61,11 @@ class Finder:
         if self.rate is not None:
             self._spaced_at = max(self._spaced_at, now) + 1 / self.rate
 
+    def refund(self) -> None:
+        """The upstream failed on a send: its slot goes to another."""
+        if self.rate is not None:
+            self._spaced_at -= 1 / self.rate
+
     def passed(self, now: float, *, sent_at: float) -> None:
         """A request got through."""
         self._passed.add(1.0, now)

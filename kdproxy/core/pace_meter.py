@@ -29,13 +29,13 @@ _LEAST, _MOST = 0.05, 4.0
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How a meter stood when a request was sent, itself included.
+    """How a meter stood when a request was sent, itself included, by estimate: the scale comes in when it is read.
 
     What was sent in the blink before is left out: the network may have let the younger one in first.
     """
 
     sent: float
-    """All that was ever sent, by estimate."""
+    """All that was ever sent."""
     window: float
     """What was sent in the last window."""
 
@@ -68,7 +68,7 @@ class Meter:
     """Of a sliding window: what the neighbours leave to us of it."""
     _blink: deque[tuple[float, float]] = field(default_factory=deque)
     _flying: float = 0.0
-    """What is in flight, by estimate."""
+    """What is in flight, by estimate, not scaled: the scale may be another one when it lands."""
     _trail: Trail = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,11 +91,11 @@ class Meter:
         """How it stands now."""
         return Mark(self._sent, self._trail.held)
 
-    def _mark(self, price: float, now: float) -> Mark:
+    def _mark(self, amount: float, now: float) -> Mark:
         while self._blink and self._blink[0][0] <= now - BLINK_SECONDS:
             self._blink.popleft()
-        others = sum(amount for _, amount in self._blink)
-        self._blink.append((now, price))
+        others = sum(each for _, each in self._blink)
+        self._blink.append((now, amount))
         return Mark(self._sent - others, self._trail.held - others)
 
     def level(self, now: float) -> float | None:
@@ -104,18 +104,26 @@ class Meter:
         if bound is None:
             return None
         if not self.is_observed:
-            return max(0.0, bound - self._trail.total(now))
+            return max(0.0, bound - self._window(now))
         self._roll(bound, now)
         if self.reset.refill is Refill.FIXED:
             return self._level
         if self.reset.refill is Refill.BUCKET:
             left = self._level + self._even(bound) * (now - self._level_at)
         else:
-            left = self._own_share - self._trail.total(now)
+            left = self._own_share - self._window(now)
         if self.reset.has_passed(now):
             # Whatever kind it is: by its reset all of it is back.
-            left = max(left, bound - (self._sent - self._last_mark))
+            left = max(left, bound - self._since(self._last_mark))
         return min(bound, left)
+
+    def _window(self, now: float) -> float:
+        """Return what was sent in the last window, as the provider counts."""
+        return self._trail.total(now) * self.scale.value
+
+    def _since(self, sent: float) -> float:
+        """Return what was sent since a mark, as the provider counts."""
+        return (self._sent - sent) * self.scale.value
 
     # -- asking -----------------------------------------------------------------------------------------------
 
@@ -131,9 +139,9 @@ class Meter:
     def take(self, amount: float, now: float) -> Mark:
         """Count a send; return the mark to read its answer against."""
         price = amount * self.scale.value
-        self._trail.add(price, now)
-        self._sent += price
-        self._flying += price
+        self._trail.add(amount, now)
+        self._sent += amount
+        self._flying += amount
         bound = self.bound
         if bound is not None and bound > 0:
             level = self.level(now)
@@ -141,17 +149,22 @@ class Meter:
             if self.is_observed:
                 self._level, self._level_at = level - price, now
             self._space(min(price, bound) / self._rate(bound, now), now)
-        return self._mark(price, now)
+        return self._mark(amount, now)
 
     def land(self, amount: float) -> None:
         """A sent request has ended, however."""
-        self._flying = max(0.0, self._flying - amount * self.scale.value)
+        self._flying = max(0.0, self._flying - amount)
+
+    def refund(self, amount: float, now: float) -> None:
+        """The upstream failed on a send: its slot in the pace goes to another. What is left, readings tell."""
+        bound = self.bound
+        if bound is not None and bound > 0 and self.is_observed and not self.is_strict:
+            self._spaced_at -= min(amount * self.scale.value, bound) / self._rate(bound, now)
 
     def give_back(self, amount: float) -> None:
         """Take a send back that never went out."""
-        price = amount * self.scale.value
-        self._trail.take_back(price)
-        self._level += price
+        self._trail.take_back(amount)
+        self._level += amount * self.scale.value
 
     def settle(self, estimated: float, used: float, now: float) -> None:
         """Put what was used in the place of the estimate. Where answers say what is left, they are the truth."""
@@ -184,10 +197,10 @@ class Meter:
         if is_late and reset.refill is Refill.FIXED:
             return  # it speaks of the window before
         remaining = reading.remaining
-        since = self._sent - mark.sent
+        since = self._since(mark.sent)
         if self.allowed is not None and self.limit is not None and self.allowed < self.limit:
             # Our own bound is the lower one: what the provider has left beyond it is not ours.
-            remaining = min(remaining, bound - self._trail.total(now) + since)
+            remaining = min(remaining, bound - self._window(now) + since)
         refill_rate = self._even(bound) if reset.refill is Refill.BUCKET else 0.0
         if not self._is_requests and reset.refill is not Refill.SLIDING:
             self.scale.look(mark.sent, remaining, sent_at, bound=bound, refill_rate=refill_rate)
@@ -197,7 +210,7 @@ class Meter:
             # An older look than the last one can only warn.
             seen = min(seen, known)
         else:
-            self._own_share = remaining + mark.window
+            self._own_share = remaining + mark.window * self.scale.value
         self._level, self._level_at = min(seen, bound), now
         self._last_mark = max(self._last_mark, mark.sent)
         self.is_observed = True
@@ -226,7 +239,7 @@ class Meter:
 
     def _until_room(self, price: float, bound: float, now: float) -> float:
         if not self.is_observed:
-            return self._trail.wait_for(bound - price, now)
+            return self._trail.wait_for((bound - price) / self.scale.value, now)
         level = self.level(now)
         assert level is not None
         short = min(price + self._reserve(bound), bound) - level
@@ -235,7 +248,7 @@ class Meter:
         if self.reset.fixed_at is not None:
             return max(0.0, self.reset.fixed_at - now)
         if self.reset.refill is Refill.SLIDING:
-            freed = self._trail.wait_for(self._trail.total(now) - short, now)
+            freed = self._trail.wait_for(self._trail.total(now) - short / self.scale.value, now)
             # Where nothing of ours will leave, time must: the neighbours' part is guessed to come back evenly.
             return freed if freed > 0 else short / self._even(bound)
         return short / self._even(bound)
@@ -284,6 +297,6 @@ class Meter:
         if not self.reset.roll(now):
             return
         # Where requests are counted when they are answered, what is in flight falls into the new window.
-        self._level, self._level_at = bound - (self._flying if self.reset.looks_late else 0.0), now
+        self._level, self._level_at = bound - (self._flying * self.scale.value if self.reset.looks_late else 0.0), now
         self._last_mark = -1.0
         self.scale.forget()

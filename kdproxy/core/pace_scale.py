@@ -5,6 +5,7 @@ from dataclasses import dataclass
 LEAST = 0.05
 MOST = 4.0
 _LARGEST_WEIGHT = 0.3
+_FULL_SHARE = 0.95
 
 
 @dataclass(slots=True)
@@ -13,7 +14,7 @@ class Scale:
 
     value: float = 1.0
     _point: tuple[float, float, float] | None = None
-    """What had been sent by the last reading, what it said remained, and when it was asked for."""
+    """What had been sent by estimate by the last reading, what it said remained, and when it was asked for."""
 
     def look(self, sent: float, remaining: float, at: float, *, bound: float, refill_rate: float) -> None:
         """Compare what a quota lost between two readings with what was sent meanwhile, by estimate.
@@ -22,13 +23,15 @@ class Scale:
             refill_rate: what came back a second, where that is known.
         """
         before, self._point = self._point, (sent, remaining, at)
-        if before is None or remaining >= 0.95 * bound:
+        if before is None:
             return
-        estimated = sent - before[0]
+        estimated = (sent - before[0]) * self.value
         lost = before[1] - remaining + refill_rate * (at - before[2])
+        # A bucket that is full spills what comes back: it lost no more than this, and perhaps less.
+        highest = 1.0 if remaining >= _FULL_SHARE * bound else MOST
         if estimated > 0 and lost > 0:
             weight = min(_LARGEST_WEIGHT, estimated * 20 / bound)
-            self._set(self.value * (1 + weight * (min(MOST, lost / estimated) - 1)))
+            self._set(self.value * (1 + weight * (min(highest, lost / estimated) - 1)))
 
     def forget(self) -> None:
         """A new window: what comes next is not to be compared with what was."""

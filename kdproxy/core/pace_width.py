@@ -8,7 +8,10 @@ queues without end): when a round takes more than twice as long as the quickest 
 
 from dataclasses import dataclass
 
+FIRST = 5.0
+"""Calls at once until the provider has answered: a limit of 5 a minute is known after the first of them."""
 START = 20.0
+"""Where each answer begun has let one more out; from there on it widens by rounds."""
 LEAST = 1.0
 _SHRINK = 0.8
 _OPENING = 1.5
@@ -25,7 +28,7 @@ class Width:
     """The bound on calls in flight."""
 
     most: float
-    bound: float = START
+    bound: float = FIRST
     is_opening: bool = True
     """Until the first refusal, or the first sign of waiting."""
     _wall: float | None = None
@@ -38,6 +41,11 @@ class Width:
     def __post_init__(self) -> None:
         self.bound = min(self.bound, self.most)
 
+    def accepted(self) -> None:
+        """An answer has begun."""
+        if self.is_opening and self.bound < START:
+            self.bound = min(self.most, self.bound + 1)
+
     def answered(self, seconds: float, in_flight: int) -> None:
         """A call ended well after so many seconds, with so many in flight, itself included."""
         self._round_seconds += seconds
@@ -45,6 +53,12 @@ class Width:
         self._round_peak = max(self._round_peak, in_flight)
         if self._round_count >= max(_SHORTEST_ROUND, self.bound):
             self._end_round()
+
+    def crowded(self, others: int) -> None:
+        """A call was refused for being one too many at once, beside so many others of ours."""
+        self.is_opening = False
+        self.bound = self._wall = max(LEAST, min(self.bound, float(others)))
+        self._begin_round()
 
     def refused(self) -> None:
         """A 429 episode began."""

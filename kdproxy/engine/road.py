@@ -96,8 +96,9 @@ class Permit:
     def failed(self, readings: Iterable[Reading] = ()) -> None:
         """The upstream failed: unreachable, cut off, 5xx. Its head may speak of limits all the same."""
         if not self._is_over:
-            self.lane.pace.learn(self._grant, readings, self._road.now())
-            self.lane.pace.failed(self._grant)
+            now = self._road.now()
+            self.lane.pace.learn(self._grant, readings, now)
+            self.lane.pace.erred(self._grant, now)
             self._road.gate.failed(was_probe=self.is_probe)
             self._end("failed")
 

@@ -46,6 +46,8 @@ class Scenario:
     """Share of the limit that another client takes, evenly."""
     error_share: float = 0.0
     """Share of the attempts that end in a 5xx."""
+    counts_errors: bool = False
+    """Whether those take from the limit as well."""
     change_at: float | None = None
     change_factor: float = 1.0
     """What becomes of the limit then."""
@@ -175,6 +177,9 @@ class Traffic:
     def _arrive(self, number: int, asked_at: float, grant: Grant) -> None:
         scenario = self.scenario
         if scenario.error_share and self.random.random() < scenario.error_share:
+            if scenario.counts_errors:
+                for window in self.windows.values():
+                    window.spend(min(1.0, window.remaining))
             self.at(0.05, lambda: self._error(number, asked_at, grant))
             return
         spread = 1 + scenario.latency_spread * (2 * self.random.random() - 1)
@@ -222,7 +227,7 @@ class Traffic:
 
     def _error(self, number: int, asked_at: float, grant: Grant) -> None:
         self.result.errors += 1
-        self.pace.failed(grant)
+        self.pace.erred(grant, self.now)
         self.queue.appendleft((number, asked_at))
 
     def _readings(self) -> list[Reading]:

@@ -64,7 +64,7 @@ async def test_a_storm_of_429s_is_not_seen_by_the_official_client_at_its_default
     ):
         answers = await asyncio.gather(*(client.chat.completions.create(**ask(number)) for number in range(100)))
         assert len({answer.choices[0].message.content for answer in answers}) == 100
-        # Twenty go out before anything is known, and a minute's name for a second's window has to be found out.
+        # Five go out before anything is known, and a minute's name for a second's window has to be found out.
         assert teacher.count() <= 100 * 1.5
 
 
@@ -85,9 +85,9 @@ async def test_a_parked_run_goes_on_when_the_quota_is_topped_up(
 ) -> None:
     monkeypatch.setattr(lane_module, "FIRST_LOOK_SECONDS", 0.2)
     async with run_proxy(teacher, spent_policy="park") as proxy:
-        teacher.script(*[InsufficientQuota()] * 23)
+        teacher.script(*[InsufficientQuota()] * 8)
         got = asyncio.gather(*(send(proxy.address + CHAT, ask(number)) for number in range(30)))
-        await teacher.wait_for_ended(20)
+        await teacher.wait_for_ended(5)
         await until(lambda: proxy.app._lanes.snapshot()[0]["stopped"] is not None)
         (row,) = proxy.app._lanes.snapshot()
         assert row["stopped"]["policy"] == "park"
@@ -129,8 +129,8 @@ async def test_sigterm_while_many_queue_answers_each_and_loses_nothing(
     teacher.hold()
     async with run_proxy_process(teacher, tmp_path) as proxy:
         asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(200)]
-        await teacher.wait_for_calls(20)
-        await queued(proxy, 180)
+        await teacher.wait_for_calls(5)
+        await queued(proxy, 195)
         proxy.send(signal.SIGTERM)
         # Those in line are told at once, while those under way are still held by the teacher.
         await asyncio.wait(asked, timeout=10, return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +140,7 @@ async def test_sigterm_while_many_queue_answers_each_and_loses_nothing(
     answered = [answer for answer in got if answer.status == 200]
     refused = [answer for answer in got if answer.status != 200]
     assert len(answered) == teacher.count()
-    assert len(answered) >= 20
+    assert len(answered) >= 5
     assert {(answer.status, answer.headers["x-should-retry"]) for answer in refused} == {(503, "true")}
     async with run_proxy_process(teacher, tmp_path) as proxy:
         again = await asyncio.gather(*(send(proxy.address + CHAT, ask(number)) for number in range(200)))

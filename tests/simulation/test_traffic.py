@@ -43,6 +43,36 @@ def test_with_headers_nearly_all_that_is_allowed_is_used(window: str, counts_at_
     assert result.sent_early == 0
 
 
+@pytest.mark.parametrize("counts_errors", [False, True])
+@pytest.mark.parametrize("error_share", [0.1, 0.3])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_errors_of_the_upstream_do_not_slow_the_lane(window: str, error_share: float, counts_errors: bool) -> None:
+    """Also not in a short run: what failed gives its slot to another at once, whether or not it was counted."""
+    for has_headers, requests in ((True, 500), (True, 2_000), (False, 2_000)):
+        scenario = Scenario(
+            window=window,
+            error_share=error_share,
+            counts_errors=counts_errors,
+            has_headers=has_headers,
+            has_retry_after=has_headers,
+            requests=requests,
+        )
+        result = Traffic(scenario).run()
+        allowed = 600 * (1 - error_share if counts_errors else 1)
+        assert result.goodput(allowed) >= (0.97 if has_headers else 0.90)
+        assert result.refused_share < (0.01 if has_headers else 0.05)
+
+
+@pytest.mark.parametrize("window", ["fixed", "bucket"])
+@pytest.mark.parametrize("latency", [0.3, 5.0])
+@pytest.mark.parametrize(("per_minute", "most_refused"), [(5.0, 6), (10.0, 1), (15.0, 0), (50.0, 0)])
+def test_a_blind_start_is_gentle_to_a_low_limit(
+    window: str, latency: float, per_minute: float, most_refused: int
+) -> None:
+    scenario = Scenario(window=window, requests_per_minute=per_minute, latency_seconds=latency, requests=60)
+    assert Traffic(scenario).run().refused <= most_refused
+
+
 @pytest.mark.parametrize("latency", [5.0, 20.0])
 @pytest.mark.parametrize("window", WINDOWS)
 def test_slow_answers_do_not_cost_goodput(window: str, latency: float) -> None:
@@ -96,7 +126,7 @@ def test_without_headers_the_limit_is_found(window: str, seed: int, more: dict) 
     assert result.sent_early == 0
 
 
-@pytest.mark.parametrize(("at_once", "latency"), [(10, 0.3), (50, 2.0)])
+@pytest.mark.parametrize(("at_once", "latency"), [(5, 1.0), (10, 0.3), (50, 2.0), (100, 5.0), (30, 20.0)])
 def test_a_bound_on_calls_at_once_is_found(at_once: int, latency: float) -> None:
     scenario = Scenario(
         requests_per_minute=None,
@@ -107,8 +137,9 @@ def test_a_bound_on_calls_at_once_is_found(at_once: int, latency: float) -> None
         requests=5_000,
     )
     result = Traffic(scenario).run()
-    assert result.goodput(60 * at_once / latency) >= 0.8
-    assert result.refused_share < 0.02
+    # A hundred at 5 s are reached by doubling: of a run of 250 s the first rounds are 7 %.
+    assert result.goodput(60 * at_once / latency) >= 0.92
+    assert result.refused_share < 0.01
 
 
 @given(
@@ -127,6 +158,7 @@ def test_a_bound_on_calls_at_once_is_found(at_once: int, latency: float) -> None
         tokens=st.integers(1, 500),
         estimate_factor=st.floats(0.1, 8),
         error_share=st.sampled_from([0.0, 0.1, 0.3]),
+        counts_errors=st.booleans(),
         neighbour_share=st.sampled_from([0.0, 0.5]),
         change_at=st.none() | st.floats(1, 120),
         change_factor=st.floats(0.3, 3),

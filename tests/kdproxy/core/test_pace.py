@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdproxy.core.limits import DAY, Cost, Dimension, Quota, Reading
-from kdproxy.core.pace import LONGEST_BACKOFF_SECONDS, Pace
+from kdproxy.core.pace import LONGEST_BACKOFF_SECONDS, Grant, Pace
 from kdproxy.core.pace_breaker import (
     BUDGET,
     FAILURES_TO_OPEN,
@@ -18,18 +18,70 @@ from kdproxy.core.pace_breaker import (
     RetryBudget,
     State,
 )
-from kdproxy.core.pace_width import START, Width
+from kdproxy.core.pace_width import FIRST, START, Width
 
 RPM = Quota(Dimension.REQUESTS)
 ONE = Cost()
 
 
-def test_a_lane_that_nobody_limits_starts_with_twenty() -> None:
+def _send_all_that_may_go(pace: Pace, now: float) -> list[Grant]:
+    sent: list[Grant] = []
+    while pace.wait(ONE, now) == 0:
+        sent.append(pace.take(ONE, now))
+    assert pace.wait(ONE, now) == math.inf
+    return sent
+
+
+def test_a_lane_that_knows_nothing_starts_with_five_and_doubles_to_twenty() -> None:
+    pace, now, rounds = Pace(), 0.0, []
+    for _ in range(4):
+        sent = _send_all_that_may_go(pace, now)
+        rounds.append(len(sent))
+        for grant in sent:
+            pace.accepted(grant, now)
+            pace.done(grant, now)
+    assert rounds[:3] == [5, 10, 20]
+    assert rounds[3] >= 20
+
+
+def test_where_calls_at_once_are_bounded_it_starts_with_twenty() -> None:
+    assert len(_send_all_that_may_go(Pace(finds_rate=False), 0.0)) == START
+
+
+def test_one_too_many_at_once_waits_for_the_end_of_another_and_not_for_time() -> None:
+    pace = Pace(finds_rate=False)
+    sent = _send_all_that_may_go(pace, 0.0)
+    for grant in sent[10:]:
+        assert pace.refused(grant, 0.1, wait_seconds=None, jitter=0.5) == 0
+    assert (pace.bound_in_flight, pace.in_flight, pace.episodes) == (10, 10, 1)
+    assert pace.wait(ONE, 0.1) == math.inf
+    pace.done(sent[0], 0.2)
+    assert pace.wait(ONE, 0.2) == 0
+
+
+def test_one_too_many_at_once_beside_nobody_waits_for_time() -> None:
+    """Somebody else has the places: no end of ours will make room."""
+    pace = Pace(finds_rate=False)
+    assert pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.5) == pytest.approx(1.0)
+
+
+def test_a_wait_that_is_asked_for_too_many_at_once_is_a_floor_all_the_same() -> None:
+    pace = Pace(finds_rate=False)
+    pace.take(ONE, 0.0)
+    assert pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=7.0, jitter=0.5) >= 7.0
+
+
+def test_a_slot_of_the_pace_that_the_upstream_failed_on_goes_to_another() -> None:
+    """On one that was answered, and on one that was not: a tenth of 5xx must not cost a tenth of the pace."""
     pace = Pace()
-    for _ in range(20):
-        assert pace.wait(ONE, 0.0) == 0
-        pace.take(ONE, 0.0)
-    assert pace.wait(ONE, 0.0) == math.inf
+    first = pace.take(ONE, 0.0)
+    pace.learn(first, [Reading(quota=RPM, limit=60, remaining=59, reset_seconds=60)], 0.1)
+    pace.done(first, 0.1)
+    while pace.wait(ONE, 1.0) == 0:
+        last = pace.take(ONE, 1.0)
+    assert pace.wait(ONE, 1.0) > 0.1
+    pace.erred(last, 1.0)
+    assert pace.wait(ONE, 1.0) == 0
 
 
 def test_one_429_pauses_all_for_at_least_what_was_asked() -> None:
@@ -118,8 +170,8 @@ def test_azure_is_sent_evenly() -> None:
 def test_server_errors_do_not_narrow_the_lane() -> None:
     pace = Pace()
     for _ in range(100):
-        pace.failed(pace.take(ONE, 0.0))
-    assert pace.width.bound == START
+        pace.erred(pace.take(ONE, 0.0), 0.0)
+    assert pace.width.bound == FIRST
 
 
 # -- width --------------------------------------------------------------------------------------------------
@@ -132,7 +184,7 @@ def _rounds(width: Width, seconds: float, count: int) -> None:
 
 
 def test_width_opens_while_latency_stays_and_stops_when_it_doubles() -> None:
-    width = Width(1_000.0)
+    width = Width(1_000.0, START)
     _rounds(width, 1.0, 3)
     opened = width.bound
     assert opened > START * 2
@@ -143,7 +195,7 @@ def test_width_opens_while_latency_stays_and_stops_when_it_doubles() -> None:
 
 
 def test_width_shrinks_by_a_fifth_per_episode_and_treads_softly_where_it_was_refused() -> None:
-    width = Width(1_000.0)
+    width = Width(1_000.0, START)
     width.refused()
     assert width.bound == pytest.approx(0.8 * START)
     _rounds(width, 1.0, 40)
@@ -154,7 +206,7 @@ def test_width_shrinks_by_a_fifth_per_episode_and_treads_softly_where_it_was_ref
 
 
 def test_width_that_nobody_uses_does_not_grow() -> None:
-    width = Width(1_000.0)
+    width = Width(1_000.0, START)
     for _ in range(200):
         width.answered(1.0, 3)
     assert width.bound == START
