@@ -1,7 +1,7 @@
 """The form of a provider's table of limits and errors. The tables themselves are data, in providers/rules_*.py."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -54,7 +54,7 @@ class Rules:
     """Enforces a minute's limit in windows of seconds: send evenly."""
     finds_rate: bool = True
     """False where a refusal means too many at once, not too many a minute."""
-    daily_reset_utc_hour: int | None = None
-    """When a day's allowance comes back, at the earliest."""
+    daily_reset: Callable[[float], float] | None = None
+    """From now to the moment when a day's allowance comes back, both in UTC Unix seconds."""
     event_statuses: Mapping[str, int] = field(default_factory=dict)
     """Statuses of errors that come as an event inside a 200 stream, by type."""

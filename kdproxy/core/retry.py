@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kdproxy.core import limits
-from kdproxy.core.limits import DAY, Reading
+from kdproxy.core.limits import Reading
 from kdproxy.core.models import Headers
 from kdproxy.core.pace_error import ErrorFacts, facts_of
 from kdproxy.core.pace_rules import Meaning, Row, Rules
@@ -201,6 +201,4 @@ def _rate_limited(
 
 
 def _until_reset(rules: Rules, now: float) -> float | None:
-    if rules.daily_reset_utc_hour is None:
-        return None
-    return (rules.daily_reset_utc_hour * 3_600 - now) % DAY
+    return None if rules.daily_reset is None else rules.daily_reset(now) - now

@@ -2,6 +2,7 @@
 
 import re
 
+from kdproxy.core.pace_day import next_pacific_midnight
 from kdproxy.core.pace_rules import Meaning, Row, Rules
 
 _LIMITS = "ai.google.dev/gemini-api/docs/rate-limits, read 2026-11"
@@ -24,6 +25,5 @@ GEMINI = Rules(
         Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source=_ERRORS),
         Row(meaning=Meaning.OVERLOAD, statuses=frozenset({503}), names=frozenset({"UNAVAILABLE"}), source=_ERRORS),
     ),
-    # Midnight Pacific: 07:00 UTC in summer, 08:00 in winter. An hour early costs one refused probe.
-    daily_reset_utc_hour=7,
+    daily_reset=next_pacific_midnight,
 )
