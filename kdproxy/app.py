@@ -145,8 +145,12 @@ class App:
             "pid": owner.pid,
             "started_at": owner.started_at,
             "ledger": self.ledger.as_dict(),
-            "lanes": self._lanes.snapshot(),
+            "lanes": self.lanes(),
         }
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """Return each lane as it is now: its limits, its queue, and why it is stopped if it is."""
+        return self._lanes.snapshot()
 
     async def stop(self) -> None:
         """Start no new calls, let running ones finish, close."""

@@ -3,12 +3,14 @@
 import asyncio
 import gc
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from kdproxy.app import App, changed_upstreams, loop_factory, open_directory
+from kdproxy.cli.exit_hint import exit_hints
 from kdproxy.cli.options import config_option, data_dir_option
 from kdproxy.settings import Settings, load
 from kdproxy.storage.directory import DataDirectory
@@ -66,11 +68,14 @@ async def _serve(app: App, settings: Settings) -> None:
     _calm_collector()
     _greet(app.address, settings)
     await stop.wait()
+    lanes = app.lanes()
     click.echo("kdproxy: shutting down; running calls are finished first.", err=True)
     # A second signal does not wait any more.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
     await app.stop()
+    for line in exit_hints(lanes, now=time.time()):
+        click.echo(line, err=True)
 
 
 def _calm_collector() -> None:

@@ -118,7 +118,8 @@ def _lane_state(lane: dict[str, Any]) -> str:
     if lane["stopped"] is not None:
         stop = lane["stopped"]
         what = "parked" if stop["policy"] == "park" else "closed"
-        return f"{what}: {stop['reason']}, next look in {stop['next_look_seconds']:,.0f} s"
+        back = "" if stop["back_seconds"] is None else f", back in {stop['back_seconds']:,.0f} s"
+        return f"{what}: {stop['reason']}{back}, next look in {stop['next_look_seconds']:,.0f} s"
     if lane["breaker"] == "open":
         return "upstream down"
     return f"paused {lane['paused_seconds']:,.0f} s" if lane["paused_seconds"] else "open"

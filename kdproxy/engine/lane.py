@@ -52,6 +52,8 @@ class Stop:
     """Whether requests wait; else they fail at once."""
     since: float
     look_at: float
+    back_at: float | None = None
+    """When the provider's quota is said to come back by itself; None: when somebody pays."""
     looks: int = 0
     is_looking: bool = False
 
@@ -91,9 +93,20 @@ class Lane:
             if wait_seconds is not None:
                 # It comes back by itself: no look before that helps, but clocks and words may be wrong.
                 pause = min(max(wait_seconds, 1.0), LONGEST_LOOK_SECONDS)
-        if self.stop is None:
-            self._say("a lane is parked until the quota is back" if parks else "a lane is closed", reason, pause)
-        self.stop = Stop(reason=reason, refusal=refusal, is_parked=parks, since=since, look_at=now + pause, looks=looks)
+        if parks:
+            # Looks are rare, and who reads the log must not have to scroll back for days.
+            self._say("a lane is parked until the quota is back", reason, pause)
+        elif self.stop is None:
+            self._say("a lane is closed", reason, pause)
+        self.stop = Stop(
+            reason=reason,
+            refusal=refusal,
+            is_parked=parks,
+            since=since,
+            look_at=now + pause,
+            back_at=None if wait_seconds is None else now + wait_seconds,
+            looks=looks,
+        )
 
     def revoke(self, refusal: Refusal, now: float) -> None:
         """Take this credential out: others go on."""
@@ -145,6 +158,7 @@ class Lane:
             "reason": stop.reason,
             "policy": str(Policy.PARK if stop.is_parked else Policy.FAIL),
             "for_seconds": round(now - stop.since, 1),
+            "back_seconds": None if stop.back_at is None else round(max(0.0, stop.back_at - now), 1),
             "next_look_seconds": round(max(0.0, stop.look_at - now), 1),
         }
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +44,8 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def queued(proxy: ProxyProcess, count: int) -> None:
-    """Ask a proxy of its own process until so many requests stand in line."""
+async def lanes_until(proxy: ProxyProcess, is_so: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """Ask a proxy of its own process for its lanes until a condition holds."""
     owner = read_owner(proxy.data_dir)
     assert owner is not None
     url, headers = f"{proxy.address}/_kdproxy/api/stats", {"Authorization": f"Bearer {owner.token}"}
@@ -51,8 +53,9 @@ async def queued(proxy: ProxyProcess, count: int) -> None:
         while True:
             async with session.post(url, json={}, headers=headers) as response:
                 *_, last = (await response.read()).splitlines()
-            if sum(lane["queued"] for lane in json.loads(last)["result"]["serving"]["lanes"]) >= count:
-                return
+            lanes: list[dict[str, Any]] = json.loads(last)["result"]["serving"]["lanes"]
+            if is_so(lanes):
+                return lanes
 
 
 async def test_a_storm_of_429s_is_not_seen_by_the_official_client_at_its_defaults() -> None:
@@ -97,6 +100,33 @@ async def test_a_parked_run_goes_on_when_the_quota_is_topped_up(
     assert "goes on" in caplog.text
 
 
+async def test_a_parked_run_says_so_in_log_stats_and_at_the_end(
+    teacher: ScriptedTeacher, tmp_path: Path, send: Any
+) -> None:
+    teacher.script(*[InsufficientQuota()] * 30)
+    async with run_proxy_process(teacher, tmp_path, environment={"KDPROXY_SPENT_POLICY": "park"}) as proxy:
+        asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(30)]
+        (lane,) = await lanes_until(proxy, lambda lanes: any(lane["stopped"] for lane in lanes))
+        assert (lane["stopped"]["reason"], lane["stopped"]["policy"]) == ("insufficient_quota", "park")
+        table = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kdproxy", "stats", "--quick", "--data-dir", str(tmp_path)),
+            stdout=asyncio.subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], "COLUMNS": "200"},
+        )
+        shown, _ = await table.communicate()
+        assert b"parked: insufficient_quota, next look in" in shown
+        proxy.send(signal.SIGTERM)
+        got = await asyncio.gather(*asked)
+        assert {(answer.status, answer.headers["x-should-retry"]) for answer in got} == {(503, "true")}
+        assert await proxy.wait() == 0
+    _, said = await proxy.output()
+    assert "error a lane is parked until the quota is back upstream=" in said
+    hint = said[said.index("shutting down") :]
+    assert "model m, key" in hint
+    assert "(insufficient_quota), 30 requests waited." in hint
+    assert "run the script again" in hint
+
+
 async def test_a_wait_longer_than_the_clients_own_is_told_with_manners(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
 ) -> None:
@@ -130,7 +160,7 @@ async def test_sigterm_while_many_queue_answers_each_and_loses_nothing(
     async with run_proxy_process(teacher, tmp_path) as proxy:
         asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(200)]
         await teacher.wait_for_calls(5)
-        await queued(proxy, 195)
+        await lanes_until(proxy, lambda lanes: sum(lane["queued"] for lane in lanes) >= 195)
         proxy.send(signal.SIGTERM)
         # Those in line are told at once, while those under way are still held by the teacher.
         await asyncio.wait(asked, timeout=10, return_when=asyncio.FIRST_COMPLETED)
