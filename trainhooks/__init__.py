@@ -1,5 +1,25 @@
 """trainhooks: checkpoints, dataset position and metrics for PyTorch loops; a job goes on exactly where it stopped."""
 
-from trainhooks.session import TrainingProgressContext, training_progress_context
+from trainhooks.core.progress import Summary
+from trainhooks.session import (
+    ProgressTracker,
+    TrainingProgressContext,
+    calculate_metrics_from_step,
+    samples_per_second,
+    setup_progress_tracking,
+    tokens_per_second,
+    training_progress_context,
+)
+from trainhooks.storage.metrics import read_metrics
 
-__all__ = ["TrainingProgressContext", "training_progress_context"]
+__all__ = [
+    "ProgressTracker",
+    "Summary",
+    "TrainingProgressContext",
+    "calculate_metrics_from_step",
+    "read_metrics",
+    "samples_per_second",
+    "setup_progress_tracking",
+    "tokens_per_second",
+    "training_progress_context",
+]

@@ -56,3 +56,15 @@ class PositionInvalid(TrainhooksError):
     """A saved position does not fit the data that it is applied to."""
 
     default_code = "position_invalid"
+
+
+class SessionInvalid(TrainhooksError):
+    """session.json is damaged, or of a version that this release does not know."""
+
+    default_code = "session_invalid"
+
+
+class DirectoryUnusable(TrainhooksError):
+    """The output directory cannot be made or written to."""
+
+    default_code = "directory_unusable"

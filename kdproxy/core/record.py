@@ -11,8 +11,20 @@ from typing import Any
 
 import orjson
 
-from kdproxy.core import canonical
-from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Prompt, Record, Tombstone, Turn, Usage
+from kdproxy.core import canonical, key
+from kdproxy.core.models import (
+    DEFAULT_NAMESPACE,
+    Address,
+    Answer,
+    Entry,
+    Form,
+    HeaderPairs,
+    Prompt,
+    Record,
+    Tombstone,
+    Turn,
+    Usage,
+)
 from kdproxy.errors import RecordInvalid
 
 RECORD_VERSION = 1
@@ -38,6 +50,55 @@ def encode(record: Record) -> bytes:
     except orjson.JSONEncodeError:
         # Undecodable bytes of a header or path arrive as lone surrogates; a paid answer is not lost over them.
         return seal(orjson.dumps(_replace_surrogates(members)))
+
+
+def prompt_key(model: str, prompt: str, *, system: str | None = None) -> str:
+    """Return the key of a prompt line: equal ones are told apart by their ordinal."""
+    return key.match_key(model, _turns(prompt, system))
+
+
+def prompt_record(
+    model: str,
+    prompt: str,
+    response: str,
+    *,
+    created_at: float,
+    system: str | None = None,
+    ordinal: int = 0,
+    source: str | None = None,
+) -> Prompt:
+    """Make the record of a prompt and its answer, as trackers without a proxy write it.
+
+    Args:
+        ordinal: how many equal prompts for this model came before.
+        created_at: UTC Unix seconds.
+        source: where it came from, such as `train.py`.
+    """
+    return Prompt(
+        namespace=DEFAULT_NAMESPACE,
+        match_key=prompt_key(model, prompt, system=system),
+        ordinal=ordinal,
+        model=model,
+        turns=_turns(prompt, system),
+        response=response,
+        prompt_hash=key.prompt_hash(prompt),
+        created_at=created_at,
+        source=source,
+    )
+
+
+def read_prompt(line: bytes) -> tuple[str, str] | None:
+    """Return (key, response) of a prompt line, or None where it is damaged or holds something else."""
+    try:
+        found = decode(line)
+    except RecordInvalid:
+        return None
+    return (found.match_key, found.response) if isinstance(found, Prompt) else None
+
+
+def _turns(prompt: str, system: str | None) -> tuple[Turn, ...]:
+    asked = Turn(role="user", text=prompt)
+    return (asked,) if system is None else (Turn(role="system", text=system), asked)
 
 
 def seal(text: bytes) -> bytes:

@@ -1,55 +1,138 @@
-"""metrics.jsonl: one self-contained line per step, appended by one writer thread. docs/formats/metrics.md."""
+"""metrics.jsonl: append-only, one self-contained line per row or event. docs/formats/metrics.md."""
 
-import json
-import math
-import queue
-import threading
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainhooks.core import row as rows
 from trainhooks.storage import atomic
 
-_FLUSH_SECONDS = 0.5
+log = logging.getLogger("trainhooks.storage")
+
+NAME = "metrics.jsonl"
+_BLOCK_BYTES = 1 << 16
 
 
-class MetricsWriter:
-    """Append rows off the caller's thread."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """Where a file ends."""
+
+    seq: int = -1
+    """Of its last whole line."""
+    attempt: int = 0
+    steps: int = 0
+    """Steps that its last rows reach: their highest step + 1."""
+    torn_bytes: int = 0
+    """A last line without its end: the process or the machine died within a write."""
+
+
+class MetricsLog:
+    """The file while an attempt writes to it. Not thread-safe; what the disk refuses stays in `pending_bytes`."""
 
     def __init__(self, path: Path) -> None:
-        self._rows: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._file = path.open("ab", buffering=0)
-        self._thread = threading.Thread(target=self._run, name="trainhooks-metrics", daemon=True)
-        self._thread.start()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._pending = bytearray()
+        self._is_synced = True
+        self.tail = _repair(self._descriptor, path)
+        self._seq = self.tail.seq + 1
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Queue a row; it reaches the operating system within half a second."""
-        self._rows.put(row)
+    @property
+    def pending_bytes(self) -> int:
+        """What is not with the operating system yet."""
+        return len(self._pending)
+
+    def add(self, members: dict[str, Any]) -> None:
+        """Put a line behind the others; `write` hands it over."""
+        self._pending += rows.encode({"v": rows.ROW_VERSION, "seq": self._seq, **members})
+        self._seq += 1
+
+    def write(self) -> None:
+        """Hand what is pending to the operating system.
+
+        Raises:
+            OSError: the disk refused; what was not written stays pending, and the next call goes on behind it.
+        """
+        while self._pending:
+            count = os.write(self._descriptor, self._pending)
+            self._is_synced = False
+            del self._pending[:count]
+
+    def sync(self) -> None:
+        """Return once what was written is on the medium."""
+        if not self._is_synced:
+            self._is_synced = True  # before: rows written meanwhile by another thread make it False again
+            try:
+                atomic.sync_file(self._descriptor)
+            except OSError:
+                self._is_synced = False
+                raise
 
     def close(self) -> None:
-        """Write what is queued, sync, and end the thread."""
-        self._rows.put(None)
-        self._thread.join()
-        self._file.close()
-
-    def _run(self) -> None:
-        is_open = True
-        while is_open:
-            rows = [self._rows.get()]
-            while not self._rows.empty():
-                rows.append(self._rows.get())
-            is_open = None not in rows
-            text = b"".join(encode(row) for row in rows if row is not None)
-            if text:
-                self._file.write(text)
-        atomic.sync_file(self._file.fileno())
+        """Let go of the file."""
+        os.close(self._descriptor)
 
 
-def encode(row: dict[str, Any]) -> bytes:
-    """Return a row's line. Numbers that JSON does not have are written as "NaN", "Infinity", "-Infinity"."""
-    return json.dumps({name: _plain(value) for name, value in row.items()}, separators=(",", ":")).encode() + b"\n"
+def _repair(descriptor: int, path: Path) -> Tail:
+    """Cut a torn last line off, and say so; return where the file then ends."""
+    tail = read_tail(descriptor)
+    if tail.torn_bytes:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - tail.torn_bytes)
+        log.warning("%s ended within a line: its last %d bytes were cut off", path, tail.torn_bytes)
+    return tail
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+def read_tail(descriptor: int) -> Tail:
+    """Find a file's end by reading its last 64 KiB, or more where one line is longer."""
+    size = os.fstat(descriptor).st_size
+    start, text = size, b""
+    while start > 0 and text.count(b"\n") < 2:
+        length = min(_BLOCK_BYTES, start)
+        start -= length
+        text = os.pread(descriptor, length, start) + text
+    whole, _, torn = text.rpartition(b"\n") if b"\n" in text else (b"", b"", text)
+    found = [members for line in whole.split(b"\n") if (members := rows.decode(line)) is not None]
+    if not found:
+        return Tail(torn_bytes=len(torn))
+    steps = [line["step"] for line in found if "kind" not in line and isinstance(line.get("step"), int)]
+    last = found[-1]
+    return Tail(
+        seq=last["seq"],
+        attempt=last["attempt"],
+        steps=max(steps, default=-1) + 1,
+        torn_bytes=len(torn),
+    )
+
+
+def locate(path: str | os.PathLike[str]) -> Path:
+    """Return the metrics file of an output directory, of its `progress/`, or the file itself."""
+    given = Path(path)
+    for candidate in (given / "progress" / NAME, given / NAME):
+        if candidate.is_file():
+            return candidate
+    return given
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Yield rows and events as they were written, superseded ones too; damaged lines and a torn last one are left out.
+
+    Safe beside a process that writes.
+    """
+    with locate(path).open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n") and (members := rows.decode(line)) is not None:
+                yield members
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return exactly one row a step, in order, whatever was killed and resumed in between.
+
+    Args:
+        path: an output directory, its `progress/`, or the file.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    return [rows.revive(row) for row in rows.settle(read_lines(path))]

@@ -1,0 +1,64 @@
+"""How long a step takes now, told from recent steps: slow starts, sleep and one-off stalls do not count, habits do."""
+
+from collections import deque
+from collections.abc import Sequence
+from statistics import fmean, median
+
+_KEPT = 512
+_BLOCK = 16
+_SIMILAR = 0.25
+"""An earlier block belongs to the same regime while its mean differs by less than this part."""
+_STALL = 8.0
+"""A step this many times longer than the median is a stall."""
+_HABIT = 3
+"""So many stalls among the steps looked at are no accident (an evaluation inside the loop, say): they count."""
+
+
+class StepRate:
+    """Recent steps of this attempt: their seconds of work, without checkpoints, evaluations and pauses."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_KEPT)
+        self._last: tuple[int, float] | None = None
+
+    def tick(self, steps: int, working_seconds: float) -> None:
+        """Note that `steps` are finished after `working_seconds` of work in this attempt. Both only grow, else the
+        rate begins anew from there."""
+        if self._last is not None and steps > self._last[0] and working_seconds >= self._last[1]:
+            count = steps - self._last[0]
+            each = (working_seconds - self._last[1]) / count
+            self._recent.extend([each] * min(count, _KEPT))
+        self._last = (steps, working_seconds)
+
+    def seconds_per_step(self) -> float | None:
+        """Return what a step takes now, or None before the second one."""
+        return typical(self._recent) if self._recent else None
+
+
+def typical(seconds: Sequence[float]) -> float:
+    """Return the mean of the latest steps that are alike, oldest first in `seconds`.
+
+    Blocks of 16 are taken from the end as long as they are like those taken already.
+    """
+    steps = _without_stalls(list(seconds))
+    taken = steps[-_BLOCK:]
+    at = len(steps) - _BLOCK
+    while at > 0:
+        block = steps[max(0, at - _BLOCK) : at]
+        here, there = fmean(taken[: 2 * _BLOCK]), fmean(block)
+        if abs(here - there) > _SIMILAR * here:
+            break
+        taken = block + taken
+        at -= _BLOCK
+    return fmean(taken)
+
+
+def _without_stalls(steps: list[float]) -> list[float]:
+    limit = _STALL * median(steps)
+    stalls = sum(each > limit for each in steps)
+    if not stalls or limit == 0.0:
+        return steps
+    if stalls < _HABIT:
+        return [each for each in steps if each <= limit]
+    usual = median(each for each in steps if each > limit)
+    return [min(each, usual) for each in steps]

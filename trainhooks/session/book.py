@@ -1,0 +1,139 @@
+"""The files of one attempt, opened together in the one process that writes them, and closed together."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainhooks.core.progress import Progress, Summary
+from trainhooks.core.timing import Phase
+from trainhooks.errors import DirectoryUnusable
+from trainhooks.session.recorder import Recorder
+from trainhooks.storage import metrics, session, snapshot
+from trainhooks.storage.catalog import NAME as CHECKPOINTS
+from trainhooks.storage.catalog import Catalog, Recoverable
+from trainhooks.storage.lock import DirectoryLock
+from trainhooks.storage.metrics import MetricsLog
+from trainhooks.storage.responses import ResponseLog
+from trainhooks.storage.session import SessionFile
+
+log = logging.getLogger("trainhooks")
+
+
+class Book:
+    """Lock, session.json, metrics.jsonl, progress.json, checkpoints.json and api_recovery.jsonl of a running attempt.
+
+    Args:
+        summarise: gives what progress.json says; called from the recorder's thread.
+
+    Raises:
+        SessionBusy: another process writes there.
+        SessionInvalid: session.json is damaged.
+        DirectoryUnusable: the directory cannot be written to.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], output_dir: Path, total_steps: int, summarise: Callable[[], Summary]
+    ) -> None:
+        self.directory = output_dir / "progress"
+        self._summarise = summarise
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = DirectoryLock(self.directory)
+        except OSError as error:
+            raise unusable(self.directory, error) from error
+        try:
+            self._open(config, output_dir, total_steps)
+        except OSError as error:
+            self._lock.release()
+            raise unusable(self.directory, error) from error
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, config: Mapping[str, Any], output_dir: Path, total_steps: int) -> None:
+        self.session = SessionFile(self.directory / session.NAME, config, total_steps)
+        last = snapshot.read(self.directory / snapshot.NAME)
+        log = MetricsLog(self.directory / metrics.NAME)
+        try:
+            self._finish_last(last)
+            self.attempt = self.session.begin(at_least=log.tail.attempt + 1)
+            self.session.write()
+            self.catalog = Catalog(output_dir)
+            self.catalog.write()
+        except BaseException:
+            log.close()
+            raise
+        self.responses = ResponseLog(self.directory)
+        self.reached_step = max(log.tail.steps, 0 if last is None else last["reached_step"])
+        """Steps that any earlier attempt finished or began to record."""
+        self.progress = Progress(
+            total_steps=total_steps, attempt=self.attempt, earlier_seconds=_sum(self.session.attempts)
+        )
+        self.recorder = Recorder(log, self.progress, self._write_snapshot)
+
+    def _finish_last(self, last: Mapping[str, Any] | None) -> None:
+        """Take over what an attempt that was cut off had written last."""
+        attempts = self.session.attempts
+        if (
+            last is not None
+            and attempts
+            and "seconds" not in attempts[-1]
+            and last["attempt"] == attempts[-1]["attempt"]
+        ):
+            attempts[-1] |= {"step": last["step"], "seconds": last["attempt_seconds"], "end": "cut off"}
+
+    def _write_snapshot(self) -> None:
+        summary = self._summarise()
+        members = {
+            "session_id": self.session.session_id,
+            "at": time.time(),
+            "pid": os.getpid(),
+            "reached_step": max(self.reached_step, summary.step),
+        }
+        snapshot.write(self.directory / snapshot.NAME, {**members, **asdict(summary)})
+
+    def register(self, entry: Recoverable) -> None:
+        """Make a registration durable; what the disk refuses is told and still stands in metrics.jsonl."""
+        self.recorder.flush(sync=True)
+        self.catalog.register(entry)
+        self.note_checkpoints()
+
+    def note_checkpoints(self) -> None:
+        """Make checkpoints.json again."""
+        try:
+            self.catalog.write()
+        except OSError as error:
+            log.warning("%s could not be written (%s)", self.directory / CHECKPOINTS, error.strerror or error)
+
+    def close(self, end: str) -> None:
+        """Write everything, durably, and let go of the directory. `end` says how the attempt ended."""
+        try:
+            self.recorder.close()
+            summary = self._summarise()
+            self.session.attempts[-1] |= {
+                "ended_at": time.time(),
+                "end": end,
+                "step": summary.step,
+                "seconds": dict(summary.attempt_seconds),
+            }
+            self.session.write()
+            self.catalog.write()
+        finally:
+            self.responses.close()
+            self._lock.release()
+
+
+def unusable(directory: Path, error: OSError) -> DirectoryUnusable:
+    """Say that a directory cannot be written to."""
+    return DirectoryUnusable(
+        f"{directory} cannot be written to ({error.strerror or error}).",
+        hint="Give an output directory on a disk with room that this user may write to.",
+    )
+
+
+def _sum(attempts: list[dict[str, Any]]) -> dict[str, float]:
+    return {phase: sum(attempt.get("seconds", {}).get(phase, 0.0) for attempt in attempts) for phase in Phase}

@@ -1,0 +1,133 @@
+"""From the loop's thread to disk: a queue that costs an append, and one thread that does everything else.
+
+The thread wakes four times a second, so that a kill loses less than a second of rows; it is never woken by a row, since
+a wake-up costs the loop more than the row.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from trainhooks.core.progress import Progress
+from trainhooks.storage.metrics import MetricsLog
+
+log = logging.getLogger("trainhooks")
+
+_WAKE_SECONDS = 0.25
+_SYNC_SECONDS = 4.0
+_SNAPSHOT_SECONDS = 1.0
+
+Entry = tuple[int | None, float, float | None, dict[str, Any] | None]
+"""(step or None for an event, UTC Unix seconds, working seconds where this ends a step, members or None where there is
+nothing else to it)."""
+
+
+class Device(Protocol):
+    """Numbers that are still on a device."""
+
+    def settle(self, members: dict[str, Any], *, wait: bool) -> bool:
+        """Put numbers in place of device tensors; False where they are not there yet and `wait` is False."""
+
+    def move(self) -> None:
+        """Send everything that is held on its way. On the training's own thread."""
+
+
+class Recorder:
+    """Everything that is recorded, in order, on its way to `metrics` and into `progress`."""
+
+    def __init__(self, metrics: MetricsLog, progress: Progress, snapshot: Callable[[], None]) -> None:
+        self.device: Device | None = None
+        self.trouble: str | None = None
+        """What the disk refuses at the moment."""
+        self.lock = threading.RLock()
+        """Held while entries are taken in: whoever reads `progress` holds it."""
+        self._metrics = metrics
+        self._progress = progress
+        self._snapshot = snapshot
+        self._entries: deque[Entry] = deque()
+        self.put: Callable[[Entry], None] = self._entries.append
+        """Record an entry: atomic, from any thread."""
+        self._synced_at = self._snapshot_at = time.monotonic()
+        self._is_changed = True
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trainhooks-recorder", daemon=True)
+        self._thread.start()
+
+    def flush(self, *, sync: bool) -> None:
+        """Bring everything recorded so far to the operating system, or to the medium. From the training's thread."""
+        if self.device is not None:
+            self.device.move()
+        self._work(wait=True, sync=sync, snapshot=sync)
+
+    def close(self) -> None:
+        """Write what is left, sync, and end the thread."""
+        self._stop.set()
+        self._thread.join()
+        self.flush(sync=True)
+        if self._metrics.pending_bytes:
+            log.error(
+                "%d bytes of metrics are lost: the disk took no more (%s)", self._metrics.pending_bytes, self.trouble
+            )
+        self._metrics.close()
+
+    def take_in(self) -> None:
+        """Bring `progress` up to date. With `lock` held."""
+        self._drain(wait=False)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_WAKE_SECONDS):
+            now = time.monotonic()
+            self._work(
+                wait=False,
+                sync=now - self._synced_at >= _SYNC_SECONDS,
+                snapshot=now - self._snapshot_at >= _SNAPSHOT_SECONDS,
+            )
+
+    def _work(self, *, wait: bool, sync: bool, snapshot: bool) -> None:
+        with self.lock:
+            self._drain(wait=wait)
+            try:
+                self._metrics.write()
+                if sync:
+                    self._metrics.sync()
+                    self._synced_at = time.monotonic()
+                if snapshot and self._is_changed:
+                    self._snapshot()
+                    self._snapshot_at = time.monotonic()
+                    self._is_changed = False
+            except OSError as error:
+                self._complain(error)
+            else:
+                self._calm()
+
+    def _drain(self, *, wait: bool) -> None:
+        entries, device = self._entries, self.device
+        while entries:
+            step, at, working, members = entries[0]
+            if device is not None and members is not None and not device.settle(members, wait=wait):
+                return  # later entries wait behind it: the file is in order
+            entries.popleft()
+            self._is_changed = True
+            if step is not None and working is not None:
+                self._progress.tick(step + 1, working)
+            if members is None:
+                continue
+            if step is None:
+                self._metrics.add({"attempt": self._progress.attempt, "at": at, **members})
+            else:
+                self._progress.row(step, members)
+                self._metrics.add({"attempt": self._progress.attempt, "step": step, "at": at, **members})
+
+    def _complain(self, error: OSError) -> None:
+        trouble = f"progress cannot be written ({error.strerror or error}); rows are kept and tried again"
+        if trouble != self.trouble:
+            log.warning("%s. Training goes on", trouble)
+        self.trouble = trouble
+
+    def _calm(self) -> None:
+        if self.trouble is not None and not self._metrics.pending_bytes:
+            log.warning("progress is written again, nothing was lost")
+            self.trouble = None

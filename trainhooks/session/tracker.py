@@ -1,0 +1,365 @@
+"""What a training did, on disk: metrics, time, checkpoints, answers, failures. Without torch."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainhooks.core import outage, timing
+from trainhooks.core.config import validate
+from trainhooks.core.outage import Outages
+from trainhooks.core.progress import Progress, Summary
+from trainhooks.core.row import ATTEMPT, RESERVED
+from trainhooks.core.timing import Phase, Stopwatch
+from trainhooks.errors import ConfigInvalid
+from trainhooks.session import value as values
+from trainhooks.session.book import Book
+from trainhooks.storage import session as session_file
+from trainhooks.storage.catalog import REGISTERED, Recoverable
+
+if TYPE_CHECKING:
+    from trainhooks.pytorch.window import DeviceWindow
+
+log = logging.getLogger("trainhooks")
+
+_PLAIN = values.PLAIN
+
+
+class ProgressTracker:
+    """A training's records, begun or gone on with.
+
+    Under torchrun only rank 0 writes: elsewhere records are accepted and go nowhere. Every method may be called from
+    any thread.
+
+    Args:
+        config: of the run; a mapping or an object with attributes. Stored, credentials starred.
+        output_dir: its `progress/` holds the files. One process at a time writes there.
+        total_steps: steps of the whole training.
+
+    Raises:
+        ConfigInvalid: every problem of the arguments at once.
+        SessionBusy: another process writes to this directory; says which.
+        SessionInvalid: session.json is damaged.
+        DirectoryUnusable: the directory cannot be written to.
+    """
+
+    def __init__(self, config: Any, output_dir: str | os.PathLike[str], total_steps: int) -> None:
+        self.config = validate(config, total_steps)
+        self.output_dir = Path(output_dir)
+        self.directory = self.output_dir / "progress"
+        self.total_steps = total_steps
+        self.current_step = 0
+        """Steps finished so far, over all attempts."""
+        self._counts_rows = True
+        """Whether a row ends its step; a loop that is driven by `steps()` ends them itself."""
+        self._pid = os.getpid()
+        self._phases = threading.Lock()
+        self._stopwatch = Stopwatch(time.monotonic())
+        self._is_replaying = False
+        self._outages = Outages()
+        self._extra: dict[str, Any] | None = None
+        self._window: DeviceWindow | None = None
+        self._book: Book | None = None
+        if int(os.environ.get("RANK") or 0) == 0:
+            self._book = Book(self.config, self.output_dir, total_steps, self.summary)
+            self.session_id = self._book.session.session_id
+            self.attempt = self._book.attempt
+            self._progress = self._book.progress
+            self._put = self._book.recorder.put
+            self._reached_step = self._book.reached_step
+        else:
+            members = session_file.read(self.directory / session_file.NAME) or {"session_id": "", "attempts": []}
+            self.session_id = members["session_id"]
+            self.attempt = len(members["attempts"])
+            self._progress = Progress(total_steps=total_steps)
+            self._put = _discard
+            self._reached_step = 0
+        self._record_event(ATTEMPT, from_step=None)
+        atexit.register(self.close)
+
+    def resume_at(self, step: int) -> None:
+        """Say that training goes on with `step` finished steps: rows of earlier attempts from there on are superseded.
+
+        For loops that load their own checkpoints; with `state=` it happens by itself.
+        """
+        self.current_step = step
+        self._work_as_replay(step < self._reached_step)
+        self._record_event(ATTEMPT, from_step=step)
+
+    def update_metrics(
+        self,
+        step: int,
+        loss: Any = None,
+        loss_components: Mapping[str, Any] | None = None,
+        learning_rate: Any = None,
+        samples_processed: int | None = None,
+        tokens_processed: int | None = None,
+        **more: Any,
+    ) -> None:
+        """Record what step `step` (from 0 on) measured. Costs a few microseconds; nothing is formatted or written here.
+
+        Numbers may be tensors. One on a CUDA device is not waited for: it is read when a whole window of them has come
+        to the host. What is None is left out.
+
+        Args:
+            loss_components: by name; recorded under this name.
+            samples_processed, tokens_processed: counted from the beginning of the training.
+            more: further metrics, such as `grad_norm`; also lists and dicts of numbers and texts.
+
+        Raises:
+            ConfigInvalid: a tensor of more than one element, or a name that the file itself uses.
+        """
+        now = time.monotonic()
+        if not RESERVED.isdisjoint(more):
+            raise ConfigInvalid(
+                f"A metric cannot be called {', '.join(sorted(RESERVED & more.keys()))}.", hint="Give it another name."
+            )
+        members: dict[str, Any] = {}
+        if loss is not None:
+            members["loss"] = loss
+        if loss_components is not None:
+            members["loss_components"] = loss_components
+        if learning_rate is not None:
+            members["learning_rate"] = learning_rate
+        if samples_processed is not None:
+            members["samples_processed"] = samples_processed
+        if tokens_processed is not None:
+            members["tokens_processed"] = tokens_processed
+        if more:
+            members |= more
+        for name, each in members.items():
+            if type(each) not in _PLAIN:
+                members[name] = self._take(name, each)
+        if self._extra is not None:
+            members |= self._extra
+            self._extra = None
+        if (step < self._reached_step) is not self._is_replaying:
+            self._work_as_replay(step < self._reached_step)
+        working = None
+        if self._counts_rows:
+            self.current_step = step + 1
+            working = self._stopwatch.working(now)
+        self._put((step, time.time(), working, members))
+        if self._window is not None:
+            self._window.move_if_due(now)
+
+    def attach(self, members: dict[str, Any]) -> None:
+        """Add members to the next row, or to a row of their own if the running step records none."""
+        self._extra = members if self._extra is None else {**self._extra, **members}
+
+    def record_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        step: int | None = None,
+        tags: str | Sequence[str] = (),
+        metrics: Mapping[str, float] | None = None,
+        position: Any = None,
+    ) -> Recoverable:
+        """Register a file or directory that the user saved. It is never touched, moved or deleted.
+
+        Args:
+            step: finished steps; the current ones by default.
+            tags: to find it by, such as `"before-anneal"`.
+            position: where in the data it was, as JSON.
+        """
+        at = Path(path)
+        entry = Recoverable(
+            path=_relative(at, self.output_dir),
+            step=self.current_step if step is None else int(step),
+            created_at=time.time(),
+            tags=(tags,) if isinstance(tags, str) else tuple(tags),
+            metrics={name: float(each) for name, each in (metrics or {}).items()},
+            size_bytes=_size(at),
+            position=position,
+            is_registered=True,
+        )
+        if entry.size_bytes is None:
+            log.warning("%s was registered as a checkpoint and is not there", at)
+        self._record_event(REGISTERED, step=entry.step, checkpoint=asdict(entry))
+        if self._book is not None:
+            with self._in(Phase.CHECKPOINT):
+                self._book.register(entry)
+        return entry
+
+    def recovery_checkpoint(self, tag: str | None = None) -> Path | None:
+        """Return the newest checkpoint that is there, own or registered, with `tag` if one is given."""
+        from trainhooks.storage.catalog import newest
+
+        return newest(self.output_dir, tag)
+
+    def record_api_response(
+        self, prompt: str, response: str, *, model: str, system: str | None = None, source: str | None = None
+    ) -> int | None:
+        """Keep a teacher's answer, durably, and end an outage. `kdproxy warm` takes the file.
+
+        Returns:
+            Which answer to this prompt it is, from 0 on; None where it could not be written (the user is told).
+        """
+        self.record_connection_recovery()
+        if self._book is None:
+            return None
+        try:
+            return self._book.responses.record(prompt, response, model=model, system=system, source=source)
+        except OSError as error:
+            log.warning("an answer could not be kept (%s)", error.strerror or error)
+            return None
+
+    def find_api_response(self, prompt: str, *, model: str, system: str | None = None, ordinal: int = 0) -> str | None:
+        """Return an answer that was recorded for exactly this prompt, in this attempt or an earlier one, or None."""
+        if self._book is None:
+            return None
+        return self._book.responses.find(prompt, model=model, system=system, ordinal=ordinal)
+
+    def record_connection_failure(self, error: BaseException | str) -> None:
+        """Note that a call failed; an outage goes on until an answer or a recovery is recorded."""
+        failure = outage.describe(error)
+        with self._phases:
+            self._outages.failed(failure, time.monotonic())
+        self._record_event("connection_failure", **asdict(failure))
+
+    def record_connection_recovery(self) -> None:
+        """Note that calls succeed again. Without an outage nothing happens."""
+        if self._outages.since is None:
+            return
+        with self._phases:
+            seconds = self._outages.recovered(time.monotonic())
+        if seconds is not None:
+            self._record_event("connection_recovery", down_seconds=seconds)
+
+    def pause(self) -> None:
+        """Stop the clock: what comes until `resume` counts as paused. Pausing twice is pausing once."""
+        with self._phases:
+            if not self._stopwatch.is_in(Phase.PAUSED):
+                self._stopwatch.enter(Phase.PAUSED, time.monotonic())
+
+    def resume(self) -> None:
+        """Let the clock go on."""
+        with self._phases:
+            if self._stopwatch.is_in(Phase.PAUSED):
+                self._stopwatch.leave(Phase.PAUSED, time.monotonic())
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time of this block."""
+        with self._in(Phase.PAUSED):
+            yield
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Count the time of this block as evaluation, not as steps."""
+        with self._in(Phase.EVALUATION):
+            yield
+
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Count the time of this block, in which the user saves a checkpoint, as that."""
+        with self._in(Phase.CHECKPOINT):
+            yield
+
+    def summary(self) -> Summary:
+        """Return step, percent, loss and its trend, throughput, ETA, failures, and where the time went."""
+        recorder = None if self._book is None else self._book.recorder
+        if recorder is None:
+            return self._summarise(())
+        with recorder.lock:
+            recorder.take_in()
+            return self._summarise((recorder.trouble,) if recorder.trouble else ())
+
+    def flush(self) -> None:
+        """Return once everything recorded so far is on the medium."""
+        if self._book is not None:
+            self._book.recorder.flush(sync=True)
+
+    def close(self) -> None:
+        """Write what is left and let go of the directory. A second call, or one in a forked child, does nothing."""
+        self._close("closed")
+
+    def _close(self, end: str) -> None:
+        book, self._put = self._book, _discard
+        if book is None or os.getpid() != self._pid:
+            return
+        atexit.unregister(self.close)
+        self._attach_alone()
+        book.close(end)
+        self._book = None
+
+    def _summarise(self, problems: tuple[str, ...]) -> Summary:
+        now = time.monotonic()
+        return self._progress.summary(
+            self._stopwatch.seconds(now),
+            failures=self._outages.failures,
+            recoveries=self._outages.recoveries,
+            down_seconds=self._outages.down_seconds,
+            is_down=self._outages.since is not None,
+            last_failure=None if self._outages.last is None else self._outages.last.error,
+            problems=problems,
+        )
+
+    def _record_event(self, kind: str, /, **members: Any) -> None:
+        self._put((None, time.time(), None, {"kind": kind, **members}))
+
+    def _end_step(self) -> None:
+        """Note that `current_step` steps are finished, where no row says so."""
+        step = self.current_step - 1
+        if (step < self._reached_step) is not self._is_replaying:
+            self._work_as_replay(step < self._reached_step)
+        self._put((step, time.time(), self._stopwatch.working(time.monotonic()), None))
+
+    def _attach_alone(self) -> None:
+        """Give what was attached and went with no row a row of its own."""
+        if self._extra is not None and self._book is not None:
+            self._book.recorder.put((max(0, self.current_step - 1), time.time(), None, self._extra))
+        self._extra = None
+
+    def _take(self, name: str, each: Any) -> Any:
+        if isinstance(each, Mapping):
+            return {str(part): self._take(f"{name}.{part}", item) for part, item in each.items()}
+        if not values.is_on_cuda(each):
+            return values.read(name, each)
+        values.require_one(name, each)
+        if self._book is None:
+            return None
+        if self._window is None:
+            from trainhooks.pytorch.window import DeviceWindow
+
+            self._window = self._book.recorder.device = DeviceWindow()
+        return self._window.hold(name, each)
+
+    def _work_as_replay(self, is_replaying: bool) -> None:
+        with self._phases:
+            self._is_replaying = is_replaying
+            self._stopwatch.work_as(Phase.REPLAYED if is_replaying else Phase.ACTIVE, time.monotonic())
+
+    @contextmanager
+    def _in(self, phase: timing.Phase) -> Iterator[None]:
+        with self._phases:
+            self._stopwatch.enter(phase, time.monotonic())
+        try:
+            yield
+        finally:
+            with self._phases:
+                self._stopwatch.leave(phase, time.monotonic())
+
+
+def _discard(entry: Any) -> None:
+    """What a rank that does not write, or a closed tracker, does with records."""
+
+
+def _relative(path: Path, output_dir: Path) -> str:
+    whole, root = path.absolute(), output_dir.absolute()
+    return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
+
+
+def _size(path: Path) -> int | None:
+    if path.is_dir():
+        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return path.stat().st_size if path.exists() else None

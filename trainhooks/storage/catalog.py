@@ -1,0 +1,114 @@
+"""checkpoints.json: every checkpoint that a run can go on from, with its tags. docs/formats/session.md.
+
+Own checkpoints are told from their directories each time. Files that the user saved and registered have nothing but
+their entry here (and an event in metrics.jsonl, from which a damaged file is made again); they are never touched.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainhooks.core.manifest import Manifest
+from trainhooks.storage import atomic, metrics
+from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
+
+log = logging.getLogger("trainhooks.storage")
+
+NAME = "checkpoints.json"
+CATALOG_VERSION = 1
+REGISTERED = "checkpoint"
+"""Kind of the event in metrics.jsonl that a registration leaves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recoverable:
+    """A checkpoint that a run can go on from."""
+
+    path: str
+    """Relative to the output directory where it lies inside, else absolute."""
+    step: int
+    created_at: float
+    """UTC Unix seconds."""
+    tags: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    size_bytes: int | None = None
+    """None: the file was not there when it was registered."""
+    position: Any = None
+    """Where in the data it was, as the user gave it."""
+    is_registered: bool = False
+    """Whether the user saved it; else it is one of our own."""
+
+
+class Catalog:
+    """The checkpoints of one output directory."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self._output_dir = output_dir
+        self._path = output_dir / "progress" / NAME
+        self._store = CheckpointStore(output_dir / "checkpoints")
+        self._registered = registered(output_dir)
+
+    def register(self, entry: Recoverable) -> None:
+        """Remember a file that the user saved; the last one of a path counts. `write` makes it durable."""
+        self._registered[entry.path] = entry
+
+    def write(self) -> None:
+        """Make checkpoints.json again, durably."""
+        members = {"v": CATALOG_VERSION, "checkpoints": [asdict(entry) for entry in self.entries()]}
+        atomic.write(self._path, json.dumps(members, indent=1).encode() + b"\n")
+
+    def entries(self) -> list[Recoverable]:
+        """Return all that are there, oldest step first."""
+        return entries(self._output_dir, self._store.list(), self._registered.values())
+
+
+def entries(output_dir: Path, own: Iterable[Checkpoint], others: Iterable[Recoverable]) -> list[Recoverable]:
+    """Put own checkpoints and registered ones into one list, oldest step first."""
+    found = [_own(output_dir, checkpoint) for checkpoint in own]
+    return sorted([*found, *others], key=lambda entry: (entry.step, entry.created_at))
+
+
+def newest(output_dir: Path, tag: str | None = None) -> Path | None:
+    """Return the checkpoint with the highest step that is there, own or registered, with `tag` if one is given.
+
+    Works on a directory that nobody writes to, and beside one who does.
+    """
+    own = CheckpointStore(output_dir / "checkpoints").list()
+    for entry in reversed(entries(output_dir, own, registered(output_dir).values())):
+        if (tag is None or tag in entry.tags) and (output_dir / entry.path).exists():
+            return output_dir / entry.path
+    return None
+
+
+def registered(output_dir: Path) -> dict[str, Recoverable]:
+    """Return the registered files by path, from checkpoints.json or, where that is damaged, from metrics.jsonl."""
+    path = output_dir / "progress" / NAME
+    try:
+        members = json.loads(path.read_bytes())
+        found = [_entry(each) for each in members["checkpoints"] if each["is_registered"]]
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged (%s): it is made again", path, error)
+        lines = metrics.read_lines(output_dir) if metrics.locate(output_dir).is_file() else iter(())
+        found = [_entry(line["checkpoint"]) for line in lines if line.get("kind") == REGISTERED]
+    return {entry.path: entry for entry in found}
+
+
+def _entry(members: Mapping[str, Any]) -> Recoverable:
+    return Recoverable(**{**members, "tags": tuple(members["tags"])})
+
+
+def _own(output_dir: Path, checkpoint: Checkpoint) -> Recoverable:
+    manifest: Manifest = checkpoint.manifest
+    return Recoverable(
+        path=str(checkpoint.path.relative_to(output_dir)),
+        step=manifest.step,
+        created_at=manifest.created_at,
+        tags=manifest.tags,
+        metrics=manifest.metrics,
+        size_bytes=sum(file.size_bytes for file in manifest.files.values()),
+    )

@@ -1,0 +1,108 @@
+"""api_recovery.jsonl: answers of the teacher, as prompt lines of the proxy's journal; `kdproxy warm` takes the file.
+
+The k-th equal prompt for a model is ordinal k. Each line is synced before `record` returns: it was paid for.
+"""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+from trainhooks.storage import atomic
+
+log = logging.getLogger("trainhooks.storage")
+
+NAME = "api_recovery.jsonl"
+
+
+class ResponseLog:
+    """The file of one output directory; opened when the first answer is recorded or looked for. Thread-safe."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._places: dict[str, list[tuple[int, int]]] = {}
+        """By the prompt's match key: offset and length of each line, in bytes, in the order of ordinals."""
+        self._end = 0
+
+    def record(self, prompt: str, response: str, *, model: str, system: str | None, source: str | None) -> int:
+        """Append an answer and return its ordinal once it is on the medium.
+
+        Raises:
+            OSError: the disk refused; the file is as before.
+        """
+        from kdproxy.core import record as records
+
+        with self._lock:
+            descriptor = self._open()
+            key = records.prompt_key(model, prompt, system=system)
+            places = self._places.setdefault(key, [])
+            line = records.encode(
+                records.prompt_record(
+                    model, prompt, response, system=system, ordinal=len(places), created_at=time.time(), source=source
+                )
+            )
+            try:
+                _write_whole(descriptor, line)
+                atomic.sync_file(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, self._end)
+                raise
+            places.append((self._end, len(line)))
+            self._end += len(line)
+            return len(places) - 1
+
+    def find(self, prompt: str, *, model: str, system: str | None, ordinal: int) -> str | None:
+        """Return a recorded answer, or None."""
+        from kdproxy.core import record as records
+
+        with self._lock:
+            descriptor = self._open()
+            places = self._places.get(records.prompt_key(model, prompt, system=system), [])
+            if ordinal >= len(places):
+                return None
+            offset, length = places[ordinal]
+            found = records.read_prompt(os.pread(descriptor, length, offset))
+            return None if found is None else found[1]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._read(self._descriptor)
+        return self._descriptor
+
+    def _read(self, descriptor: int) -> None:
+        """Learn which prompts are there; cut a torn last line off, which no caller was told of."""
+        from kdproxy.core import record as records
+
+        self._places, self._end = {}, 0
+        damaged = 0
+        with self._path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    os.ftruncate(descriptor, self._end)
+                    log.warning("%s ended within a line: its last %d bytes were cut off", self._path, len(line))
+                    break
+                found = records.read_prompt(line)
+                if found is None:
+                    damaged += 1
+                else:
+                    self._places.setdefault(found[0], []).append((self._end, len(line)))
+                self._end += len(line)
+        if damaged:
+            log.warning("%s has %d damaged lines: they are left as they are and not used", self._path, damaged)
+
+
+def _write_whole(descriptor: int, text: bytes) -> None:
+    view = memoryview(text)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,30 @@
+"""progress.json: where a training is, replaced about each second. docs/formats/session.md.
+
+It is made anew all the time, so it is replaced without a sync: after a power cut the last second or the file may be
+missing, and nothing rests on it but the seconds of the attempt that was cut off.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainhooks.storage import atomic
+
+NAME = "progress.json"
+SNAPSHOT_VERSION = 1
+
+
+def write(path: Path, members: dict[str, Any]) -> None:
+    """Replace the snapshot in one step."""
+    atomic.write(path, json.dumps({"v": SNAPSHOT_VERSION, **members}, indent=1).encode() + b"\n", durable=False)
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Return the snapshot's members, or None where there is none that can be read."""
+    try:
+        members = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(members, dict) or members.get("v") != SNAPSHOT_VERSION:
+        return None
+    return members
