@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kdproxy.core.routing import BUILT_IN, built_in_at
 from kdproxy.errors import ConfigError
@@ -32,6 +33,8 @@ class Loaded:
 
 
 _PARSED = {found.name: found for found in fields(Settings) if found.metadata["parse"] is not None}
+_VARIABLES = {ENV_PREFIX + ("UPSTREAM" if name == "upstreams" else name.upper()): name for name in _PARSED}
+_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
 def load(
@@ -54,8 +57,7 @@ def load(
     config = config or _path_or_none(environment.get(f"{ENV_PREFIX}CONFIG"))
     for name, value in _read_toml(config, problems).items():
         given[name] = (value, str(config or CONFIG_NAME))
-    for name in _PARSED:
-        variable = ENV_PREFIX + ("UPSTREAM" if name == "upstreams" else name.upper())
+    for variable, name in _VARIABLES.items():
         if variable in environment:
             given[name] = (environment[variable], variable)
     given.update({name: (value, "flag") for name, value in flags.items() if value is not None})
@@ -67,12 +69,14 @@ def load(
             values[name] = _PARSED[name].metadata["parse"](value)
             origins[name] = origin
         except ValueError as error:
-            problems.append(f"{name} ({origin}): {error}, not {_shown(value)}")
+            problems.append(f"{name} ({origin}): {error}{_instead(value)}")
     values["token"], origins["token"] = _token(values.get("token_file"), environment, problems)
     settings = Settings(**values)
     credentials = _credentials(settings, environment, problems)
     origins["credentials"] = "environment" if credentials else "default"
+    _check_variables(settings, environment, problems)
     _check_door(settings, problems)
+    _check_loop(settings, problems)
     if problems:
         raise ConfigError(problems, hint="Mend them all and start again; `kdproxy config` shows what is in force.")
     return Loaded(
@@ -186,9 +190,45 @@ def _check_door(settings: Settings, problems: list[str]) -> None:
         )
 
 
-def _shown(value: Any) -> str:
-    """Return a refused value without what a URL in it may hold of a credential."""
-    return re.sub(r"\?[^\s'\",]*", "?...", re.sub(r"//[^\s'\"/]*@", "//...@", repr(value)))
+def _check_variables(settings: Settings, environment: Mapping[str, str], problems: list[str]) -> None:
+    """A misspelt variable is a mistake like a misspelt key of the file. Its value is not shown: it may be a secret."""
+    known = {*_VARIABLES, f"{ENV_PREFIX}CONFIG", f"{ENV_PREFIX}TOKEN"}
+    known.update(variable for upstream in settings.upstreams for variable in upstream.credential_env)
+    for variable in sorted(environment.keys() - known):
+        if variable.startswith(ENV_PREFIX):
+            close = difflib.get_close_matches(variable, known, n=1)
+            problems.append(
+                f"{variable} (environment): no such setting" + (f"; did you mean {close[0]}?" if close else "")
+            )
+
+
+def _check_loop(settings: Settings, problems: list[str]) -> None:
+    """What can be seen of a proxy that would ask itself; the rest is seen when a request comes round."""
+    for upstream in settings.upstreams:
+        parts = urlsplit(upstream.url)
+        if settings.port and parts.port == settings.port and _is_here(parts.hostname or "", settings.host):
+            problems.append(
+                f"upstreams: {upstream.url} is the address of this proxy itself; give the teacher's, or another --port"
+            )
+
+
+def _is_here(host: str, bound: str) -> bool:
+    if bound in _ANY_ADDRESS or "localhost" in (host, bound):
+        return is_loopback(host) and (bound in _ANY_ADDRESS or is_loopback(bound))
+    return host == bound
+
+
+def _instead(value: Any) -> str:
+    """Say what was given, without what a URL in it may hold of a credential; a table is too long to be quoted."""
+    match value:
+        case dict():
+            return ""
+        case list() | tuple():
+            given = ", ".join(map(repr, value))
+        case _:
+            given = repr(value)
+    # What may be user:password@host or a query stays out, with and without a scheme.
+    return ", not " + re.sub(r"\?[^\s'\",]*", "?...", re.sub(r"(//|['=])[^\s'\"/]*@", r"\1...@", given))
 
 
 def _path_or_none(text: str | None) -> Path | None:

@@ -18,6 +18,10 @@ from kdproxy.providers.rules import TABLES
 PROVIDERS = ("openai", "anthropic", "gemini")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BARE = re.compile(
+    r"(?:(?P<near>localhost|[\d.]+)|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:\d))(?::\d+)?(?:/[\w./-]*)?"
+)
+"""A host and perhaps a path, without `https://`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +231,11 @@ def _upstream_name(name: str) -> str:
 
 
 def _url(url: Any) -> str:
-    problem = ValueError("an upstream URL must look like https://host/v1 (http or https, no query, no credentials)")
+    wanted = "an upstream URL must look like https://host/v1 (http or https, no query, no credentials)"
+    if isinstance(url, str) and (bare := _BARE.fullmatch(url)) is not None:
+        scheme = "http" if bare["near"] else "https"
+        raise ValueError(f"{wanted}; {url} has no scheme: did you mean {scheme}://{url}?")
+    problem = ValueError(wanted)
     if not isinstance(url, str):
         raise problem
     try:

@@ -207,3 +207,57 @@ def test_every_setting_is_described() -> None:
     rows = describe(loaded())
     assert [row["name"] for row in rows] == [found.name for found in fields(Settings)]
     assert all(row["sentence"].endswith(".") for row in rows)
+
+
+def test_an_upstream_without_a_scheme_is_told_what_it_lacks() -> None:
+    for bare, meant in {
+        "localhost:8080/v1": "http://localhost:8080/v1",
+        "127.0.0.1:9": "http://127.0.0.1:9",
+        "api.together.xyz/v1": "https://api.together.xyz/v1",
+        "vllm:8000": "https://vllm:8000",
+    }.items():
+        for value in ((bare,), (f"t={bare}",), {"t": {"url": bare}}):
+            (problem,) = problems({"upstreams": value})
+            assert f"did you mean {meant}?" in problem
+            assert "(" + repr(bare) not in problem
+    (problem,) = problems({"upstreams": ("me:secret-canary@host/v1", "t=me:secret-canary@host")})
+    assert "secret-canary" not in problem
+
+
+def test_a_misspelt_variable_is_a_problem_like_any_other(tmp_path: Path) -> None:
+    file = toml(tmp_path, "prot = 1\n")
+    found = problems({"port": "no"}, file, KDPROXY_DATADIR="/x", KDPROXY_TOKENS="secret-canary", KDPROXY_NONSENSE="1")
+    assert len(found) == 5
+    assert "KDPROXY_DATADIR (environment): no such setting; did you mean KDPROXY_DATA_DIR?" in found
+    assert any(problem.startswith("KDPROXY_NONSENSE (environment): no such setting") for problem in found)
+    assert not any("secret-canary" in problem for problem in found)
+
+
+def test_a_variable_that_an_upstream_names_is_known() -> None:
+    tables = {"t": {"url": "http://h", "credential_env": "KDPROXY_TEACHER_KEY"}}
+    found = loaded({"upstreams": tables}, KDPROXY_TEACHER_KEY="any", KDPROXY_TOKEN=TOKEN, KDPROXY_UPSTREAM="http://i")
+    assert found.settings.upstreams[0].name == "t"
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_loop"),
+    [
+        ({"upstreams": ("http://127.0.0.1:8400/v1",)}, True),
+        ({"upstreams": ("http://localhost:8400/v1",)}, True),
+        ({"upstreams": ("a=http://h", "t=http://127.0.0.1:9000"), "port": 9000}, True),
+        ({"upstreams": ("http://[::1]:8400",), "host": "::1"}, True),
+        ({"upstreams": ("http://10.1.2.3:8400",), "host": "10.1.2.3"}, True),
+        ({"upstreams": ("http://127.0.0.1:8400",), "host": "0.0.0.0"}, True),
+        ({"upstreams": ("http://127.0.0.1:8401/v1",)}, False),
+        ({"upstreams": ("http://127.0.0.2:8400/v1",)}, False),
+        ({"upstreams": ("http://10.1.2.3:8400",)}, False),
+        ({"upstreams": ("http://127.0.0.1/v1",)}, False),
+    ],
+    ids=str,
+)
+def test_a_proxy_that_would_ask_itself_is_refused(flags: dict[str, Any], is_loop: bool) -> None:
+    if not is_loop:
+        assert loaded(flags, KDPROXY_TOKEN=TOKEN)
+        return
+    (problem,) = problems(flags, KDPROXY_TOKEN=TOKEN)
+    assert "this proxy itself" in problem
