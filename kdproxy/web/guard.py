@@ -1,4 +1,4 @@
-"""The doors: which Host, whose token, and what of a client's credential goes upstream.
+"""The doors: which Host, whose token, whether it has been here before, and what of a credential goes upstream.
 
 On loopback without a token a client's own credential passes through. With a token every request carries it as its
 API key, and the proxy puts the upstream's in its place.
@@ -12,8 +12,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, quote, unquote_plus
 
+from kdproxy.core.header import combined
 from kdproxy.core.key import CREDENTIAL_HEADERS, CREDENTIAL_QUERY
-from kdproxy.core.models import HeaderPairs, Headers
+from kdproxy.core.models import HeaderPairs, Headers, Upstream
+from kdproxy.core.routing import built_in_at
 from kdproxy.errors import RequestRefused
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/@]+)(?::\d{1,5})?")
@@ -54,6 +56,34 @@ class HostGuard:
         assert host is not None
         if len(self._seen) < 1_000:
             self._seen.add(host)
+
+
+class LoopGuard:
+    """Knows a request that comes round: each proxy adds its name to `CDN-Loop` (RFC 8586)."""
+
+    _HEADER = "CDN-Loop"
+
+    def __init__(self, upstreams: Sequence[Upstream]) -> None:
+        self._name = f"kdproxy-{secrets.token_hex(8)}"
+        mark = ((self._HEADER, self._name),)
+        # The providers' own hosts never are this proxy: nothing is added to what goes there.
+        self._marks: dict[str, HeaderPairs] = {
+            upstream.name: () if built_in_at(upstream.url) else mark for upstream in upstreams
+        }
+
+    def check(self, headers: Headers) -> None:
+        """Raises RequestRefused (508) for a request that this proxy has sent itself."""
+        if self._HEADER in headers and self._name in (combined(headers, self._HEADER) or ""):
+            raise RequestRefused(
+                "This request has come round: the upstream leads back to this proxy.",
+                hint="Give the teacher's own URL as --upstream, not the proxy's.",
+                code="loop_detected",
+                http_status=508,
+            )
+
+    def marks(self, upstream: str) -> HeaderPairs:
+        """Return the headers to add to what goes to an upstream."""
+        return self._marks[upstream]
 
 
 class TokenGuard:

@@ -22,7 +22,7 @@ from kdproxy.providers.base import Endpoint
 from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
 from kdproxy.web import errors
-from kdproxy.web.guard import HostGuard, TokenGuard
+from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
 from kdproxy.web.response import StreamReply, whole_reply
 
 log = logging.getLogger("kdproxy.web")
@@ -64,6 +64,7 @@ class Proxy:
         self._mode = mode
         self._body_limit_bytes = body_limit_bytes
         self._patience_seconds = patience_seconds
+        self._loop_guard = LoopGuard(router.upstreams)
 
         @lru_cache(maxsize=4_096)
         def route(method: str, path: str, speaks_anthropic: bool) -> tuple[Route, Endpoint | None]:
@@ -83,6 +84,7 @@ class Proxy:
             if path.startswith(OWN_PREFIX):
                 return await self._own_routes(request, path)
             self._token_guard.check(request.headers, query)
+            self._loop_guard.check(request.headers)
             route, endpoint = self._route(request.method, path, _VERSION_HEADER in request.headers)
             incoming = self._incoming(request, route, query, streams_body=endpoint is None)
             reply = await self._ask(request, incoming, endpoint)
@@ -126,7 +128,9 @@ class Proxy:
             headers=headers,
             namespace=DEFAULT_NAMESPACE,
             mode=mode_of(headers, self._mode),
-            forwarded_headers=partial(_forwarded, guard, headers, name, keep_length=streams_body),
+            forwarded_headers=partial(
+                _forwarded, guard, headers, name, keep_length=streams_body, marks=self._loop_guard.marks(name)
+            ),
             credentials=partial(guard.fingerprints, headers, query, name),
             # A tenth less than the client's own patience, so that our answer is there before it gives up.
             patience_seconds=self._patience_seconds if patience is None else 0.9 * patience,
@@ -183,8 +187,10 @@ def _target(request: web.BaseRequest) -> tuple[str, str]:
     return path, query
 
 
-def _forwarded(guard: TokenGuard, headers: Any, upstream: str, key_index: int, *, keep_length: bool) -> HeaderPairs:
-    return guard.forwarded(forwardable(headers, keep_length=keep_length), upstream, key_index)
+def _forwarded(
+    guard: TokenGuard, headers: Any, upstream: str, key_index: int, *, keep_length: bool, marks: HeaderPairs
+) -> HeaderPairs:
+    return guard.forwarded(forwardable(headers, keep_length=keep_length), upstream, key_index) + marks
 
 
 def _headers(reply: Reply) -> HeaderPairs:

@@ -1,6 +1,7 @@
 """Total pass-through: whatever is no question goes to the teacher as it came, and its answer back as it came."""
 
 import gzip
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -62,7 +63,7 @@ async def test_bytes_beyond_ascii_in_the_target_do_no_harm(
             assert mirror.requests[-1].split(b" ")[1] == target
 
 
-async def test_only_hop_by_hop_headers_are_taken_out_and_none_is_added(
+async def test_only_hop_by_hop_headers_are_taken_out_and_only_the_mark_of_the_way_is_added(
     before_mirror: RunningProxy, mirror: Mirror, exchange: Any
 ) -> None:
     body = b"\x00\x01binary\xff"
@@ -77,9 +78,12 @@ async def test_only_hop_by_hop_headers_are_taken_out_and_none_is_added(
     _, headers, sent = mirror.request()
     assert sent == body
     names = sorted((name.lower(), value) for name, value in headers)
+    mark = next(value for name, value in names if name == "cdn-loop")
+    assert re.fullmatch(r"kdproxy-[0-9a-f]{16}", mark)
     assert names == [
         ("accept-encoding", "identity"),
         ("authorization", "Bearer abc"),
+        ("cdn-loop", mark),
         ("content-length", str(len(body))),
         ("cookie", "a=b"),
         ("host", mirror.url.removeprefix("http://")),
@@ -90,7 +94,7 @@ async def test_only_hop_by_hop_headers_are_taken_out_and_none_is_added(
     ]
 
 
-async def test_a_question_gets_no_header_added_either(
+async def test_a_question_gets_no_other_header_either(
     before_mirror: RunningProxy, mirror: Mirror, exchange: Any
 ) -> None:
     body = b'{"model": "m", "messages": []}'
@@ -102,7 +106,7 @@ async def test_a_question_gets_no_header_added_either(
     _, headers, sent = mirror.request()
     assert sent == body
     assert {name.lower() for name, _ in headers} == {
-        *("accept-encoding", "content-length", "content-type", "host", "x-a"),
+        *("accept-encoding", "cdn-loop", "content-length", "content-type", "host", "x-a"),
     }
 
 

@@ -3,8 +3,10 @@
 import pytest
 from multidict import CIMultiDict
 
+from kdproxy.core.models import Upstream
+from kdproxy.core.routing import BUILT_IN
 from kdproxy.errors import RequestRefused
-from kdproxy.web.guard import HostGuard, TokenGuard, credentials, is_loopback
+from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard, credentials, is_loopback
 
 TOKEN = "the-proxy-token-0123"
 
@@ -116,3 +118,14 @@ def test_a_fingerprint_tells_credentials_apart_and_nothing_of_them() -> None:
 def test_all_credentials_are_found() -> None:
     found = headers(Authorization="Bearer a", x_api_key="b", api_key="c", x_goog_api_key="d", Cookie="no")
     assert sorted(credentials(found, "key=e&api_key=f&other=g&%61pi-key=h")) == list("abcdefh")
+
+
+def test_the_way_is_marked_but_not_at_the_providers_own_hosts() -> None:
+    other = Upstream(name="t", url="http://teacher/v1")
+    guard = LoopGuard((*BUILT_IN, other))
+    assert [guard.marks(upstream.name) for upstream in BUILT_IN] == [(), (), ()]
+    ((name, value),) = guard.marks("t")
+    guard.check(headers(CDN_Loop="kdproxy-0123456789abcdef, other-cdn"))
+    with pytest.raises(RequestRefused) as caught:
+        guard.check(CIMultiDict([("cdn-loop", "other-cdn"), (name, f"x, {value}")]))
+    assert caught.value.http_status == 508
