@@ -1,7 +1,6 @@
 """The composition root: the only place that names concrete adapters and puts them together."""
 
 import asyncio
-import logging
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from kdproxy.core.models import Upstream, Usage
 from kdproxy.core.pricing import PriceTable
 from kdproxy.core.routing import Router
 from kdproxy.engine.clock import SystemClock
+from kdproxy.engine.drain import Drain, UnderWay
 from kdproxy.engine.fetch import Fetcher, RetrySettings
 from kdproxy.engine.flights import Flights
 from kdproxy.engine.flow import Flow
@@ -29,13 +29,11 @@ from kdproxy.settings import Settings, UpstreamSettings
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import RequestLog
 from kdproxy.upstream.http import HttpUpstream
-from kdproxy.web.admin import Admin
+from kdproxy.web.admin import Admin, Health
 from kdproxy.web.api import JobApi
 from kdproxy.web.guard import HostGuard, TokenGuard
 from kdproxy.web.proxy import Proxy
 from kdproxy.web.server import HttpServer
-
-log = logging.getLogger("kdproxy.app")
 
 SHUTDOWN_SECONDS = 5.0
 """How long a client may take to read what is left, once all calls have landed."""
@@ -58,6 +56,7 @@ class App:
         self._settings = settings
         self._directory = directory
         self._runner: web.ServerRunner | None = None
+        self._is_stopping = False
         self.ledger = Ledger()
         self.address = ""
 
@@ -100,6 +99,7 @@ class App:
             allow_hosted_tools=settings.allow_hosted_tools,
             match_prompts=settings.match_prompts,
         )
+        self._drain = Drain(self._flights, self._flow.passing, archive, seconds=settings.drain_seconds)
         token = None if settings.token is None else settings.token.reveal()
         router = Router(settings.upstream_models())
         self._jobs = JobApi(job_context(settings, self._directory, serving=self._serving), self._directory.owner.token)
@@ -113,7 +113,7 @@ class App:
             self.ledger,
             (RequestLog(),),
             clock,
-            Admin(self._jobs).handle,
+            Admin(self._jobs, self._health).handle,
             mode=settings.mode,
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
@@ -152,17 +152,33 @@ class App:
         """Return each lane as it is now: its limits, its queue, and why it is stopped if it is."""
         return self._lanes.snapshot()
 
-    async def stop(self) -> None:
-        """Start no new calls, let running ones finish, close."""
-        if self._runner is None:
-            return
+    def _health(self) -> Health:
+        trouble = self._directory.archive.trouble
+        if trouble is not None:
+            return Health(status="degraded", reason=trouble, unwritten_answers=self._directory.archive.unwritten)
+        return Health(status="draining" if self._is_stopping else "ok")
+
+    def refuse_calls(self) -> UnderWay:
+        """Start no new calls; return what is under way."""
+        self._is_stopping = True
         self._flow.stop_buying()
         self._jobs.stop()
-        unfinished = await self._flights.drain(self._settings.drain_seconds)
-        if unfinished:
-            log.warning("calls were cut off at shutdown: their answers are lost", extra={"calls": unfinished})
-        await self._runner.cleanup()
+        return self._drain.under_way
+
+    def hurry(self) -> None:
+        """Let a `stop` that waits give up what is under way."""
+        self._drain.hurry()
+
+    async def stop(self) -> UnderWay:
+        """Start no new calls, let running ones finish, close; return what had to be given up."""
+        if self._runner is None:
+            return UnderWay(calls=0, answers=0)
+        self.refuse_calls()
+        given_up = await self._drain.run()
+        # What passes through and is given up ends with its connection.
         await self._upstream.close()
+        await self._runner.cleanup()
+        return given_up
 
 
 def _lanes(settings: Settings, clock: SystemClock) -> Lanes:

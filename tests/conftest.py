@@ -1,7 +1,9 @@
 """What tests of both packages share: a teacher, a proxy before it, and a plain HTTP client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,3 +115,38 @@ def exchange() -> Callable[[str, bytes], Awaitable[bytes]]:
                 writer.close()
 
     return exchange
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB of its own; only root can mount one."""
+    point = tmp_path / "disk"
+    point.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=64,mode=0700", "tmpfs", str(point)]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no right to mount a file system here")
+    yield point
+    subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+class Ballast:
+    """Fills a disk and frees it again."""
+
+    def __init__(self, disk: Path) -> None:
+        self._path = disk / "ballast"
+
+    def fill(self) -> None:
+        with self._path.open("wb", buffering=0) as file:
+            try:
+                while file.write(b"x" * 4096) == 4096:
+                    pass
+            except OSError:
+                return
+
+    def free(self) -> None:
+        self._path.unlink()
+
+
+@pytest.fixture
+def ballast(small_disk: Path) -> Ballast:
+    return Ballast(small_disk)

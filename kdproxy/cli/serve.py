@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import click
 
 from kdproxy.app import App, changed_upstreams, loop_factory, open_directory
 from kdproxy.cli.exit_hint import exit_hints
-from kdproxy.cli.options import config_option, data_dir_option
+from kdproxy.cli.main import EXIT_PROBLEM
+from kdproxy.cli.options import config_option, counted, data_dir_option, say
+from kdproxy.engine.drain import UnderWay
 from kdproxy.settings import Settings, load
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import configure
@@ -43,9 +47,10 @@ def command(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ..
         if settings.warm:
             _warm(settings, directory)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(App(settings, directory), settings))
+            code = runner.run(_serve(App(settings, directory), settings))
     finally:
         directory.close()
+    sys.exit(code)
 
 
 def _warm(settings: Settings, directory: DataDirectory) -> None:
@@ -59,23 +64,62 @@ def _warm(settings: Settings, directory: DataDirectory) -> None:
     warm_from(LocalDesk(job_context(settings, directory)), WarmArguments(files=files))
 
 
-async def _serve(app: App, settings: Settings) -> None:
+async def _serve(app: App, settings: Settings) -> int:
+    """Serve until a signal comes; return the exit code."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _on_signal(stop.set)
     await app.start()
     _calm_collector()
     _greet(app.address, settings)
     await stop.wait()
+
+    def hurry() -> None:
+        app.hurry()
+        _on_signal(None)  # a third one ends the process on the spot
+
+    _on_signal(hurry)
     lanes = app.lanes()
-    click.echo("kdproxy: shutting down; running calls are finished first.", err=True)
-    # A second signal does not wait any more.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-    await app.stop()
+    _tell_of_drain(app.refuse_calls(), settings.drain_seconds)
+    given_up = await app.stop()
+    if given_up:
+        _tell_of_losses(given_up)
     for line in exit_hints(lanes, now=time.time()):
         click.echo(line, err=True)
+    return EXIT_PROBLEM if given_up else 0
+
+
+def _on_signal(act: Callable[[], None] | None) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if act is None:
+            loop.remove_signal_handler(number)
+        else:
+            loop.add_signal_handler(number, act)
+
+
+def _tell_of_drain(under_way: UnderWay, seconds: float) -> None:
+    if not under_way:
+        say("shutting down.")
+        return
+    if under_way.calls:
+        say(
+            f"shutting down: draining {counted(under_way.calls, 'call')}, up to {seconds:g} s; press Ctrl-C again to "
+            f"give up {counted(under_way.calls, 'call')} already sent, which the provider may bill."
+        )
+    if under_way.answers:
+        say(
+            f"shutting down: {counted(under_way.answers, 'answer')} wait for the disk, which refuses them, up to "
+            f"{seconds:g} s; free space now, or press Ctrl-C again to lose them."
+        )
+
+
+def _tell_of_losses(given_up: UnderWay) -> None:
+    if given_up.calls:
+        say(
+            f"gave up {counted(given_up.calls, 'call')} under way: the provider may bill them, nothing is kept of them."
+        )
+    if given_up.answers:
+        say(f"{counted(given_up.answers, 'answer')} lost that the disk refused: the next run buys them again.")
 
 
 def _calm_collector() -> None:

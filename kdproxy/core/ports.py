@@ -82,6 +82,14 @@ class Archive(Protocol):
     def is_writable(self) -> bool:
         """Whether the last write reached the disk."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last write did not reach the disk, in one sentence; None if it did."""
+
+    @property
+    def unwritten(self) -> int:
+        """Lines that the disk has refused and that memory alone holds."""
+
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
 

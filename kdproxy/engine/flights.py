@@ -55,6 +55,7 @@ class Flight:
         self.attempts = 0
         self.error: KdproxyError | None = None
         self.passengers = 0
+        self.waits_for_disk = False
         self.advise: Callable[[], Advice] | None = None
         """Says when to come again, once it is in line."""
         self._chunks: list[bytes] = []
@@ -208,15 +209,22 @@ class Flights:
         self._retire(flight)
         task.cancel()
 
-    async def drain(self, seconds: float) -> int:
-        """Let flights land for so long, cancel the rest, and return how many that were."""
+    @property
+    def sent(self) -> int:
+        """How many have a call under way at the provider."""
+        return sum(flight.phase is Phase.SENT for flight in self._tasks)
+
+    async def land_all(self) -> None:
+        """Wait until all flights have landed; no new ones may start."""
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=seconds)
+            await asyncio.wait(self._tasks.values())
+
+    async def abandon(self) -> None:
+        """Cancel all flights."""
         rest = list(self._tasks.values())
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        return len(rest)
 
     def _retire(self, flight: Flight) -> None:
         """Let nobody else join."""

@@ -12,6 +12,7 @@ from kdproxy.core.ports import Archive, Clock, UpstreamClient, UpstreamRequest
 from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 from kdproxy.engine.memo import QuestionMemo
+from kdproxy.engine.passing import Passing
 from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
 from kdproxy.engine.road import Advice
 from kdproxy.errors import KdproxyError, RequestRefused
@@ -48,6 +49,7 @@ class Flow:
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
         self._memo = QuestionMemo()
+        self.passing = Passing()
         self._is_buying = True
         self._has_warned_of_collapse = False
 
@@ -198,6 +200,9 @@ class Flow:
                     return await flight.wait_head()
             except TimeoutError:
                 if flight.phase is Phase.WAITING:
+                    trouble = self._archive.trouble
+                    if flight.waits_for_disk and trouble is not None:
+                        raise _no_room(trouble) from None
                     raise _come_again(flight) from None
                 patience = 1.0
 
@@ -213,11 +218,16 @@ class Flow:
             raise _not_replayable()
         if not self._is_buying:
             raise _draining()
-        response = await self._upstream.send(
-            UpstreamRequest(
-                method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(0), body=body
-            )
+        request = UpstreamRequest(
+            method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(0), body=body
         )
+        with self.passing.taking_off() as landed:
+            response = await self._upstream.send(request)
+
+        def close() -> None:
+            response.close()
+            landed()
+
         return Reply(
             status=response.status,
             headers=response.headers,
@@ -225,7 +235,7 @@ class Flow:
             cache_status=cache_status.forwarded(forward, status=response.status, detail=detail),
             disposition=Disposition.BYPASS,
             content_length=response.content_length,
-            close=response.close,
+            close=close,
         )
 
     async def _models(self, incoming: Incoming) -> Reply:
@@ -239,10 +249,11 @@ class Flow:
             return self._hit(asked.question, stored)
         if not self._is_buying:
             raise _draining()
-        response = await self._upstream.send(
-            UpstreamRequest(method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(0), body=None)
-        )
-        body = await response.read(MODELS_LIMIT_BYTES)
+        request = UpstreamRequest(method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(0), body=None)
+        with self.passing.taking_off() as landed:
+            response = await self._upstream.send(request)
+            body = await response.read(MODELS_LIMIT_BYTES)
+        landed()
         is_stored = False
         judgement = question.MODELS.judge(body)
         if response.status == 200 and incoming.mode.stores and isinstance(judgement, Complete):
@@ -331,6 +342,18 @@ def _draining() -> KdproxyError:
 
 class _ComeAgain(KdproxyError):
     """The client waits no longer; its request goes on waiting for a while."""
+
+
+def _no_room(trouble: str) -> _ComeAgain:
+    return _ComeAgain(
+        f"The request waits for the disk, which refuses to store answers. {trouble}",
+        hint="Free space where the data directory lies: what waits goes on by itself then. "
+        "Nothing new is bought till then, since it would have to be paid for again.",
+        code="disk_refuses",
+        http_status=503,
+        retryable=True,
+        retry_after_seconds=5.0,
+    )
 
 
 def _come_again(flight: Flight) -> _ComeAgain:

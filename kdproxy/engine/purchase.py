@@ -75,9 +75,11 @@ class Purchase:
 
     async def _buy(self, flight: Flight, asked: Asked, address: Address) -> None:
         incoming, question = asked.incoming, asked.question
-        if incoming.mode.stores:
+        if incoming.mode.stores and not self._archive.is_writable:
             # With a full disk nothing new is bought: what cannot be kept would have to be paid for again.
+            flight.waits_for_disk = True
             await self._archive.wait_writable()
+            flight.waits_for_disk = False
         rules = self._lanes.rules(incoming.upstream, question.provider)
         road = self._lanes.road(incoming.upstream, incoming.credentials(), question.model or "", rules)
         guess = self._guesses.setdefault(question.model or "", OutputGuess())

@@ -108,6 +108,16 @@ class FileArchive:
         """Whether the last write reached the disk."""
         return self._writer.is_writable
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last write did not reach the disk, in one sentence; None if it did."""
+        return self._writer.trouble
+
+    @property
+    def unwritten(self) -> int:
+        """Lines that the disk has refused and that memory alone holds."""
+        return self._writer.unwritten
+
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
         if not self._writer.is_writable:  # read without the lock that a busy writer holds

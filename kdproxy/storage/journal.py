@@ -76,7 +76,7 @@ class Journal:
             raise _taken()
         if not self._is_in_place():
             raise StorageFailed(
-                f"{self._directory / ACTIVE_NAME} was moved, replaced or deleted while this process writes it.",
+                f"{ACTIVE_NAME} in the data directory was moved, replaced or deleted while this process writes it.",
                 hint="Put the file back under its name, or restart; an editor that saves by renaming does this.",
                 retryable=True,
             )

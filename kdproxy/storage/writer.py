@@ -60,9 +60,11 @@ class Writer:
         self._queue: list[Write] = []
         self._jobs: list[Callable[[], None]] = []
         self._is_closing = False
-        self._is_writable = True
+        self.trouble: str | None = None
         self._writable_waiters: list[asyncio.Future[None]] = []
         # Written by the thread alone:
+        self.unwritten = 0
+        """Lines that the disk has refused and that memory alone holds."""
         self._unindexed: list[Placed] = []
         self._fresh: dict[str, bytes | None] = {}
         self._index_at: float | None = None
@@ -137,13 +139,13 @@ class Writer:
     @property
     def is_writable(self) -> bool:
         """Whether the last write reached the disk."""
-        return self._is_writable
+        return self.trouble is None
 
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._changed:
-            if self._is_writable:
+            if self.is_writable:
                 return
             self._writable_waiters.append(waiter)
         await waiter
@@ -216,10 +218,19 @@ class Writer:
             self._append(writes)
         except (StorageFailed, OSError) as error:
             self._journal_error = error
-        self._note_health()  # first: who is told of a refusal must find `is_writable` false
+        # First: who is told of a refusal must find `is_writable` false and the lines counted.
+        self._count_refused(writes)
+        self._note_health()
         for write in writes:
             write.tell(self._journal_error is None)
         return [] if self._journal_error is None else writes
+
+    def _count_refused(self, writes: list[Write]) -> None:
+        for write in writes:
+            if write.is_told and self._journal_error is None:
+                self.unwritten -= len(write.lines)
+            elif not write.is_told and self._journal_error is not None:
+                self.unwritten += len(write.lines)
 
     def _append(self, writes: list[Write]) -> None:
         self._journal.seal_if_full()
@@ -255,10 +266,10 @@ class Writer:
 
     def _note_health(self) -> None:
         error = self._journal_error or self._index_error
-        if error is None and self._is_writable:
+        if error is None and self.is_writable:
             return
         with self._changed:
-            was_writable, self._is_writable = self._is_writable, error is None
+            was_writable, self.trouble = self.is_writable, None if error is None else _sentence(error)
             waiters: list[asyncio.Future[None]] = []
             if error is None:
                 waiters, self._writable_waiters = self._writable_waiters, []
@@ -268,6 +279,15 @@ class Writer:
             log.warning("the disk stores answers again", extra={})
         for waiter in waiters:
             call_soon(waiter.get_loop(), _resolve, waiter)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what went wrong, as anybody may read it: what no code here has worded can name anything."""
+    if isinstance(error, StorageFailed):
+        return error.message
+    if isinstance(error, OSError) and error.strerror:
+        return f"The disk refuses ({error.strerror})."
+    return f"The disk refuses ({type(error).__name__})."
 
 
 def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:

@@ -237,19 +237,6 @@ async def test_a_call_that_fails_while_the_server_stops_is_not_sent_again(
     assert teacher.count() <= 1 + teacher.count("/v1/nothing")
 
 
-async def test_a_second_signal_ends_it_at_once(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:
-    teacher.hold()
-    async with run_proxy_process(teacher, tmp_path) as proxy:
-        waiting = asyncio.create_task(send(proxy.address + CHAT, ASK))
-        await teacher.wait_for_calls(1)
-        proxy.send(signal.SIGTERM)
-        await asyncio.sleep(0.3)
-        assert proxy.process.returncode is None
-        proxy.send(signal.SIGTERM)
-        assert await proxy.wait() != 0
-        await asyncio.gather(waiting, return_exceptions=True)
-
-
 async def test_sigint_is_as_good(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:
     async with run_proxy_process(teacher, tmp_path) as proxy:
         await send(proxy.address + CHAT, ASK)

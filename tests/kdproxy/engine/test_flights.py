@@ -173,12 +173,17 @@ async def test_stopping_ends_what_waits_and_what_begins_to() -> None:
     assert second.error is error
 
 
-async def test_draining_waits_so_long_and_cuts_the_rest() -> None:
+async def test_those_sent_are_counted_and_the_rest_can_be_cut() -> None:
     flights, quick, slow = Flights(detached_seconds=10), Pilot(), Pilot()
     for number, pilot in enumerate((quick, slow)):
         flights.board(flights.start((*IDENTITY, str(number)), pilot.fly))
         pilot.sent.set()
     quick.landing.set()
-    assert await flights.drain(0.02) == 1
+    await settle()
+    assert flights.sent == 1
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(flights.land_all(), 0.02)
+    await flights.abandon()
     assert (quick.was_cancelled, slow.was_cancelled) == (False, True)
-    assert await flights.drain(1) == 0
+    await asyncio.wait_for(flights.land_all(), 1)
+    assert flights.sent == 0

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,29 +21,6 @@ MakeEntry = Callable[..., Entry]
 LONG = b"x" * 300_000
 
 
-class Ballast:
-    """Fills a disk and frees it again."""
-
-    def __init__(self, disk: Path) -> None:
-        self._path = disk / "ballast"
-
-    def fill(self) -> None:
-        with self._path.open("wb", buffering=0) as file:
-            try:
-                while file.write(b"x" * 4096) == 4096:
-                    pass
-            except OSError:
-                return
-
-    def free(self) -> None:
-        self._path.unlink()
-
-
-@pytest.fixture
-def ballast(small_disk: Path) -> Ballast:
-    return Ballast(small_disk)
-
-
 @pytest.fixture
 def archive(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileArchive]:
     """An archive whose journal lies on the small disk, and its index beside it on a large one."""
@@ -55,7 +33,7 @@ def archive(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.asyncio
 async def test_a_refused_answer_is_written_once_the_disk_heals(
-    archive: FileArchive, ballast: Ballast, make_entry: MakeEntry, small_disk: Path, caplog: pytest.LogCaptureFixture
+    archive: FileArchive, ballast: Any, make_entry: MakeEntry, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     assert await archive.keep(make_entry(0))
@@ -83,7 +61,7 @@ async def test_a_refused_answer_is_written_once_the_disk_heals(
 
 @pytest.mark.asyncio
 async def test_a_withdrawal_that_had_to_wait_empties_the_memory_too(
-    archive: FileArchive, ballast: Ballast, make_entry: MakeEntry
+    archive: FileArchive, ballast: Any, make_entry: MakeEntry
 ) -> None:
     """The forgotten answer is served while the tombstone waits; it must not be served after."""
     entry = make_entry(0)
@@ -103,7 +81,7 @@ async def test_a_withdrawal_that_had_to_wait_empties_the_memory_too(
 
 @pytest.mark.asyncio
 async def test_a_superseding_answer_that_had_to_wait_replaces_the_one_in_memory(
-    archive: FileArchive, ballast: Ballast, make_entry: MakeEntry
+    archive: FileArchive, ballast: Any, make_entry: MakeEntry
 ) -> None:
     assert await archive.keep(make_entry(0, body=b"old"))
     ballast.fill()
@@ -117,7 +95,7 @@ async def test_a_superseding_answer_that_had_to_wait_replaces_the_one_in_memory(
     assert archive.find(newer.address, Form.JSON) == newer.answer
 
 
-def test_a_job_is_told_that_nothing_was_kept(archive: FileArchive, ballast: Ballast, make_entry: MakeEntry) -> None:
+def test_a_job_is_told_that_nothing_was_kept(archive: FileArchive, ballast: Any, make_entry: MakeEntry) -> None:
     ballast.fill()
     with pytest.raises(StorageFailed) as caught:
         archive.keep_all([make_entry(0, body=LONG)])
@@ -128,7 +106,7 @@ def test_a_job_is_told_that_nothing_was_kept(archive: FileArchive, ballast: Ball
 
 
 def test_what_still_waits_is_written_at_the_end(
-    archive: FileArchive, ballast: Ballast, make_entry: MakeEntry, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+    archive: FileArchive, ballast: Any, make_entry: MakeEntry, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "RETRY_SECONDS", 60.0)
     ballast.fill()
@@ -141,7 +119,7 @@ def test_what_still_waits_is_written_at_the_end(
 
 
 def test_what_the_disk_refuses_to_the_end_is_said(
-    archive: FileArchive, ballast: Ballast, make_entry: MakeEntry, caplog: pytest.LogCaptureFixture
+    archive: FileArchive, ballast: Any, make_entry: MakeEntry, caplog: pytest.LogCaptureFixture
 ) -> None:
     ballast.fill()
     assert not asyncio.run(archive.keep(make_entry(0, body=LONG)))
@@ -153,7 +131,7 @@ def test_what_the_disk_refuses_to_the_end_is_said(
 
 @pytest.mark.asyncio
 async def test_an_index_without_room_loses_nothing(
-    small_disk: Path, ballast: Ballast, tmp_path: Path, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+    small_disk: Path, ballast: Any, tmp_path: Path, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other way round: the journal has room, the index has none. The answers are durable and found."""
     monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.02)

@@ -1,0 +1,103 @@
+"""A disk that is full, under the real process: who waits is told why, and nothing that was paid is given up early."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from kdproxy.testing.proxy import ProxyProcess, run_proxy_process
+from kdproxy.testing.teacher import ScriptedTeacher
+
+pytestmark = pytest.mark.asyncio
+
+CHAT = "/v1/chat/completions"
+LONG = "why " * 30_000
+
+
+def question(number: int, words: str = LONG) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": words}], "seed": number}
+
+
+async def health(send: Any, proxy: ProxyProcess) -> tuple[int, dict[str, Any]]:
+    got = await send(f"{proxy.address}/_kdproxy/healthz")
+    return got.status, orjson.loads(got.body)
+
+
+async def test_who_waits_is_told_of_the_disk(
+    teacher: ScriptedTeacher, small_disk: Path, ballast: Any, send: Any
+) -> None:
+    data = small_disk / "data"
+    async with run_proxy_process(teacher, data, environment={"KDPROXY_PATIENCE_SECONDS": "1"}) as proxy:
+        stored = await send(proxy.address + CHAT, question(0))
+        assert await health(send, proxy) == (200, {"status": "ok"})
+        ballast.fill()
+        delivered = await send(proxy.address + CHAT, question(1))
+        assert (delivered.status, "detail=not-stored" in delivered.cache) == (200, True)
+        status, told = await health(send, proxy)
+        assert (status, told["status"], told["unwritten_answers"]) == (503, "degraded", 1)
+        assert "No space left on device" in told["reason"]
+        assert "Free space" in told["hint"]
+        assert str(data) not in str(told)
+        # Stored answers are served; what is new is not bought, and its client knows why.
+        assert (await send(proxy.address + CHAT, question(0))).body == stored.body
+        refused = await send(proxy.address + CHAT, question(2))
+        assert (refused.status, refused.headers["x-should-retry"]) == (503, "true")
+        error = orjson.loads(refused.body)["error"]
+        assert error["code"] == "disk_refuses"
+        assert "No space left on device" in error["message"]
+        assert "Free space" in error["message"]
+        assert "its turn" not in error["message"]
+        assert teacher.count() == 2
+        ballast.free()
+        async with asyncio.timeout(10):
+            while await health(send, proxy) != (200, {"status": "ok"}):
+                await asyncio.sleep(0.05)
+        assert (await send(proxy.address + CHAT, question(1))).body == delivered.body
+        assert (await send(proxy.address + CHAT, question(2))).status == 200
+    assert teacher.count() == 3
+
+
+async def test_a_drain_lasts_till_the_disk_takes_what_was_paid(
+    teacher: ScriptedTeacher, small_disk: Path, ballast: Any, send: Any
+) -> None:
+    data = small_disk / "data"
+    async with run_proxy_process(teacher, data) as proxy:
+        await send(proxy.address + CHAT, question(0))
+        ballast.fill()
+        delivered = await send(proxy.address + CHAT, question(1))
+        assert "detail=not-stored" in delivered.cache
+        proxy.send(signal.SIGTERM)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(proxy.process.wait(), 4)
+        ballast.free()
+        assert await proxy.wait() == 0
+        _, err = await proxy.output()
+    assert "1 answer wait for the disk" in err
+    assert "lost" not in err
+    async with run_proxy_process(teacher, data) as proxy:
+        assert (await send(proxy.address + CHAT, question(1))).body == delivered.body
+    assert teacher.count() == 2
+
+
+async def test_answers_that_are_given_up_are_counted(
+    teacher: ScriptedTeacher, small_disk: Path, ballast: Any, send: Any
+) -> None:
+    async with run_proxy_process(teacher, small_disk / "data") as proxy:
+        await send(proxy.address + CHAT, question(0))
+        ballast.fill()
+        got = await asyncio.gather(*(send(proxy.address + CHAT, question(number)) for number in (1, 2)))
+        lost = sum("detail=not-stored" in each.cache for each in got)
+        assert lost
+        proxy.send(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while (await health(send, proxy))[0] != 503:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        proxy.send(signal.SIGTERM)
+        assert await proxy.wait() == 1
+        _, err = await proxy.output()
+    assert f"{lost} answer" in err
+    assert "lost that the disk refused: the next run buys" in err
