@@ -17,7 +17,20 @@ from kdproxy.core.multipart import Part
 KEY_VERSION = "1"
 
 CREDENTIAL_QUERY = frozenset({"key", "api_key", "api-key"})
-"""Query members that carry a credential: neither keyed nor stored."""
+"""Query members that official clients carry a credential in: neither keyed nor stored."""
+
+_SECRET_QUERY = CREDENTIAL_QUERY | {
+    *("access_token", "api_token", "apikey", "auth_token", "sig", "signature", "subscription-key", "token"),
+}
+"""The same, with those that gateways use."""
+
+PUBLIC_QUERY = frozenset(
+    {
+        *("after", "after_id", "alt", "api-version", "before", "before_id", "beta", "limit", "order"),
+        *("page", "page_size", "page_token", "pageSize", "pageToken"),
+    }
+)
+"""Query members whose values may be stored; any other may be a credential that nobody here knows."""
 
 CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization"})
 """Request headers that carry a credential: neither keyed, stored nor logged."""
@@ -83,8 +96,23 @@ def canonical_query(raw: str) -> str:
     """Sort a raw query by name, order within a name kept, credentials taken out."""
     if not raw:
         return ""
-    pairs = [pair for pair in raw.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in CREDENTIAL_QUERY]
-    return "&".join(sorted(pairs, key=lambda pair: unquote_plus(pair.partition("=")[0])))
+    pairs = [pair for pair in raw.split("&") if pair and _name(pair) not in _SECRET_QUERY]
+    return "&".join(sorted(pairs, key=_name))
+
+
+def stored_query(raw: str) -> str:
+    """Return the canonical query as it may be stored: members of unknown names, which are in the key, are stars."""
+    pairs = [pair for pair in canonical_query(raw).split("&") if pair]
+    return "&".join(pair if _name(pair) in PUBLIC_QUERY else "*" for pair in pairs)
+
+
+def has_public_query(raw: str) -> bool:
+    """Whether a query holds nothing but known names and credentials."""
+    return all(_name(pair) in PUBLIC_QUERY for pair in canonical_query(raw).split("&") if pair)
+
+
+def _name(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0])
 
 
 def prompt_hash(text: str) -> str:

@@ -72,7 +72,8 @@ class Flow:
 
     async def pass_through(self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None) -> Reply:
         """Hand a request that is no question to the upstream, and its answer back, both as they come."""
-        if incoming.method == "GET" and body is None and question.MODELS.path.search(incoming.path):
+        is_models = incoming.method == "GET" and body is None and question.MODELS.path.search(incoming.path)
+        if is_models and key.has_public_query(incoming.query):
             return await self._models(incoming)
         forward = Forward.BYPASS if incoming.method == "POST" else Forward.METHOD
         return await self._pass(incoming, body, forward, detail=None)

@@ -218,7 +218,7 @@ def entry_of(
         endpoint=question.endpoint,
         method=incoming.method,
         path=incoming.path,
-        query=key.canonical_query(incoming.query),
+        query=key.stored_query(incoming.query),
         request_headers=tuple(
             (name, value) for name in key.KEY_HEADERS if (value := combined(incoming.headers, name)) is not None
         ),

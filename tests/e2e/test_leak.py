@@ -36,6 +36,10 @@ CARRIERS: list[tuple[dict[str, str], str]] = [
     ({}, f"?key={SECRET}"),
     ({}, f"?alt=sse&%6Bey={SECRET}"),
     ({}, f"?api-key={SECRET}&api_key={SECRET}"),
+    ({"Authorization": "Bearer x"}, f"?access_token={SECRET}&limit=3"),
+    ({"Authorization": "Bearer x"}, f"?sig={SECRET}&token={SECRET}"),
+    ({"Authorization": "Bearer x"}, f"?name-that-nobody-knows={SECRET}"),
+    ({"Authorization": "Bearer x"}, f"?{SECRET}"),
 ]
 PATHS = (
     "/v1/chat/completions",

@@ -132,11 +132,27 @@ def test_a_length_can_not_be_moved_into_a_neighbour() -> None:
         ("a=1&&b=2&", "a=1&b=2"),
         ("a=%20&a=+", "a=%20&a=+"),
         ("b&a=", "a=&b"),
+        ("access_token=s&sig=s&token=s&signature=s&apikey=s&limit=2", "limit=2"),
     ],
 )
 def test_query_is_sorted_by_name_without_credentials(raw: str, canonical: str) -> None:
     assert key.canonical_query(raw) == canonical
     assert key.canonical_query(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    ("raw", "stored", "is_public"),
+    [
+        ("", "", True),
+        ("key=s&limit=2&after_id=x", "after_id=x&limit=2", True),
+        ("api%2Dversion=1", "api%2Dversion=1", True),
+        ("limit=2&code=s", "*&limit=2", False),
+        ("bare-secret", "*", False),
+    ],
+)
+def test_only_known_members_of_a_query_are_stored(raw: str, stored: str, is_public: bool) -> None:
+    assert key.stored_query(raw) == stored
+    assert key.has_public_query(raw) == is_public
 
 
 @given(st.text(st.sampled_from("ab=&%26+key"), max_size=30))
