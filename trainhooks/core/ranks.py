@@ -1,0 +1,75 @@
+"""What the processes of one training say to each other: who they are, what they wish, whether they failed."""
+
+from typing import Protocol
+
+
+class Ranks(Protocol):
+    """The processes of one training. Every method is collective: all ranks call it, in one order."""
+
+    @property
+    def rank(self) -> int:
+        """This process among them, from 0; rank 0 writes the session's files and publishes."""
+        ...
+
+    @property
+    def world(self) -> int:
+        """How many there are."""
+        ...
+
+    def barrier(self) -> None:
+        """Return once every rank is here."""
+        ...
+
+    def gather(self, text: bytes) -> list[bytes]:
+        """Return every rank's text, in rank order, on every rank."""
+        ...
+
+    def share(self, text: bytes) -> bytes:
+        """Return rank 0's text on every rank; what others give is not looked at."""
+        ...
+
+    def exchange(self, wish: int) -> int:
+        """Hand in a wish, and learn the largest one that was handed in a call ago (alone: in this call).
+
+        All ranks learn the same number in the same call, so they can act on it together. The call before is used
+        because its reduction went on while the step ran: nobody waits for it.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what is under way."""
+        ...
+
+
+class Alone:
+    """A training of one process."""
+
+    rank = 0
+    world = 1
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+    def gather(self, text: bytes) -> list[bytes]:
+        """Return the one text."""
+        return [text]
+
+    def share(self, text: bytes) -> bytes:
+        """Return the text."""
+        return text
+
+    def exchange(self, wish: int) -> int:
+        """Return the wish."""
+        return wish
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+def failures(ranks: Ranks, error: BaseException | None) -> list[str]:
+    """Tell all ranks whether this one failed; returns one line per rank that did, the same on every rank. Collective.
+
+    What only all ranks together can finish (a checkpoint) is finished if this is empty, and by nobody otherwise.
+    """
+    text = "" if error is None else f"{type(error).__name__}: {error}"
+    return [f"rank {rank}: {each.decode()}" for rank, each in enumerate(ranks.gather(text.encode())) if each]
