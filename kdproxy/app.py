@@ -98,6 +98,7 @@ class App:
             clock,
             allow_hosted_tools=settings.allow_hosted_tools,
             match_prompts=settings.match_prompts,
+            keep_alive_seconds=settings.keep_alive_seconds,
         )
         self._drain = Drain(self._flights, self._flow.passing, archive, seconds=settings.drain_seconds)
         token = None if settings.token is None else settings.token.reveal()

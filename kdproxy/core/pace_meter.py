@@ -169,10 +169,8 @@ class Meter:
     def settle(self, estimated: float, used: float, now: float) -> None:
         """Put what was used in the place of the estimate. Where answers say what is left, they are the truth."""
         if self.is_observed:
-            if self.reset.refill is Refill.SLIDING and not self._is_requests:
-                # Its readings cannot tell what is counted per request, so what was used has to.
-                self.scale.settle(estimated, used)
-        elif used <= estimated:
+            return
+        if used <= estimated:
             self._trail.take_back(estimated - used)
         else:
             self._trail.add(used - estimated, now)
@@ -202,7 +200,9 @@ class Meter:
             # Our own bound is the lower one: what the provider has left beyond it is not ours.
             remaining = min(remaining, bound - self._window(now) + since)
         refill_rate = self._even(bound) if reset.refill is Refill.BUCKET else 0.0
-        if not self._is_requests and reset.refill is not Refill.SLIDING:
+        if not self._is_requests and reset.refill is Refill.SLIDING:
+            self.scale.weigh(mark.window, bound - remaining, bound=bound)
+        elif not self._is_requests:
             self.scale.look(mark.sent, remaining, sent_at, bound=bound, refill_rate=refill_rate)
         seen = remaining - since + refill_rate * (now - sent_at)
         known = self.level(now) if self.is_observed else None

@@ -6,6 +6,8 @@ LEAST = 0.05
 MOST = 4.0
 _LARGEST_WEIGHT = 0.3
 _FULL_SHARE = 0.95
+_TELLING_SHARE = 0.1
+_WINDOW_WEIGHT = 0.1
 
 
 @dataclass(slots=True)
@@ -37,10 +39,13 @@ class Scale:
         """A new window: what comes next is not to be compared with what was."""
         self._point = None
 
-    def settle(self, estimated: float, used: float) -> None:
-        """Compare one estimate with what was used in truth."""
-        if estimated > 0:
-            self._set(0.95 * self.value + 0.05 * used / estimated)
+    def weigh(self, window: float, held: float, *, bound: float) -> None:
+        """Compare what a sliding window holds with what of ours is in it, by estimate.
+
+        A neighbour's part looks like ours, so ours looks dear: that leaves the neighbour room.
+        """
+        if window > 0 and held >= _TELLING_SHARE * bound:
+            self._set(self.value + _WINDOW_WEIGHT * (min(MOST, held / window) - self.value))
 
     def _set(self, value: float) -> None:
         self.value = min(MOST, max(LEAST, value))

@@ -9,6 +9,7 @@ from kdproxy.core.cache_status import Forward
 from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Question
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamClient, UpstreamRequest
+from kdproxy.engine import hold
 from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 from kdproxy.engine.memo import QuestionMemo
@@ -40,6 +41,7 @@ class Flow:
         *,
         allow_hosted_tools: bool,
         match_prompts: bool,
+        keep_alive_seconds: float,
     ) -> None:
         self._archive = archive
         self._upstream = upstream
@@ -48,6 +50,7 @@ class Flow:
         self._clock = clock
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
+        self._keep_alive_seconds = keep_alive_seconds
         self._memo = QuestionMemo()
         self.passing = Passing()
         self._is_buying = True
@@ -162,7 +165,7 @@ class Flow:
             flight.stream_options = found.stream_options
         self._flights.board(flight)
         try:
-            head = await self._wait_head(flight, incoming)
+            head = await self._wait_head(flight, incoming, found)
         except _ComeAgain as told:
             # Its place in line is kept until it is back.
             self._flights.leave_in((told.retry_after_seconds or 0.0) + RETURN_SECONDS, flight)
@@ -173,18 +176,25 @@ class Flow:
         forward = Forward.REQUEST if incoming.mode is Mode.REFRESH else Forward.MISS
         if incoming.mode is Mode.BYPASS:
             forward = Forward.BYPASS
+        if head is None:
+            detail: str | None = "held"
+            body: bytes | AsyncIterator[bytes] = hold.held(flight, found, self._keep_alive_seconds)
+        elif head.is_whole:
+            detail, body = flight.detail, flight.body
+        else:
+            detail, body = "live", replay.fitted_live(flight.chunks(), flight.stream_options, found)
         status = cache_status.forwarded(
             forward,
-            status=head.status,
+            status=None if head is None else head.status,
             is_stored=flight.is_stored,
             is_collapsed=is_joined,
             key=found.key,
-            detail=flight.detail if head.is_whole else "live",
+            detail=detail,
         )
         return Reply(
-            status=head.status,
-            headers=head.headers,
-            body=flight.body if head.is_whole else replay.fitted_live(flight.chunks(), flight.stream_options, found),
+            status=200 if head is None else head.status,
+            headers=hold.head_of(found) if head is None else head.headers,
+            body=body,
             cache_status=status,
             disposition=Disposition.JOINED if is_joined else Disposition.MISS,
             question=found,
@@ -192,14 +202,20 @@ class Flow:
             close=lambda: self._flights.leave(flight),
         )
 
-    async def _wait_head(self, flight: Flight, incoming: Incoming) -> Head:
-        """Wait as long as the client does; then tell it to come again, unless its call is under way."""
-        patience = incoming.patience_seconds
+    async def _wait_head(self, flight: Flight, incoming: Incoming, found: Question) -> Head | None:
+        """Wait as long as the client does; then tell it to come again, unless its call is under way.
+
+        None: it is held by other means from here on.
+        """
+        holds = self._keep_alive_seconds > 0 and hold.can_hold(found.form)
+        patience = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
         while True:
             try:
                 async with asyncio.timeout(patience):
                     return await flight.wait_head()
             except TimeoutError:
+                if holds:
+                    return None
                 if flight.phase is Phase.WAITING:
                     trouble = self._archive.trouble
                     if flight.waits_for_disk and trouble is not None:

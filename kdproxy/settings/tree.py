@@ -73,6 +73,11 @@ class Settings:
         "How long an unsent request is held for a client that does not say its own limit.",
         parse.number(1, 604_800),
     )
+    keep_alive_seconds: float = _setting(
+        0.0,
+        "How often a waiting client is sent bytes that say nothing, at the price of a status 200; 0: never.",
+        parse.number(0, 600),
+    )
     detached_max_seconds: float = _setting(
         900.0, "How long a sent call is finished after its last client left.", parse.number(0, 86_400)
     )

@@ -42,6 +42,8 @@ class Scenario:
     tokens: int = 200
     estimate_factor: float = 1.0
     """How wrong our estimate of a request's tokens is."""
+    used_factor: float = 1.0
+    """What an answer says that it used, of what was counted: OpenAI counts all of max_tokens."""
     neighbour_share: float = 0.0
     """Share of the limit that another client takes, evenly."""
     error_share: float = 0.0
@@ -209,7 +211,7 @@ class Traffic:
         self.serving -= 1
         self.pace.learn(grant, readings, self.now)
         self.pace.accepted(grant, self.now)
-        self.pace.done(grant, self.now, used=Cost(input_tokens=self.scenario.tokens))
+        self.pace.done(grant, self.now, used=Cost(input_tokens=self.scenario.tokens * self.scenario.used_factor))
         self.result.served += 1
         self.result.served_at.append(self.now)
         self._issue()

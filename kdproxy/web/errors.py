@@ -45,6 +45,17 @@ def body(error: KdproxyError, dialect: str) -> bytes:
     return orjson.dumps(shaped)
 
 
+def late_event(error: KdproxyError, said: bytes | None, dialect: str) -> bytes:
+    """Return an error as the event that ends a stream, in the provider's own words where they fit one."""
+    try:
+        members = None if said is None else orjson.loads(said)
+    except orjson.JSONDecodeError:
+        members = None
+    is_error = isinstance(members, dict) and "error" in members
+    name = b"event: error\n" if dialect == "anthropic" else b""
+    return name + b"data: " + (orjson.dumps(members) if is_error else body(error, dialect)) + b"\n\n"
+
+
 def headers(error: KdproxyError) -> HeaderPairs:
     """Return the headers of an error reply: what the official clients decide their own retry by."""
     pairs = [

@@ -10,12 +10,13 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from kdproxy.core import cache_status
-from kdproxy.core.models import DEFAULT_NAMESPACE, Disposition, HeaderPairs, Outcome
+from kdproxy.core.models import DEFAULT_NAMESPACE, Disposition, Form, HeaderPairs, Outcome
 from kdproxy.core.policy import Mode, mode_of
 from kdproxy.core.ports import Clock, Observer
 from kdproxy.core.routing import Route, Router, dialect_of
 from kdproxy.engine.call import Incoming, Reply
 from kdproxy.engine.flow import Flow
+from kdproxy.engine.hold import FailedLate
 from kdproxy.engine.ledger import Ledger
 from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.providers.base import Endpoint
@@ -96,10 +97,12 @@ class Proxy:
             self._observe(request, path, incoming, reply, started, sent)
             return response
         except KdproxyError as error:
-            dialect = dialect_of(path, speaks_anthropic=_VERSION_HEADER in request.headers)
             self._observe_refusal(request, path, incoming, error, started)
             return whole_reply(
-                request, status=error.http_status, headers=errors.headers(error), body=errors.body(error, dialect)
+                request,
+                status=error.http_status,
+                headers=errors.headers(error),
+                body=errors.body(error, _dialect(request)),
             )
         finally:
             if reply is not None and reply.close is not None:
@@ -210,12 +213,27 @@ async def _stream(request: web.BaseRequest, reply: Reply, body: AsyncIterator[by
                 await response.write(chunk)
                 sent += len(chunk)
         await response.write_eof()
+    except FailedLate as failed:
+        log.info("an answer failed after bytes that hold its client", extra={"reason": failed.error.message})
+        if reply.question is not None and reply.question.form is Form.SSE:
+            await response.write(errors.late_event(failed.error, failed.body, _dialect(request)))
+            await response.write_eof()
+        else:
+            _cut(request)
     except KdproxyError as error:
         # The head is out: a cut connection is the only honest way to say that the rest is missing.
         log.info("an answer was cut", extra={"reason": error.message})
-        if request.transport is not None:
-            request.transport.close()
+        _cut(request)
     return response, sent
+
+
+def _cut(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.close()
+
+
+def _dialect(request: web.BaseRequest) -> str:
+    return dialect_of(_target(request)[0], speaks_anthropic=_VERSION_HEADER in request.headers)
 
 
 async def _read(request: web.BaseRequest, limit_bytes: int) -> bytes:

@@ -1,0 +1,74 @@
+"""Harmless bytes that hold a client before its answer is there. They go to that client alone: nothing records them.
+
+SSE comments (WHATWG HTML section 9.2.6) and white space before JSON (RFC 8259 section 2), as DeepSeek sends them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from kdproxy.core.models import Form, HeaderPairs, Question
+from kdproxy.engine.flights import Flight
+from kdproxy.errors import KdproxyError
+from kdproxy.providers import replay
+
+_CONTENT_TYPES = {Form.SSE: "text/event-stream; charset=utf-8", Form.JSON: "application/json"}
+_COMMENT = b": waiting\n\n"
+_WHITE_SPACE = b"\n"
+
+
+class FailedLate(Exception):
+    """An error after the first byte: no status can say it any more.
+
+    Args:
+        error: what happened.
+        body: the provider's own words, where it said any.
+    """
+
+    def __init__(self, error: KdproxyError, body: bytes | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.body = body
+
+
+def can_hold(form: Form) -> bool:
+    """Whether there are bytes that say nothing in this form."""
+    return form in _CONTENT_TYPES
+
+
+def head_of(question: Question) -> HeaderPairs:
+    """Return the headers that are sent before the answer's own are known."""
+    return (("Content-Type", _CONTENT_TYPES[question.form]),)
+
+
+async def held(flight: Flight, question: Question, every_seconds: float) -> AsyncIterator[bytes]:
+    """Yield a harmless byte now and then, and the answer when it comes.
+
+    Raises:
+        FailedLate: there is none.
+        KdproxyError: it was cut.
+    """
+    # google-genai takes a comment for a piece of JSON; a blank line ends an event that there is not.
+    is_comment = question.form is Form.SSE and question.provider != "gemini"
+    head = None
+    while head is None:
+        yield _COMMENT if is_comment else _WHITE_SPACE
+        try:
+            async with asyncio.timeout(every_seconds):
+                head = await flight.wait_head()
+        except TimeoutError:
+            continue
+        except KdproxyError as error:
+            raise FailedLate(error) from error
+    if not 200 <= head.status < 300:
+        raise FailedLate(_refused(head.status), flight.body)
+    if head.is_whole:
+        yield flight.body
+        return
+    async for chunk in replay.fitted_live(flight.chunks(), flight.stream_options, question):
+        yield chunk
+
+
+def _refused(status: int) -> KdproxyError:
+    return KdproxyError(
+        f"The upstream answered with status {status}.", hint="Look at what it says.", code="upstream_refused"
+    )
