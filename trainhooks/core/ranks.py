@@ -4,7 +4,10 @@ from typing import Protocol
 
 
 class Ranks(Protocol):
-    """The processes of one training. Every method is collective: all ranks call it, in one order."""
+    """The processes of one training. Every method is collective: all ranks call it, in one order.
+
+    Saving calls it from a thread of its own while the training goes on: the order is one per thread.
+    """
 
     @property
     def rank(self) -> int:
@@ -20,8 +23,8 @@ class Ranks(Protocol):
         """Return once every rank is here."""
         ...
 
-    def gather(self, text: bytes) -> list[bytes]:
-        """Return every rank's text, in rank order, on every rank."""
+    def all_ok(self, is_ok: bool) -> bool:
+        """Return, on every rank, whether every rank said True."""
         ...
 
     def share(self, text: bytes) -> bytes:
@@ -50,9 +53,9 @@ class Alone:
     def barrier(self) -> None:
         """Nobody to wait for."""
 
-    def gather(self, text: bytes) -> list[bytes]:
-        """Return the one text."""
-        return [text]
+    def all_ok(self, is_ok: bool) -> bool:
+        """Return what this process says."""
+        return is_ok
 
     def share(self, text: bytes) -> bytes:
         """Return the text."""
@@ -64,12 +67,3 @@ class Alone:
 
     def close(self) -> None:
         """Nothing is under way."""
-
-
-def failures(ranks: Ranks, error: BaseException | None) -> list[str]:
-    """Tell all ranks whether this one failed; returns one line per rank that did, the same on every rank. Collective.
-
-    What only all ranks together can finish (a checkpoint) is finished if this is empty, and by nobody otherwise.
-    """
-    text = "" if error is None else f"{type(error).__name__}: {error}"
-    return [f"rank {rank}: {each.decode()}" for rank, each in enumerate(ranks.gather(text.encode())) if each]

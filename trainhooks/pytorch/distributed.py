@@ -3,6 +3,7 @@
 Texts go as tensors of bytes, since torch's `*_object` collectives are pickle.
 """
 
+import threading
 from datetime import timedelta
 
 import torch
@@ -18,27 +19,32 @@ _PATIENCE = timedelta(hours=1)
 
 
 class ProcessRanks:
-    """The processes of torch.distributed's default group. Made on all of them at once."""
+    """The processes of torch.distributed's default group. Made on all of them at once.
+
+    The thread that made it and one other, which writes checkpoints, each have a group: what they say does not mix.
+    """
 
     def __init__(self) -> None:
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
-        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        self._training_thread = threading.get_ident()
+        self._training, self._writing = (dist.new_group(backend="gloo", timeout=_PATIENCE) for _ in range(2))
         self._wish: Tensor | None = None
         self._work: dist.Work | None = None
 
+    @property
+    def _group(self) -> dist.ProcessGroup:
+        return self._training if threading.get_ident() == self._training_thread else self._writing
+
     def barrier(self) -> None:
         """Return once every rank is here."""
-        self._reduce(torch.zeros(1, dtype=torch.int64))
+        self.all_ok(True)
 
-    def gather(self, text: bytes) -> list[bytes]:
-        """Return every rank's text, in rank order, on every rank."""
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        dist.all_gather(sizes, torch.tensor([len(text)]), group=self._group)
-        longest = max(1, *(int(size) for size in sizes))
-        texts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.world)]
-        dist.all_gather(texts, _tensor(text.ljust(longest, b"\0")), group=self._group)
-        return [_bytes(each[: int(size)]) for each, size in zip(texts, sizes, strict=True)]
+    def all_ok(self, is_ok: bool) -> bool:
+        """Return, on every rank, whether every rank said True."""
+        value = torch.tensor([int(is_ok)])
+        dist.all_reduce(value, op=dist.ReduceOp.MIN, group=self._group)
+        return bool(value)
 
     def share(self, text: bytes) -> bytes:
         """Return rank 0's text on every rank; what others give is not looked at."""
@@ -69,9 +75,6 @@ class ProcessRanks:
         wish = int(self._wish)
         self._wish = self._work = None
         return wish
-
-    def _reduce(self, value: Tensor) -> None:
-        dist.all_reduce(value, group=self._group)
 
 
 def connect() -> Ranks:
