@@ -225,7 +225,7 @@ _DEADLINES = {
 def _too_late(deadline: str, seconds: float, *, sent: bool) -> UpstreamFailed:
     what, setting = _DEADLINES[deadline]
     return UpstreamFailed(
-        f"{what} within {seconds:g} s.",
+        f"{what} within {seconds:g} s ({setting}).",
         hint=f"Look at the upstream, or raise {setting}.",
         code=f"{deadline}_timeout",
         sent=sent,
