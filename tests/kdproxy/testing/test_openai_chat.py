@@ -1,6 +1,7 @@
 """Chat through the official client: what it parses is what the provider documents."""
 
 import asyncio
+import math
 from typing import Any
 
 import openai
@@ -91,6 +92,8 @@ async def test_n_and_logprobs(ask_openai: openai.AsyncOpenAI) -> None:
         assert "".join(entry.token for entry in choice.logprobs.content) == choice.message.content
         assert all(len(entry.top_logprobs) == 5 for entry in choice.logprobs.content)
         assert all(bytes(entry.bytes or ()).decode() == entry.token for entry in choice.logprobs.content)
+        for entry in choice.logprobs.content:  # a student is trained on what they leave over
+            assert 0.5 < sum(math.exp(other.logprob) for other in entry.top_logprobs) < 1
 
 
 @pytest.mark.parametrize("limit", [{"max_tokens": 3}, {"max_completion_tokens": 3}])

@@ -1,6 +1,7 @@
 """Token counts and log probabilities; a token is a word."""
 
 import hashlib
+import math
 
 from kdproxy.testing.teacher.answer import Json
 from kdproxy.testing.teacher.stamp import texts_of, tokens_of
@@ -29,9 +30,13 @@ def chat_usage(body: Json, produced: int, reasoned: int = 0) -> Json:
 
 
 def token_logprob(token: str, top: int) -> Json:
-    """Return one token's log probability with its `top` alternatives, the token itself first."""
-    best = _entry(token, -_fraction(token) / 2)
-    rest = [_entry(f" alt{rank}", best["logprob"] - rank) for rank in range(1, top)]
+    """Return one token's log probability with its `top` alternatives, the token itself first.
+
+    The token has 0.5 to 0.9, each alternative half of what is left by those before it: some is left for the others.
+    """
+    likely = 0.5 + 0.4 * _fraction(token)
+    best = _entry(token, math.log(likely))
+    rest = [_entry(f" alt{rank}", math.log((1 - likely) / 2**rank)) for rank in range(1, top)]
     return best | {"top_logprobs": [best, *rest] if top else []}
 
 
