@@ -25,7 +25,7 @@ demo: $(VENV)/.stamp-demo ## distil from a local model twice and print the bill;
 
 setup: $(VENV)/.stamp-dev $(VENV)/.stamp-demo ## make .venv with everything: proxy, tests, demo
 
-test: $(VENV)/.stamp-dev ## run the whole suite
+test: $(VENV)/.stamp-dev $(VENV)/.stamp-demo ## run the whole suite
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.stamp-dev ## ruff, mypy and the floors of the house

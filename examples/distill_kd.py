@@ -182,7 +182,7 @@ def main() -> None:
             loss.backward()
             optimizer.step()
             scheduler.step()
-            progress.update_metrics(step=step, loss=loss.item(), named=named.item(), rest=rest.item())  # hooks
+            progress.update_metrics(step=step, loss=loss, loss_components={"named": named, "rest": rest})  # hooks
 
     save_file(student.state_dict(), out / "student.safetensors")
     print(f"held-out loss: {before:.4f} before, {held_out_loss(student, test):.4f} after (nats per token)")

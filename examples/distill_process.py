@@ -6,8 +6,8 @@ The teacher is asked to work each question out step by step, and the student lea
 
 Plain PyTorch and the official `openai` client: OPENAI_API_KEY and OPENAI_BASE_URL come from the environment. A text is
 bought when the loader first wants it, by worker processes beside the training, and is not kept by this script: behind
-kdproxy a second start buys nothing. Five lines are trainhooks' (marked `# hooks`): with them a run that was killed goes on where
-it stood, to the same weights.
+kdproxy a second start buys nothing. Five lines are trainhooks' (marked `# hooks`): with them a run that was killed goes
+on where it stood, to the same weights.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def main() -> None:
             loss.backward()
             optimizer.step()
             scheduler.step()
-            progress.update_metrics(step=step, loss=loss.item(), learning_rate=scheduler.get_last_lr()[0])  # hooks
+            progress.update_metrics(step=step, loss=loss, learning_rate=scheduler.get_last_lr()[0])  # hooks
 
     save_file(student.state_dict(), out / "student.safetensors")
     print(f"held-out loss: {before:.4f} before, {held_out_loss(student, test):.4f} after (nats per byte)")
