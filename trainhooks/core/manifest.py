@@ -1,6 +1,12 @@
-"""The manifest of a checkpoint: what belongs to it, with the SHA-256 of every file. docs/formats/checkpoint.md."""
+"""The manifest of a checkpoint: what belongs to it, with the SHA-256 of every file. docs/formats/checkpoint.md.
 
+It seals itself: its last member is the SHA-256 of all bytes before that member, so that a flipped byte in the manifest
+is found as surely as one in a file.
+"""
+
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +15,8 @@ from trainhooks.errors import CheckpointInvalid
 
 MANIFEST_VERSION = 1
 MANIFEST = "manifest.json"
+_BODY_END = b"\n}"
+_SEALED_END = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,8 @@ class Manifest:
 
     step: int
     """Steps that were finished when it was taken."""
+    serial: int
+    """Counts the checkpoints of a directory. The highest is the newest, also after a run went back to an old step."""
     session_id: str
     attempt: int
     created_at: float
@@ -35,12 +45,18 @@ class Manifest:
     tags: tuple[str, ...] = ()
     world: int = 1
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size_bytes for file in self.files.values())
+
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the manifest's JSON text."""
+    """Return the manifest's text, sealed."""
     members = {
         "v": MANIFEST_VERSION,
         "step": manifest.step,
+        "serial": manifest.serial,
         "session_id": manifest.session_id,
         "attempt": manifest.attempt,
         "created_at": manifest.created_at,
@@ -52,25 +68,28 @@ def encode(manifest: Manifest) -> bytes:
             for name, file in sorted(manifest.files.items())
         },
     }
-    return json.dumps(members, indent=1).encode() + b"\n"
+    body = json.dumps(members, indent=1).encode().removesuffix(_BODY_END)
+    return body + b',\n "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
 def decode(text: bytes) -> Manifest:
     """Read a manifest.
 
     Raises:
-        CheckpointInvalid: not a manifest, or one of a newer version.
+        CheckpointInvalid: not a manifest, damaged, or one of a newer version.
     """
     try:
-        members: dict[str, Any] = json.loads(text)
+        members: dict[str, Any] = json.loads(_unseal(text) + _BODY_END)
         version = members["v"]
         if version != MANIFEST_VERSION:
             raise CheckpointInvalid(
                 f"The manifest has version {version!r}; this release reads version {MANIFEST_VERSION}.",
                 hint="It was written by a newer trainhooks: upgrade to read it.",
+                code="checkpoint_newer",
             )
         return Manifest(
             step=members["step"],
+            serial=members["serial"],
             session_id=members["session_id"],
             attempt=members["attempt"],
             created_at=members["created_at"],
@@ -83,3 +102,13 @@ def decode(text: bytes) -> Manifest:
         raise CheckpointInvalid(
             f"The manifest cannot be read ({error}).", hint="`trainhooks verify DIR` tells which checkpoints are whole."
         ) from error
+
+
+def _unseal(text: bytes) -> bytes:
+    end = _SEALED_END.search(text)
+    if end is None:
+        raise ValueError("it has no seal at its end")
+    body = text[: end.start()]
+    if hashlib.sha256(body).hexdigest().encode() != end[1]:
+        raise ValueError("its seal does not match")
+    return body

@@ -1,92 +1,224 @@
-"""From live training state to a published checkpoint, and back."""
+"""From live training state to published checkpoints, at the right moments, and back."""
 
 import json
+import math
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainhooks.core.manifest import Manifest
-from trainhooks.pytorch import tree
-from trainhooks.pytorch.state import TrainingState
+from trainhooks.core.cadence import Cadence
+from trainhooks.core.policy import CheckpointPolicy
+from trainhooks.core.ranks import Alone, Ranks
+from trainhooks.errors import CheckpointFailed, StateUnsupported
+from trainhooks.pytorch.capture import rebuild
+from trainhooks.pytorch.snapshot import Snapshotter
+from trainhooks.pytorch.state import RANK_FILE, TrainingState
+from trainhooks.pytorch.writing import STATE, STATE_VERSION, Material, SaveRecord, Writing
 from trainhooks.storage import tensors
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
-from trainhooks.storage.tensors import Blob
 
-STATE = "state.json"
-DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+_DEMANDED_TRIES = 3
+_VOTE_EVERY_STEPS = 16
+"""With several ranks, whether time has made a save due is asked this often: each question is a collective."""
 
 
-def save(
-    store: CheckpointStore,
-    state: TrainingState,
-    *,
-    step: int,
-    session_id: str,
-    attempt: int,
-    progress: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tags: tuple[str, ...] = (),
-) -> Checkpoint:
-    """Write a checkpoint and return once it is durable.
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written yet; the training goes on and the earlier ones are whole."""
+
+
+class Saver:
+    """Saves one training. All methods are called from the training's thread, between steps.
 
     Args:
-        progress: the loader's state and whatever else the caller wants back; JSON.
+        on_published: called in the training's thread with each checkpoint that has become durable.
     """
-    taken = state.capture()
-    taken.add("rank-00000", state.capture_rank())
-    draft = store.begin(step)
-    for file, named in taken.tensors.items():
-        draft.write_tensors(file, [_blob(name, tensor) for name, tensor in named.items()])
-    draft.write_text(STATE, json.dumps({"v": 1, "trees": taken.trees, "progress": progress}).encode())
-    manifest = Manifest(
-        step=step,
-        session_id=session_id,
-        attempt=attempt,
-        created_at=time.time(),
-        files=draft.files,
-        metrics=metrics,
-        tags=tags,
-    )
-    return store.publish(draft, manifest)
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        state: TrainingState,
+        policy: CheckpointPolicy,
+        *,
+        attempt: int,
+        ranks: Ranks | None = None,
+        on_published: Callable[[Checkpoint], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.records: list[SaveRecord] = []
+        """How each save of this process went; the last may be under way."""
+        self._store = store
+        self._state = state
+        self._policy = policy
+        self._attempt = attempt
+        self._ranks: Ranks = ranks or Alone()
+        self._on_published = on_published
+        self._clock = clock
+        self._snapshotter = Snapshotter(use_device_copy=policy.device_snapshot)
+        self._writing: Writing | None = None
+        self._cadence = Cadence(
+            every_steps=policy.every_steps,
+            every_seconds=policy.every_seconds,
+            max_overhead=policy.max_overhead if policy.asynchronous else None,
+            now=clock(),
+        )
+
+    def after_step(self, step: int, progress: Callable[[], Any], metrics: Mapping[str, Any]) -> None:
+        """At the safe point after a step: tell what has failed, and save if it is time.
+
+        Args:
+            step: steps done.
+            progress: makes what the caller wants back on resume: JSON values, arrays, tensors.
+            metrics: the step's figures, for `keep_best`.
+        """
+        now = self._clock()
+        self._cadence.step_done(now)
+        if self._writing is not None:
+            self._look_after(self._writing)
+        if self._is_time(step, now):
+            is_patient = self._ranks.world == 1 and self._policy.asynchronous
+            self._begin(step, progress(), metrics, (), tries=None if is_patient else 1)
+
+    def pause(self) -> None:
+        """What passes until the next step is not the step's time."""
+        self._cadence.pause()
+
+    def save(
+        self, step: int, progress: Any, metrics: Mapping[str, Any], *, tags: tuple[str, ...] = ()
+    ) -> Checkpoint | None:
+        """Save now and return once it is durable; on ranks other than 0, None.
+
+        Raises:
+            CheckpointFailed: it could not be written. The earlier ones are whole.
+        """
+        self._finish()
+        record = self._begin(step, progress, metrics, tags, tries=_DEMANDED_TRIES)
+        self._finish(is_hopeless=False)
+        if record.checkpoint is None and (record.failures or self._ranks.rank == 0):
+            raise CheckpointFailed(
+                f"The checkpoint of step {step} could not be written: {record.failures[-1]}",
+                hint="The earlier checkpoints are whole. Make room or mend the disk and save again.",
+            )
+        return record.checkpoint
+
+    def restore(self) -> Any:
+        """Put the newest good checkpoint back, random numbers last; returns its `progress`, None if there is none."""
+        found = self._store.newest_good()
+        return None if found is None else load(found, self._state, rank=self._ranks.rank)
+
+    def close(self) -> None:
+        """Wait for what is being written and let go of the buffers."""
+        self._finish()
+        self._snapshotter.release()
+
+    def _is_time(self, step: int, now: float) -> bool:
+        if self._ranks.world == 1:
+            if not self._cadence.is_due(step, now):
+                return False
+            if self._writing is not None and self._writing.is_waiting:
+                self._finish()  # what is newer is better than another try of what is older
+            return self._writing is None
+        every = self._policy.every_steps
+        is_due = self._cadence.is_due(step, now)
+        if (every is None or step % every) and step % _VOTE_EVERY_STEPS:
+            return False
+        return not self._ranks.all_ok(not is_due) and self._ranks.all_ok(self._writing is None)
+
+    def _begin(
+        self, step: int, progress: Any, metrics: Mapping[str, Any], tags: tuple[str, ...], *, tries: int | None
+    ) -> SaveRecord:
+        started = self._clock()
+        material = self._copy(step, progress, metrics, tags)
+        record = SaveRecord(step=step)
+        writing = Writing(self._store, material, self._policy.retention, self._ranks, record, tries=tries)
+        self.records.append(record)
+        self._writing = writing
+        if self._policy.asynchronous:
+            writing.start()
+        else:
+            writing.run()
+        record.blocked_seconds = self._clock() - started
+        if not self._policy.asynchronous:
+            self._look_after(writing)
+        self._cadence.saved(self._clock(), blocked_seconds=record.blocked_seconds)
+        return record
+
+    def _copy(self, step: int, progress: Any, metrics: Mapping[str, Any], tags: tuple[str, ...]) -> Material:
+        parts = self._state.capture()
+        own = self._state.capture_rank(progress)
+        every = [tensor for part in (*parts.values(), own) for tensor in part.tensors.values()]
+        return Material(
+            step=step,
+            attempt=self._attempt,
+            metrics={name: float(value) for name, value in metrics.items() if _is_finite(value)},
+            tags=tags,
+            parts=parts,
+            own=own,
+            kinds=self._state.kinds(),
+            snapshot=self._snapshotter.take(every),
+        )
+
+    def _look_after(self, writing: Writing) -> None:
+        is_over = writing.is_over
+        for failure in writing.new_failures():
+            warnings.warn(
+                f"The checkpoint of step {writing.record.step} has failed; the training goes on, the earlier ones are"
+                f" whole. {failure}",
+                CheckpointWarning,
+                stacklevel=3,
+            )
+        if is_over:
+            self._writing = None
+            if writing.record.checkpoint is not None:
+                self._on_published(writing.record.checkpoint)
+
+    def _finish(self, *, is_hopeless: bool = True) -> None:
+        writing = self._writing
+        if writing is not None:
+            if is_hopeless:
+                writing.give_up()
+            writing.join()
+            self._look_after(writing)
 
 
-def load(checkpoint: Checkpoint, state: TrainingState) -> dict[str, Any]:
-    """Put a checkpoint's state back into the live objects, random numbers last; returns what `progress` held."""
-    members = json.loads((checkpoint.path / STATE).read_bytes())
-    trees = members["trees"]
-    for name, each in state.objects.items():
-        each.load_state_dict(_value(checkpoint, name, trees[name]))
-    state.restore_rank(_value(checkpoint, "rank-00000", trees["rank-00000"]))
-    progress: dict[str, Any] = members["progress"]
-    return progress
+def load(checkpoint: Checkpoint, state: TrainingState, *, rank: int = 0) -> Any:
+    """Put a verified checkpoint's state back into the live objects; returns what `progress` held.
+
+    A rank that the checkpoint does not have takes the progress of rank 0 and keeps its own random numbers.
+
+    Raises:
+        StateUnsupported: it does not fit; nothing was changed.
+    """
+    shared = _read_json(checkpoint, STATE)
+    objects = shared["objects"]
+    is_known = rank < checkpoint.manifest.world
+    mine = RANK_FILE.format(rank if is_known else 0)
+    described = _read_json(checkpoint, f"{mine}.json")
+    own = rebuild(described, _tensors(checkpoint, mine))
+    state.restore(objects, shared["kinds"], {name: _tensors(checkpoint, name) for name in objects})
+    if is_known:
+        state.restore_rank(own)
+    return own["progress"]
 
 
-def _value(checkpoint: Checkpoint, file: str, saved: Mapping[str, Any]) -> Any:
-    named = load_file(checkpoint.path / (file + tensors.SUFFIX))
-    numbered = [named[name] for name in saved["tensors"]]
-    return tree.decode(saved["tree"], numbered.__getitem__)
+def _read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    members: dict[str, Any] = json.loads((checkpoint.path / name).read_bytes())
+    if members["v"] != STATE_VERSION:
+        raise StateUnsupported(
+            f"{checkpoint.path.name}/{name} has version {members['v']!r}; this release reads version {STATE_VERSION}.",
+            hint="It was written by a newer trainhooks: upgrade to read it.",
+        )
+    return members
 
 
-def _blob(name: str, tensor: Tensor) -> Blob:
-    data = tensor.to("cpu").contiguous()
-    return Blob(
-        name=name,
-        dtype=DTYPES[tensor.dtype],
-        shape=tuple(tensor.shape),
-        data=memoryview(data.reshape(-1).view(torch.uint8).numpy().data),
-    )
+def _tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
+    """Read a file whole: a tensor that is mapped from it would keep the file's disk space after its deletion."""
+    mapped = load_file(checkpoint.path / (name + tensors.SUFFIX))
+    return {key: tensor.clone() for key, tensor in mapped.items()}
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -6,7 +6,7 @@ not plain strings, or begin with `$`, is written as pairs.
 
 import base64
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +32,7 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
             return value
         case Tensor():
             return {"$tensor": put(path, value)}
-        case np.generic():
+        case np.generic() if value.dtype.kind not in "OV":
             return {"$numpy": [value.dtype.str, _text(value.tobytes())]}
         case int():
             return int(value)
@@ -42,7 +42,7 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
             return {"$complex": [repr(value.real), repr(value.imag)]}
         case bytes():
             return {"$bytes": _text(value)}
-        case np.ndarray() if not value.dtype.hasobject:
+        case np.ndarray() if type(value) is np.ndarray and value.dtype.kind not in "OV":
             return {"$ndarray": [value.dtype.str, list(value.shape), _text(value.tobytes())]}
         case torch.Size():
             return {"$size": list(value)}
@@ -51,7 +51,7 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
         case list():
             return [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]
         case set() | frozenset():
-            return {"$set": [encode(item, put, path) for item in sorted(value, key=repr)]}
+            return {f"${type(value).__name__}": [encode(item, put, path) for item in sorted(value, key=repr)]}
         case torch.dtype() | torch.device():
             return {f"${type(value).__name__}": str(value)}
         case dict():
@@ -70,7 +70,7 @@ def _encode_dict(value: dict[Any, Any], put: Put, path: str) -> Any:
 
     if type(value) is dict and all(type(name) is str and not name.startswith("$") for name in value):
         return {name: child(name, item) for name, item in value.items()}
-    kind = "$ordered" if isinstance(value, OrderedDict) else "$dict"
+    kind = "$ordered" if isinstance(value, OrderedDict) else "$counter" if isinstance(value, Counter) else "$dict"
     return {kind: [[encode(name, put, path), child(name, item)] for name, item in value.items()]}
 
 
@@ -109,15 +109,21 @@ def _decode_special(kind: str, value: Any, get: Get) -> Any:
             return torch.Size(value)
         case "$tuple":
             return tuple(decode(item, get) for item in value)
-        case "$set":
-            return {decode(item, get) for item in value}
+        case "$set" | "$frozenset":
+            return (set if kind == "$set" else frozenset)(decode(item, get) for item in value)
         case "$dtype":
             return getattr(torch, value.removeprefix("torch."))
         case "$device":
             return torch.device(value)
-        case "$dict" | "$ordered":
+        case "$dict" | "$ordered" | "$counter":
             pairs = [(decode(name, get), decode(item, get)) for name, item in value]
-            return dict(pairs) if kind == "$dict" else OrderedDict(pairs)
+            return (
+                OrderedDict(pairs)
+                if kind == "$ordered"
+                else Counter(dict(pairs))
+                if kind == "$counter"
+                else dict(pairs)
+            )
         case _:
             raise StateUnsupported(
                 f"The saved state holds a {kind} that this release does not know.",

@@ -1,24 +1,30 @@
 """Checkpoints on disk: written beside the others, published by one rename, verified before they are believed.
 
 The directories are the truth. A directory without a whole manifest is no checkpoint; one whose files do not match it is
-moved aside and never used.
+moved aside and never used. docs/formats/checkpoint.md.
 """
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainhooks.core import manifest as manifests
-from trainhooks.core.manifest import MANIFEST, FileRecord, Manifest
-from trainhooks.errors import CheckpointInvalid
+from trainhooks.core import retention
+from trainhooks.core.manifest import MANIFEST, Manifest
+from trainhooks.core.retention import Candidate, Retention
+from trainhooks.errors import CheckpointFailed, CheckpointInvalid
 from trainhooks.storage import atomic, tensors
-from trainhooks.storage.tensors import Blob
+from trainhooks.storage.draft import Draft
+from trainhooks.storage.verification import read_manifest, verify
 
-PREFIX = "step-"
-_DRAFT = ".draft-"
-_QUARANTINE = "quarantine"
-_DIGITS = 9
+_PUBLISHED = re.compile(r"step-\d{9,}(-\d+)?")
+_DRAFT = ".draft"
+_DOOMED = ".doomed"
+QUARANTINE = "quarantine"
+_SPACE_FACTOR = 1.2
+"""Free space that is asked for, in sizes of the last checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,124 +35,157 @@ class Checkpoint:
     manifest: Manifest
 
 
-class Draft:
-    """A checkpoint being written: a hidden directory beside the published ones."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.files: dict[str, FileRecord] = {}
-
-    def write_tensors(self, name: str, blobs: Iterable[Blob]) -> None:
-        """Write `name`.safetensors."""
-        self.files[name + tensors.SUFFIX] = tensors.write(self.path / (name + tensors.SUFFIX), blobs)
-
-    def write_text(self, name: str, text: bytes) -> None:
-        """Write a small file."""
-        self.files[name] = tensors.write_pieces(self.path / name, [memoryview(text)])
-
-
 class CheckpointStore:
-    """The checkpoints of one session, in one directory. One process publishes."""
+    """The checkpoints of one session, in one directory. One process publishes and deletes.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the directory; it is made when the first checkpoint is begun.
+        session_id: whose checkpoints are published here. Others' are read, never deleted.
+    """
+
+    def __init__(self, root: Path, session_id: str) -> None:
         self.root = root
+        self.session_id = session_id
+
+    def clean(self) -> None:
+        """At the owner's start: remove what a killed process of this session left half written or half deleted."""
+        for kind in (_DRAFT, _DOOMED):
+            for path in self.root.glob(f"{kind}-{self.session_id}-*"):
+                shutil.rmtree(path)
+
+    def require_space(self, size_bytes: int) -> None:
+        """Look whether a checkpoint of about this size fits.
+
+        Raises:
+            CheckpointFailed: it does not.
+        """
+        last = self.published()[-1:]
+        needed = max(size_bytes, *(int(_SPACE_FACTOR * each.manifest.size_bytes) for each in last), 0)
+        self.root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.root).free
+        if free < needed:
+            raise CheckpointFailed(
+                f"A checkpoint needs {needed / 1e6:,.0f} MB and {self.root} has {free / 1e6:,.0f} MB free.",
+                hint="Make room on this disk, or keep fewer checkpoints (keep_last, keep_best, keep_every_steps).",
+                code="no_space",
+            )
+
+    def draft_path(self, step: int) -> Path:
+        """Where the checkpoint of a step is written; the same on every rank."""
+        return self.root / f"{_DRAFT}-{self.session_id}-{step:09d}"
 
     def begin(self, step: int) -> Draft:
-        """Start a checkpoint; what an earlier, killed attempt left of it goes."""
-        draft = self.root / f"{_DRAFT}{step:0{_DIGITS}}"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        return Draft(draft)
+        """Start a checkpoint; what an earlier attempt left of it goes."""
+        path = self.draft_path(step)
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+        return Draft(path)
 
     def publish(self, draft: Draft, manifest: Manifest) -> Checkpoint:
-        """Make a draft a checkpoint. It is verified from disk first; a power cut leaves it whole or not there."""
+        """Make a draft a checkpoint. It is verified from disk first; a power cut leaves it whole or not there.
+
+        Raises:
+            CheckpointInvalid: what was read back is not what was written.
+        """
         text = manifests.encode(manifest)
         tensors.write_pieces(draft.path / MANIFEST, [memoryview(text)])
-        atomic.sync_directory(draft.path)
+        draft.sync()
         verify(draft.path)
-        target = self.root / f"{PREFIX}{manifest.step:0{_DIGITS}}"
+        target = self.root / f"step-{manifest.step:09d}"
         if target.exists():
-            self.quarantine(target, "replaced")
+            target = self.root / f"{target.name}-{manifest.serial}"
         draft.path.rename(target)
         atomic.sync_directory(self.root)
         return Checkpoint(path=target, manifest=manifest)
 
-    def list(self) -> list[Checkpoint]:
+    def next_serial(self) -> int:
+        """Return the serial of the checkpoint that is published next."""
+        return max((each.manifest.serial for each in self.published()), default=0) + 1
+
+    def published(self) -> list[Checkpoint]:
         """Return the published checkpoints with a readable manifest, oldest first; their files are not read."""
         found = []
-        for path in sorted(self.root.glob(PREFIX + "*")):
+        for path in self._directories():
             try:
                 found.append(Checkpoint(path=path, manifest=read_manifest(path)))
             except CheckpointInvalid:
                 continue
-        return sorted(found, key=lambda checkpoint: checkpoint.manifest.step)
+        return sorted(found, key=lambda checkpoint: checkpoint.manifest.serial)
 
     def newest_good(self) -> Checkpoint | None:
-        """Return the newest checkpoint whose every byte is as it was written; damaged ones are moved aside."""
-        for path in sorted(self.root.glob(PREFIX + "*"), reverse=True):
+        """Return the newest checkpoint whose every byte is as it was written; damaged ones are moved aside.
+
+        None only where there has never been one.
+
+        Raises:
+            CheckpointInvalid: there were checkpoints, and none is good; or one comes from a newer release.
+        """
+        reasons = []
+        for path in self._directories():
             try:
-                return Checkpoint(path=path, manifest=verify(path))
+                read_manifest(path)
             except CheckpointInvalid as error:
-                self.quarantine(path, str(error))
+                reasons.append(self._set_aside(path, error))
+        for checkpoint in reversed(self.published()):
+            try:
+                return replace(checkpoint, manifest=verify(checkpoint.path))
+            except CheckpointInvalid as error:
+                reasons.append(self._set_aside(checkpoint.path, error))
+        damaged = reasons or [path.name for path in (self.root / QUARANTINE).glob("step-*") if path.is_dir()]
+        if damaged:
+            raise CheckpointInvalid(
+                f"No checkpoint in {self.root} is whole: {' '.join(sorted(damaged))}",
+                hint=f"Put a copy of one back, or move {self.root} away to start from the beginning.",
+                code="no_good_checkpoint",
+            )
         return None
+
+    def prune(self, rules: Retention) -> list[Path]:
+        """Delete this session's checkpoints that no rule keeps; returns where they were."""
+        mine = {each.manifest.serial: each for each in self.published() if each.manifest.session_id == self.session_id}
+        candidates = (
+            Candidate(
+                serial=serial,
+                step=each.manifest.step,
+                metrics=dict(each.manifest.metrics),
+                tags=frozenset(each.manifest.tags),
+            )
+            for serial, each in mine.items()
+        )
+        gone = [mine[serial].path for serial in retention.doomed(candidates, rules)]
+        for path in gone:
+            self._remove(path)
+        return gone
+
+    def _directories(self) -> list[Path]:
+        return sorted(path for path in self.root.glob("step-*") if _PUBLISHED.fullmatch(path.name) and path.is_dir())
+
+    def _set_aside(self, path: Path, error: CheckpointInvalid) -> str:
+        if error.code != CheckpointInvalid.default_code:
+            raise error
+        self.quarantine(path, error.message)
+        return error.message
 
     def quarantine(self, path: Path, reason: str) -> Path:
         """Move a checkpoint aside, with the reason beside it."""
-        folder = self.root / _QUARANTINE
+        folder = self.root / QUARANTINE
         folder.mkdir(exist_ok=True)
         number = 0
-        while (target := folder / f"{path.name}-{number}").exists():
+        while (target := folder / f"{path.name}.{number}").exists():
             number += 1
-        path.rename(target)
         (folder / f"{target.name}.reason.txt").write_text(reason + "\n", encoding="utf-8")
+        path.rename(target)
+        atomic.sync_directory(folder)
         atomic.sync_directory(self.root)
         return target
 
-    def remove(self, checkpoint: Checkpoint) -> None:
+    def _remove(self, path: Path) -> None:
         """Delete a published checkpoint: first its name, so that no half of it is ever found."""
-        doomed = self.root / f".doomed-{checkpoint.path.name}"
-        checkpoint.path.rename(doomed)
+        doomed = self.root / f"{_DOOMED}-{self.session_id}-{path.name}"
+        path.rename(doomed)
+        atomic.sync_directory(self.root)
         shutil.rmtree(doomed)
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read a checkpoint's manifest.
-
-    Raises:
-        CheckpointInvalid: not there or not readable.
-    """
-    try:
-        return manifests.decode((path / MANIFEST).read_bytes())
-    except OSError as error:
-        raise CheckpointInvalid(
-            f"{path.name} has no readable manifest ({error.strerror}).", hint="An earlier checkpoint is used instead."
-        ) from error
-
-
-def verify(path: Path) -> Manifest:
-    """Read every file of a checkpoint and compare it with the manifest.
-
-    Raises:
-        CheckpointInvalid: naming the first file that differs.
-    """
-    manifest = read_manifest(path)
-    for name, record in manifest.files.items():
-        _verify_file(path, name, record)
-    return manifest
-
-
-def _verify_file(path: Path, name: str, record: FileRecord) -> None:
-    hint = "An earlier checkpoint is used instead; this one is kept under quarantine/."
-    try:
-        found = tensors.digest(path / name)
-    except OSError as error:
-        raise CheckpointInvalid(f"{path.name}/{name} cannot be read ({error.strerror}).", hint=hint) from error
-    if found.size_bytes != record.size_bytes:
-        raise CheckpointInvalid(
-            f"{path.name}/{name} has {found.size_bytes} bytes instead of {record.size_bytes}.", hint=hint
-        )
-    if found.sha256 != record.sha256:
-        raise CheckpointInvalid(f"{path.name}/{name} is damaged: its SHA-256 does not match.", hint=hint)
 
 
 def describe(checkpoints: Iterable[Checkpoint]) -> list[Mapping[str, object]]:
@@ -158,7 +197,7 @@ def describe(checkpoints: Iterable[Checkpoint]) -> list[Mapping[str, object]]:
             "created_at": checkpoint.manifest.created_at,
             "metrics": dict(checkpoint.manifest.metrics),
             "tags": list(checkpoint.manifest.tags),
-            "size_bytes": sum(file.size_bytes for file in checkpoint.manifest.files.values()),
+            "size_bytes": checkpoint.manifest.size_bytes,
         }
         for checkpoint in checkpoints
     ]

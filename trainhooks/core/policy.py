@@ -1,0 +1,58 @@
+"""What the user decides about checkpoints: when, which ones stay, and how they are written."""
+
+from dataclasses import dataclass
+
+from trainhooks.core.retention import Best, Retention
+from trainhooks.errors import ConfigInvalid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointPolicy:
+    """When checkpoints are taken and which ones stay.
+
+    Raises:
+        ConfigInvalid: naming every value that cannot be used.
+    """
+
+    every_steps: int | None = None
+    every_seconds: float | None = 600.0
+    keep_last: int = 3
+    """At least 2."""
+    keep_best: Best | None = None
+    keep_every_steps: int | None = None
+    """Those at multiples of this many steps stay for good."""
+    keep_tags: tuple[str, ...] = ()
+    """Those that carry one of these stay for good; so does what is tagged `pinned`."""
+    max_overhead: float | None = 0.05
+    """The part of the training's time that saving may cost before it is done less often; None: as often as said."""
+    asynchronous: bool = True
+    """Write while the training goes on. A save that falls due while one is being written waits for it, and the training
+    does not: it is taken at the first step after. False: the training stands still until each is durable."""
+    device_snapshot: bool = True
+    """Copy on the GPU first where its memory has room for a second copy of the state."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} is {getattr(self, name)!r} and must be {what}"
+            for name, is_good, what in (
+                ("every_steps", self.every_steps is None or self.every_steps >= 1, "1 or more"),
+                ("every_seconds", self.every_seconds is None or self.every_seconds > 0, "more than 0"),
+                ("keep_last", self.keep_last >= 2, "2 or more: a damaged newest one needs something to fall back to"),
+                ("keep_best", self.keep_best is None or self.keep_best.count >= 1, "a Best with a count of 1 or more"),
+                ("keep_every_steps", self.keep_every_steps is None or self.keep_every_steps >= 1, "1 or more"),
+                ("max_overhead", self.max_overhead is None or 0 < self.max_overhead <= 1, "above 0 and at most 1"),
+            )
+            if not is_good
+        ]
+        if problems:
+            raise ConfigInvalid(f"The checkpoint policy cannot be used: {'; '.join(problems)}.", hint="Change it.")
+
+    @property
+    def retention(self) -> Retention:
+        """The part of it that says what stays."""
+        return Retention(
+            keep_last=self.keep_last,
+            keep_best=self.keep_best,
+            keep_every_steps=self.keep_every_steps,
+            keep_tags=frozenset(self.keep_tags),
+        )

@@ -1,0 +1,82 @@
+"""Which checkpoints may go. Pure: the files are somebody else's."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+PINNED = "pinned"
+"""The tag of checkpoints that are never deleted."""
+
+
+class Mode(StrEnum):
+    """Which values of a metric are the better ones."""
+
+    MIN = "min"
+    MAX = "max"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """Keep the `count` checkpoints with the best values of `metric`."""
+
+    metric: str
+    count: int = 1
+    mode: Mode = Mode.MIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What is kept. A checkpoint stays while any of these rules holds it."""
+
+    keep_last: int = 3
+    """The newest ones; at least 2, so that a damaged newest one has something to fall back to."""
+    keep_best: Best | None = None
+    keep_every_steps: int | None = None
+    """Those at multiples of this many steps."""
+    keep_tags: frozenset[str] = field(default=frozenset())
+    """Those that carry one of these tags; `pinned` always counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What the rules look at in one checkpoint."""
+
+    serial: int
+    step: int
+    metrics: dict[str, float]
+    tags: frozenset[str]
+
+
+def doomed(candidates: Iterable[Candidate], rules: Retention) -> list[int]:
+    """Return the serials of the checkpoints that no rule holds, oldest first."""
+    ordered = sorted(candidates, key=lambda each: each.serial)
+    held = _last(ordered, rules.keep_last) | _best(ordered, rules.keep_best)
+    kept_tags = rules.keep_tags | {PINNED}
+    for each in ordered:
+        is_mark = rules.keep_every_steps is not None and each.step % rules.keep_every_steps == 0
+        if each.tags & kept_tags or (is_mark and not _is_repeated(each, ordered)):
+            held.add(each.serial)
+    return [each.serial for each in ordered if each.serial not in held]
+
+
+def _last(ordered: list[Candidate], count: int) -> set[int]:
+    """A step that was saved again counts once, by its newest checkpoint."""
+    newest_of_step = {each.step: each.serial for each in ordered}
+    return set(sorted(newest_of_step.values())[-count:])
+
+
+def _best(ordered: list[Candidate], best: Best | None) -> set[int]:
+    if best is None:
+        return set()
+    sign = 1 if best.mode is Mode.MIN else -1
+    ranked = sorted(
+        (sign * value, -each.serial)
+        for each in ordered
+        if (value := each.metrics.get(best.metric)) is not None and not math.isnan(value)
+    )
+    return {-negative for _, negative in ranked[: best.count]}
+
+
+def _is_repeated(candidate: Candidate, ordered: list[Candidate]) -> bool:
+    return any(other.step == candidate.step and other.serial > candidate.serial for other in ordered)

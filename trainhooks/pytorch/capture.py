@@ -1,0 +1,170 @@
+"""The state of a training at one moment: JSON trees by file, and the tensors in them."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import Buffer, Parameter, is_lazy
+
+from trainhooks.errors import StateUnsupported
+from trainhooks.pytorch import tree
+from trainhooks.storage.tensors import METADATA, Blob
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""What safetensors can spell. Others go as bytes, with one more dimension, and their name in the tree."""
+_ROOT = "value"
+
+
+@dataclass(slots=True)
+class Part:
+    """What goes to one file: the tree refers to tensors by their place in `tensors`."""
+
+    tree: Any = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """By name in the file; by reference."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Further names of a tensor that is in the file once, as of tied weights."""
+    paths: dict[str, Tensor] = field(default_factory=dict)
+    """Every tensor by its path in the tree."""
+    versions: Any = None
+    """Of the classes in a module, which torch keeps beside its state."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON that `rebuild` needs beside the tensors."""
+        raw = {
+            name: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
+            for name, tensor in self.tensors.items()
+            if tensor.dtype not in _DTYPES
+        }
+        return {"tree": self.tree, "tensors": list(self.tensors), "raw": raw, "versions": self.versions}
+
+
+def capture(value: Any, *, of: str) -> Part:
+    """Take a value: its tensors by reference, shared ones once, everything else by value.
+
+    Args:
+        of: whose state it is, for error messages.
+
+    Raises:
+        StateUnsupported: naming what cannot be saved.
+    """
+    part = Part()
+    numbers: dict[tuple[Any, ...], tuple[int, str]] = {}
+
+    def put(path: str, tensor: Tensor) -> int:
+        plain = _plain(tensor, f"{of}: {path or 'its top'}")
+        part.paths[path] = plain
+        identity = _identity(plain)
+        known = numbers.get(identity) if plain.numel() else None
+        if known is not None:
+            number, name = known
+            part.aliases[path] = name
+            return number
+        name = _free_name(path or _ROOT, part.tensors)
+        numbers[identity] = len(part.tensors), name
+        part.tensors[name] = plain
+        return len(part.tensors) - 1
+
+    try:
+        part.tree = tree.encode(value, put)
+        if isinstance(value, OrderedDict):
+            part.versions = tree.encode(getattr(value, "_metadata", None), put)
+    except RecursionError:
+        raise StateUnsupported(
+            f"The state of {of} contains itself.", hint="Give objects whose state_dict() is a tree."
+        ) from None
+    return part
+
+
+def rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
+    """Return the value that `capture` took.
+
+    Args:
+        described: from `Part.describe`.
+        tensors: what the file holds, by name; they become part of the value.
+    """
+    numbered = []
+    for name in described["tensors"]:
+        tensor = tensors[name]
+        if name in described["raw"]:
+            dtype, shape = described["raw"][name]
+            tensor = tensor.view(getattr(torch, dtype)).reshape(shape)
+        numbered.append(tensor)
+    value = tree.decode(described["tree"], numbered.__getitem__)
+    if described["versions"] is not None:
+        value._metadata = tree.decode(described["versions"], numbered.__getitem__)
+    return value
+
+
+def blob(name: str, tensor: Tensor) -> Blob:
+    """Return a contiguous CPU tensor's bytes as they go to the file."""
+    dtype, shape = _DTYPES.get(tensor.dtype), tuple(tensor.shape)
+    if dtype is None:
+        dtype, shape = "U8", (*shape, tensor.dtype.itemsize)
+    flat = tensor.reshape(-1).view(torch.uint8)
+    return Blob(name=name, dtype=dtype, shape=shape, data=memoryview(flat.numpy().data))
+
+
+def _identity(tensor: Tensor) -> tuple[Any, ...]:
+    return (
+        tensor.untyped_storage().data_ptr(),
+        tensor.storage_offset(),
+        tuple(tensor.shape),
+        tensor.stride(),
+        tensor.dtype,
+        tensor.device,
+        tensor.is_conj(),
+        tensor.is_neg(),
+    )
+
+
+def _free_name(name: str, taken: Mapping[str, Tensor]) -> str:
+    if name == METADATA:
+        name = f"{name}~"
+    number = 1
+    free = name
+    while free in taken:  # {"a.b": x, "a": {"b": y}} has one path twice
+        number += 1
+        free = f"{name}~{number}"
+    return free
+
+
+def _plain(tensor: Tensor, where: str) -> Tensor:
+    """Return the tensor without its graph and class; refuse what has no bytes of its own."""
+    kind = type(tensor)
+    if is_lazy(tensor):
+        refusal = "is not initialised yet"
+    elif tensor.is_meta:
+        refusal = "is on the meta device and has no data"
+    elif tensor.is_quantized:
+        refusal = "is quantised"
+    elif tensor.layout is not torch.strided:
+        refusal = f"has the layout {tensor.layout}"
+    elif kind not in (Tensor, Parameter, Buffer) and hasattr(kind, "__tensor_flatten__"):
+        refusal = f"is a {kind.__module__}.{kind.__qualname__}, which wraps other tensors"
+    else:
+        return tensor.detach().as_subclass(Tensor)
+    raise StateUnsupported(
+        f"{where} {refusal}, which cannot be saved exactly.",
+        hint="Leave it out of the state, or give it a state_dict() of ordinary tensors.",
+    )

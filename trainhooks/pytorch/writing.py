@@ -1,0 +1,221 @@
+"""One checkpoint on its way to the disk: written by all ranks into one draft, published by rank 0, tried again."""
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainhooks.core.manifest import Manifest
+from trainhooks.core.ranks import Ranks
+from trainhooks.core.retention import Retention
+from trainhooks.errors import CheckpointFailed, CheckpointInvalid
+from trainhooks.pytorch.capture import Part, blob
+from trainhooks.pytorch.snapshot import Snapshot, size_of
+from trainhooks.pytorch.state import RANK_FILE
+from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
+from trainhooks.storage.draft import Draft
+
+STATE = "state.json"
+STATE_VERSION = 1
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What is to be written, copied already or being copied."""
+
+    step: int
+    attempt: int
+    metrics: Mapping[str, float]
+    tags: tuple[str, ...]
+    parts: Mapping[str, Part]
+    """By object; each becomes one file. Written by rank 0, who has the same as the others."""
+    own: Part
+    """What this rank has for itself."""
+    kinds: Mapping[str, Any]
+    snapshot: Snapshot
+    """Of the tensors of `parts` and then of `own`, in order."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes on disk."""
+        return sum(size_of(list(part.tensors.values())) for part in (*self.parts.values(), self.own))
+
+
+@dataclass(slots=True)
+class SaveRecord:
+    """How a save went."""
+
+    step: int
+    blocked_seconds: float = 0.0
+    """How long the training stood still for it."""
+    written_seconds: float = 0.0
+    """From the copy to durable, verified and announced."""
+    size_bytes: int = 0
+    checkpoint: Checkpoint | None = None
+    failures: list[str] = field(default_factory=list)
+
+
+class Writing:
+    """Writes one checkpoint, in a thread or in the caller's.
+
+    Args:
+        tries: how often at most; None for as long as `give_up` is not called.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        material: Material,
+        rules: Retention,
+        ranks: Ranks,
+        record: SaveRecord,
+        *,
+        tries: int | None,
+    ) -> None:
+        self.record = record
+        self._store = store
+        self._material = material
+        self._rules = rules
+        self._ranks = ranks
+        self._tries = tries
+        self._is_hopeless = threading.Event()
+        self._told = 0
+        self._thread: threading.Thread | None = None
+        self.is_waiting = False
+        """Between two tries."""
+
+    def start(self) -> None:
+        """Write in a thread."""
+        self._thread = threading.Thread(target=self.run, name="trainhooks-checkpoint", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def give_up(self) -> None:
+        """Don't try again once the try under way is over."""
+        self._is_hopeless.set()
+
+    def join(self) -> None:
+        """Wait until it is over."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def new_failures(self) -> list[str]:
+        """Return what has failed since the last call."""
+        news = self.record.failures[self._told :]
+        self._told += len(news)
+        return news
+
+    def run(self) -> None:
+        """Write; what fails is noted in the record."""
+        started = time.monotonic()
+        wait_seconds = _FIRST_WAIT_SECONDS
+        while self._tries != 0:
+            try:
+                self.record.checkpoint = self._write()
+                self.record.written_seconds = time.monotonic() - started
+                self._prune()
+                return
+            except (OSError, CheckpointFailed, CheckpointInvalid) as error:
+                self.record.failures.append(str(error))
+            except Exception as error:
+                self.record.failures.append(f"{type(error).__name__}: {error}")
+                return
+            self._tries = None if self._tries is None else self._tries - 1
+            if self._tries != 0:
+                self.is_waiting = True
+                if self._is_hopeless.wait(wait_seconds):
+                    return
+                self.is_waiting = False
+            wait_seconds = min(2 * wait_seconds, _LONGEST_WAIT_SECONDS)
+
+    def _write(self) -> Checkpoint | None:
+        """One try. Each rank writes what is its own; one that fails keeps all from publishing."""
+        draft: Draft | None = None
+        failure: Exception | None = None
+        try:
+            draft = self._begin()
+        except (OSError, CheckpointFailed) as error:
+            failure = error
+        self._agree(failure, draft)
+        if draft is None:
+            draft = Draft(self._store.draft_path(self._material.step))
+        try:
+            self._fill(draft)
+        except Exception as error:
+            failure = error
+        self._agree(failure, draft)
+        checkpoint = None
+        try:
+            if self._ranks.rank == 0:
+                checkpoint = self._publish(draft)
+        except (OSError, CheckpointInvalid) as error:
+            failure = error
+        self._agree(failure, draft)
+        return checkpoint
+
+    def _begin(self) -> Draft | None:
+        if self._ranks.rank != 0:
+            return None
+        self._store.require_space(self._material.size_bytes)
+        return self._store.begin(self._material.step)
+
+    def _agree(self, failure: Exception | None, draft: Draft | None) -> None:
+        if self._ranks.all_ok(failure is None):
+            return
+        if draft is not None and self._ranks.rank == 0:
+            draft.discard()
+        raise failure or CheckpointFailed(
+            "Another rank could not write its part of the checkpoint.", hint="Its own log says why."
+        )
+
+    def _fill(self, draft: Draft) -> None:
+        host = iter(self._material.snapshot.wait())
+        is_first = self._ranks.rank == 0
+        for name, part in self._material.parts.items():
+            blobs = [blob(key, next(host)) for key in part.tensors]
+            if is_first:
+                draft.write_tensors(name, blobs, metadata={"format": "pt", **part.aliases})
+        own = self._material.own
+        mine = RANK_FILE.format(self._ranks.rank)
+        draft.write_tensors(mine, [blob(key, next(host)) for key in own.tensors], metadata={"format": "pt"})
+        draft.write_text(f"{mine}.json", _json(own.describe()))
+        if is_first:
+            described = {name: part.describe() for name, part in self._material.parts.items()}
+            draft.write_text(STATE, _json({"kinds": self._material.kinds, "objects": described}))
+        else:
+            draft.share(self._ranks.rank)
+
+    def _publish(self, draft: Draft) -> Checkpoint:
+        draft.gather(self._ranks.world)
+        manifest = Manifest(
+            step=self._material.step,
+            serial=self._store.next_serial(),
+            session_id=self._store.session_id,
+            attempt=self._material.attempt,
+            created_at=time.time(),
+            files=draft.files,
+            metrics=self._material.metrics,
+            tags=self._material.tags,
+            world=self._ranks.world,
+        )
+        self.record.size_bytes = manifest.size_bytes
+        return self._store.publish(draft, manifest)
+
+    def _prune(self) -> None:
+        if self._ranks.rank == 0:
+            try:
+                self._store.prune(self._rules)
+            except OSError as error:
+                self.record.failures.append(f"An old checkpoint could not be deleted: {error}")
+
+
+def _json(members: dict[str, Any]) -> bytes:
+    return json.dumps({"v": STATE_VERSION, **members}).encode()

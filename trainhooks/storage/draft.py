@@ -1,0 +1,59 @@
+"""A checkpoint being written: a hidden directory beside the published ones, which all ranks fill together."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from trainhooks.core.manifest import FileRecord
+from trainhooks.storage import atomic, tensors
+from trainhooks.storage.tensors import Blob
+
+_SHARE = ".share-{:05d}.json"
+
+
+class Draft:
+    """What one rank has written of a checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: dict[str, FileRecord] = {}
+
+    def write_tensors(self, name: str, blobs: Iterable[Blob], *, metadata: Mapping[str, str] | None = None) -> None:
+        """Write `name`.safetensors."""
+        file = name + tensors.SUFFIX
+        self.files[file] = tensors.write(self.path / file, blobs, metadata=metadata)
+
+    def write_text(self, name: str, text: bytes) -> None:
+        """Write a small file."""
+        self.files[name] = tensors.write_pieces(self.path / name, [memoryview(text)])
+
+    def adopt(self, folder: str) -> None:
+        """Take in what another library wrote into a folder of the draft: sync and hash each of its files."""
+        for path in sorted((self.path / folder).rglob("*")):
+            if path.is_file():
+                with path.open("rb") as file:
+                    atomic.sync_file(file.fileno())
+                self.files[path.relative_to(self.path).as_posix()] = tensors.digest(path)
+
+    def share(self, rank: int) -> None:
+        """Tell rank 0 what this rank has written."""
+        records = {name: asdict(record) for name, record in self.files.items()}
+        atomic.write(self.path / _SHARE.format(rank), json.dumps(records).encode())
+
+    def gather(self, world: int) -> None:
+        """On rank 0: take over what the other ranks have written."""
+        for rank in range(1, world):
+            path = self.path / _SHARE.format(rank)
+            self.files |= {name: FileRecord(**record) for name, record in json.loads(path.read_bytes()).items()}
+            path.unlink()
+
+    def sync(self) -> None:
+        """Make the names of all files durable."""
+        for folder in [self.path, *(path for path in self.path.rglob("*") if path.is_dir())]:
+            atomic.sync_directory(folder)
+
+    def discard(self) -> None:
+        """Take it away again; what cannot be removed is cleaned at the next start."""
+        shutil.rmtree(self.path, ignore_errors=True)
