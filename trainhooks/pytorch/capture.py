@@ -127,9 +127,8 @@ def blob(name: str, tensor: Tensor) -> Blob:
 
 def _identity(tensor: Tensor) -> tuple[Any, ...]:
     return (
-        tensor.untyped_storage().data_ptr(),
-        tensor.storage_offset(),
-        tuple(tensor.shape),
+        tensor.data_ptr(),
+        tensor.shape,
         tensor.stride(),
         tensor.dtype,
         tensor.device,

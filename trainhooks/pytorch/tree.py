@@ -48,6 +48,8 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
             return {"$size": list(value)}
         case tuple() if not hasattr(value, "_fields"):
             return {"$tuple": [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]}
+        case list() if all(type(item) is int for item in value):  # 624 words of a generator, at every checkpoint
+            return list(value)
         case list():
             return [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]
         case set() | frozenset():

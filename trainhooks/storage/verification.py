@@ -43,10 +43,10 @@ def verify(path: Path) -> Manifest:
     """
     manifest = read_manifest(path)
     found = set(_files(path)) - {MANIFEST}
-    if missing := manifest.files.keys() - found:
-        raise CheckpointInvalid(f"{path.name} lacks {', '.join(sorted(missing))}.", hint=_HINT)
-    if extra := found - manifest.files.keys():
-        raise CheckpointInvalid(f"{path.name} holds what is not its own: {', '.join(sorted(extra))}.", hint=_HINT)
+    differing = [f"lacks {name}" for name in sorted(manifest.files.keys() - found)]
+    differing += [f"holds {name}, which is not its own" for name in sorted(found - manifest.files.keys())]
+    if differing:
+        raise CheckpointInvalid(f"{path.name} {', '.join(differing)}.", hint=_HINT)
     with ThreadPoolExecutor(_READERS, thread_name_prefix="trainhooks-verify") as readers:
         for checked in [readers.submit(_verify_file, path, name, record) for name, record in manifest.files.items()]:
             checked.result()
