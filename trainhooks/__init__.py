@@ -1,6 +1,8 @@
 """trainhooks: checkpoints, dataset position and metrics for PyTorch loops; a job goes on exactly where it stopped."""
 
+from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.progress import Summary
+from trainhooks.core.retention import Best
 from trainhooks.session import (
     ProgressTracker,
     TrainingProgressContext,
@@ -13,6 +15,8 @@ from trainhooks.session import (
 from trainhooks.storage.metrics import read_metrics
 
 __all__ = [
+    "Best",
+    "CheckpointPolicy",
     "ProgressTracker",
     "Summary",
     "TrainingProgressContext",

@@ -31,7 +31,7 @@ class Cadence:
         self._max_overhead = max_overhead
         self._saved_at = now
         self._is_owed = False
-        self._step_ended_at: float | None = None
+        self._worked_seconds: float | None = None
         self._before: deque[float] = deque(maxlen=_WINDOW)
         self._after: list[float] | None = None
         self._blocked_seconds = 0.0
@@ -45,22 +45,17 @@ class Cadence:
         return self._is_owed and now - self._saved_at >= self.stretch_seconds
 
     def saved(self, now: float, *, blocked_seconds: float) -> None:
-        """A save was begun and the training goes on at `now`, having stood still for `blocked_seconds`."""
+        """A save was begun and the training goes on, having stood still for `blocked_seconds`."""
         self._is_owed = False
         self._saved_at = now
-        self._step_ended_at = now
         self._blocked_seconds = blocked_seconds
         self._after = []
 
-    def step_done(self, now: float) -> None:
-        """A step ended at `now`."""
-        if self._step_ended_at is not None:
-            self._note(now - self._step_ended_at)
-        self._step_ended_at = now
-
-    def pause(self) -> None:
-        """What passes until the next `step_done` is no step: a pause, an evaluation."""
-        self._step_ended_at = None
+    def step_done(self, worked_seconds: float) -> None:
+        """A step ended. `worked_seconds` have gone into steps so far: no pauses, evaluations or saves."""
+        if self._worked_seconds is not None:
+            self._note(worked_seconds - self._worked_seconds)
+        self._worked_seconds = worked_seconds
 
     def _note(self, seconds: float) -> None:
         if self._after is None:

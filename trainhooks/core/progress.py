@@ -66,8 +66,8 @@ class Progress:
 
     def row(self, step: int, members: Mapping[str, Any]) -> None:
         """Take in what a step measured."""
-        for name in ("loss", "learning_rate", "grad_norm"):
-            if isinstance(value := members.get(name), int | float):
+        for name, value in members.items():
+            if isinstance(value, int | float):
                 self._latest[name] = value
                 if name == "loss":
                     self._losses.append(value)
@@ -76,6 +76,10 @@ class Progress:
                 if seen and (step <= seen[-1][0] or value < seen[-1][1]):
                     seen.clear()  # a counter that begins anew
                 seen.append((step, value))
+
+    def latest(self) -> dict[str, float]:
+        """Return every metric's last value."""
+        return dict(self._latest)
 
     def tick(self, steps: int, working_seconds: float) -> None:
         """Note that `steps` are finished, after `working_seconds` of work in this attempt."""

@@ -1,9 +1,9 @@
 """From live training state to published checkpoints, at the right moments, and back."""
 
 import json
+import logging
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,20 +21,20 @@ from trainhooks.pytorch.writing import STATE, STATE_VERSION, Material, SaveRecor
 from trainhooks.storage import tensors
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
 
+log = logging.getLogger("trainhooks")
+
 _DEMANDED_TRIES = 3
 _VOTE_EVERY_STEPS = 16
 """With several ranks, whether time has made a save due is asked this often: each question is a collective."""
-
-
-class CheckpointWarning(UserWarning):
-    """A checkpoint could not be written yet; the training goes on and the earlier ones are whole."""
 
 
 class Saver:
     """Saves one training. All methods are called from the training's thread, between steps.
 
     Args:
+        before_publish: called before a checkpoint becomes visible, in the thread that writes.
         on_published: called in the training's thread with each checkpoint that has become durable.
+        on_failure: called in the training's thread, at the first safe point after it, with a step and what went wrong.
     """
 
     def __init__(
@@ -45,7 +45,9 @@ class Saver:
         *,
         attempt: int,
         ranks: Ranks | None = None,
+        before_publish: Callable[[], None] = lambda: None,
         on_published: Callable[[Checkpoint], None] = lambda _: None,
+        on_failure: Callable[[int, str], None] = lambda step, failure: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.records: list[SaveRecord] = []
@@ -55,7 +57,9 @@ class Saver:
         self._policy = policy
         self._attempt = attempt
         self._ranks: Ranks = ranks or Alone()
+        self._before_publish = before_publish
         self._on_published = on_published
+        self._on_failure = on_failure
         self._clock = clock
         self._snapshotter = Snapshotter(use_device_copy=policy.device_snapshot)
         self._writing: Writing | None = None
@@ -66,25 +70,27 @@ class Saver:
             now=clock(),
         )
 
-    def after_step(self, step: int, progress: Callable[[], Any], metrics: Mapping[str, Any]) -> None:
-        """At the safe point after a step: tell what has failed, and save if it is time.
+    def is_due(self, step: int, worked_seconds: float) -> bool:
+        """At the safe point after a step: tell what has become of earlier saves, and whether to `begin` one now.
 
         Args:
             step: steps done.
-            progress: makes what the caller wants back on resume: JSON values, arrays, tensors.
-            metrics: the step's figures, for `keep_best`.
+            worked_seconds: time that has gone into steps so far, without pauses, evaluations and saves.
         """
-        now = self._clock()
-        self._cadence.step_done(now)
+        self._cadence.step_done(worked_seconds)
         if self._writing is not None:
             self._look_after(self._writing)
-        if self._is_time(step, now):
-            is_patient = self._ranks.world == 1 and self._policy.asynchronous
-            self._begin(step, progress(), metrics, (), tries=None if is_patient else 1)
+        return self._is_time(step, self._clock())
 
-    def pause(self) -> None:
-        """What passes until the next step is not the step's time."""
-        self._cadence.pause()
+    def begin(self, step: int, progress: Any, metrics: Mapping[str, Any]) -> None:
+        """Save, beside the training if the policy says so. What fails is told at a later safe point.
+
+        Args:
+            progress: what the caller wants back on resume: JSON values, arrays, tensors.
+            metrics: the step's figures, for `keep_best`.
+        """
+        is_patient = self._ranks.world == 1 and self._policy.asynchronous
+        self._begin(step, progress, metrics, (), tries=None if is_patient else 1)
 
     def save(
         self, step: int, progress: Any, metrics: Mapping[str, Any], *, tags: tuple[str, ...] = ()
@@ -133,7 +139,15 @@ class Saver:
         started = self._clock()
         material = self._copy(step, progress, metrics, tags)
         record = SaveRecord(step=step)
-        writing = Writing(self._store, material, self._policy.retention, self._ranks, record, tries=tries)
+        writing = Writing(
+            self._store,
+            material,
+            self._policy.retention,
+            self._ranks,
+            record,
+            tries=tries,
+            before_publish=self._before_publish,
+        )
         self.records.append(record)
         self._writing = writing
         if self._policy.asynchronous:
@@ -164,12 +178,12 @@ class Saver:
     def _look_after(self, writing: Writing) -> None:
         is_over = writing.is_over
         for failure in writing.new_failures():
-            warnings.warn(
-                f"The checkpoint of step {writing.record.step} has failed; the training goes on, the earlier ones are"
-                f" whole. {failure}",
-                CheckpointWarning,
-                stacklevel=3,
+            log.warning(
+                "the checkpoint of step %d has failed, the earlier ones are whole and the training goes on: %s",
+                writing.record.step,
+                failure,
             )
+            self._on_failure(writing.record.step, failure)
         if is_over:
             self._writing = None
             if writing.record.checkpoint is not None:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,7 @@ class Writing:
         record: SaveRecord,
         *,
         tries: int | None,
+        before_publish: Callable[[], None],
     ) -> None:
         self.record = record
         self._store = store
@@ -82,6 +83,7 @@ class Writing:
         self._rules = rules
         self._ranks = ranks
         self._tries = tries
+        self._before_publish = before_publish
         self._is_hopeless = threading.Event()
         self._told = 0
         self._thread: threading.Thread | None = None
@@ -207,6 +209,7 @@ class Writing:
             world=self._ranks.world,
         )
         self.record.size_bytes = manifest.size_bytes
+        self._before_publish()
         return self._store.publish(draft, manifest)
 
     def _prune(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainhooks.core import seed as seeds
+from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.timing import Phase
 from trainhooks.errors import ConfigInvalid
 from trainhooks.session.feed import Feed
@@ -24,7 +26,9 @@ class TrainingProgressContext(ProgressTracker):
     Args:
         state: the live objects by name: model, optimizer, scheduler, scaler. With it checkpoints are taken and an
             earlier attempt is gone on with; without it there are records only.
-        checkpoint_every_steps: take one whenever so many steps are finished.
+        checkpoints: when they are taken, which ones stay, how they are written.
+        checkpoint_every_steps: take one whenever so many steps are finished, and let the training stand still until it
+            is durable: short for `checkpoints=CheckpointPolicy(every_steps=..., asynchronous=False, ...)`.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class TrainingProgressContext(ProgressTracker):
         total_steps: int,
         *,
         state: Mapping[str, Any] | None = None,
+        checkpoints: CheckpointPolicy | None = None,
         checkpoint_every_steps: int | None = None,
     ) -> None:
         super().__init__(config, output_dir, total_steps)
@@ -41,19 +46,32 @@ class TrainingProgressContext(ProgressTracker):
         self._keeper: Keeper | None = None
         try:
             if state is not None:
-                self._keeper = Keeper(self.output_dir, state, every_steps=checkpoint_every_steps)
+                if checkpoints is None:
+                    checkpoints = _policy(checkpoint_every_steps)
+                self._keeper = self._keep(state, checkpoints)
                 self._go_on(self._keeper)
         except BaseException:
             self._close("not started")
             raise
 
+    def _keep(self, state: Mapping[str, Any], policy: CheckpointPolicy) -> Keeper:
+        return Keeper(
+            self.output_dir,
+            state,
+            policy,
+            session_id=self.session_id,
+            attempt=self.attempt,
+            before_publish=self._sync_records,
+            on_published=self._note_published,
+            on_failure=self._note_failure,
+        )
+
     def _go_on(self, keeper: Keeper) -> None:
         """Go to where the newest whole checkpoint is."""
-        found = keeper.find()
-        if found is None:
+        progress = keeper.restore()
+        if progress is None:
             self.resume_at(0)
             return
-        progress = keeper.load(found)
         self._feed.resume(progress["loader"])
         self.resume_at(progress["step"])
 
@@ -77,23 +95,47 @@ class TrainingProgressContext(ProgressTracker):
             if self.current_step >= self.total_steps:
                 return
 
-    def save_checkpoint(self, *, tags: tuple[str, ...] = ()) -> Checkpoint:
-        """Save everything now and return once it is durable. Between steps only."""
+    def save_checkpoint(
+        self, *, tags: tuple[str, ...] = (), metrics: Mapping[str, float] | None = None
+    ) -> Checkpoint | None:
+        """Save everything now and return once it is durable. Between steps only.
+
+        Args:
+            tags: to find it by; what is tagged `pinned` is never deleted.
+            metrics: beside the last recorded ones, such as the figures of an evaluation; for `keep_best`.
+
+        Raises:
+            CheckpointFailed: it could not be written. The earlier ones are whole.
+        """
         if self._keeper is None:
             raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
         self.flush()
         with self._in(Phase.CHECKPOINT):
-            checkpoint = self._keeper.save(
-                step=self.current_step,
-                session_id=self.session_id,
-                attempt=self.attempt,
-                progress={"step": self.current_step, "loader": self._feed.position()},
-                metrics={},
-                tags=tags,
-            )
-            if self._book is not None:
-                self._book.note_checkpoints()
-        return checkpoint
+            return self._keeper.save(self.current_step, self._where(), {**self._latest(), **(metrics or {})}, tags)
+
+    def _close(self, end: str) -> None:
+        if self._keeper is not None and os.getpid() == self._pid:
+            keeper, self._keeper = self._keeper, None
+            keeper.close()
+        super()._close(end)
+
+    def _where(self) -> dict[str, Any]:
+        return {"step": self.current_step, "loader": self._feed.position()}
+
+    def _latest(self) -> dict[str, float]:
+        return {} if self._book is None else self._book.recorder.latest()
+
+    def _sync_records(self) -> None:
+        """What a checkpoint follows from is on the medium before the checkpoint is."""
+        if self._book is not None:
+            self._book.recorder.sync()
+
+    def _note_published(self, checkpoint: Checkpoint) -> None:
+        if self._book is not None:
+            self._book.note_checkpoints()
+
+    def _note_failure(self, step: int, failure: str) -> None:
+        self._record_event("checkpoint_failure", step=step, error=failure)
 
     def _begin_step(self) -> None:
         """The loop got a batch."""
@@ -110,5 +152,16 @@ class TrainingProgressContext(ProgressTracker):
 
     def _safe_point(self) -> None:
         """Between two steps, the only place where the state is whole."""
-        if self._keeper is not None and self._keeper.is_due(self.current_step):
-            self.save_checkpoint()
+        keeper = self._keeper
+        if keeper is None or not keeper.is_due(self.current_step, self._stopwatch.working(time.monotonic())):
+            return
+        with self._in(Phase.CHECKPOINT):
+            if self._book is not None:
+                self._book.recorder.send()
+            keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
+
+
+def _policy(every_steps: int | None) -> CheckpointPolicy:
+    if every_steps is None:
+        return CheckpointPolicy()
+    return CheckpointPolicy(every_steps=every_steps, every_seconds=None, asynchronous=False)

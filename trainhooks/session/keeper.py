@@ -6,55 +6,61 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
+from trainhooks.core.policy import CheckpointPolicy
+from trainhooks.core.ranks import Alone, Ranks
+from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 
 
 class Keeper:
     """The `state=` of a session and where it is kept. Loads torch.
 
     Args:
-        every_steps: a checkpoint is due whenever so many steps are finished; None: only when asked for.
+        session_id, attempt: who takes the checkpoints.
+        ranks: the processes that train together, of which one publishes.
+        options: see `trainhooks.pytorch.saver.Saver`.
     """
 
-    def __init__(self, output_dir: Path, state: Mapping[str, Any], *, every_steps: int | None) -> None:
-        from trainhooks.pytorch import saver
-        from trainhooks.pytorch.state import TrainingState
-
-        self._saver = saver
-        self._store = CheckpointStore(output_dir / "checkpoints")
-        self._every_steps = every_steps
-        self.state = TrainingState(state)
-
-    def find(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole."""
-        return self._store.newest_good()
-
-    def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Put a checkpoint into the live objects, random numbers last; returns the progress that it holds."""
-        return self._saver.load(checkpoint, self.state)
-
-    def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is to be taken after `step` finished steps."""
-        return self._every_steps is not None and step % self._every_steps == 0
-
-    def save(
+    def __init__(
         self,
+        output_dir: Path,
+        state: Mapping[str, Any],
+        policy: CheckpointPolicy,
         *,
-        step: int,
         session_id: str,
         attempt: int,
-        progress: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        tags: tuple[str, ...],
-    ) -> Checkpoint:
+        ranks: Ranks | None = None,
+        **options: Any,
+    ) -> None:
+        from trainhooks.pytorch.saver import Saver
+        from trainhooks.pytorch.state import TrainingState
+
+        self.policy = policy
+        self.state = TrainingState(state)
+        ranks = ranks or Alone()
+        store = CheckpointStore(output_dir / CHECKPOINTS, session_id)
+        if ranks.rank == 0:
+            store.clean()
+        self._saver = Saver(store, self.state, policy, attempt=attempt, ranks=ranks, **options)
+
+    def restore(self) -> dict[str, Any] | None:
+        """Put the newest whole checkpoint into the live objects, random numbers last; returns its progress."""
+        progress: dict[str, Any] | None = self._saver.restore()
+        return progress
+
+    def is_due(self, step: int, worked_seconds: float) -> bool:
+        """At a safe point: tell what has become of earlier saves, and whether to `begin` one now."""
+        return self._saver.is_due(step, worked_seconds)
+
+    def begin(self, step: int, progress: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Take a checkpoint, beside the training if the policy says so."""
+        self._saver.begin(step, progress, metrics)
+
+    def save(
+        self, step: int, progress: Mapping[str, Any], metrics: Mapping[str, float], tags: tuple[str, ...]
+    ) -> Checkpoint | None:
         """Take and publish a checkpoint; returns once it is durable."""
-        return self._saver.save(
-            self._store,
-            self.state,
-            step=step,
-            session_id=session_id,
-            attempt=attempt,
-            progress=progress,
-            metrics=metrics,
-            tags=tags,
-        )
+        return self._saver.save(step, progress, metrics, tags=tags)
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._saver.close()

@@ -58,9 +58,23 @@ class Recorder:
 
     def flush(self, *, sync: bool) -> None:
         """Bring everything recorded so far to the operating system, or to the medium. From the training's thread."""
+        self.send()
+        self._work(wait=True, sync=sync, snapshot=sync)
+
+    def send(self) -> None:
+        """Send what is on a device on its way. From the training's thread; waits for nothing."""
         if self.device is not None:
             self.device.move()
-        self._work(wait=True, sync=sync, snapshot=sync)
+
+    def sync(self) -> None:
+        """Bring everything that was recorded and sent to the medium. From any thread."""
+        self._work(wait=True, sync=True, snapshot=True)
+
+    def latest(self) -> dict[str, float]:
+        """Return every metric's last value, up to what was recorded last. From the training's thread."""
+        self.flush(sync=False)
+        with self.lock:
+            return self._progress.latest()
 
     def close(self) -> None:
         """Write what is left, sync, and end the thread."""

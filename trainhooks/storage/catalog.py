@@ -13,7 +13,7 @@ from typing import Any
 
 from trainhooks.core.manifest import Manifest
 from trainhooks.storage import atomic, metrics
-from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
+from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint, published
 
 log = logging.getLogger("trainhooks.storage")
 
@@ -48,7 +48,6 @@ class Catalog:
     def __init__(self, output_dir: Path) -> None:
         self._output_dir = output_dir
         self._path = output_dir / "progress" / NAME
-        self._store = CheckpointStore(output_dir / "checkpoints")
         self._registered = registered(output_dir)
 
     def register(self, entry: Recoverable) -> None:
@@ -62,7 +61,7 @@ class Catalog:
 
     def entries(self) -> list[Recoverable]:
         """Return all that are there, oldest step first."""
-        return entries(self._output_dir, self._store.list(), self._registered.values())
+        return entries(self._output_dir, published(self._output_dir / CHECKPOINTS), self._registered.values())
 
 
 def entries(output_dir: Path, own: Iterable[Checkpoint], others: Iterable[Recoverable]) -> list[Recoverable]:
@@ -76,7 +75,7 @@ def newest(output_dir: Path, tag: str | None = None) -> Path | None:
 
     Works on a directory that nobody writes to, and beside one who does.
     """
-    own = CheckpointStore(output_dir / "checkpoints").list()
+    own = published(output_dir / CHECKPOINTS)
     for entry in reversed(entries(output_dir, own, registered(output_dir).values())):
         if (tag is None or tag in entry.tags) and (output_dir / entry.path).exists():
             return output_dir / entry.path
@@ -110,5 +109,5 @@ def _own(output_dir: Path, checkpoint: Checkpoint) -> Recoverable:
         created_at=manifest.created_at,
         tags=manifest.tags,
         metrics=manifest.metrics,
-        size_bytes=sum(file.size_bytes for file in manifest.files.values()),
+        size_bytes=manifest.size_bytes,
     )

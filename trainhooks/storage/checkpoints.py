@@ -6,7 +6,6 @@ moved aside and never used. docs/formats/checkpoint.md.
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,8 @@ _PUBLISHED = re.compile(r"step-\d{9,}(-\d+)?")
 _DRAFT = ".draft"
 _DOOMED = ".doomed"
 QUARANTINE = "quarantine"
+CHECKPOINTS = "checkpoints"
+"""The directory below a session's output directory."""
 _SPACE_FACTOR = 1.2
 """Free space that is asked for, in sizes of the last checkpoint."""
 
@@ -105,13 +106,7 @@ class CheckpointStore:
 
     def published(self) -> list[Checkpoint]:
         """Return the published checkpoints with a readable manifest, oldest first; their files are not read."""
-        found = []
-        for path in self._directories():
-            try:
-                found.append(Checkpoint(path=path, manifest=read_manifest(path)))
-            except CheckpointInvalid:
-                continue
-        return sorted(found, key=lambda checkpoint: checkpoint.manifest.serial)
+        return published(self.root)
 
     def newest_good(self) -> Checkpoint | None:
         """Return the newest checkpoint whose every byte is as it was written; damaged ones are moved aside.
@@ -122,7 +117,7 @@ class CheckpointStore:
             CheckpointInvalid: there were checkpoints, and none is good; or one comes from a newer release.
         """
         reasons = []
-        for path in self._directories():
+        for path in _directories(self.root):
             try:
                 read_manifest(path)
             except CheckpointInvalid as error:
@@ -158,9 +153,6 @@ class CheckpointStore:
             self._remove(path)
         return gone
 
-    def _directories(self) -> list[Path]:
-        return sorted(path for path in self.root.glob("step-*") if _PUBLISHED.fullmatch(path.name) and path.is_dir())
-
     def _set_aside(self, path: Path, error: CheckpointInvalid) -> str:
         if error.code != CheckpointInvalid.default_code:
             raise error
@@ -188,16 +180,16 @@ class CheckpointStore:
         shutil.rmtree(doomed)
 
 
-def describe(checkpoints: Iterable[Checkpoint]) -> list[Mapping[str, object]]:
-    """Return what checkpoints.json says of each."""
-    return [
-        {
-            "path": str(checkpoint.path),
-            "step": checkpoint.manifest.step,
-            "created_at": checkpoint.manifest.created_at,
-            "metrics": dict(checkpoint.manifest.metrics),
-            "tags": list(checkpoint.manifest.tags),
-            "size_bytes": checkpoint.manifest.size_bytes,
-        }
-        for checkpoint in checkpoints
-    ]
+def published(root: Path) -> list[Checkpoint]:
+    """Return the published checkpoints of a directory with a readable manifest, oldest first; files are not read."""
+    found = []
+    for path in _directories(root):
+        try:
+            found.append(Checkpoint(path=path, manifest=read_manifest(path)))
+        except CheckpointInvalid:
+            continue
+    return sorted(found, key=lambda checkpoint: checkpoint.manifest.serial)
+
+
+def _directories(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("step-*") if _PUBLISHED.fullmatch(path.name) and path.is_dir())
