@@ -19,6 +19,11 @@ FlightId = tuple[str, ...]
 """Namespace, key, ordinal, form and mode."""
 
 
+MISSED_SECONDS = 300.0
+"""For so long a client that comes again gets what was stored for it meanwhile, also where it asked for a new answer:
+the official clients wait up to 120 s, and may be told to."""
+
+
 class Phase(Enum):
     """Where a flight is."""
 
@@ -55,6 +60,8 @@ class Flight:
         self.attempts = 0
         self.error: KdproxyError | None = None
         self.passengers = 0
+        self.has_lost = False
+        """Whether somebody who waited for it left before its end, or was told to come again."""
         self.waits_for_disk = False
         self.advise: Callable[[], Advice] | None = None
         """Says when to come again, once it is in line."""
@@ -149,6 +156,8 @@ class Flights:
         self._flights: dict[FlightId, Flight] = {}
         self._tasks: dict[Flight, asyncio.Task[None]] = {}
         self._timers: dict[Flight, asyncio.TimerHandle] = {}
+        self._missed: dict[FlightId, float] = {}
+        """Flights whose answer was stored after somebody had left who waited for it, and when."""
         self._closed: KdproxyError | None = None
         """Once set, what a flight ends with that has nothing under way."""
 
@@ -158,6 +167,11 @@ class Flights:
     def under_way(self, identity: FlightId) -> Flight | None:
         """Return the flight that a request may join, or None."""
         return self._flights.get(identity)
+
+    def was_missed(self, identity: FlightId) -> bool:
+        """Whether an answer was stored of late for which somebody did not wait to the end."""
+        at = self._missed.get(identity)
+        return at is not None and asyncio.get_running_loop().time() - at <= MISSED_SECONDS
 
     def start(self, identity: FlightId, fly: Callable[[Flight], Coroutine[Any, Any, None]]) -> Flight:
         """Start a flight. `fly` lands it."""
@@ -178,6 +192,7 @@ class Flights:
     def leave(self, flight: Flight) -> None:
         """Count a request out; the last one decides what becomes of the flight."""
         flight.passengers -= 1
+        flight.has_lost = flight.has_lost or flight.phase is not Phase.LANDED
         task = self._tasks.get(flight)
         if flight.passengers or task is None:
             return
@@ -190,6 +205,7 @@ class Flights:
 
     def leave_in(self, seconds: float, flight: Flight) -> None:
         """Count a request out later: its client was told to come again, and keeps its place in line till then."""
+        flight.has_lost = True
         asyncio.get_running_loop().call_later(seconds, self.leave, flight)
 
     def cancel_unsent(self, error: KdproxyError) -> None:
@@ -231,9 +247,19 @@ class Flights:
         if self._flights.get(flight.identity) is flight:
             del self._flights[flight.identity]
 
+    def _remember(self, identity: FlightId) -> None:
+        now = asyncio.get_running_loop().time()
+        self._missed.pop(identity, None)
+        self._missed[identity] = now
+        # Oldest first.
+        while now - next(iter(self._missed.values())) > MISSED_SECONDS:
+            del self._missed[next(iter(self._missed))]
+
     def _forget(self, flight: Flight) -> None:
         self._retire(flight)
         self._tasks.pop(flight, None)
+        if flight.has_lost and flight.is_stored:
+            self._remember(flight.identity)
         timer = self._timers.pop(flight, None)
         if timer is not None:
             timer.cancel()

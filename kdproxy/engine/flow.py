@@ -155,8 +155,17 @@ class Flow:
             found.form,
             incoming.mode,
         )
-        # Who bypasses the cache wants a call of its own.
-        flight = None if incoming.mode is Mode.BYPASS else self._flights.under_way(identity)
+        flight = self._flights.under_way(identity)
+        if not incoming.mode.reads:
+            is_retry = _is_retry(incoming)
+            if is_retry and flight is None and self._flights.was_missed(identity):
+                # The new answer that it asked for is there: it was bought for this client, which did not wait for it.
+                reply = self._from_store(asked)
+                if reply is not None:
+                    return reply
+            if incoming.mode is Mode.BYPASS and not (is_retry and flight is not None and flight.has_lost):
+                # Who bypasses the cache wants a call of its own; who comes back for it, that one.
+                flight = None
         is_joined = flight is not None
         if flight is None:
             if not self._is_buying:
@@ -294,6 +303,11 @@ class Flow:
             cache_status=cache_status.forwarded(Forward.METHOD, status=response.status, is_stored=is_stored),
             disposition=Disposition.BYPASS,
         )
+
+
+def _is_retry(incoming: Incoming) -> bool:
+    """Whether an official client says that it asks again what it has asked before."""
+    return incoming.headers.get("x-stainless-retry-count", "0").strip() not in ("", "0")
 
 
 def _models_question(incoming: Incoming) -> Asked:

@@ -193,6 +193,52 @@ async def test_asking_again_joins_what_is_under_way(teacher: ScriptedTeacher, pr
     assert teacher.count() == 1
 
 
+@pytest.mark.parametrize("mode", ["refresh", "record"])
+async def test_a_retry_of_who_wants_a_new_answer_gets_the_one_that_was_bought_for_it(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, mode: str
+) -> None:
+    """Its client left, the answer was finished and stored: it must not be paid for twice."""
+    headers = {"kdproxy-mode": mode}
+    if mode == "refresh":
+        await send(proxy.address + CHAT, ASK)
+    before = teacher.count()
+    teacher.hold()
+    first = asyncio.create_task(send(proxy.address + CHAT, ASK, headers=headers))
+    await teacher.wait_for_calls(before + 1)
+    await abandon(first)
+    await until(lambda: all(flight.passengers == 0 for flight in flights(proxy)._tasks))
+    teacher.release()
+    await until(lambda: len(flights(proxy)) == 0)
+    again = await send(proxy.address + CHAT, ASK, headers={**headers, "x-stainless-retry-count": "1"})
+    assert "; hit" in again.cache
+    assert teacher.count() == before + 1
+    # A first ask is no retry: it wants a new answer, and buys it.
+    new = await send(proxy.address + CHAT, ASK, headers={**headers, "x-stainless-retry-count": "0"})
+    assert "; hit" not in new.cache
+    assert teacher.count() == before + 2
+
+
+async def test_a_retry_of_who_bypasses_joins_the_call_that_it_left_and_no_other(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    headers = {"kdproxy-mode": "bypass"}
+    retry = {**headers, "x-stainless-retry-count": "1"}
+    teacher.hold()
+    first = asyncio.create_task(send(proxy.address + CHAT, ASK, headers=headers))
+    await teacher.wait_for_calls(1)
+    beside = asyncio.create_task(send(proxy.address + CHAT, {**ASK, "seed": 1}, headers=headers))
+    await teacher.wait_for_calls(2)
+    await abandon(first)
+    await until(lambda: any(flight.has_lost for flight in flights(proxy)._tasks))
+    again = asyncio.create_task(send(proxy.address + CHAT, ASK, headers=retry))
+    await until(lambda: any(flight.has_lost and flight.passengers for flight in flights(proxy)._tasks))
+    other = asyncio.create_task(send(proxy.address + CHAT, {**ASK, "seed": 1}, headers=retry))
+    await teacher.wait_for_calls(3)
+    teacher.release()
+    assert "collapsed" in (await again).cache
+    assert len({got.body for got in await asyncio.gather(again, beside, other)}) == 3
+
+
 async def test_a_detached_call_ends_at_its_limit(teacher: ScriptedTeacher, send: Any) -> None:
     async with run_proxy(teacher, detached_max_seconds=0.1) as proxy:
         teacher.hold()
