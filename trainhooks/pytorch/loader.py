@@ -1,34 +1,16 @@
-"""A DataLoader that knows where it is: what it has yielded has moved its position, and nothing else has."""
+"""A loader of map-style data that knows where it is: what it has yielded has moved its position, nothing else has."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, default_collate
 
-from trainhooks.core import seed as seeds
+from trainhooks.core.origin import Origin
 from trainhooks.core.position import Deal, Position, Tail
 from trainhooks.errors import PositionInvalid
-from trainhooks.pytorch import rng
+from trainhooks.pytorch.fetch import Collate, MapFetcher, MapTask, WorkerInit, as_it_is
 from trainhooks.pytorch.sampler import PositionSampler
-
-
-class SeededDataset(Dataset[Any]):
-    """Each sample under a seed of its own, hash(seed, epoch, index): augmentation is the same whoever loads it."""
-
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset = dataset
-        self.seed = seed
-
-    def __getitem__(self, place: tuple[int, int]) -> Any:
-        epoch, index = place
-        before = rng.capture() if torch.utils.data.get_worker_info() is None else None
-        rng.seed_all(seeds.derive("sample", self.seed, epoch, index))
-        try:
-            return self.dataset[index]
-        finally:
-            if before is not None:
-                rng.restore(before)
 
 
 class PositionedLoader:
@@ -41,8 +23,15 @@ class PositionedLoader:
         shuffle: whether an epoch is a random permutation.
         tail: what becomes of samples that do not fill a step.
         rank, world: this process among those that share the data.
+        collate_fn: of a list of samples; where `single`, of the one sample.
+        single: batches of one sample, as `DataLoader(batch_size=None)` makes them.
         options: for `torch.utils.data.DataLoader`.
+
+    Raises:
+        PositionInvalid: the data is too short for one step.
     """
+
+    kind = "map"
 
     def __init__(
         self,
@@ -54,52 +43,81 @@ class PositionedLoader:
         tail: Tail = Tail.KEEP,
         rank: int = 0,
         world: int = 1,
+        collate_fn: Collate | None = None,
+        single: bool = False,
+        worker_init_fn: Any = None,
         **options: Any,
     ) -> None:
         self.seed = seed
         self.position = Position()
         """After the last batch that was yielded."""
-        self._sampler = PositionSampler(
-            Deal(length=len(dataset), batch=batch_size, world=world, tail=tail), seed=seed, shuffle=shuffle, rank=rank
-        )
+        self.origin: Origin | None = None
+        """Of the last batch that was yielded."""
+        deal = Deal(length=len(dataset), batch=batch_size, world=world, tail=tail)
+        if deal.take(0) == 0:
+            needed = deal.per_step if tail is Tail.DROP else world
+            raise PositionInvalid(
+                f"The data set has {deal.length} samples; one step needs {needed}.",
+                hint="Give more data, a smaller batch_size, or drop_last=False.",
+            )
+        self._sampler = PositionSampler(deal, seed=seed, shuffle=shuffle, rank=rank)
+        fetcher = MapFetcher(dataset, seed=seed, collate=collate_fn or default_collate, single=single)
         self._loader = DataLoader(
-            SeededDataset(dataset, seed),
-            batch_sampler=self._sampler,
+            fetcher,
+            batch_size=None,
+            sampler=self._sampler,
+            collate_fn=as_it_is,
             generator=torch.Generator(),  # its own: making an iterator draws a number
+            worker_init_fn=WorkerInit(worker_init_fn),
             **options,
         )
 
+    @property
+    def deal(self) -> Deal:
+        """How an epoch is dealt out."""
+        return self._sampler.deal
+
+    @property
+    def shuffle(self) -> bool:
+        """Whether an epoch is a random permutation."""
+        return self._sampler.shuffle
+
     def __len__(self) -> int:
-        return self._sampler.deal.count()
+        return self.deal.count()
 
     def __iter__(self) -> Iterator[Any]:
+        if self.deal.take(self.position.offset) == 0:  # a larger batch_size than before leaves no step in this epoch
+            self.position = Position(epoch=self.position.epoch + 1)
         self._sampler.position = self.position
-        for batch in self._loader:
-            self.position = self._sampler.deal.after(self.position)
-            yield batch
+        order = self._sampler.order(self.position.epoch)
+        for fetched in self._loader:
+            task = MapTask(self.position.epoch, order[self.deal.share(self.position.offset, self._sampler.rank)])
+            self.origin = Origin(epoch=task.epoch, ids=task.indices, keys=fetched.keys)
+            self.position = self.deal.after(self.position)
+            yield fetched.batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position and what it counts in."""
-        deal = self._sampler.deal
+        """Return the position and what it counts in: JSON."""
         return {
+            "kind": self.kind,
             "epoch": self.position.epoch,
             "offset": self.position.offset,
-            "length": deal.length,
+            "length": self.deal.length,
             "seed": self.seed,
-            "shuffle": self._sampler.shuffle,
-            "tail": deal.tail,
+            "shuffle": self.shuffle,
+            "tail": str(self.deal.tail),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position.
+        """Go to a saved position. Batch size, workers and ranks may have changed.
 
         Raises:
             PositionInvalid: it counts in other data or another order.
         """
         mine = self.state_dict()
-        differ = [name for name in ("length", "seed", "shuffle", "tail") if state[name] != mine[name]]
+        differ = [name for name in ("kind", "length", "seed", "shuffle", "tail") if state.get(name) != mine[name]]
         if differ:
-            listing = ", ".join(f"{name} was {state[name]!r} and is {mine[name]!r}" for name in differ)
+            listing = ", ".join(f"{name} was {state.get(name)!r} and is {mine[name]!r}" for name in differ)
             raise PositionInvalid(
                 f"The saved position does not fit this data: {listing}.",
                 hint="Resume with the data, seed and order of the run, or start a new one in another directory.",

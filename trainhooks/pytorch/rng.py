@@ -28,10 +28,3 @@ def restore(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     for device, each in enumerate(state["cuda"]):
         torch.cuda.set_rng_state(each, device)
-
-
-def seed_all(seed: int) -> None:
-    """Seed every generator of this process."""
-    random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)  # what numpy's legacy generator takes
-    torch.manual_seed(seed)

@@ -1,0 +1,112 @@
+"""From samples to batches, in a loader's workers or in the main process: seeded, collated, their origin beside them.
+
+A `DataLoader` is given one of these as its data set and a sampler of tasks: one task, one batch. So the seeds cover the
+collate function too, and what travels with a batch is that batch's alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import Dataset, Subset, get_worker_info
+
+from trainhooks import lineage
+from trainhooks.core import seed as seeds
+from trainhooks.core.origin import Keys, keys_of_row
+from trainhooks.pytorch.seeding import kept_apart, seed_all
+
+Collate = Callable[[Any], Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Fetched:
+    """A batch on its way to the loop."""
+
+    batch: Any
+    keys: tuple[Keys, ...] | None
+    """Of each sample; None where none of them has any."""
+    first: int = 0
+    """Number of the first sample in its worker's stream."""
+    count: int = 0
+    """How many samples the worker's stream has given, this batch included."""
+    state: Any = None
+    """The stream's own state after this batch."""
+
+    def pin_memory(self) -> "Fetched":
+        """Called by `DataLoader(pin_memory=True)`."""
+        from torch.utils.data._utils.pin_memory import pin_memory
+
+        self.batch = pin_memory(self.batch)  # type: ignore[no-untyped-call]
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class MapTask:
+    """The samples of one batch of a map-style data set."""
+
+    epoch: int
+    indices: tuple[int, ...]
+
+
+class MapFetcher(Dataset[Fetched]):
+    """Batches of a map-style data set. A sample's seed is hash(seed, epoch, index), whoever loads it.
+
+    Args:
+        collate: of a list of samples; where `single`, of one sample (a loader without batches).
+    """
+
+    def __init__(self, source: Any, *, seed: int, collate: Collate, single: bool) -> None:
+        self.source = source
+        self.seed = seed
+        self.collate = collate
+        self.single = single
+        self._get_many = source.__getitems__ if _reads_many(source) else None
+
+    def __getitem__(self, task: MapTask) -> Fetched:
+        with kept_apart():
+            samples, keys = self._samples(task)
+            seed_all(seeds.derive("collate", self.seed, task.epoch, task.indices[0]))
+            batch = self.collate(samples[0] if self.single else samples)
+        return Fetched(batch=batch, keys=keys if any(keys) else None)
+
+    def _samples(self, task: MapTask) -> tuple[Sequence[Any], tuple[Keys, ...]]:
+        if self._get_many is not None:
+            # Reading many at once is why a data set has this method; its samples then share the first one's seed.
+            seed_all(seeds.derive("sample", self.seed, task.epoch, task.indices[0]))
+            samples = self._get_many(list(task.indices))
+            lineage.take()  # who of them asked cannot be told
+            return samples, tuple(keys_of_row(sample) for sample in samples)
+        samples, keys = [], []
+        for index in task.indices:
+            seed_all(seeds.derive("sample", self.seed, task.epoch, index))
+            sample = self.source[index]
+            samples.append(sample)
+            keys.append(keys_of_row(sample) or lineage.take())
+        return samples, tuple(keys)
+
+
+def _reads_many(source: Any) -> bool:
+    """Whether a data set reads several samples at once. torch's Subset has the method and mostly just loops."""
+    while isinstance(source, Subset):
+        source = source.dataset
+    return callable(getattr(source, "__getitems__", None))
+
+
+class WorkerInit:
+    """What a worker does first: show the user's own data set in `get_worker_info()`, and run the user's function."""
+
+    def __init__(self, function: Callable[[int], None] | None) -> None:
+        self.function = function
+
+    def __call__(self, worker: int) -> None:
+        info = get_worker_info()
+        assert info is not None
+        fetcher: Any = info.dataset
+        object.__setattr__(info, "dataset", fetcher.source)  # this worker's copy
+        if self.function is not None:
+            self.function(worker)
+
+
+def as_it_is(value: Any) -> Any:
+    """Return the value: a fetcher has collated its batch already."""
+    return value

@@ -1,0 +1,72 @@
+"""A loader that keeps its own position, used as it is: a StatefulDataLoader, a Hugging Face stream, litdata."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from trainhooks.core import seed as seeds
+from trainhooks.core.origin import Origin
+from trainhooks.errors import PositionInvalid
+from trainhooks.pytorch.seeding import kept_apart, seed_all
+
+_MOST_EMPTY = 2
+"""A place that was taken after an epoch's last batch leaves an empty rest once; twice, there is no data."""
+
+
+class ForeignLoader:
+    """One epoch per iteration. The source is loaded before its iterator exists, and asked when a position is taken.
+
+    What its iterator draws when it is made comes from hash(seed, epoch): a resumed run makes one more of them than an
+    uninterrupted one, and the training's own generators must not tell.
+    """
+
+    kind = "foreign"
+
+    def __init__(self, source: Any, *, seed: int) -> None:
+        self.source = source
+        self.seed = seed
+        self.epoch = 0
+        self.origin: Origin | None = None
+        """Of the last batch that was yielded; its samples are not known."""
+        self._empty_epochs = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        if hasattr(self.source, "set_epoch"):
+            self.source.set_epoch(self.epoch)
+        with kept_apart():
+            seed_all(seeds.derive("iterator", self.seed, self.epoch))
+            batches = iter(self.source)
+        has_given = False
+        for batch in batches:
+            has_given = True
+            self.origin = Origin(epoch=self.epoch)
+            yield batch
+        self.epoch += 1
+        self._empty_epochs = 0 if has_given else self._empty_epochs + 1
+        if self._empty_epochs == _MOST_EMPTY:
+            raise PositionInvalid("The loader gave no batch in a whole epoch.", hint="Give data that is not empty.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch and the source's own state."""
+        return {
+            "kind": self.kind,
+            "epoch": self.epoch,
+            "source": type(self.source).__qualname__,
+            "state": self.source.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position.
+
+        Raises:
+            PositionInvalid: it was taken of another kind of loader.
+        """
+        name = type(self.source).__qualname__
+        if state.get("kind") != self.kind or state["source"] != name:
+            raise PositionInvalid(
+                f"The saved position is one of {state.get('source', state.get('kind'))}, this loader is a {name}.",
+                hint="Resume with the loader of the run.",
+            )
+        self.epoch = state["epoch"]
+        if hasattr(self.source, "set_epoch"):
+            self.source.set_epoch(self.epoch)  # some take a state only in the epoch that it is of
+        self.source.load_state_dict(state["state"])

@@ -1,0 +1,140 @@
+"""A loader of iterable-style data that goes on at the sample, in as many workers as before."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler, default_collate, default_convert
+
+from trainhooks.core.origin import Origin
+from trainhooks.errors import PositionInvalid
+from trainhooks.pytorch.fetch import Collate, WorkerInit, as_it_is
+from trainhooks.pytorch.stream import Begin, StreamEnd, StreamFetcher, StreamTask
+
+
+class RoundRobin(Sampler[StreamTask]):
+    """One task after another, without end: first where each worker begins, from which of them the first batch comes."""
+
+    def __init__(self) -> None:
+        self.begins: list[Begin] = []
+        self.turn = 0
+
+    def __iter__(self) -> Iterator[StreamTask]:
+        for worker, begin in enumerate(self.begins):
+            yield StreamTask(begin, gives_batch=worker >= self.turn)
+        while True:
+            yield StreamTask()
+
+
+class IterableLoader:
+    """One epoch per iteration, from the position on.
+
+    Args:
+        dataset: `iter()` gives samples; shards itself by `get_worker_info()`. With `state_dict` and `load_state_dict`
+            it goes to its place; without, it is read up to there.
+        batch_size: None: each sample by itself.
+        seed: of every sample.
+        replays: read up to the place even so, for a source whose own state loses something (a shuffle buffer).
+        options: for `torch.utils.data.DataLoader`.
+    """
+
+    kind = "iterable"
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        batch_size: int | None,
+        seed: int,
+        drop_last: bool = False,
+        replays: bool = False,
+        collate_fn: Collate | None = None,
+        worker_init_fn: Any = None,
+        num_workers: int = 0,
+        **options: Any,
+    ) -> None:
+        self.seed = seed
+        self.epoch = 0
+        self.origin: Origin | None = None
+        """Of the last batch that was yielded."""
+        self._workers = max(1, num_workers)
+        self._turn = 0
+        """Whose answer comes next."""
+        self._places = [Begin(0)] * self._workers
+        self._tasks = RoundRobin()
+        fetcher = StreamFetcher(
+            dataset,
+            seed=seed,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            collate=collate_fn or (default_convert if batch_size is None else default_collate),
+            replays=replays,
+        )
+        self._loader = DataLoader(
+            fetcher,
+            batch_size=None,
+            sampler=self._tasks,
+            collate_fn=as_it_is,
+            generator=torch.Generator(),  # its own: making an iterator draws a number
+            worker_init_fn=WorkerInit(worker_init_fn),
+            num_workers=num_workers,
+            **options,
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        self._tasks.begins, self._tasks.turn = list(self._places), self._turn
+        is_from_start = not any(place.count for place in self._places)
+        ended = 0
+        for answer in self._loader:
+            if answer is None:
+                continue
+            worker, self._turn = self._turn, (self._turn + 1) % self._workers
+            if isinstance(answer, StreamEnd):
+                ended += 1
+                if ended == self._workers:
+                    break
+                continue
+            ended = 0
+            self._places[worker] = Begin(self.epoch, answer.count, answer.state)
+            self.origin = Origin(
+                epoch=self.epoch, ids=tuple(range(answer.first, answer.count)), worker=worker, keys=answer.keys
+            )
+            yield answer.batch
+        if is_from_start and not any(place.count for place in self._places):
+            raise PositionInvalid("The data set gave no batch in a whole epoch.", hint="Give data that is not empty.")
+        self.epoch += 1
+        self._turn = 0
+        self._places = [Begin(self.epoch)] * self._workers
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position: numbers, and the source's own states."""
+        return {
+            "kind": self.kind,
+            "epoch": self.epoch,
+            "turn": self._turn,
+            "seed": self.seed,
+            "workers": [{"count": place.count, "state": copy.deepcopy(place.state)} for place in self._places],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position.
+
+        Raises:
+            PositionInvalid: it was taken with other workers, another seed, or of another kind of data.
+        """
+        saved, mine = _shape(state), _shape(self.state_dict())
+        if saved != mine:
+            listing = ", ".join(
+                f"{name} was {saved[name]!r} and is {mine[name]!r}" for name in mine if saved[name] != mine[name]
+            )
+            raise PositionInvalid(
+                f"The saved position does not fit this loader: {listing}.",
+                hint="Each worker reads its own stream: resume with the workers, seed and kind of data of the run.",
+            )
+        self.epoch, self._turn = state["epoch"], state["turn"]
+        self._places = [Begin(self.epoch, place["count"], place["state"]) for place in state["workers"]]
+
+
+def _shape(state: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": state.get("kind"), "seed": state.get("seed"), "num_workers": len(state.get("workers", ()))}

@@ -1,0 +1,134 @@
+"""Iterable-style data in a loader's workers: a stream per worker, each at a place that can be taken and put back.
+
+Workers are asked in a strict round robin, one task for one batch, and answer with a batch or with the end of their
+stream: none leaves the round before all have ended, so which worker gives the next batch is known at every moment.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch.utils.data import Dataset, get_worker_info
+
+from trainhooks import lineage
+from trainhooks.core import seed as seeds
+from trainhooks.core.origin import Keys, keys_of_row
+from trainhooks.pytorch.fetch import Collate, Fetched
+from trainhooks.pytorch.seeding import kept_apart, seed_all
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Where a worker's stream begins."""
+
+    epoch: int
+    count: int = 0
+    """Samples that it has given in this epoch."""
+    state: Any = None
+    """The source's own state after them; None where it keeps none."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTask:
+    """What a worker is asked for."""
+
+    begin: Begin | None = None
+    """Go there first."""
+    gives_batch: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """A worker's stream is over, in this epoch."""
+
+
+Answer: TypeAlias = Fetched | StreamEnd | None
+
+
+class StreamFetcher(Dataset[Answer]):
+    """Batches of an iterable-style data set. A sample's seed is hash(seed, epoch, worker, number in its stream).
+
+    Args:
+        batch_size: None: each sample by itself.
+        replays: whether to read up to a place even where the source could be put there.
+    """
+
+    def __init__(
+        self, source: Any, *, seed: int, batch_size: int | None, drop_last: bool, collate: Collate, replays: bool
+    ) -> None:
+        self.source = source
+        self.seed = seed
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.collate = collate
+        self.keeps_state = is_stateful(source) and not replays
+        self._pristine: Any = None
+        self._has_begun = False
+        self._samples: Iterator[Any] = iter(())
+        self._begin = Begin(0)
+        self._count = 0
+        self._has_ended = True
+
+    def __getitem__(self, task: StreamTask) -> Answer:
+        with kept_apart():
+            if task.begin is not None:
+                self._go_to(task.begin)
+            return self._next_batch() if task.gives_batch else None
+
+    def _go_to(self, begin: Begin) -> None:
+        self._begin, self._count, self._has_ended = begin, 0, False
+        if not self._has_begun and self.keeps_state:
+            self._pristine = self.source.state_dict()
+        if hasattr(self.source, "set_epoch"):
+            self.source.set_epoch(begin.epoch)
+        if begin.state is not None:
+            self.source.load_state_dict(begin.state)
+            self._count = begin.count
+        elif self._has_begun and self._pristine is not None:
+            self.source.load_state_dict(self._pristine)
+        self._has_begun = True
+        seed_all(self._seed("begin"))
+        self._samples = iter(self.source)
+        while self._count < begin.count:  # a source without a state of its own is read up to the place
+            if self._draw() is None:
+                break
+        lineage.take()
+
+    def _next_batch(self) -> Answer:
+        if self._has_ended:
+            return StreamEnd()
+        first, samples, keys = self._count, list[Any](), list[Keys]()
+        while len(samples) < (self.batch_size or 1) and (drawn := self._draw()) is not None:
+            samples.append(drawn[0])
+            keys.append(keys_of_row(drawn[0]) or lineage.take())
+        if not samples or (self.drop_last and len(samples) < (self.batch_size or 1)):
+            self._has_ended = True
+            return StreamEnd()
+        seed_all(self._seed("collate"))
+        return Fetched(
+            batch=self.collate(samples[0] if self.batch_size is None else samples),
+            keys=tuple(keys) if any(keys) else None,
+            first=first,
+            count=self._count,
+            state=self.source.state_dict() if self.keeps_state else None,
+        )
+
+    def _draw(self) -> tuple[Any] | None:
+        seed_all(self._seed("sample"))
+        try:
+            sample = next(self._samples)
+        except StopIteration:
+            self._has_ended = True
+            return None
+        self._count += 1
+        return (sample,)
+
+    def _seed(self, what: str) -> int:
+        info = get_worker_info()
+        worker = 0 if info is None else info.id
+        return seeds.derive("stream", self.seed, self._begin.epoch, worker, what, self._count)
+
+
+def is_stateful(source: Any) -> bool:
+    """Whether an object's place can be taken and put back."""
+    return hasattr(source, "state_dict") and hasattr(source, "load_state_dict")
