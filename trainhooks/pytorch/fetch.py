@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import Dataset, Subset, get_worker_info
+from torch.utils.data import Dataset, Subset
 
 from trainhooks import lineage
 from trainhooks.core import seed as seeds
@@ -90,23 +90,3 @@ def _reads_many(source: Any) -> bool:
     while isinstance(source, Subset):
         source = source.dataset
     return callable(getattr(source, "__getitems__", None))
-
-
-class WorkerInit:
-    """What a worker does first: show the user's own data set in `get_worker_info()`, and run the user's function."""
-
-    def __init__(self, function: Callable[[int], None] | None) -> None:
-        self.function = function
-
-    def __call__(self, worker: int) -> None:
-        info = get_worker_info()
-        assert info is not None
-        fetcher: Any = info.dataset
-        object.__setattr__(info, "dataset", fetcher.source)  # this worker's copy
-        if self.function is not None:
-            self.function(worker)
-
-
-def as_it_is(value: Any) -> Any:
-    """Return the value: a fetcher has collated its batch already."""
-    return value

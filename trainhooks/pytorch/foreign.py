@@ -6,6 +6,7 @@ from typing import Any
 from trainhooks.core import seed as seeds
 from trainhooks.core.origin import Origin
 from trainhooks.errors import PositionInvalid
+from trainhooks.pytorch import workers
 from trainhooks.pytorch.seeding import kept_apart, seed_all
 
 _MOST_EMPTY = 2
@@ -28,13 +29,14 @@ class ForeignLoader:
         self.origin: Origin | None = None
         """Of the last batch that was yielded; its samples are not known."""
         self._empty_epochs = 0
+        workers.shield(source)
 
     def __iter__(self) -> Iterator[Any]:
         if hasattr(self.source, "set_epoch"):
             self.source.set_epoch(self.epoch)
         with kept_apart():
             seed_all(seeds.derive("iterator", self.seed, self.epoch))
-            batches = iter(self.source)
+            batches = workers.begin(self.source)
         has_given = False
         for batch in batches:
             has_given = True

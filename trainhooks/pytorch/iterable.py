@@ -4,12 +4,12 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Sampler, default_collate, default_convert
+from torch.utils.data import Sampler, default_collate, default_convert
 
 from trainhooks.core.origin import Origin
 from trainhooks.errors import PositionInvalid
-from trainhooks.pytorch.fetch import Collate, WorkerInit, as_it_is
+from trainhooks.pytorch import workers
+from trainhooks.pytorch.fetch import Collate
 from trainhooks.pytorch.stream import Begin, StreamEnd, StreamFetcher, StreamTask
 
 
@@ -71,22 +71,15 @@ class IterableLoader:
             collate=collate_fn or (default_convert if batch_size is None else default_collate),
             replays=replays,
         )
-        self._loader = DataLoader(
-            fetcher,
-            batch_size=None,
-            sampler=self._tasks,
-            collate_fn=as_it_is,
-            generator=torch.Generator(),  # its own: making an iterator draws a number
-            worker_init_fn=WorkerInit(worker_init_fn),
-            num_workers=num_workers,
-            **options,
+        self._loader = workers.data_loader(
+            fetcher, self._tasks, worker_init_fn=worker_init_fn, num_workers=num_workers, **options
         )
 
     def __iter__(self) -> Iterator[Any]:
         self._tasks.begins, self._tasks.turn = list(self._places), self._turn
         is_from_start = not any(place.count for place in self._places)
         ended = 0
-        for answer in self._loader:
+        for answer in workers.begin(self._loader):
             if answer is None:
                 continue
             worker, self._turn = self._turn, (self._turn + 1) % self._workers

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 
 from trainhooks.core.origin import Origin
 from trainhooks.core.position import Deal, Position, Tail
 from trainhooks.errors import PositionInvalid
-from trainhooks.pytorch.fetch import Collate, MapFetcher, MapTask, WorkerInit, as_it_is
+from trainhooks.pytorch import workers
+from trainhooks.pytorch.fetch import Collate, MapFetcher, MapTask
 from trainhooks.pytorch.sampler import PositionSampler
 
 
@@ -62,15 +62,7 @@ class PositionedLoader:
             )
         self._sampler = PositionSampler(deal, seed=seed, shuffle=shuffle, rank=rank)
         fetcher = MapFetcher(dataset, seed=seed, collate=collate_fn or default_collate, single=single)
-        self._loader = DataLoader(
-            fetcher,
-            batch_size=None,
-            sampler=self._sampler,
-            collate_fn=as_it_is,
-            generator=torch.Generator(),  # its own: making an iterator draws a number
-            worker_init_fn=WorkerInit(worker_init_fn),
-            **options,
-        )
+        self._loader = workers.data_loader(fetcher, self._sampler, worker_init_fn=worker_init_fn, **options)
 
     @property
     def deal(self) -> Deal:
@@ -90,7 +82,7 @@ class PositionedLoader:
             self.position = Position(epoch=self.position.epoch + 1)
         self._sampler.position = self.position
         order = self._sampler.order(self.position.epoch)
-        for fetched in self._loader:
+        for fetched in workers.begin(self._loader):
             task = MapTask(self.position.epoch, order[self.deal.share(self.position.offset, self._sampler.rank)])
             self.origin = Origin(epoch=task.epoch, ids=task.indices, keys=fetched.keys)
             self.position = self.deal.after(self.position)
