@@ -17,6 +17,11 @@ def next_pacific_midnight(now: float) -> float:
     return next(at for at in map(_pacific_midnight, (today, today + timedelta(days=1))) if at > now)
 
 
+def next_utc_midnight(now: float) -> float:
+    """Return the next midnight of UTC, in UTC Unix seconds; `now` is in the same."""
+    return now - now % 86_400 + 86_400
+
+
 def _pacific_midnight(day: date) -> float:
     # The clocks change at 02:00: at midnight of a day of change the old time still holds.
     is_summer = _sunday(day.year, 3, 2) < day <= _sunday(day.year, 11, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 _TOO_LARGE = re.compile(r"Limit:? (\d+)\b.{0,80}?Requested:? (\d+)\b", re.DOTALL)
-_NAMES = ("type", "code", "status", "error_code", "reason")
+_NAMES = ("type", "code", "status", "error_code", "error_type", "reason", "limit_source")
 _LONGEST_BODY = 1 << 20
 
 

@@ -5,13 +5,15 @@ import re
 from kdproxy.core.pace_day import next_pacific_midnight
 from kdproxy.core.pace_rules import Meaning, Row, Rules
 
-_LIMITS = "ai.google.dev/gemini-api/docs/rate-limits, read 2026-11"
+_LIMITS = "ai.google.dev/gemini-api/docs/rate-limits, read 2026-11-25"
 _ERRORS = "ai.google.dev/gemini-api/docs/troubleshooting, read 2026-11"
 
 GEMINI = Rules(
     name="gemini",
     hosts=("generativelanguage.googleapis.com",),
     rows=(
+        # No allowance for this model at all, though a wait of hours is named (measured, dev.to/nils44344, 2026-10).
+        Row(meaning=Meaning.SPENT, statuses=frozenset({429}), message=re.compile(r"\blimit: 0\b"), source=_LIMITS),
         # Its retryDelay may say 18 s all the same (google-gemini/gemini-cli#10925).
         Row(meaning=Meaning.SPENT_TODAY, statuses=frozenset({429}), quota=re.compile("PerDay"), source=_LIMITS),
         Row(

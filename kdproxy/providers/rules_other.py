@@ -1,15 +1,18 @@
 """Providers that speak OpenAI's dialect and have limits of their own: one table each, as data."""
 
+import re
+
 from kdproxy.core.limits import DAY, MONTH, SECOND, Dimension, LimitHeaders, Quota
+from kdproxy.core.pace_day import next_utc_midnight
 from kdproxy.core.pace_rules import Meaning, Row, Rules
 from kdproxy.providers.rules_openai import EVENT_STATUSES
 
-_DEEPSEEK = "api-docs.deepseek.com/quick_start/error_codes, read 2026-11"
+_DEEPSEEK = "api-docs.deepseek.com/quick_start/error_codes and /rate_limit, read 2026-11-25"
 _VLLM = "docs.vllm.ai and vllm-project/vllm#49330, read 2026-11"
-_MISTRAL = "docs.mistral.ai/deployment/laplateforme/tier, read 2026-11"
-_TOGETHER = "docs.together.ai/docs/rate-limits, read 2026-11"
-_GROQ = "console.groq.com/docs/rate-limits and /errors, read 2026-11"
-_OPENROUTER = "openrouter.ai/docs/api-reference/errors and /limits, read 2026-11"
+_MISTRAL = "docs.mistral.ai/deployment/laplateforme/tier and mistralai/client-ts#169, read 2026-11-25"
+_TOGETHER = "docs.together.ai/docs/serverless/rate-limits, read 2026-11-25"
+_GROQ = "console.groq.com/docs/rate-limits and /errors, read 2026-11-25"
+_OPENROUTER = "openrouter.ai/docs/api_reference/errors-and-debugging and /limits, read 2026-11-25"
 
 DEEPSEEK = Rules(
     name="deepseek",
@@ -126,6 +129,7 @@ GROQ = Rules(
 OPENROUTER = Rules(
     name="openrouter",
     hosts=("openrouter.ai",),
+    # On refusals alone.
     limits=(
         LimitHeaders(
             quota=Quota(Dimension.REQUESTS),
@@ -135,12 +139,47 @@ OPENROUTER = Rules(
         ),
     ),
     rows=(
+        # What runs and has just run fills the budget, with credit left: it comes back by itself, in `retry-after`.
+        Row(
+            meaning=Meaning.RATE_LIMIT,
+            statuses=frozenset({402}),
+            names=frozenset({"openrouter_in_flight_budget", "in_flight_budget_exhausted"}),
+            source=_OPENROUTER,
+        ),
+        # This request alone costs more than that budget.
+        Row(
+            meaning=Meaning.FINAL,
+            statuses=frozenset({402}),
+            names=frozenset({"weight_exceeds_budget"}),
+            source=_OPENROUTER,
+        ),
         Row(meaning=Meaning.SPENT, statuses=frozenset({402}), source=_OPENROUTER),
+        Row(
+            meaning=Meaning.SPENT,
+            statuses=frozenset({403}),
+            names=frozenset({"openrouter_guardrail_budget", "openrouter_workspace_budget", "openrouter_key_limit"}),
+            source=_OPENROUTER,
+        ),
+        # The day is UTC's. Older answers have the words alone (Gitlawb/openclaude#936), newer ones the source
+        # (Avarok-Cybersecurity/atlas#543).
+        Row(
+            meaning=Meaning.SPENT_TODAY,
+            statuses=frozenset({429}),
+            names=frozenset({"openrouter_free_tier_daily"}),
+            source=_OPENROUTER,
+        ),
+        Row(
+            meaning=Meaning.SPENT_TODAY,
+            statuses=frozenset({429}),
+            message=re.compile("free-models-per-day"),
+            source=_OPENROUTER,
+        ),
         Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source=_OPENROUTER),
-        # Moderation: this request, not the key.
+        # Moderation or a guardrail: this request, not the key.
         Row(meaning=Meaning.FINAL, statuses=frozenset({403}), source=_OPENROUTER),
         Row(meaning=Meaning.RATE_LIMIT, statuses=frozenset({429}), source=_OPENROUTER),
         Row(meaning=Meaning.OVERLOAD, statuses=frozenset({502, 503}), source=_OPENROUTER),
     ),
+    daily_reset=next_utc_midnight,
     event_statuses=EVENT_STATUSES,
 )
