@@ -68,3 +68,9 @@ class DirectoryUnusable(TrainhooksError):
     """The output directory cannot be made or written to."""
 
     default_code = "directory_unusable"
+
+
+class NoRun(TrainhooksError):
+    """There is no recorded training at this place."""
+
+    default_code = "no_run"

@@ -22,11 +22,15 @@ class StepRate:
         self._last: tuple[int, float] | None = None
 
     def tick(self, steps: int, working_seconds: float) -> None:
-        """Note that `steps` are finished after `working_seconds` of work in this attempt. Both only grow, else the
-        rate begins anew from there."""
-        if self._last is not None and steps > self._last[0] and working_seconds >= self._last[1]:
+        """Note that `steps` are finished after `working_seconds` of work in this attempt.
+
+        The first note of a step counts. Where steps go back, the rate goes on from there.
+        """
+        if self._last is not None and steps >= self._last[0]:
             count = steps - self._last[0]
-            each = (working_seconds - self._last[1]) / count
+            if count == 0:
+                return
+            each = max(0.0, working_seconds - self._last[1]) / count
             self._recent.extend([each] * min(count, _KEPT))
         self._last = (steps, working_seconds)
 

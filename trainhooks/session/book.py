@@ -68,7 +68,7 @@ class Book:
             log.close()
             raise
         self.responses = ResponseLog(self.directory)
-        self.reached_step = max(log.tail.steps, 0 if last is None else last["reached_step"])
+        self.reached_step = max(log.tail.steps, 0 if last is None else last.get("reached_step", 0))
         """Steps that any earlier attempt finished or began to record."""
         self.progress = Progress(
             total_steps=total_steps, attempt=self.attempt, earlier_seconds=_sum(self.session.attempts)
@@ -122,6 +122,8 @@ class Book:
             }
             self.session.write()
             self.catalog.write()
+        except OSError as error:  # the training is done: its result is not lost over this
+            log.error("the end of the attempt could not be written (%s)", error.strerror or error)
         finally:
             self.responses.close()
             self._lock.release()

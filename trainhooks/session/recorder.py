@@ -19,6 +19,7 @@ log = logging.getLogger("trainhooks")
 _WAKE_SECONDS = 0.25
 _SYNC_SECONDS = 4.0
 _SNAPSHOT_SECONDS = 1.0
+_IDLE_SNAPSHOT_SECONDS = 10.0
 
 Entry = tuple[int | None, float, float | None, dict[str, Any] | None]
 """(step or None for an event, UTC Unix seconds, working seconds where this ends a step, members or None where there is
@@ -54,6 +55,9 @@ class Recorder:
         self._is_changed = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainhooks-recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin to bring entries to disk. `snapshot` is called from now on."""
         self._thread.start()
 
     def flush(self, *, sync: bool) -> None:
@@ -79,7 +83,8 @@ class Recorder:
     def close(self) -> None:
         """Write what is left, sync, and end the thread."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self.flush(sync=True)
         if self._metrics.pending_bytes:
             log.error(
@@ -94,10 +99,11 @@ class Recorder:
     def _run(self) -> None:
         while not self._stop.wait(_WAKE_SECONDS):
             now = time.monotonic()
+            seen = _SNAPSHOT_SECONDS if self._is_changed or self._entries else _IDLE_SNAPSHOT_SECONDS
             self._work(
                 wait=False,
                 sync=now - self._synced_at >= _SYNC_SECONDS,
-                snapshot=now - self._snapshot_at >= _SNAPSHOT_SECONDS,
+                snapshot=now - self._snapshot_at >= seen,
             )
 
     def _work(self, *, wait: bool, sync: bool, snapshot: bool) -> None:
@@ -108,7 +114,7 @@ class Recorder:
                 if sync:
                     self._metrics.sync()
                     self._synced_at = time.monotonic()
-                if snapshot and self._is_changed:
+                if snapshot:
                     self._snapshot()
                     self._snapshot_at = time.monotonic()
                     self._is_changed = False

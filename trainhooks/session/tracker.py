@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainhooks.core import outage, timing
+from trainhooks.core import outage
 from trainhooks.core.config import validate
 from trainhooks.core.outage import Outages
 from trainhooks.core.progress import Progress, Summary
@@ -83,6 +83,8 @@ class ProgressTracker:
             self._put = _discard
             self._reached_step = 0
         self._record_event(ATTEMPT, from_step=None)
+        if self._book is not None:
+            self._book.recorder.start()
         atexit.register(self.close)
 
     def resume_at(self, step: int) -> None:
@@ -122,6 +124,8 @@ class ProgressTracker:
             raise ConfigInvalid(
                 f"A metric cannot be called {', '.join(sorted(RESERVED & more.keys()))}.", hint="Give it another name."
             )
+        if type(step) is not int:
+            step = int(step)
         members: dict[str, Any] = {}
         if loss is not None:
             members["loss"] = loss
@@ -340,7 +344,9 @@ class ProgressTracker:
             self._stopwatch.work_as(Phase.REPLAYED if is_replaying else Phase.ACTIVE, time.monotonic())
 
     @contextmanager
-    def _in(self, phase: timing.Phase) -> Iterator[None]:
+    def _in(self, phase: Phase) -> Iterator[None]:
+        if self._window is not None:
+            self._window.move()  # the next row may be long in coming
         with self._phases:
             self._stopwatch.enter(phase, time.monotonic())
         try:

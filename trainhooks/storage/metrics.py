@@ -63,12 +63,8 @@ class MetricsLog:
     def sync(self) -> None:
         """Return once what was written is on the medium."""
         if not self._is_synced:
-            self._is_synced = True  # before: rows written meanwhile by another thread make it False again
-            try:
-                atomic.sync_file(self._descriptor)
-            except OSError:
-                self._is_synced = False
-                raise
+            atomic.sync_file(self._descriptor)
+            self._is_synced = True
 
     def close(self) -> None:
         """Let go of the file."""
@@ -115,15 +111,28 @@ def locate(path: str | os.PathLike[str]) -> Path:
     return given
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Yield rows and events as they were written, superseded ones too; damaged lines and a torn last one are left out.
+class Follower:
+    """Reads a file again and again, each time what has come since. Safe beside a process that writes."""
 
-    Safe beside a process that writes.
-    """
-    with locate(path).open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n") and (members := rows.decode(line)) is not None:
-                yield members
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield rows and events as they were written; damaged lines and one without its end are left out."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # still being written, or torn: it is read again the next time
+                self._offset += len(line)
+                if (members := rows.decode(line)) is not None:
+                    yield members
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Yield rows and events as they were written, superseded ones too; damaged lines and a torn one are left out."""
+    return Follower(locate(path)).read()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -1,0 +1,49 @@
+"""The `trainhooks` command: finds a verb's file when it is asked for, and turns errors into exit codes."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from trainhooks.errors import TrainhooksError
+
+VERBS = {
+    "status": "Show how far a run is, alive or dead.",
+    "verify": "Check checkpoints byte by byte and every recorded line.",
+    "ls": "List the checkpoints that a run can go on from.",
+    "tail": "Show the last recorded steps; -f follows.",
+}
+
+EXIT_PROBLEM = 1
+
+
+class _Verbs(click.Group):
+    """Loads one verb's module only when that verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"trainhooks.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (TrainhooksError, OSError) as error:
+            click.echo(f"trainhooks: {error}", err=True)
+            sys.exit(EXIT_PROBLEM)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kdproxy", prog_name="trainhooks")
+def main() -> None:
+    """Look at trainings that trainhooks records. Never loads torch."""

@@ -1,0 +1,32 @@
+"""`trainhooks verify`: whether a run's files are as they were written."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from trainhooks.cli.options import json_option, print_json, run_argument
+from trainhooks.storage import inspection
+
+
+@click.command("verify")
+@run_argument
+@json_option
+def command(directory: Path, as_json: bool) -> None:
+    """Read every checkpoint in DIR byte by byte, and every recorded line. Exit code 1: problems found."""
+    problems, checked = [], []
+    for name, found in inspection.verify(inspection.find(directory)):
+        checked.append(name)
+        problems += found
+        if not as_json:
+            for problem in found:
+                click.echo(f"{problem.where}: {problem.what}")
+            if not found:
+                click.echo(f"{name}: whole")
+    if as_json:
+        print_json({"checked": checked, "problems": [asdict(problem) for problem in problems]})
+    else:
+        click.echo(f"{len(checked)} checked, {len(problems)} problems found.", err=True)
+    if problems:
+        sys.exit(1)

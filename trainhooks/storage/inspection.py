@@ -1,0 +1,127 @@
+"""A run as its files show it, from outside, alive or dead. Changes nothing."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainhooks.core import row as rows
+from trainhooks.errors import CheckpointInvalid, NoRun
+from trainhooks.storage import catalog, checkpoints, lock, metrics, responses, session, snapshot
+from trainhooks.storage.catalog import Recoverable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something in a run's files that is not as it was written."""
+
+    where: str
+    what: str
+
+
+def find(path: Path) -> Path:
+    """Return the output directory that `path`, or its parent where `path` is a `progress/`, is.
+
+    Raises:
+        NoRun: neither holds a session.
+    """
+    for candidate in (path, path.parent):
+        if (candidate / "progress" / session.NAME).exists():
+            return candidate
+    raise NoRun(
+        f"{path} holds no run: there is no progress/{session.NAME}.",
+        hint="Give the output_dir of a training that trainhooks has recorded.",
+    )
+
+
+def status(output_dir: Path) -> dict[str, Any]:
+    """Return who the run is, whether it lives, and its last snapshot; JSON."""
+    members = session.read(output_dir / "progress" / session.NAME)
+    assert members is not None
+    held = lock.holder(output_dir / "progress")
+    last = snapshot.read(output_dir / "progress" / snapshot.NAME)
+    found = recoverable(output_dir)
+    attempts = members["attempts"]
+    return {
+        "output_dir": str(output_dir),
+        "session_id": members["session_id"],
+        "state": _state(attempts, is_held=held is not None),
+        "holder": None if held is None else asdict(held),
+        "created_at": members["created_at"],
+        "attempts": len(attempts),
+        "seen_seconds_ago": None if last is None else max(0.0, time.time() - last["at"]),
+        "progress": last,
+        "checkpoints": len(found),
+        "newest_checkpoint": asdict(found[-1]) if found else None,
+    }
+
+
+def _state(attempts: list[dict[str, Any]], *, is_held: bool) -> str:
+    if is_held:
+        return "running"
+    return str(attempts[-1].get("end", "cut off")) if attempts else "not started"
+
+
+def recoverable(output_dir: Path) -> list[Recoverable]:
+    """Return every checkpoint, own and registered, oldest step first."""
+    own = checkpoints.CheckpointStore(output_dir / "checkpoints").list()
+    return catalog.entries(output_dir, own, catalog.registered(output_dir).values())
+
+
+def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
+    """Yield (what was checked, its problems): each checkpoint byte by byte, then the other files line by line."""
+    for path in sorted((output_dir / "checkpoints").glob(checkpoints.PREFIX + "*")):
+        name = str(path.relative_to(output_dir))
+        try:
+            checkpoints.verify(path)
+            yield name, []
+        except CheckpointInvalid as error:
+            yield name, [Problem(where=name, what=error.message)]
+    for entry in catalog.registered(output_dir).values():
+        yield entry.path, _verify_registered(output_dir, entry)
+    for name, check in ((metrics.NAME, _verify_metrics), (responses.NAME, _verify_responses)):
+        path = output_dir / "progress" / name
+        if path.exists():
+            yield f"progress/{name}", list(check(path))
+
+
+def _verify_registered(output_dir: Path, entry: Recoverable) -> list[Problem]:
+    path = output_dir / entry.path
+    if not path.exists():
+        return [Problem(where=entry.path, what="It was registered and is gone.")]
+    if path.is_file() and entry.size_bytes not in (None, path.stat().st_size):
+        return [
+            Problem(where=entry.path, what=f"It has another size than when it was registered ({entry.size_bytes}).")
+        ]
+    return []
+
+
+def _verify_metrics(path: Path) -> Iterator[Problem]:
+    expected = 0
+    for number, line in enumerate(_whole_lines(path), 1):
+        members = rows.decode(line)
+        where = f"progress/{path.name}:{number}"
+        if members is None:
+            yield Problem(where=where, what="The line is damaged or of a newer version.")
+            expected += 1
+            continue
+        if members["seq"] != expected:
+            yield Problem(where=where, what=f"Line {expected} should come here and {members['seq']} does.")
+        expected = members["seq"] + 1
+
+
+def _verify_responses(path: Path) -> Iterator[Problem]:
+    from kdproxy.core import record
+
+    for number, line in enumerate(_whole_lines(path), 1):
+        if record.read_prompt(line) is None:
+            yield Problem(
+                where=f"progress/{path.name}:{number}", what="The line is damaged: its checksum does not match."
+            )
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """A last line without its end is being written, or is cut off at the next start: no problem."""
+    with path.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))
