@@ -2,16 +2,21 @@
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import fmean, median
 
 _KEPT = 512
 _BLOCK = 16
+_WARM_UP = 16
+"""Steps at an attempt's beginning that are forgotten once two blocks of later ones are there."""
+_SLOW = 1.5
+"""Times the median: a step that belongs to the warm-up still."""
 _SIMILAR = 0.25
-"""An earlier block belongs to the same regime while its mean differs by less than this part."""
+"""An earlier block belongs to the same regime while its median differs by less than this part."""
 _STALL = 8.0
 """A step this many times longer than the median is a stall."""
-_HABIT = 3
-"""So many stalls among the steps looked at are no accident (an evaluation inside the loop, say): they count."""
+_HABIT = 5
+"""So many separate stalls are no accident (an evaluation inside the loop, say): they count."""
 
 
 class StepRate:
@@ -20,6 +25,7 @@ class StepRate:
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=_KEPT)
         self._last: tuple[int, float] | None = None
+        self._is_warm = False
 
     def tick(self, steps: int, working_seconds: float) -> None:
         """Note that `steps` are finished after `working_seconds` of work in this attempt.
@@ -32,7 +38,17 @@ class StepRate:
                 return
             each = max(0.0, working_seconds - self._last[1]) / count
             self._recent.extend([each] * min(count, _KEPT))
+            if not self._is_warm and len(self._recent) >= _WARM_UP + 2 * _BLOCK:
+                self._is_warm = True
+                self._forget_warm_up()
         self._last = (steps, working_seconds)
+
+    def _forget_warm_up(self) -> None:
+        for _ in range(_WARM_UP):
+            self._recent.popleft()
+        usual = median(self._recent)
+        while self._recent[0] > _SLOW * usual:  # it lasts longer
+            self._recent.popleft()
 
     def seconds_per_step(self) -> float | None:
         """Return what a step takes now, or None before the second one."""
@@ -44,25 +60,23 @@ def typical(seconds: Sequence[float]) -> float:
 
     Blocks of 16 are taken from the end as long as they are like those taken already.
     """
-    steps = _without_stalls(list(seconds))
+    steps = list(seconds)
     taken = steps[-_BLOCK:]
     at = len(steps) - _BLOCK
     while at > 0:
         block = steps[max(0, at - _BLOCK) : at]
-        here, there = fmean(taken[: 2 * _BLOCK]), fmean(block)
-        if abs(here - there) > _SIMILAR * here:
+        usual = median(taken[-2 * _BLOCK :])
+        if abs(median(block) - usual) > _SIMILAR * usual:
             break
         taken = block + taken
         at -= _BLOCK
-    return fmean(taken)
+    return fmean(_without_stalls(taken))
 
 
 def _without_stalls(steps: list[float]) -> list[float]:
     limit = _STALL * median(steps)
-    stalls = sum(each > limit for each in steps)
-    if not stalls or limit == 0.0:
+    is_stall = [each > limit for each in steps]
+    separate = sum(here and not before for before, here in pairwise([False, *is_stall]))
+    if separate >= _HABIT or not any(is_stall):
         return steps
-    if stalls < _HABIT:
-        return [each for each in steps if each <= limit]
-    usual = median(each for each in steps if each > limit)
-    return [min(each, usual) for each in steps]
+    return [each for each in steps if each <= limit]
