@@ -1,0 +1,87 @@
+"""api_recovery.jsonl: what a tracker writes, the proxy's own tools read."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import openai
+import pytest
+
+from kdproxy.testing.proxy import run_proxy
+from kdproxy.testing.teacher import ScriptedTeacher
+from trainhooks.storage.responses import ResponseLog
+
+
+def record(log: ResponseLog, prompt: str, response: str, *, system: str | None = None) -> int:
+    return log.record(prompt, response, model="gpt-4.1", system=system, source="train.py")
+
+
+def test_equal_prompts_are_counted_over_attempts(tmp_path: Path) -> None:
+    log = ResponseLog(tmp_path)
+    assert [record(log, "a", "1"), record(log, "b", "1"), record(log, "a", "2")] == [0, 0, 1]
+    assert record(log, "a", "with other words before", system="Be brief.") == 0
+    log.close()
+    again = ResponseLog(tmp_path)
+    assert again.find("a", model="gpt-4.1", system=None, ordinal=1) == "2"
+    assert again.find("a", model="gpt-4.1", system=None, ordinal=2) is None
+    assert again.find("a", model="another", system=None, ordinal=0) is None
+    assert record(again, "a", "3") == 2
+    again.close()
+
+
+def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:
+    log = ResponseLog(tmp_path)
+    record(log, "a", "1")
+    log.close()
+    path = tmp_path / "api_recovery.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:50])
+    again = ResponseLog(tmp_path)
+    assert record(again, "a", "2") == 1
+    again.close()
+    assert len(path.read_bytes().splitlines()) == 2
+    assert path.read_bytes().startswith(whole)
+
+
+def test_threads_lose_and_mix_nothing(tmp_path: Path) -> None:
+    log = ResponseLog(tmp_path)
+    ordinals: list[int] = []
+
+    def ask(name: str) -> None:
+        for _ in range(10):
+            ordinals.append(record(log, "same", name * 500))
+            record(log, name, name)
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ordinals) == list(range(40))
+    found = [log.find("same", model="gpt-4.1", system=None, ordinal=at) for at in range(40)]
+    assert sorted(text[0] for text in found if text) == sorted("abcd" * 10)
+    log.close()
+
+
+async def _ask(proxy_url: str, key: str, prompt: str) -> str | None:
+    async with openai.AsyncOpenAI(base_url=proxy_url, api_key=key, max_retries=0) as client:
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": prompt}]
+        answer = await client.chat.completions.create(model="gpt-4.1", messages=messages)
+        return answer.choices[0].message.content
+
+
+@pytest.mark.asyncio
+async def test_the_proxy_takes_the_file_and_serves_from_it(tmp_path: Path) -> None:
+    log = ResponseLog(tmp_path)
+    record(log, "Why is the sky blue?", "Rayleigh scattering — ünï.", system="Be brief.")
+    record(log, "Why is the sky blue?", "A second answer.", system="Be brief.")
+    log.close()
+    data, written = tmp_path / "data", tmp_path / "api_recovery.jsonl"
+    command = [sys.executable, "-m", "kdproxy"]
+    subprocess.run([*command, "warm", str(written), "--data-dir", str(data)], check=True)
+    async with ScriptedTeacher() as teacher, run_proxy(teacher, data_dir=data) as proxy:
+        assert await _ask(proxy.base_url, "any", "Why is the sky blue?") == "Rayleigh scattering — ünï."
+        assert teacher.calls == [], "a paid call"
+    exported = subprocess.run([*command, "export", "--data-dir", str(data)], check=True, capture_output=True)
+    assert sorted(exported.stdout.splitlines()) == sorted(written.read_bytes().splitlines())
