@@ -113,8 +113,15 @@ class UpstreamResponse(Protocol):
     """End-to-end headers, without Content-Length and Content-Encoding: the body is identity-coded."""
     content_length: int | None
 
+    async def chunk(self) -> bytes:
+        """Return what has come of the body, waiting for it if need be; nothing at its end.
+
+        Raises:
+            UpstreamFailed: it is cut, or a deadline has passed.
+        """
+
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
+        """Yield the body as it arrives: `chunk` for who needs an iterator, which costs a miss more than it does."""
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body. Raises UpstreamFailed if it is cut or longer than the limit."""

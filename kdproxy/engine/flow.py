@@ -1,6 +1,5 @@
 """The story of one request, top to bottom: read the question, look it up, decide, lead or join, reply."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 
@@ -117,8 +116,8 @@ class Flow:
         answer = self._archive.find(address, found.form)
         if answer is not None:
             return self._hit(found, answer)
-        if self._match_prompts and self._archive.has_prompts and asked.match.match_key is not None:
-            prompt = self._archive.find_prompt(address.namespace, asked.match.match_key)
+        if self._match_prompts and self._archive.has_prompts and (match_key := asked.match.match_key) is not None:
+            prompt = self._archive.find_prompt(address.namespace, match_key)
             if prompt is not None:
                 return _prompt_hit(found, prompt)
         return None
@@ -220,8 +219,7 @@ class Flow:
         patience = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
         while True:
             try:
-                async with asyncio.timeout(patience):
-                    return await flight.wait_head()
+                return await flight.wait_head(patience)
             except TimeoutError:
                 if holds:
                     return None

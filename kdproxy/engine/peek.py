@@ -4,6 +4,7 @@ Anthropic sends a 529 as the first event of a 200 stream, OpenRouter and gateway
 early it is a failed attempt like any other; later it would be a broken answer. What was read is put before the rest.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator
 
 from kdproxy.core import sse
@@ -16,19 +17,27 @@ _LARGEST_PEEK = 65_536
 class Peeked:
     """An answer whose first bytes have been read: the UpstreamResponse port."""
 
-    def __init__(self, response: UpstreamResponse, first: list[bytes], rest: AsyncIterator[bytes]) -> None:
+    def __init__(self, response: UpstreamResponse) -> None:
         self._response = response
-        self._first = first
-        self._rest = rest
+        self._first: deque[bytes] = deque()
         self.status = response.status
         self.headers: HeaderPairs = response.headers
         self.content_length = response.content_length
 
+    async def look(self) -> bytes:
+        """Read on, and keep what was read for `chunk`. Nothing at the end."""
+        chunk = await self._response.chunk()
+        if chunk:
+            self._first.append(chunk)
+        return chunk
+
+    async def chunk(self) -> bytes:
+        """Return what has come of the body; nothing at its end. Raises UpstreamFailed if it is cut."""
+        return self._first.popleft() if self._first else await self._response.chunk()
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
-        while self._first:
-            yield self._first.pop(0)
-        async for chunk in self._rest:
+        while chunk := await self.chunk():
             yield chunk
 
     async def read(self, limit_bytes: int) -> bytes:
@@ -52,18 +61,14 @@ async def peek(response: UpstreamResponse) -> tuple[UpstreamResponse, bytes]:
     kind = next((value.lower() for name, value in response.headers if name.lower() == "content-type"), "")
     if response.status != 200 or not kind.startswith(("text/event-stream", "application/json")):
         return response, b""
-    rest = response.chunks()
-    peeked = Peeked(response, [], rest)
-    if kind.startswith("application/json"):
-        return peeked, await _error_body(peeked._first, rest)
-    return peeked, await _first_event(peeked._first, rest)
+    peeked = Peeked(response)
+    return peeked, await (_error_body(peeked) if kind.startswith("application/json") else _first_event(peeked))
 
 
-async def _first_event(first: list[bytes], rest: AsyncIterator[bytes]) -> bytes:
+async def _first_event(peeked: Peeked) -> bytes:
     splitter = sse.Splitter()
     size = 0
-    async for chunk in rest:
-        first.append(chunk)
+    while chunk := await peeked.look():
         size += len(chunk)
         piece = next(splitter.feed(chunk), None)
         if piece is not None:
@@ -73,12 +78,11 @@ async def _first_event(first: list[bytes], rest: AsyncIterator[bytes]) -> bytes:
     return b""
 
 
-async def _error_body(first: list[bytes], rest: AsyncIterator[bytes]) -> bytes:
-    size = 0
-    async for chunk in rest:
-        first.append(chunk)
-        size += len(chunk)
-        start = b"".join(first).lstrip()
-        if start and (b'"error"' not in start[:64] or size > _LARGEST_PEEK):
+async def _error_body(peeked: Peeked) -> bytes:
+    body = b""
+    while chunk := await peeked.look():
+        body += chunk
+        start = body.lstrip()
+        if start and (b'"error"' not in start[:64] or len(body) > _LARGEST_PEEK):
             return b""
-    return b"".join(first)
+    return body

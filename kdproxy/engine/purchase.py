@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 
@@ -111,8 +111,7 @@ class Purchase:
         if is_live:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
         try:
-            async for chunk in _to_its_end(response, recorder):
-                flight.add(recorder.feed(chunk))
+            await _to_its_end(response, recorder, flight)
         except UpstreamFailed:
             if is_live:
                 flight.add(recorder.held)
@@ -238,22 +237,17 @@ def kept_headers(headers: HeaderPairs) -> HeaderPairs:
     return tuple((name, value) for name, value in headers if name.lower() in STORED_HEADERS)
 
 
-async def _to_its_end(response: UpstreamResponse, recorder: Recorder) -> AsyncIterator[bytes]:
-    """Yield the body. After a stream's own last event neither a cut nor a connection that stays open matters."""
-    chunks = response.chunks()
+async def _to_its_end(response: UpstreamResponse, recorder: Recorder, flight: Flight) -> None:
+    """Read the body. After a stream's own last event neither a cut nor a connection that stays open matters."""
     while not recorder.is_over:
-        chunk = await anext(chunks, None)
-        if chunk is None:
+        chunk = await response.chunk()
+        if not chunk:
             return
-        yield chunk
-    ends_at = asyncio.get_running_loop().time() + LINGER_SECONDS
+        flight.add(recorder.feed(chunk))
     with contextlib.suppress(UpstreamFailed, TimeoutError):
-        while True:
-            async with asyncio.timeout_at(ends_at):
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+        async with asyncio.timeout(LINGER_SECONDS):
+            while chunk := await response.chunk():
+                flight.add(recorder.feed(chunk))
 
 
 def _content_type(headers: HeaderPairs) -> str:

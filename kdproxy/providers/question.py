@@ -51,10 +51,20 @@ MODELS = Endpoint(
 class Match:
     """How a recorded prompt finds a question."""
 
-    match_key: str | None = None
-    """SHA-256 of model and conversation; None where only an exact entry may answer."""
-    prompt_hash: str | None = None
-    """SHA-256 of the prompt's text, where the question is one text."""
+    model: str = ""
+    turns: tuple[Turn, ...] = ()
+    """The conversation; empty where only an exact entry may answer."""
+
+    @property
+    def match_key(self) -> str | None:
+        """SHA-256 of model and conversation; None where only an exact entry may answer."""
+        return key.match_key(self.model, self.turns) if self.turns else None
+
+    @property
+    def prompt_hash(self) -> str | None:
+        """SHA-256 of the prompt's text alone, whatever system text stands before it, where the question is one text."""
+        asked = [turn for turn in self.turns if turn.role != "system"]
+        return key.prompt_hash(asked[0].text) if len(asked) == 1 and asked[0].role == "user" else None
 
 
 _BY_NAME = {(endpoint.provider, endpoint.name): endpoint for endpoint in (*ENDPOINTS, MODELS)}
@@ -146,16 +156,7 @@ def match(question: Question, *, path: str, query: str, body: bytes) -> Match:
     members = None if endpoint.takes_form else json_object(body)
     if members is None or question.model is None:
         return Match()
-    turns = endpoint.turns(Ask(path=path, query=query, members=members))
-    if turns is None:
-        return Match()
-    return Match(match_key=key.match_key(question.model, turns), prompt_hash=_prompt_hash(turns))
-
-
-def _prompt_hash(turns: tuple[Turn, ...]) -> str | None:
-    """The prompt alone, whatever system text stands before it."""
-    asked = [turn for turn in turns if turn.role != "system"]
-    return key.prompt_hash(asked[0].text) if len(asked) == 1 and asked[0].role == "user" else None
+    return Match(model=question.model, turns=endpoint.turns(Ask(path=path, query=query, members=members)) or ())
 
 
 _HOSTED_MEMBERS = frozenset({"tools", "web_search_options", "mcp_servers", "container"})

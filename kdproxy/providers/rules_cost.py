@@ -3,7 +3,6 @@
 OpenAI and Azure count characters / 4 and max_tokens when a request comes in; Anthropic charges max_tokens ahead.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +39,10 @@ def cost_of(body: bytes, guess: OutputGuess) -> Cost:
         return Cost(input_tokens=min(len(body) / CHARACTERS_PER_TOKEN, OPAQUE_TOKENS))
     if not isinstance(members, dict):
         return Cost()
-    texts = (text for name in _INPUT_NAMES for text in _texts(members.get(name)))
-    given = sum(_tokens(text) for text in texts)
+    given = 0.0
+    for name in _INPUT_NAMES:
+        if name in members:
+            given += _given(members[name])
     generation = members.get("generationConfig")
     config = generation if isinstance(generation, dict) else {}
     limits = [_count(members.get(name)) for name in _OUTPUT_NAMES] + [_count(config.get("maxOutputTokens"))]
@@ -63,15 +64,15 @@ def _tokens(text: str) -> float:
     return len(text) / CHARACTERS_PER_TOKEN
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _given(value: Any) -> float:
+    """Return the tokens of all text in a value. No generators: every miss pays for this."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _texts(each)
+        return _tokens(value)
+    given = 0.0
+    if isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            given += _given(each)
+    return given
 
 
 def _count(value: Any) -> int | None:

@@ -19,6 +19,23 @@ INDEX_PAGE = 1_000
 """Rows that a job reads in one go."""
 
 
+class _Turn:
+    """What is kept in one turn of the loop, and who waits for it."""
+
+    __slots__ = ("futures", "lines", "records")
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.lines: list[bytes] = []
+        self.futures: list[asyncio.Future[bool]] = []
+
+    def resolve(self, is_kept: bool) -> None:
+        """Tell who waits."""
+        for future in self.futures:
+            if not future.done():
+                future.set_result(is_kept)
+
+
 class FileArchive:
     """The Library port over a Journal and a Store. `find`, `find_prompt`, `keep` are for the loop's thread."""
 
@@ -28,7 +45,7 @@ class FileArchive:
         self._writer = Writer(journal, make_store, on_change=self._recent.drop)
         self.report = self._writer.start()
         self._store = self._writer.store
-        self._turn: list[Write] = []
+        self._turn = _Turn()
 
     # -- what the engine asks ---------------------------------------------------------------------------------
 
@@ -78,30 +95,27 @@ class FileArchive:
         """Make a record durable and findable; False if the disk refused and it waits in memory."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-
-        def resolve(is_kept: bool) -> None:
-            if not future.done():
-                future.set_result(is_kept)
-
-        def tell(is_kept: bool) -> None:
-            call_soon(loop, resolve, is_kept)
-
         self._writer.refuse_closed()
-        self._turn.append(Write(records=[record], lines=[record_format.encode(record)], done=tell))
-        if len(self._turn) == 1:
+        line, turn = record_format.encode(record), self._turn
+        turn.records.append(record)
+        turn.lines.append(line)
+        turn.futures.append(future)
+        if len(turn.futures) == 1:
             loop.call_soon(self._hand_over)
         return await future
 
     def _hand_over(self) -> None:
-        """Give the writer what one turn of the loop keeps: one wake-up, one sync."""
-        writes, self._turn = self._turn, []
-        if not writes:
+        """Give the writer what one turn of the loop keeps: one wake-up, one sync, one word when it is done."""
+        turn, self._turn = self._turn, _Turn()
+        if not turn.futures:
             return
+        loop = turn.futures[0].get_loop()
         try:
-            self._writer.submit(writes)
+            self._writer.submit(
+                [Write(turn.records, turn.lines, lambda is_kept: call_soon(loop, turn.resolve, is_kept))]
+            )
         except StorageFailed:
-            for write in writes:
-                write.tell(False)
+            turn.resolve(False)
 
     @property
     def is_writable(self) -> bool:
@@ -184,8 +198,7 @@ class FileArchive:
 
     def close(self) -> None:
         """Write what waits, close all files."""
-        if self._turn:
-            self._hand_over()
+        self._hand_over()
         self._writer.close()
 
     def _look(self) -> Snapshot:

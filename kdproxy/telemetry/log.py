@@ -4,7 +4,8 @@ import json
 import logging
 import re
 import sys
-from datetime import UTC, datetime
+import time
+from functools import lru_cache
 
 from kdproxy.core.models import Disposition, Outcome
 
@@ -19,19 +20,29 @@ class _Lines(logging.Formatter):
     """`time level message field=value ...`, one line a record; a trace follows where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = _second(int(record.created))
         fields = "".join(f" {name}={_value(value)}" for name, value in vars(record).items() if name not in _STANDARD)
         line = f"{at} {record.levelname.lower()} {record.getMessage()}{fields}"
         return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
 
 
+@lru_cache(maxsize=1)
+def _second(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
 def _value(value: object) -> str:
     text = str(value)
+    if type(value) is int:
+        return text
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def configure(level: str) -> None:
     """Send kdproxy's log lines to stderr."""
+    # A line names no file, thread or process, so they need not be found out (logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
     root = logging.getLogger("kdproxy")

@@ -35,10 +35,15 @@ class Canned:
     headers: HeaderPairs = JSON
     pieces: list[bytes] = field(default_factory=lambda: [b'{"id":"1"}'])
     content_length: int | None = None
+    position: int = 0
+
+    async def chunk(self) -> bytes:
+        self.position += 1
+        return self.pieces[self.position - 1] if self.position <= len(self.pieces) else b""
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        for piece in self.pieces:
-            yield piece
+        while chunk := await self.chunk():
+            yield chunk
 
     async def read(self, limit_bytes: int) -> bytes:
         return b"".join(self.pieces)
