@@ -100,7 +100,7 @@ def read(headers: Headers, rows: Iterable[LimitHeaders], *, now: float) -> tuple
     """
     found: dict[Quota, Reading] = {}
     for row in rows:
-        if row.quota in found:
+        if row.quota in found or not (row.limit in headers or row.remaining in headers):
             continue
         limit = number_of(headers.get(row.limit))
         remaining = number_of(headers.get(row.remaining))

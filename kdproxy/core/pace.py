@@ -65,7 +65,7 @@ class Pace:
     @property
     def has_limits(self) -> bool:
         """Whether somebody said how many requests or tokens may be sent."""
-        return any(meter.bound is not None for meter in self.meters.values())
+        return bool(self.meters) and any(meter.bound is not None for meter in self.meters.values())
 
     @property
     def bound_in_flight(self) -> int:
@@ -76,14 +76,14 @@ class Pace:
         """Return the seconds until a request may go: 0 for now, infinity for not before another one ends."""
         if self.in_flight >= self.bound_in_flight:
             return math.inf
-        waits = [self.paused_until - now]
+        longest = self.paused_until - now
         if self._is_probing and self._probe is not None:
             # Refusals come at once, answers may take minutes: a probe that is not refused soon has got through.
-            waits.append(self._probe.granted_at + PROBE_SECONDS - now)
+            longest = max(longest, self._probe.granted_at + PROBE_SECONDS - now)
         if not self.has_limits:
-            waits.append(self.finder.wait(now))
-        waits += [meter.wait(cost.of(quota.dimension), now) for quota, meter in self.meters.items()]
-        longest = max(waits)
+            longest = max(longest, self.finder.wait(now))
+        for quota, meter in self.meters.items():
+            longest = max(longest, meter.wait(cost.of(quota.dimension), now))
         return longest if longest >= SHORTEST_WAIT else 0.0
 
     def rate(self, cost: Cost | None = None) -> float | None:

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Upstream
 from kdproxy.core.policy import Mode
 from kdproxy.engine.flights import Flight
+from kdproxy.providers.base import json_object
 from kdproxy.providers.question import Match, match
 
 
@@ -57,18 +59,27 @@ class Reply:
 class Asked:
     """A cacheable call: the request, its body, and the question that it is."""
 
-    __slots__ = ("_match", "body", "incoming", "question")
+    __slots__ = ("_is_read", "_match", "_members", "body", "incoming", "question")
 
     def __init__(self, incoming: Incoming, body: bytes, question: Question) -> None:
         self.incoming = incoming
         self.body = body
         self.question = question
         self._match: Match | None = None
+        self._members: dict[str, Any] | None = None
+        self._is_read = False
+
+    @property
+    def members(self) -> dict[str, Any] | None:
+        """The members of a JSON body, for looking; None where it is none. Read when first asked for."""
+        if not self._is_read:
+            self._is_read, self._members = True, json_object(self.body)
+        return self._members
 
     @property
     def match(self) -> Match:
         """How a recorded prompt finds the question; read when first asked for."""
         if self._match is None:
             incoming = self.incoming
-            self._match = match(self.question, path=incoming.path, query=incoming.query, body=self.body)
+            self._match = match(self.question, path=incoming.path, query=incoming.query, members=self.members)
         return self._match

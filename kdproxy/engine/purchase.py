@@ -83,7 +83,8 @@ class Purchase:
         rules = self._lanes.rules(incoming.upstream, question.provider)
         road = self._lanes.road(incoming.upstream, incoming.credentials(), question.model or "", rules)
         guess = self._guesses.setdefault(question.model or "", OutputGuess())
-        errand = Errand(request=partial(_request, asked), cost=cost_of(asked.body, guess), rules=rules)
+        cost = cost_of(asked.members, guess, body_bytes=len(asked.body))
+        errand = Errand(request=partial(_request, asked), cost=cost, rules=rules)
         started = self._clock.monotonic()
         result = await self._fetcher.fetch(errand, flight, road)
         match result:

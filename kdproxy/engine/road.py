@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from kdproxy.core.limits import Cost, Reading
 from kdproxy.core.pace import Grant
@@ -215,6 +216,8 @@ class Road:
 
     def pump(self) -> None:
         """Give turns for as long as somebody may go now; then see to it that the next moment is not missed."""
+        if not self._runs and self._timer is None:
+            return  # it is called as each call ends, mostly with nobody in line
         now = self.now()
         while (waiter := self._first()) is not None:
             refusal = self._closed_by(now)
@@ -222,14 +225,18 @@ class Road:
                 self._take(waiter)
                 waiter.future.set_exception(RoadClosed(refusal))
                 continue
-            lane = min(self.lanes, key=lambda each: each.wait(waiter.cost, now))
-            wait = max(lane.wait(waiter.cost, now), self.gate.wait(now))
+            lane, wait = self._soonest(waiter.cost, now)
+            wait = max(wait, self.gate.wait(now))
             if wait > 0:
                 self._wake_in(wait, now)
                 return
             self._take(waiter)
             waiter.future.set_result(self._grant(lane, waiter, now))
         self._wake_in(math.inf, now)
+
+    def _soonest(self, cost: Cost, now: float) -> tuple[Lane, float]:
+        """Return the lane that can send first, and in how many seconds."""
+        return min(((lane, lane.wait(cost, now)) for lane in self.lanes), key=itemgetter(1))
 
     def _grant(self, lane: Lane, waiter: Waiter, now: float) -> Permit:
         is_look = lane.stop is not None
@@ -249,8 +256,10 @@ class Road:
 
     def _closed_by(self, now: float) -> Refusal | None:
         """Return what all requests get, if every lane is stopped and none may look now."""
+        if not self.is_closed:
+            return None
         stops = [lane.stop for lane in self.lanes if lane.stop is not None]
-        if not self.is_closed or any(stop.is_looking or stop.look_at <= now for stop in stops):
+        if any(stop.is_looking or stop.look_at <= now for stop in stops):
             return None
         return max(stops, key=lambda stop: stop.since).refusal
 

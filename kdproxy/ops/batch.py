@@ -22,7 +22,7 @@ from kdproxy.core.routing import Router
 from kdproxy.errors import RequestRefused
 from kdproxy.ops.row import RowFailed, RowUnusable
 from kdproxy.providers import question
-from kdproxy.providers.base import Broken, NotAQuestion
+from kdproxy.providers.base import Broken, NotAQuestion, json_object
 
 NEW_VERSION, OLD_VERSION = "2026-10-21", "2023-06-01"
 """Values of Anthropic's `anthropic-version` header, which is part of the key; batch lines leave it out. Its Python
@@ -179,7 +179,7 @@ def entry_of(
         query="",
         request_headers=tuple(headers.items()),
         request=body,
-        prompt_hash=question.match(found, path=route.path, query="", body=body).prompt_hash,
+        prompt_hash=question.match(found, path=route.path, query="", members=json_object(body)).prompt_hash,
         model=found.model,
         answer=Answer(
             status=status,

@@ -1,6 +1,7 @@
 """From a request to a question: which endpoint, which key, what form; or why it is none."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,11 +151,10 @@ def read(
     )
 
 
-def match(question: Question, *, path: str, query: str, body: bytes) -> Match:
-    """Read what a recorded prompt may answer a question by; costs a second parse, so only a miss asks for it."""
+def match(question: Question, *, path: str, query: str, members: Mapping[str, Any] | None) -> Match:
+    """Read what a recorded prompt may answer a question by. Only a miss asks for it."""
     endpoint = endpoint_named(question.provider, question.endpoint)
-    members = None if endpoint.takes_form else json_object(body)
-    if members is None or question.model is None:
+    if endpoint.takes_form or question.model is None or members is None:
         return Match()
     return Match(model=question.model, turns=endpoint.turns(Ask(path=path, query=query, members=members)) or ())
 

@@ -75,8 +75,9 @@ def _judge(body: bytes) -> Judgement:
     members = json_object(body)
     if members is None or has_error(members):
         return Broken("not an answer")
-    if members.get("status") not in _WHOLE:
-        return Broken(f"status {members.get('status')}")
+    status = members.get("status")
+    if not isinstance(status, str) or status not in _WHOLE:
+        return Broken(f"status {status}")
     return _complete(members)
 
 

@@ -3,10 +3,9 @@
 OpenAI and Azure count characters / 4 and max_tokens when a request comes in; Anthropic charges max_tokens ahead.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import orjson
 
 from kdproxy.core.limits import Cost
 from kdproxy.core.models import Usage
@@ -31,14 +30,10 @@ class OutputGuess:
             self.tokens += 0.05 * (usage.output_tokens - self.tokens)
 
 
-def cost_of(body: bytes, guess: OutputGuess) -> Cost:
-    """Estimate a request; one that is not JSON costs its length in characters."""
-    try:
-        members = orjson.loads(body) if body else {}
-    except orjson.JSONDecodeError:
-        return Cost(input_tokens=min(len(body) / CHARACTERS_PER_TOKEN, OPAQUE_TOKENS))
-    if not isinstance(members, dict):
-        return Cost()
+def cost_of(members: Mapping[str, Any] | None, guess: OutputGuess, *, body_bytes: int) -> Cost:
+    """Estimate a request by its members; one that is not JSON (None) costs its length in characters."""
+    if members is None:
+        return Cost(input_tokens=min(body_bytes / CHARACTERS_PER_TOKEN, OPAQUE_TOKENS))
     given = 0.0
     for name in _INPUT_NAMES:
         if name in members:

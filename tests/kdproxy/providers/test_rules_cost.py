@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdproxy.core.limits import Cost
 from kdproxy.core.models import Usage
+from kdproxy.providers.base import json_object
 from kdproxy.providers.rules_cost import OPAQUE_TOKENS, OutputGuess, cost_of, used_of
+
+
+def _estimate(body: bytes) -> Cost:
+    return cost_of(json_object(body), OutputGuess(), body_bytes=len(body))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +33,7 @@ from kdproxy.providers.rules_cost import OPAQUE_TOKENS, OutputGuess, cost_of, us
     ],
 )  # fmt: skip
 def test_each_dialect_is_read(body: object, given: float, asked: float) -> None:
-    cost = cost_of(orjson.dumps(body), OutputGuess())
+    cost = _estimate(orjson.dumps(body))
     assert cost.input_tokens == pytest.approx(given, abs=3)
     assert cost.output_tokens == asked
 
@@ -36,7 +42,7 @@ def test_where_no_bound_is_asked_for_answers_teach_it() -> None:
     guess = OutputGuess()
     for _ in range(200):
         guess.learn(Usage(input_tokens=1, output_tokens=1_000))
-    assert cost_of(b"{}", guess).output_tokens == pytest.approx(1_000, rel=0.01)
+    assert cost_of({}, guess, body_bytes=2).output_tokens == pytest.approx(1_000, rel=0.01)
 
 
 def test_what_was_used_is_the_providers_count() -> None:
@@ -48,6 +54,6 @@ def test_what_was_used_is_the_providers_count() -> None:
 
 @given(st.binary(max_size=300))
 def test_no_body_breaks_it(body: bytes) -> None:
-    cost = cost_of(body, OutputGuess())
+    cost = _estimate(body)
     assert cost.input_tokens >= 0
     assert cost.output_tokens >= 0
