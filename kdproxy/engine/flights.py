@@ -99,14 +99,14 @@ class Flight:
             self.advise = None
             self._wake()
 
-    async def wait_head(self, seconds: float) -> Head:
+    async def wait_head(self, seconds: float | None = None) -> Head:
         """Return the head once it is known; with a whole body, once that is durable.
 
         Raises:
             KdproxyError: the flight failed before.
-            TimeoutError: it took longer than `seconds`.
+            TimeoutError: it took longer than `seconds` (None: however long it takes).
         """
-        ends_at = asyncio.get_running_loop().time() + seconds
+        ends_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
         while self.head is None or (self.head.is_whole and self.phase is not Phase.LANDED):
             if self.phase is Phase.LANDED:
                 assert self.error is not None  # a flight lands with a head or an error

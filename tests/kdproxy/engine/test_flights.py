@@ -63,7 +63,7 @@ async def test_late_joiners_get_the_backlog_in_one_piece() -> None:
 
 async def test_a_whole_head_is_told_only_once_it_has_landed() -> None:
     flight = Flight(IDENTITY)
-    waiting = asyncio.create_task(flight.wait_head(60.0))
+    waiting = asyncio.create_task(flight.wait_head())
     flight.depart(WHOLE)
     flight.add(b"x")
     await settle()
@@ -75,7 +75,7 @@ async def test_a_whole_head_is_told_only_once_it_has_landed() -> None:
 
 async def test_an_error_reaches_who_waits_and_who_comes_later() -> None:
     flight = Flight(IDENTITY)
-    waiting = [asyncio.create_task(flight.wait_head(60.0)) for _ in range(3)]
+    waiting = [asyncio.create_task(flight.wait_head()) for _ in range(3)]
     await settle()
     error = failure()
     flight.land(error=error)
@@ -83,7 +83,7 @@ async def test_an_error_reaches_who_waits_and_who_comes_later() -> None:
     for found in await asyncio.gather(*waiting, return_exceptions=True):
         assert found is error
     with pytest.raises(KdproxyError):
-        await flight.wait_head(60.0)
+        await flight.wait_head()
 
 
 async def test_a_cut_stream_gives_its_bytes_and_then_raises() -> None:
@@ -124,7 +124,7 @@ async def test_one_that_is_sent_is_finished_without_passengers_and_can_be_joined
     assert flights.under_way(IDENTITY) is flight
     flights.board(flight)
     pilot.landing.set()
-    assert (await flight.wait_head(60.0)).status == 200
+    assert (await flight.wait_head()).status == 200
     await settle()
     assert flights.under_way(IDENTITY) is None
     flights.leave(flight)
