@@ -52,9 +52,8 @@ class _Habit:
     """What the tensors of one name are like."""
 
     def __init__(self) -> None:
-        self.last: tuple[Tensor, int, int] | None = None
-        """The tensor that came last, still held, its address and its version."""
-        self.held: Held | None = None
+        self.kept: dict[int, tuple[Tensor, int, Held]] = {}
+        """Tensors of this window by address, with their version: while they are kept, no new one can be there."""
         self.news = 0
         self.is_reused = False
 
@@ -80,10 +79,11 @@ class DeviceWindow:
             habit = self._habits.get(name)
             if habit is None:
                 habit = self._habits[name] = _Habit()
-            is_new = not habit.is_reused and self._is_new(habit, tensor)
-            by_reference = is_new and habit.news >= _PROOF
+            version = self._check(habit, tensor)
+            by_reference = version is not None and habit.news >= _PROOF
             held = Held(name, tensor if by_reference else tensor.clone(), is_reference=by_reference)
-            habit.held = held
+            if version is not None:
+                habit.kept[tensor.data_ptr()] = (tensor, version, held)
             self._held.append(held)
             return held
 
@@ -99,6 +99,9 @@ class DeviceWindow:
         with self._lock:
             held, self._held = self._held, []
             self._moved_at = time.monotonic()
+            for habit in self._habits.values():
+                while len(habit.kept) > 1:  # the last one still tells of the next
+                    del habit.kept[next(iter(habit.kept))]
             groups: dict[tuple[torch.device, torch.dtype], list[Held]] = {}
             for each in held:
                 tensor = each.tensor
@@ -113,7 +116,10 @@ class DeviceWindow:
                     each.index, each.parcel, each.tensor = index, parcel, None
 
     def settle(self, members: dict[str, Any], *, wait: bool) -> bool:
-        """Put numbers in place of what was held, None for spoiled ones; False where they are not there yet."""
+        """Put numbers in place of what was held, None for spoiled ones; False where they are not there yet.
+
+        `wait` waits for those that are on their way, not for those that were not sent.
+        """
         for name, value in members.items():
             if type(value) is Held:
                 if not self._is_ready(value, wait=wait):
@@ -123,26 +129,32 @@ class DeviceWindow:
                 return False
         return True
 
-    def _is_new(self, habit: _Habit, tensor: Tensor) -> bool:
-        if tensor.is_inference():
-            habit.is_reused, habit.last = True, None  # such tensors have no version to tell by
-            return False
-        address = tensor.data_ptr()
-        if habit.last is not None:
-            last, last_address, last_version = habit.last
-            if address == last_address or last._version != last_version:
-                if habit.held is not None and habit.held.is_reference and habit.held.parcel is None:
-                    self._spoil(habit.held)
-                habit.is_reused, habit.last = True, None
-                return False
+    def _check(self, habit: _Habit, tensor: Tensor) -> int | None:
+        """Return a new tensor's version, or None for one of a name that is written in place."""
+        if habit.is_reused:
+            return None
+        if tensor.is_inference():  # no version to tell by
+            self._give_up(habit)
+            return None
+        same = habit.kept.get(tensor.data_ptr())
+        last = next(reversed(habit.kept.values()), None)
+        for each in (same, last):
+            if each is not None and (each is same or each[0]._version != each[1]):
+                if each[2].is_reference and each[2].parcel is None:
+                    self._spoil(each[2])
+                self._give_up(habit)
+                return None
         habit.news += 1
-        habit.last = (tensor, address, tensor._version)
-        return True
+        return tensor._version
+
+    @staticmethod
+    def _give_up(habit: _Habit) -> None:
+        habit.is_reused = True
+        habit.kept.clear()
 
     def _spoil(self, held: Held) -> None:
         held.is_spoiled = True
-        self._habits[held.name].is_reused = True
-        self._habits[held.name].last = None
+        self._give_up(self._habits[held.name])
         log.warning(
             "the metric %s was changed in place after it was recorded: its row has null; from now on it is copied",
             held.name,
@@ -150,13 +162,11 @@ class DeviceWindow:
 
     @staticmethod
     def _is_ready(held: Held, *, wait: bool) -> bool:
-        return wait or held.is_spoiled or (held.parcel is not None and held.parcel.is_there())
+        return held.is_spoiled or (held.parcel is not None and (wait or held.parcel.is_there()))
 
     @staticmethod
     def _value(held: Held) -> Any:
-        if held.is_spoiled or held.parcel is None:  # not sent: the process ends while a graph is being recorded
-            return None
-        return held.parcel.read()[held.index]
+        return None if held.parcel is None else held.parcel.read()[held.index]
 
 
 class CudaParcel:

@@ -86,6 +86,8 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join()
         self.flush(sync=True)
+        if self._entries:
+            log.error("%d rows are lost: their numbers could not be brought from the GPU", len(self._entries))
         if self._metrics.pending_bytes:
             log.error(
                 "%d bytes of metrics are lost: the disk took no more (%s)", self._metrics.pending_bytes, self.trouble

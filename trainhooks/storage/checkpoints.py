@@ -117,7 +117,7 @@ class CheckpointStore:
             CheckpointInvalid: there were checkpoints, and none is good; or one comes from a newer release.
         """
         reasons = []
-        for path in _directories(self.root):
+        for path in directories(self.root):
             try:
                 read_manifest(path)
             except CheckpointInvalid as error:
@@ -183,7 +183,7 @@ class CheckpointStore:
 def published(root: Path) -> list[Checkpoint]:
     """Return the published checkpoints of a directory with a readable manifest, oldest first; files are not read."""
     found = []
-    for path in _directories(root):
+    for path in directories(root):
         try:
             found.append(Checkpoint(path=path, manifest=read_manifest(path)))
         except CheckpointInvalid:
@@ -191,5 +191,6 @@ def published(root: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.manifest.serial)
 
 
-def _directories(root: Path) -> list[Path]:
+def directories(root: Path) -> list[Path]:
+    """Return every directory that was published as a checkpoint, whole or not, by name."""
     return sorted(path for path in root.glob("step-*") if _PUBLISHED.fullmatch(path.name) and path.is_dir())

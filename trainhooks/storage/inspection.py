@@ -8,8 +8,10 @@ from typing import Any
 
 from trainhooks.core import row as rows
 from trainhooks.errors import CheckpointInvalid, NoRun
-from trainhooks.storage import catalog, checkpoints, lock, metrics, responses, session, snapshot
+from trainhooks.storage import catalog, lock, metrics, responses, session, snapshot
 from trainhooks.storage.catalog import Recoverable
+from trainhooks.storage.checkpoints import CHECKPOINTS, directories, published
+from trainhooks.storage.verification import verify as verify_checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +67,16 @@ def _state(attempts: list[dict[str, Any]], *, is_held: bool) -> str:
 
 def recoverable(output_dir: Path) -> list[Recoverable]:
     """Return every checkpoint, own and registered, oldest step first."""
-    own = checkpoints.CheckpointStore(output_dir / "checkpoints").list()
+    own = published(output_dir / CHECKPOINTS)
     return catalog.entries(output_dir, own, catalog.registered(output_dir).values())
 
 
 def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
     """Yield (what was checked, its problems): each checkpoint byte by byte, then the other files line by line."""
-    for path in sorted((output_dir / "checkpoints").glob(checkpoints.PREFIX + "*")):
+    for path in directories(output_dir / CHECKPOINTS):
         name = str(path.relative_to(output_dir))
         try:
-            checkpoints.verify(path)
+            verify_checkpoint(path)
             yield name, []
         except CheckpointInvalid as error:
             yield name, [Problem(where=name, what=error.message)]
