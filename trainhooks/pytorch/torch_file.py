@@ -1,0 +1,50 @@
+"""The one place that reads torch's own files: never anything but data, whatever is in them."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainhooks.errors import TrainhooksError
+
+
+class TorchFileRefused(TrainhooksError):
+    """A torch file is damaged, or holds more than data."""
+
+    default_code = "torch_file_refused"
+
+
+def read(path: Path) -> Any:
+    """Read a file that `torch.save` wrote, onto the CPU, with `weights_only=True`.
+
+    Raises:
+        TorchFileRefused: it holds objects that only free pickle could make, is damaged, or cannot be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise TorchFileRefused(
+            f"{path.name} holds more than tensors and plain values, and reading it would execute what is in it"
+            f" ({_first_line(error)}).",
+            hint="If you trust whoever wrote it, load it once with torch.load(weights_only=False) and save a state_dict.",
+        ) from error
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise TorchFileRefused(
+            f"{path.name} is damaged or no torch file ({_first_line(error)}).",
+            hint="An earlier checkpoint may be whole.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
