@@ -28,18 +28,9 @@ def read(path: Path) -> Any:
         raise TorchFileRefused(
             f"{path.name} holds more than tensors and plain values, and reading it would execute what is in it"
             f" ({_first_line(error)}).",
-            hint="If you trust whoever wrote it, load it once with torch.load(weights_only=False) and save a state_dict.",
+            hint="If you trust its writer, load it once with torch.load(weights_only=False) and save a state_dict.",
         ) from error
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         raise TorchFileRefused(
             f"{path.name} is damaged or no torch file ({_first_line(error)}).",
             hint="An earlier checkpoint may be whole.",

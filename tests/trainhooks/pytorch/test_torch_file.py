@@ -46,7 +46,7 @@ def test_damage_is_one_sentence(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "a.pt"
     torch.save({"w": torch.ones(300)}, path)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(TorchFileRefused, match="damaged or no torch file|holds more than"):
+    with pytest.raises(TorchFileRefused, match=r"damaged or no torch file|holds more than"):
         read(path)
     with pytest.raises(TorchFileRefused):
         read(tmp_path / "nowhere.pt")
