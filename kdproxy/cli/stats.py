@@ -18,6 +18,8 @@ from kdproxy.ops.export import ExportArguments
 from kdproxy.ops.stats import StatsArguments, totals
 from kdproxy.settings import load
 
+_UNKNOWN = "unknown"
+
 
 @click.command("stats")
 @click.option("--quick", is_flag=True, help="Leave out tokens and dollars by model: they need every line to be read.")
@@ -66,16 +68,20 @@ def _model_table(rows: list[dict[str, Any]]) -> Table:
     for name in ("answers", "tokens in", "tokens out", "USD", "unpriced"):
         table.add_column(name, justify="right")
     for row in rows:
-        counts = [f"{row[name]:,}" for name in ("answers", "input_tokens", "output_tokens")]
+        counts = [_known(row[name]) for name in ("answers", "input_tokens", "output_tokens")]
         table.add_row(
             row["upstream"] or "-",
             row["endpoint"],
             row["model"] or "-",
             *counts,
-            row["usd"],
+            row["usd"] or _UNKNOWN,
             f"{row['unpriced_answers']:,}",
         )
     return table
+
+
+def _known(count: int | None) -> str:
+    return _UNKNOWN if count is None else f"{count:,}"
 
 
 def _ledger_table(serving: dict[str, Any]) -> Table:
@@ -85,7 +91,7 @@ def _ledger_table(serving: dict[str, Any]) -> Table:
             for part, count in value.items():
                 table.add_row(f"{name.replace('_', ' ')}: {part.replace('_', ' ')}", str(count))
         else:
-            table.add_row(name.replace("_", " "), str(value))
+            table.add_row(name.replace("_", " "), _UNKNOWN if value is None else str(value))
     return table
 
 

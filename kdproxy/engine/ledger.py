@@ -16,6 +16,8 @@ class Ledger:
         self.input_tokens = 0
         self.output_tokens = 0
         self.bought_usd = Decimal(0)
+        self.uncounted_answers = 0
+        """Bought answers without a token count: the sums of tokens leave them out."""
         self.unpriced_answers = 0
         """Bought answers whose price is unknown: `bought_usd` leaves them out."""
 
@@ -29,6 +31,8 @@ class Ledger:
         """Count one answer that was bought and kept."""
         self.upstream_attempts += attempts
         self.stored += 1
+        if input_tokens is None and output_tokens is None:
+            self.uncounted_answers += 1
         self.input_tokens += input_tokens or 0
         self.output_tokens += output_tokens or 0
         if usd is None:
@@ -37,13 +41,16 @@ class Ledger:
             self.bought_usd += usd
 
     def as_dict(self) -> dict[str, object]:
-        """Return the totals for `stats`."""
+        """Return the totals for `stats`; sums of which nothing is known are None, not 0."""
+        is_counted = self.uncounted_answers < self.stored or not self.stored
+        is_priced = self.unpriced_answers < self.stored or not self.stored
         return {
             "requests": {str(disposition): self.requests[disposition] for disposition in Disposition},
             "upstream_attempts": self.upstream_attempts,
             "stored": self.stored,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "bought_usd": str(self.bought_usd),
+            "input_tokens": self.input_tokens if is_counted else None,
+            "output_tokens": self.output_tokens if is_counted else None,
+            "uncounted_answers": self.uncounted_answers,
+            "bought_usd": str(self.bought_usd) if is_priced else None,
             "unpriced_answers": self.unpriced_answers,
         }

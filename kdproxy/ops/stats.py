@@ -59,15 +59,22 @@ class _Sum:
             self.usd += Decimal(entry.cost_usd)
 
     def as_dict(self) -> dict[str, Any]:
+        # Sums of nothing known are unknown, not 0.
+        is_counted = self.uncounted_answers < self.answers
         return {
             "answers": self.answers,
             "body_bytes": self.body_bytes,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
+            "input_tokens": self.input_tokens if is_counted else None,
+            "output_tokens": self.output_tokens if is_counted else None,
             "uncounted_answers": self.uncounted_answers,
-            "usd": str(self.usd),
+            "usd": str(self.usd) if self.unpriced_answers < self.answers else None,
             "unpriced_answers": self.unpriced_answers,
         }
+
+
+def _told_nothing(count: int) -> _Sum:
+    """What recorded prompts come to: nobody said what they cost."""
+    return _Sum(answers=count, uncounted_answers=count, unpriced_answers=count)
 
 
 def totals(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -85,7 +92,7 @@ def totals(records: Iterable[Record]) -> list[dict[str, Any]]:
         for (upstream, endpoint, model), found in sums.items()
     ]
     rows += [
-        {"upstream": None, "endpoint": "prompt", "model": model, **_Sum(answers=count).as_dict()}
+        {"upstream": None, "endpoint": "prompt", "model": model, **_told_nothing(count).as_dict()}
         for model, count in prompts.items()
     ]
     return sorted(rows, key=lambda row: (-row["answers"], str(row["model"])))

@@ -1,12 +1,15 @@
 """Events survive the way over HTTP, and a job's arguments are checked where they arrive."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from decimal import Decimal
 from typing import Any
 
 import orjson
 import pytest
 
 from kdproxy.core import record
+from kdproxy.core.models import Prompt, Turn
+from kdproxy.engine.ledger import Ledger
 from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.ops import job, wire
 from kdproxy.ops.event import Event, Finding, Line, Progress, Result
@@ -78,6 +81,38 @@ def test_arguments_come_back_as_they_went(arguments: job.Arguments) -> None:
 def test_wrong_arguments_are_refused(name: str, members: Any, message: str) -> None:
     with pytest.raises(RequestRefused, match=message):
         job.arguments_of(name, members)
+
+
+def test_a_sum_of_which_nothing_is_known_is_unknown(entry: Any) -> None:
+    silent = replace(entry("a").answer, usage=None)
+    prompt = Prompt(
+        namespace="default",
+        match_key="0" * 64,
+        ordinal=0,
+        model="m",
+        turns=(Turn(role="user", text="Why?"),),
+        response="So.",
+        prompt_hash="0" * 64,
+        created_at=0.0,
+    )
+    rows = totals([*(entry(name, cost_usd=None, answer=silent) for name in "ab"), prompt])
+    assert [row["answers"] for row in rows] == [2, 1]
+    for row in rows:
+        assert (row["usd"], row["input_tokens"], row["output_tokens"]) == (None, None, None)
+        assert row["unpriced_answers"] == row["uncounted_answers"] == row["answers"]
+    assert totals([entry("a", cost_usd="0")])[0]["usd"] == "0"
+
+
+def test_a_ledger_does_not_call_unknown_money_nothing() -> None:
+    ledger = Ledger()
+    assert (ledger.as_dict()["bought_usd"], ledger.as_dict()["input_tokens"]) == ("0", 0)
+    ledger.bought(attempts=1, input_tokens=None, output_tokens=None, usd=None)
+    told = ledger.as_dict()
+    assert (told["bought_usd"], told["input_tokens"], told["output_tokens"]) == (None, None, None)
+    assert (told["unpriced_answers"], told["uncounted_answers"]) == (1, 1)
+    ledger.bought(attempts=1, input_tokens=3, output_tokens=2, usd=Decimal("0.5"))
+    told = ledger.as_dict()
+    assert (told["bought_usd"], told["input_tokens"], told["output_tokens"]) == ("0.5", 3, 2)
 
 
 def test_totals_count_unknown_prices_and_tokens_apart(entry: Any) -> None:
