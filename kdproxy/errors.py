@@ -77,13 +77,19 @@ class StorageFailed(KdproxyError):
 
 
 class UpstreamFailed(KdproxyError):
-    """The upstream could not be reached or broke off; `sent` tells whether it may have billed the call."""
+    """The upstream could not be reached or broke off.
+
+    Args:
+        message: with the cause, in words that hold nothing of the request.
+        sent: whether the provider may have billed the call.
+        retryable: whether another attempt may fare better by itself.
+    """
 
     default_code = "upstream_failed"
     default_status = 502
 
-    def __init__(self, message: str, *, hint: str, code: str | None = None, sent: bool) -> None:
-        super().__init__(message, hint=hint, code=code, retryable=True)
+    def __init__(self, message: str, *, hint: str, code: str | None = None, sent: bool, retryable: bool = True) -> None:
+        super().__init__(message, hint=hint, code=code, retryable=retryable)
         self.sent = sent
 
 

@@ -184,3 +184,5 @@ class Outcome:
     bytes_out: int = 0
     usage: Usage | None = field(default=None)
     error: str | None = None
+    reason: str | None = None
+    """What the upstream did, where it failed."""

@@ -40,6 +40,8 @@ class Errand:
     cost: Cost
     rules: Rules
     run: str = ""
+    whole_bytes: int = 0
+    """Up to so many bytes of a body that is no stream are read before it counts as had: one that is cut failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +196,7 @@ class _Try:
         try:
             response = await self.upstream.send(self.errand.request(permit.lane.key_index))
             if response.status < 400:
-                response, start = await peek(response)
+                response, start = await peek(response, whole_bytes=self.errand.whole_bytes)
                 verdict: retry.Verdict = retry.Done()
                 if start:
                     verdict = retry.judge_event(start, rules, now=self.clock.now())
@@ -204,7 +206,9 @@ class _Try:
                     return Delivery(response=response, permit=permit)
             body = await response.read(ERROR_BODY_BYTES)
         except UpstreamFailed as error:
-            permit.failed()
+            if not error.retryable:
+                raise
+            permit.failed(error.message)
             return self._transient(permit, error.message)
         readings = self._readings(response)
         if response.status >= 400:
@@ -221,7 +225,7 @@ class _Try:
                 permit.refused(readings, verdict.floor_seconds)
                 return _Failed(verdict.reason, refusal, is_held=True, is_counted=False)
             case retry.Again():
-                permit.failed(readings)
+                permit.failed(verdict.reason, readings)
                 return self._transient(permit, verdict.reason, refusal, verdict.floor_seconds)
             case retry.Park():
                 fatal = Refusal(status=refusal.status, headers=refusal.headers, body=refusal.body, is_fatal=True)

@@ -165,6 +165,7 @@ class Flow:
             if incoming.mode is Mode.BYPASS and not (is_retry and flight is not None and flight.has_lost):
                 # Who bypasses the cache wants a call of its own; who comes back for it, that one.
                 flight = None
+        forward = self._forward(incoming.mode, address, found.form)
         is_joined = flight is not None
         if flight is None:
             if not self._is_buying:
@@ -181,9 +182,6 @@ class Flow:
         except BaseException:
             self._flights.leave(flight)
             raise
-        forward = Forward.REQUEST if incoming.mode is Mode.REFRESH else Forward.MISS
-        if incoming.mode is Mode.BYPASS:
-            forward = Forward.BYPASS
         if head is None:
             detail: str | None = "held"
             body: bytes | AsyncIterator[bytes] = hold.held(flight, found, self._keep_alive_seconds)
@@ -209,6 +207,14 @@ class Flow:
             flight=flight,
             close=lambda: self._flights.leave(flight),
         )
+
+    def _forward(self, mode: Mode, address: Address, form: Form) -> Forward:
+        """Say why a question goes to the upstream, as RFC 9211 section 2.2 has it."""
+        if mode is Mode.BYPASS:
+            return Forward.BYPASS
+        if not mode.reads and self._archive.find(address, form) is not None:
+            return Forward.REQUEST
+        return Forward.MISS
 
     async def _wait_head(self, flight: Flight, incoming: Incoming, found: Question) -> Head | None:
         """Wait as long as the client does; then tell it to come again, unless its call is under way.

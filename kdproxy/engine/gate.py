@@ -20,6 +20,8 @@ class Gate:
         self._clock = clock
         self._jitter = jitter
         self._listeners: list[Callable[[], None]] = []
+        self._last_reason: str | None = None
+        """Why it failed last, since it answered last: told once."""
 
     @property
     def is_open(self) -> bool:
@@ -36,13 +38,17 @@ class Gate:
 
     def passed(self) -> None:
         """The upstream answered."""
+        self._last_reason = None
         if self.breaker.passed():
             self.budget.refill()
             log.warning("the upstream answers again", extra={"upstream": self.upstream})
         self._tell()
 
-    def failed(self, *, was_probe: bool) -> None:
+    def failed(self, reason: str, *, was_probe: bool) -> None:
         """The upstream failed a call."""
+        if reason != self._last_reason:
+            self._last_reason = reason
+            log.warning("a call to the upstream failed", extra={"upstream": self.upstream, "reason": reason})
         now, jitter = self._clock.monotonic(), self._jitter()
         has_opened = self.breaker.failed(now, was_probe=was_probe, jitter=jitter)
         if not self.is_open and not self.budget.spend():
@@ -50,7 +56,7 @@ class Gate:
         if has_opened:
             log.error(
                 "the upstream fails every call: requests are held, a probe looks now and then",
-                extra={"upstream": self.upstream},
+                extra={"upstream": self.upstream, "reason": reason},
             )
         self._tell()
 

@@ -1,4 +1,4 @@
-"""Looks at the beginning of a 200 before any byte of it is let go: some errors come dressed as answers.
+"""Looks at a 200 before any byte of it is let go: some errors come dressed as answers, some answers are cut.
 
 Anthropic sends a 529 as the first event of a 200 stream, OpenRouter and gateways an error as a 200 body. Seen this
 early it is a failed attempt like any other; later it would be a broken answer. What was read is put before the rest.
@@ -20,6 +20,7 @@ class Peeked:
     def __init__(self, response: UpstreamResponse) -> None:
         self._response = response
         self._first: deque[bytes] = deque()
+        self._is_over = False
         self.status = response.status
         self.headers: HeaderPairs = response.headers
         self.content_length = response.content_length
@@ -31,9 +32,25 @@ class Peeked:
             self._first.append(chunk)
         return chunk
 
+    async def look_at_all(self, limit_bytes: int) -> bytes:
+        """Read the whole body, and keep it for `chunk`; past the limit nothing is returned, and the rest is not read."""
+        size = 0
+        while chunk := await self.look():
+            size += len(chunk)
+            if size > limit_bytes:
+                return b""
+        self._is_over = True
+        if len(self._first) > 1:
+            whole = b"".join(self._first)
+            self._first.clear()
+            self._first.append(whole)
+        return self._first[0] if self._first else b""
+
     async def chunk(self) -> bytes:
         """Return what has come of the body; nothing at its end. Raises UpstreamFailed if it is cut."""
-        return self._first.popleft() if self._first else await self._response.chunk()
+        if self._first:
+            return self._first.popleft()
+        return b"" if self._is_over else await self._response.chunk()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
@@ -49,20 +66,24 @@ class Peeked:
         self._response.close()
 
 
-async def peek(response: UpstreamResponse) -> tuple[UpstreamResponse, bytes]:
+async def peek(response: UpstreamResponse, *, whole_bytes: int) -> tuple[UpstreamResponse, bytes]:
     """Return the answer, and what may be an error at its beginning (empty: it is none).
 
     A stream is looked into up to its first event or comment, so that nothing is held back that keeps a client waiting
-    in good faith; a JSON body only if it begins as an error does.
+    in good faith. Any other body goes to clients whole anyway, so it is read whole here, up to `whole_bytes`: one that
+    is cut was no answer.
 
     Raises:
         UpstreamFailed: it was cut before that.
     """
+    if response.status != 200:
+        return response, b""
     kind = next((value.lower() for name, value in response.headers if name.lower() == "content-type"), "")
-    if response.status != 200 or not kind.startswith(("text/event-stream", "application/json")):
+    is_stream = kind.startswith("text/event-stream")
+    if not is_stream and not whole_bytes:
         return response, b""
     peeked = Peeked(response)
-    return peeked, await (_error_body(peeked) if kind.startswith("application/json") else _first_event(peeked))
+    return peeked, await (_first_event(peeked) if is_stream else _error_body(peeked, whole_bytes))
 
 
 async def _first_event(peeked: Peeked) -> bytes:
@@ -78,11 +99,6 @@ async def _first_event(peeked: Peeked) -> bytes:
     return b""
 
 
-async def _error_body(peeked: Peeked) -> bytes:
-    body = b""
-    while chunk := await peeked.look():
-        body += chunk
-        start = body.lstrip()
-        if start and (b'"error"' not in start[:64] or len(body) > _LARGEST_PEEK):
-            return b""
-    return body
+async def _error_body(peeked: Peeked, whole_bytes: int) -> bytes:
+    body = await peeked.look_at_all(whole_bytes)
+    return body if len(body) <= _LARGEST_PEEK and b'"error"' in body.lstrip()[:64] else b""

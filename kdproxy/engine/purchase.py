@@ -83,8 +83,13 @@ class Purchase:
         rules = self._lanes.rules(incoming.upstream, question.provider)
         road = self._lanes.road(incoming.upstream, incoming.credentials(), question.model or "", rules)
         guess = self._guesses.setdefault(question.model or "", OutputGuess())
-        cost = cost_of(asked.members, guess, body_bytes=len(asked.body))
-        errand = Errand(request=partial(_request, asked), cost=cost, rules=rules)
+        errand = Errand(
+            request=partial(_request, asked),
+            cost=cost_of(asked.members, guess, body_bytes=len(asked.body)),
+            rules=rules,
+            # A binary answer goes on as it comes, so it cannot be asked for again.
+            whole_bytes=0 if question.form is Form.BINARY else self._answer_limit_bytes,
+        )
         started = self._clock.monotonic()
         result = await self._fetcher.fetch(errand, flight, road)
         match result:

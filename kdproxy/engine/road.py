@@ -94,13 +94,13 @@ class Permit:
         self._end("refused")
         return pause
 
-    def failed(self, readings: Iterable[Reading] = ()) -> None:
+    def failed(self, reason: str, readings: Iterable[Reading] = ()) -> None:
         """The upstream failed: unreachable, cut off, 5xx. Its head may speak of limits all the same."""
         if not self._is_over:
             now = self._road.now()
             self.lane.pace.learn(self._grant, readings, now)
             self.lane.pace.erred(self._grant, now)
-            self._road.gate.failed(was_probe=self.is_probe)
+            self._road.gate.failed(reason, was_probe=self.is_probe)
             self._end("failed")
 
     def broken(self) -> None:

@@ -76,6 +76,7 @@ class RequestLog:
             "input_tokens": None if usage is None else usage.input_tokens,
             "output_tokens": None if usage is None else usage.output_tokens,
             "error": outcome.error,
+            "reason": outcome.reason,
         }
         log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})
 

@@ -1,6 +1,8 @@
 """Calls to the teacher API by aiohttp. Adds nothing but `Accept-Encoding: identity`; follows no redirect."""
 
 import asyncio
+import os
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -95,6 +97,8 @@ class HttpUpstream:
             if not deadline.expired():
                 raise _failed("The upstream broke off before it answered", error, sent=True) from error
             raise _too_late("total" if is_total_first else "first_byte", head_seconds, sent=True) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise _untrusted(error) from error
         except aiohttp.ClientConnectorError as error:
             raise _failed("The upstream could not be reached", error, sent=False) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -261,9 +265,51 @@ def _too_late(deadline: str, seconds: float, *, sent: bool) -> UpstreamFailed:
 
 
 def _failed(what: str, error: BaseException, *, sent: bool) -> UpstreamFailed:
-    # The class says what happened; the text of an aiohttp error can hold a URL with a credential in its query.
     return UpstreamFailed(
-        f"{what} ({type(error).__name__}).",
+        f"{what} ({_cause(error)}).",
         hint="Check the upstream's address and the network; the call is tried again until the deadline.",
         sent=sent,
+    )
+
+
+def _cause(error: BaseException) -> str:
+    """Say why, in words that hold nothing of the request: an aiohttp error's own can hold a URL with a credential."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return f"its name {error.host} is not known to DNS"
+        case aiohttp.ClientConnectorSSLError():
+            return f"TLS: {_of_tls(error.os_error)}"
+        case aiohttp.ClientConnectorError():
+            return _of_system(error.os_error)
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection"
+        case aiohttp.ClientPayloadError() | EOFError():
+            return "the body ended before its end"
+        case zlib.error():
+            return "the body's compression is broken"
+        case OSError():
+            return _of_system(error)
+        case _:
+            return type(error).__name__
+
+
+def _of_system(error: OSError) -> str:
+    # Several addresses of one name: the text of all is long, the number is that of one.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__
+
+
+def _of_tls(error: OSError) -> str:
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    return str(reason or type(error).__name__).replace("_", " ").lower()
+
+
+def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> UpstreamFailed:
+    found = error.certificate_error
+    why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else type(found).__name__
+    return UpstreamFailed(
+        f"The certificate of the upstream {error.host} is not trusted ({why.rstrip('.')}).",
+        hint="If it is your own, set SSL_CERT_FILE to the certificate of who signed it and start kdproxy again.",
+        code="upstream_untrusted",
+        sent=False,
+        retryable=False,
     )

@@ -18,7 +18,7 @@ from kdproxy.engine.call import Incoming, Reply
 from kdproxy.engine.flow import Flow
 from kdproxy.engine.hold import FailedLate
 from kdproxy.engine.ledger import Ledger
-from kdproxy.errors import KdproxyError, RequestRefused
+from kdproxy.errors import KdproxyError, RequestRefused, UpstreamFailed
 from kdproxy.providers.base import Endpoint
 from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
@@ -178,6 +178,7 @@ class Proxy:
             status=error.http_status,
             elapsed_seconds=self._clock.monotonic() - started,
             error=error.code,
+            reason=error.message if isinstance(error, UpstreamFailed) else None,
         )
         for observer in self._observers:
             if observer.wants(disposition):

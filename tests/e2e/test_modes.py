@@ -21,10 +21,10 @@ TABLE: dict[tuple[str, bool], tuple[int, str, str | None, bool, str]] = {
     ("cache", True): (0, "old", None, False, "old"),
     ("replay", False): (0, "none", None, False, "none"),
     ("replay", True): (0, "old", None, False, "old"),
-    ("refresh", False): (1, "new", "request", True, "new"),
+    ("refresh", False): (1, "new", "miss", True, "new"),
     ("refresh", True): (1, "new", "request", True, "new"),
     ("record", False): (1, "new", "miss", True, "new"),
-    ("record", True): (1, "new", "miss", False, "old"),
+    ("record", True): (1, "new", "request", False, "old"),
     ("bypass", False): (1, "new", "bypass", False, "none"),
     ("bypass", True): (1, "new", "bypass", False, "old"),
 }

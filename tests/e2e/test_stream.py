@@ -4,6 +4,7 @@ import asyncio
 import re
 from typing import Any
 
+import aiohttp
 import pytest
 
 from kdproxy.testing.proxy import RunningProxy, run_proxy
@@ -111,16 +112,47 @@ async def test_the_bytes_of_a_broken_stream_are_the_providers(http: Any) -> None
 async def test_a_cut_json_answer_is_no_answer(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, step: Any
 ) -> None:
-    """There is no honest way to pass on half a JSON object: the client is told to ask again, or it was asked again."""
-    teacher.script(step)
-    got = await send(proxy.address + CHAT, {"model": "m", "messages": MESSAGES})
-    if got.status != 200:
-        assert got.status == 502
+    """There is no honest way to pass on half a JSON object, and no byte of it is out: it is asked for again."""
+    paths = {
+        CHAT: {"model": "m", "messages": MESSAGES},
+        "/v1/embeddings": {"model": "m", "input": "x"},
+        "/v1/messages": {"model": "m", "messages": MESSAGES, "max_tokens": 9},
+        "/v1beta/models/g:generateContent": {"contents": [{"parts": [{"text": "x"}]}]},
+    }
+    for number, (path, body) in enumerate(paths.items(), start=1):
+        teacher.script(step, step)
+        headers = VERSION if path == "/v1/messages" else PLAIN
+        got = await send(proxy.address + path, body, headers=headers)
+        assert got.status == 200, path
+        assert "stored" in got.cache
+        assert (await send(proxy.address + path, body, headers=headers)).body == got.body
+        assert teacher.count() == 3 * number
+
+
+async def test_json_answers_that_are_always_cut_are_given_up(teacher: ScriptedTeacher, send: Any) -> None:
+    body = {"model": "m", "messages": MESSAGES}
+    async with run_proxy(teacher, retry_attempts=2) as proxy:
+        teacher.script(CutBody(40), CutBody(40))
+        got = await send(proxy.address + CHAT, body)
+        assert got.status == 503
         assert got.headers["x-should-retry"] == "true"
-    again = await send(proxy.address + CHAT, {"model": "m", "messages": MESSAGES})
-    assert again.status == 200
-    assert b'"finish_reason"' in again.body
-    assert teacher.count() == 2
+        assert b"cut its answer" in got.body
+        assert teacher.count() == 2
+        assert (await send(proxy.address + CHAT, body)).status == 200
+
+
+async def test_a_cut_binary_answer_is_not_asked_for_again(
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, client_key: str
+) -> None:
+    """Its beginning is with the client already."""
+    teacher.script(CutBody(40))
+    body = {"model": "m", "voice": "v", "input": "x"}
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async with http.post(
+            f"{proxy.address}/v1/audio/speech", json=body, headers={"Authorization": f"Bearer {client_key}"}
+        ) as response:
+            await response.read()
+    assert teacher.count() == 1
 
 
 @pytest.mark.parametrize("step", [HtmlPage(), Respond(200, {}, b"{}"), Respond(200, {}, b"[]")], ids=repr)

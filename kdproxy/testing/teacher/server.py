@@ -1,6 +1,7 @@
 """The teacher: a real HTTP server on loopback that answers as providers do, and misbehaves on request."""
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -46,8 +47,10 @@ class ScriptedTeacher:
         constant: bool = False,
         remember: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.port = port
+        self._tls = tls
         self.latency_seconds = latency_seconds
         self.seconds_per_event = seconds_per_event
         self.deterministic = deterministic
@@ -74,7 +77,7 @@ class ScriptedTeacher:
         server = web.Server(self._handle, access_log=None, handler_cancellation=False)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.05)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1024)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1024, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -87,7 +90,7 @@ class ScriptedTeacher:
 
     @property
     def root_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def base_url(self) -> str:

@@ -118,7 +118,9 @@ class Shop:
             return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(("key", str(key_index)),), body=b"")
 
         flight = Flight(("x",))
-        result = await self.fetcher.fetch(Errand(request=request, cost=Cost(), rules=self.rules), flight, self.road)
+        result = await self.fetcher.fetch(
+            Errand(request=request, cost=Cost(), rules=self.rules, whole_bytes=1 << 20), flight, self.road
+        )
         if isinstance(result, Delivery):
             async for _ in result.response.chunks():
                 pass
@@ -317,7 +319,7 @@ def test_what_has_begun_well_is_let_through_whole(first: bytes) -> None:
         def request(key_index: int) -> UpstreamRequest:
             return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(), body=b"")
 
-        errand = Errand(request=request, cost=Cost(), rules=shop.rules)
+        errand = Errand(request=request, cost=Cost(), rules=shop.rules, whole_bytes=1 << 20)
         result = await shop.fetcher.fetch(errand, Flight(("x",)), shop.road)
         assert isinstance(result, Delivery)
         async for chunk in result.response.chunks():
