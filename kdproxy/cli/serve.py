@@ -108,8 +108,8 @@ def _tell_of_drain(under_way: UnderWay, seconds: float) -> None:
         )
     if under_way.answers:
         say(
-            f"shutting down: {counted(under_way.answers, 'answer')} wait for the disk, which refuses them, up to "
-            f"{seconds:g} s; free space now, or press Ctrl-C again to lose them."
+            f"shutting down: the disk has refused {counted(under_way.answers, 'answer')}, which memory alone holds; trying "
+            f"up to {seconds:g} s. Free space now, or press Ctrl-C again to lose them."
         )
 
 
