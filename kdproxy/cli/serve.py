@@ -108,8 +108,8 @@ def _tell_of_drain(under_way: UnderWay, seconds: float) -> None:
         )
     if under_way.answers:
         say(
-            f"shutting down: the disk has refused {counted(under_way.answers, 'answer')}, which memory alone holds; trying "
-            f"up to {seconds:g} s. Free space now, or press Ctrl-C again to lose them."
+            f"shutting down: the disk has refused {counted(under_way.answers, 'answer')}, which memory alone holds; "
+            f"trying up to {seconds:g} s. Free space now, or press Ctrl-C again to lose them."
         )
 
 

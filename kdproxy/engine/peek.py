@@ -33,7 +33,7 @@ class Peeked:
         return chunk
 
     async def look_at_all(self, limit_bytes: int) -> bytes:
-        """Read the whole body, and keep it for `chunk`; past the limit nothing is returned, and the rest is not read."""
+        """Read the whole body, and keep it for `chunk`. Past the limit: nothing, and the rest is left."""
         size = 0
         while chunk := await self.look():
             size += len(chunk)
