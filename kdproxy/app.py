@@ -16,6 +16,7 @@ from kdproxy.core.pricing import PriceTable
 from kdproxy.core.routing import Router
 from kdproxy.engine.clock import SystemClock
 from kdproxy.engine.drain import Drain, UnderWay
+from kdproxy.engine.ferry import Ferry
 from kdproxy.engine.fetch import Fetcher, RetrySettings
 from kdproxy.engine.flights import Flights
 from kdproxy.engine.flow import Flow
@@ -95,6 +96,7 @@ class App:
             self._upstream,
             self._flights,
             purchase,
+            Ferry(fetcher, self._lanes),
             clock,
             allow_hosted_tools=settings.allow_hosted_tools,
             match_prompts=settings.match_prompts,

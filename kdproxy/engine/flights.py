@@ -63,6 +63,8 @@ class Flight:
         self.has_lost = False
         """Whether somebody who waited for it left before its end, or was told to come again."""
         self.waits_for_disk = False
+        self.is_worth_finishing = True
+        """Whether its answer is of use when everybody has left: it is kept."""
         self.advise: Callable[[], Advice] | None = None
         """Says when to come again, once it is in line."""
         self._chunks: list[bytes] = []
@@ -216,7 +218,7 @@ class Flights:
         task = self._tasks.get(flight)
         if flight.passengers or task is None:
             return
-        if flight.phase is Phase.WAITING:
+        if flight.phase is Phase.WAITING or not flight.is_worth_finishing:
             self._retire(flight)
             task.cancel()
         elif flight.phase is Phase.SENT:

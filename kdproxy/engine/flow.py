@@ -1,5 +1,6 @@
 """The story of one request, top to bottom: read the question, look it up, decide, lead or join, reply."""
 
+import itertools
 import logging
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,7 @@ from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamClient, UpstreamRequest
 from kdproxy.engine import hold
 from kdproxy.engine.call import Asked, Incoming, Reply
+from kdproxy.engine.ferry import Ferry
 from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 from kdproxy.engine.memo import QuestionMemo
 from kdproxy.engine.passing import Passing
@@ -36,6 +38,7 @@ class Flow:
         upstream: UpstreamClient,
         flights: Flights,
         purchase: Purchase,
+        ferry: Ferry,
         clock: Clock,
         *,
         allow_hosted_tools: bool,
@@ -46,6 +49,8 @@ class Flow:
         self._upstream = upstream
         self._flights = flights
         self._purchase = purchase
+        self._ferry = ferry
+        self._uncached = itertools.count()
         self._clock = clock
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
@@ -63,7 +68,7 @@ class Flow:
         """
         asked = self._read(incoming, endpoint, body)
         if isinstance(asked, NotAQuestion):
-            return await self._pass_uncached(incoming, body, asked.reason)
+            return await self._pass_uncached(incoming, endpoint, body, asked.reason)
         if incoming.mode.reads:
             reply = self._from_store(asked)
             if reply is not None:
@@ -174,7 +179,7 @@ class Flow:
             flight.stream_options = found.stream_options
         self._flights.board(flight)
         try:
-            head = await self._wait_head(flight, incoming, found)
+            head = await self._wait_head(flight, incoming, found.form)
         except _ComeAgain as told:
             # Its place in line is kept until it is back.
             self._flights.leave_in((told.retry_after_seconds or 0.0) + RETURN_SECONDS, flight)
@@ -216,12 +221,12 @@ class Flow:
             return Forward.REQUEST
         return Forward.MISS
 
-    async def _wait_head(self, flight: Flight, incoming: Incoming, found: Question) -> Head | None:
+    async def _wait_head(self, flight: Flight, incoming: Incoming, form: Form | None) -> Head | None:
         """Wait as long as the client does; then tell it to come again, unless its call is under way.
 
         None: it is held by other means from here on.
         """
-        holds = self._keep_alive_seconds > 0 and hold.can_hold(found.form)
+        holds = self._keep_alive_seconds > 0 and form is not None and hold.can_hold(form)
         patience = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
         while True:
             try:
@@ -238,16 +243,41 @@ class Flow:
 
     # -- past the cache ---------------------------------------------------------------------------------------
 
-    async def _pass_uncached(self, incoming: Incoming, body: bytes, reason: str) -> Reply:
-        return await self._pass(incoming, body, Forward.BYPASS, detail=reason)
+    async def _pass_uncached(self, incoming: Incoming, endpoint: Endpoint, body: bytes, reason: str) -> Reply:
+        """A model call that cannot be kept: it takes its turn in the lane, since it counts against the same limits."""
+        self._check_may_buy(incoming)
+        flight = self._flights.start(
+            ("uncached", str(next(self._uncached))),
+            lambda started: self._ferry.carry(started, incoming, body, dialect=endpoint.provider),
+        )
+        flight.is_worth_finishing = False
+        self._flights.board(flight)
+        try:
+            head = await self._wait_head(flight, incoming, None)
+        except BaseException:
+            self._flights.leave(flight)
+            raise
+        assert head is not None  # nothing else holds a client whose form is not known
+        return Reply(
+            status=head.status,
+            headers=head.headers,
+            body=flight.body if head.is_whole else flight.chunks(),
+            cache_status=cache_status.forwarded(Forward.BYPASS, status=head.status, detail=reason),
+            disposition=Disposition.BYPASS,
+            flight=flight,
+            close=lambda: self._flights.leave(flight),
+        )
 
-    async def _pass(
-        self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None, forward: Forward, *, detail: str | None
-    ) -> Reply:
+    def _check_may_buy(self, incoming: Incoming) -> None:
         if not incoming.mode.buys:
             raise _not_replayable()
         if not self._is_buying:
             raise _draining()
+
+    async def _pass(
+        self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None, forward: Forward, *, detail: str | None
+    ) -> Reply:
+        self._check_may_buy(incoming)
         request = UpstreamRequest(
             method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(0), body=body
         )

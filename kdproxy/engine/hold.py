@@ -3,7 +3,6 @@
 SSE comments (WHATWG HTML section 9.2.6) and white space before JSON (RFC 8259 section 2), as DeepSeek sends them.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from kdproxy.core.models import Form, HeaderPairs, Question
@@ -53,8 +52,7 @@ async def held(flight: Flight, question: Question, every_seconds: float) -> Asyn
     while head is None:
         yield _COMMENT if is_comment else _WHITE_SPACE
         try:
-            async with asyncio.timeout(every_seconds):
-                head = await flight.wait_head()
+            head = await flight.wait_head(every_seconds)
         except TimeoutError:
             continue
         except KdproxyError as error:

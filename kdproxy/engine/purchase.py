@@ -14,13 +14,13 @@ from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamRequest, UpstreamResponse
 from kdproxy.engine.call import Asked
 from kdproxy.engine.fetch import Delivery, Errand, Fetcher, GaveUp
-from kdproxy.engine.flights import Flight, Head, Phase
+from kdproxy.engine.flights import Flight, Head
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.recorder import BodyRecorder, Recorder, StreamRecorder
-from kdproxy.engine.road import LONGEST_ADVICE_SECONDS
-from kdproxy.errors import KdproxyError, UpstreamFailed
+from kdproxy.engine.refused import land_refused, landing
+from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import Broken, Complete
 from kdproxy.providers.question import endpoint_named
 from kdproxy.providers.rules_cost import OutputGuess, cost_of, used_of
@@ -62,16 +62,8 @@ class Purchase:
 
     async def fly(self, flight: Flight, asked: Asked, address: Address) -> None:
         """Buy the answer and land the flight, whatever happens."""
-        try:
+        with landing(flight):
             await self._buy(flight, asked, address)
-        except KdproxyError as error:
-            flight.land(error=error)
-        except Exception:
-            log.exception("a flight crashed")
-            flight.land(error=_crashed())
-        finally:
-            # A cancelled flight: nobody waits for it, or the server stops.
-            flight.land(error=_stopped())
 
     async def _buy(self, flight: Flight, asked: Asked, address: Address) -> None:
         incoming, question = asked.incoming, asked.question
@@ -93,12 +85,8 @@ class Purchase:
         started = self._clock.monotonic()
         result = await self._fetcher.fetch(errand, flight, road)
         match result:
-            case Refusal():
-                _hand_over(flight, result, _no_retry() if result.is_fatal else ())
-            case GaveUp(last=last):
-                if last is None:
-                    raise _out_of_attempts(result)
-                _hand_over(flight, last, _come_again(result.wait_seconds))
+            case Refusal() | GaveUp():
+                land_refused(flight, result)
             case Delivery(response=response, permit=permit):
                 try:
                     await self._receive(flight, asked, address, response, started)
@@ -263,15 +251,6 @@ def _content_type(headers: HeaderPairs) -> str:
     return ""
 
 
-def _hand_over(flight: Flight, refusal: Refusal, more: HeaderPairs) -> None:
-    flight.phase = Phase.SENT
-    names = {name.lower() for name, _ in more}
-    headers = tuple((name, value) for name, value in refusal.headers if name.lower() not in names)
-    flight.depart(Head(status=refusal.status, headers=(*headers, *more), is_whole=True))
-    flight.add(refusal.body)
-    flight.land()
-
-
 def _request(asked: Asked, key_index: int) -> UpstreamRequest:
     incoming = asked.incoming
     return UpstreamRequest(
@@ -279,45 +258,4 @@ def _request(asked: Asked, key_index: int) -> UpstreamRequest:
         url=incoming.full_url,
         headers=incoming.forwarded_headers(key_index),
         body=asked.body,
-    )
-
-
-def _no_retry() -> HeaderPairs:
-    return (("x-should-retry", "false"),)
-
-
-def _come_again(seconds: float) -> HeaderPairs:
-    seconds = min(seconds, LONGEST_ADVICE_SECONDS)
-    return (
-        ("retry-after", str(max(1, round(seconds)))),
-        ("retry-after-ms", str(max(1, round(seconds * 1000)))),
-        ("x-should-retry", "true"),
-    )
-
-
-def _out_of_attempts(result: GaveUp) -> KdproxyError:
-    return KdproxyError(
-        f"The upstream did not answer in time. Last: {result.reason}",
-        hint="Ask again: what was bought meanwhile is kept. Look at the upstream if it goes on.",
-        code="upstream_unavailable",
-        http_status=429 if result.is_rate_limit else 503,
-        retryable=True,
-        retry_after_seconds=min(result.wait_seconds, LONGEST_ADVICE_SECONDS),
-    )
-
-
-def _crashed() -> KdproxyError:
-    return KdproxyError(
-        "The proxy failed on this request.", hint="This is a bug: the log has its trace.", code="internal_error"
-    )
-
-
-def _stopped() -> KdproxyError:
-    return KdproxyError(
-        "The call was stopped before its answer was complete.",
-        hint="Ask again.",
-        code="stopped",
-        http_status=503,
-        retryable=True,
-        retry_after_seconds=1.0,
     )

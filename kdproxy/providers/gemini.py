@@ -53,6 +53,12 @@ def key_path(path: str, query: str) -> tuple[str, str]:
     return path.removesuffix(_STREAM_METHOD) + ":generateContent", rest
 
 
+def model_in(path: str) -> str | None:
+    """Return the model that a path names."""
+    match = _PATH.search(path)
+    return None if match is None else match[1]
+
+
 def _read(ask: Ask) -> Facts | NotAQuestion:
     members = ask.members
     if members.get("cachedContent") or members.get("cached_content"):

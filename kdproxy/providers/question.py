@@ -151,6 +151,15 @@ def read(
     )
 
 
+def model_of(path: str, members: Mapping[str, Any] | None) -> str | None:
+    """Return the model that a call names which is no question: whose limits it counts against."""
+    named = gemini.model_in(path)
+    if named is not None:
+        return named
+    model = None if members is None else members.get("model")
+    return model if isinstance(model, str) else None
+
+
 def match(question: Question, *, path: str, query: str, members: Mapping[str, Any] | None) -> Match:
     """Read what a recorded prompt may answer a question by. Only a miss asks for it."""
     endpoint = endpoint_named(question.provider, question.endpoint)

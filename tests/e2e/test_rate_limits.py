@@ -18,6 +18,7 @@ from kdproxy.engine import lane as lane_module
 from kdproxy.storage.lock import read_owner
 from kdproxy.testing.proxy import ProxyProcess, RunningProxy, run_proxy, run_proxy_process
 from kdproxy.testing.teacher import (
+    HoldAfter,
     InsufficientQuota,
     Overloaded,
     RateLimited,
@@ -202,3 +203,68 @@ async def test_several_keys_share_the_work_and_a_revoked_one_takes_only_itself_o
     assert sorted(row["stopped"] is None for row in rows) == [False, True]
     used = {call.headers["Authorization"] for call in teacher.calls}
     assert used <= {"Bearer key-number-one", "Bearer key-number-two"}
+
+
+# -- what is not kept -------------------------------------------------------------------------------------------
+
+
+def uncached(number: int) -> dict[str, Any]:
+    """A tool that runs at the provider: the answer depends on more than the question."""
+    return {**ask(number), "web_search_options": {}}
+
+
+async def test_a_model_call_that_is_not_kept_waits_for_its_turn_all_the_same(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    teacher.script(RateLimited(retry_after_ms=400), ServerError(503))
+    first = asyncio.create_task(send(proxy.address + CHAT, uncached(1)))
+    await teacher.wait_for_ended(1)
+    await until(lambda: proxy.app.lanes()[0]["rate_limited"] == 1)
+    # One lane for both kinds: what is kept waits as well.
+    second = asyncio.create_task(send(proxy.address + CHAT, ask(2)))
+    got = await asyncio.gather(first, second)
+    assert [answer.status for answer in got] == [200, 200]
+    assert "fwd=bypass" in got[0].cache
+    assert all(call.started_at - teacher.calls[0].started_at >= 0.4 for call in teacher.calls[1:])
+    (lane,) = proxy.app.lanes()
+    assert (lane["model"], lane["answered"], lane["in_flight"]) == ("m", 2, 0)
+    assert (await send(proxy.address + CHAT, uncached(1))).body != got[0].body
+
+
+async def test_a_model_call_that_is_not_kept_streams_as_it_comes(
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, reading: Any
+) -> None:
+    gate = asyncio.Event()
+    teacher.script(HoldAfter(events=2, gate=gate))
+    async with http.post(
+        proxy.address + CHAT, json={**uncached(1), "stream": True}, headers={"Authorization": "Bearer x"}
+    ) as response:
+        read = reading(response)
+        await read.until(b"data:")
+        assert b"[DONE]" not in read.received
+        gate.set()
+        assert (await read.rest()).endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_model_call_that_is_not_kept_ends_with_its_client(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    """Finished or not, nobody would have its answer."""
+    teacher.hold()
+    asked = asyncio.create_task(send(proxy.address + CHAT, uncached(1)))
+    await teacher.wait_for_calls(1)
+    asked.cancel()
+    await until(lambda: proxy.app.lanes()[0]["in_flight"] == 0)
+    teacher.release()
+
+
+async def test_what_is_no_model_call_passes_with_its_429_as_it_is(before_mirror: Any, mirror: Any, send: Any) -> None:
+    mirror.answer = (
+        b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nX-RateLimit-Remaining-Requests: 0\r\n"
+        b"Content-Length: 4\r\n\r\nslow"
+    )
+    got = await send(f"{before_mirror.address}/v1/files", data=b"x")
+    assert (got.status, got.body, got.headers["retry-after"]) == (429, b"slow", "7")
+    assert got.headers["x-ratelimit-remaining-requests"] == "0"
+    assert len(mirror.requests) == 1
+    assert before_mirror.app.lanes() == []

@@ -1,0 +1,56 @@
+"""Model calls whose answers are not kept: at the pace of their lane and tried again as any other, then as they come."""
+
+from functools import partial
+
+from kdproxy.core.ports import UpstreamRequest
+from kdproxy.engine.call import Incoming
+from kdproxy.engine.fetch import Delivery, Errand, Fetcher
+from kdproxy.engine.flights import Flight, Head
+from kdproxy.engine.lanes import Lanes
+from kdproxy.engine.refused import land_refused, landing
+from kdproxy.providers.base import json_object
+from kdproxy.providers.question import model_of
+from kdproxy.providers.rules_cost import OutputGuess, cost_of
+
+
+class Ferry:
+    """Flies the flights of calls to cacheable endpoints that are no questions (hosted tools, unclear JSON)."""
+
+    def __init__(self, fetcher: Fetcher, lanes: Lanes) -> None:
+        self._fetcher = fetcher
+        self._lanes = lanes
+
+    async def carry(self, flight: Flight, incoming: Incoming, body: bytes, *, dialect: str) -> None:
+        """Buy the answer and land the flight, whatever happens."""
+        with landing(flight):
+            await self._carry(flight, incoming, body, dialect)
+
+    async def _carry(self, flight: Flight, incoming: Incoming, body: bytes, dialect: str) -> None:
+        rules = self._lanes.rules(incoming.upstream, dialect)
+        members = json_object(body)
+        model = model_of(incoming.path, members) or ""
+        road = self._lanes.road(incoming.upstream, incoming.credentials(), model, rules)
+        cost = cost_of(members, OutputGuess(), body_bytes=len(body))
+        errand = Errand(request=partial(_request, incoming, body), cost=cost, rules=rules)
+        result = await self._fetcher.fetch(errand, flight, road)
+        if not isinstance(result, Delivery):
+            land_refused(flight, result)
+            return
+        response, permit = result.response, result.permit
+        try:
+            flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
+            async for chunk in response.chunks():
+                flight.add(chunk)
+        except BaseException:
+            permit.broken()
+            raise
+        finally:
+            response.close()
+        permit.done()
+        flight.land()
+
+
+def _request(incoming: Incoming, body: bytes, key_index: int) -> UpstreamRequest:
+    return UpstreamRequest(
+        method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(key_index), body=body
+    )

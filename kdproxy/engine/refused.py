@@ -1,0 +1,90 @@
+"""What a flight lands with where the upstream gave no answer worth having, or where flying failed."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kdproxy.core.models import HeaderPairs
+from kdproxy.engine.fetch import GaveUp
+from kdproxy.engine.flights import Flight, Head, Phase
+from kdproxy.engine.lane import Refusal
+from kdproxy.engine.road import LONGEST_ADVICE_SECONDS
+from kdproxy.errors import KdproxyError
+
+log = logging.getLogger("kdproxy.engine")
+
+
+@contextmanager
+def landing(flight: Flight) -> Iterator[None]:
+    """Land a flight at the end of the block, whatever happens in it."""
+    try:
+        yield
+    except KdproxyError as error:
+        flight.land(error=error)
+    except Exception:
+        log.exception("a flight crashed")
+        flight.land(error=_crashed())
+    finally:
+        # A cancelled flight: nobody waits for it, or the server stops.
+        flight.land(error=_stopped())
+
+
+def land_refused(flight: Flight, result: Refusal | GaveUp) -> None:
+    """Hand the provider's own words over, with advice for the client's own retries.
+
+    Raises:
+        KdproxyError: the provider said nothing.
+    """
+    match result:
+        case Refusal():
+            _hand_over(flight, result, (("x-should-retry", "false"),) if result.is_fatal else ())
+        case GaveUp(last=None):
+            raise _out_of_attempts(result)
+        case GaveUp(last=Refusal() as last):
+            _hand_over(flight, last, _come_again(result.wait_seconds))
+
+
+def _hand_over(flight: Flight, refusal: Refusal, more: HeaderPairs) -> None:
+    flight.phase = Phase.SENT
+    names = {name.lower() for name, _ in more}
+    headers = tuple((name, value) for name, value in refusal.headers if name.lower() not in names)
+    flight.depart(Head(status=refusal.status, headers=(*headers, *more), is_whole=True))
+    flight.add(refusal.body)
+    flight.land()
+
+
+def _come_again(seconds: float) -> HeaderPairs:
+    seconds = min(seconds, LONGEST_ADVICE_SECONDS)
+    return (
+        ("retry-after", str(max(1, round(seconds)))),
+        ("retry-after-ms", str(max(1, round(seconds * 1000)))),
+        ("x-should-retry", "true"),
+    )
+
+
+def _out_of_attempts(result: GaveUp) -> KdproxyError:
+    return KdproxyError(
+        f"The upstream did not answer in time. Last: {result.reason}",
+        hint="Ask again: what was bought meanwhile is kept. Look at the upstream if it goes on.",
+        code="upstream_unavailable",
+        http_status=429 if result.is_rate_limit else 503,
+        retryable=True,
+        retry_after_seconds=min(result.wait_seconds, LONGEST_ADVICE_SECONDS),
+    )
+
+
+def _crashed() -> KdproxyError:
+    return KdproxyError(
+        "The proxy failed on this request.", hint="This is a bug: the log has its trace.", code="internal_error"
+    )
+
+
+def _stopped() -> KdproxyError:
+    return KdproxyError(
+        "The call was stopped before its answer was complete.",
+        hint="Ask again.",
+        code="stopped",
+        http_status=503,
+        retryable=True,
+        retry_after_seconds=1.0,
+    )
