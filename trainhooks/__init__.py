@@ -13,6 +13,7 @@ from trainhooks.session import (
     training_progress_context,
 )
 from trainhooks.storage.metrics import read_metrics
+from trainhooks.storage.receipts import newest_good_checkpoint
 
 __all__ = [
     "Best",
@@ -21,6 +22,7 @@ __all__ = [
     "Summary",
     "TrainingProgressContext",
     "calculate_metrics_from_step",
+    "newest_good_checkpoint",
     "read_metrics",
     "samples_per_second",
     "setup_progress_tracking",

@@ -54,11 +54,15 @@ class Job:
 
 
 class Zygote:
-    """The process that scripts are forked from."""
+    """The process that scripts are forked from.
 
-    def __init__(self) -> None:
+    Args:
+        modules: what it imports beside torch.
+    """
+
+    def __init__(self, *modules: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(ZYGOTE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(ZYGOTE), *modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._jobs: list[Job] = []
 
@@ -95,6 +99,20 @@ def _zygote() -> Iterator[Zygote]:
     running = Zygote()
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session")
+def zygote_with() -> Iterator[Callable[..., Zygote]]:
+    """Make a zygote that has more imported: `zygote_with("transformers")`. Call it in a fixture of your module."""
+    made: list[Zygote] = []
+
+    def make(*modules: str) -> Zygote:
+        made.append(Zygote(*modules))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 It runs no computation of its own, so a child has what a new interpreter has after `import torch`. Speaks JSON lines on
 stdin and stdout: {"run": SCRIPT, "argv": [...], "output": FILE, "env": {...}} -> {"pid": N}, the child leading a
-process group of its own; {"poll": N} -> {"code": N or null}, negative for a signal.
+process group of its own; {"poll": N} -> {"code": N or null}, negative for a signal. Its arguments are modules that it
+imports beside torch.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -51,4 +53,6 @@ def become(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     become(serve())

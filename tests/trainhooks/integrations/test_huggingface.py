@@ -1,0 +1,62 @@
+"""The Trainer's callback in real trainings: records without gap, damaged checkpoints passed over, exact resume kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainhooks import newest_good_checkpoint, read_metrics
+from trainhooks.storage.receipts import issued
+
+JOB = Path(__file__).with_name("job_huggingface.py")
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+
+
+def run(zygote: Any, out: Path, kind: str, *, kill_at: str = "never") -> str:
+    """Run the job to its end, or to its kill; returns what it said."""
+    log = out.with_name(f"{out.name}-{kill_at}.log")
+    job = zygote.run(JOB, out, kill_at, kind, output=log, env=OFFLINE)
+    assert job.wait() == (0 if kill_at == "never" else -9), job.said()
+    said: str = job.said()
+    return said
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file, and neither size nor time stamp."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["plain", "sft"])
+def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(
+    trainers: Any, tmp_path: Path, kind: str
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(trainers, whole, kind)
+    run(trainers, killed, kind, kill_at="10")
+    assert [receipt.step for receipt in issued(killed)] == [8, 4]
+    flip(killed / "checkpoint-8" / "model.safetensors")
+    said = run(trainers, killed, kind)
+    assert f"from {killed / 'checkpoint-4'}\n" in said
+    assert "model.safetensors is damaged" in said
+    assert json.loads((killed / "final.json").read_bytes()) == json.loads((whole / "final.json").read_bytes())
+    assert newest_good_checkpoint(killed) == str(killed / "checkpoint-16")
+
+    rows, expected = read_metrics(killed), read_metrics(whole)
+    assert [row["step"] for row in rows] == [row["step"] for row in expected] == list(range(16))
+    assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
+    assert [row["step"] for row in rows if "eval_loss" in row] == [7, 15]
+    assert [row["attempt"] for row in rows] == [1] * 4 + [2] * 12
+    session = json.loads((killed / "progress" / "session.json").read_bytes())
+    assert session["config"]["experiment"] == "tiny"
+    assert session["config"]["gradient_accumulation_steps"] == 2
+    assert session["attempts"][1]["seconds"]["evaluation"] > 0
+    assert session["attempts"][1]["seconds"]["checkpoint"] > 0
+    registered = json.loads((killed / "progress" / "checkpoints.json").read_bytes())["checkpoints"]
+    assert [entry["path"] for entry in registered if (killed / entry["path"]).exists()] == [
+        "checkpoint-8",
+        "checkpoint-12",
+        "checkpoint-16",
+    ]

@@ -1,0 +1,43 @@
+"""Lightning's callback in real trainings: records without gap, damaged checkpoints passed over, nothing changed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainhooks import newest_good_checkpoint, read_metrics
+
+JOB = Path(__file__).with_name("job_lightning.py")
+
+
+def run(zygote: Any, out: Path, kind: str = "callback", *, kill_at: str = "never") -> str:
+    """Run the job to its end, or to its kill; returns what it said."""
+    job = zygote.run(JOB, out, kill_at, kind, output=out.with_name(f"{out.name}-{kill_at}.log"))
+    assert job.wait() == (0 if kill_at == "never" else -9), job.said()
+    said: str = job.said()
+    return said
+
+
+def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(trainers: Any, tmp_path: Path) -> None:
+    bare, whole, killed = tmp_path / "bare", tmp_path / "whole", tmp_path / "killed"
+    run(trainers, bare, "plain")
+    run(trainers, whole)
+    run(trainers, killed, kill_at="23")
+    newest = killed / "checkpoints" / "step=20.ckpt"
+    assert newest_good_checkpoint(killed) == str(newest)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    said = run(trainers, killed)
+    assert f"from {killed / 'checkpoints' / 'step=10.ckpt'}\n" in said
+    assert "step=20.ckpt is damaged" in said
+    final = [json.loads((out / "final.json").read_bytes()) for out in (bare, whole, killed)]
+    assert final[0] == final[1] == final[2]
+    assert newest_good_checkpoint(killed) == str(killed / "checkpoints" / "step=26.ckpt")
+
+    rows, expected = read_metrics(killed), read_metrics(whole)
+    assert [row["step"] for row in rows] == [row["step"] for row in expected] == list(range(26))
+    assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
+    assert [row["loss"] for row in rows] == [row["train_loss"] for row in rows]
+    assert [row["step"] for row in rows if "val_loss" in row] == [9, 19]
+    assert [row["attempt"] for row in rows] == [1] * 10 + [2] * 16
+    session = json.loads((killed / "progress" / "session.json").read_bytes())
+    assert session["config"] == {"width": 8, "experiment": "tiny"}
+    assert session["attempts"][1]["seconds"]["evaluation"] > 0

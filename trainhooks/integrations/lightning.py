@@ -1,0 +1,138 @@
+"""PyTorch Lightning's Trainer: records and verified checkpoints.
+
+    trainer = Trainer(..., callbacks=[TrainhooksCallback("run"), ModelCheckpoint("run/checkpoints", save_top_k=3)])
+    trainer.fit(model, data, ckpt_path=newest_good_checkpoint("run"))
+
+What is resumed, and how exactly, stays the Trainer's own matter: its checkpoints are read here, never changed. Seen
+with pytorch-lightning 2.6: what was saved at an epoch's end goes on exactly; what was saved inside an epoch runs its
+last batch again (Lightning issue 19815) and, unless the loader has a state of its own, begins the epoch's data anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainhooks.integrations.witness import Witness
+
+try:
+    from pytorch_lightning import Callback, LightningModule, Trainer
+    from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO
+except ImportError as error:
+    raise ImportError(
+        f"This callback needs PyTorch Lightning ({error}). Hint: pip install pytorch-lightning"
+    ) from error
+
+log = logging.getLogger("trainhooks")
+
+
+class TrainhooksCallback(Callback):
+    """Records to `output_dir/progress`, and vouches for every checkpoint that the Trainer writes, wherever that is.
+
+    Args:
+        output_dir: where `newest_good_checkpoint` is to look.
+        config: stored beside the module's hyperparameters.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None) -> None:
+        self.output_dir = Path(output_dir)
+        self.config = dict(config or {})
+        self._witness: Witness | None = None
+        self._recorded_step = 0
+        self._logged: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stand behind what writes checkpoints: no hook of a callback comes after the writing."""
+        io = trainer.strategy.checkpoint_io
+        if isinstance(io, AsyncCheckpointIO):
+            log.warning("checkpoints that AsyncCheckpointIO writes get no receipt: it does not say when one is whole")
+        elif not isinstance(io, VouchingIO):
+            trainer.strategy.checkpoint_io = VouchingIO(io, self._saw_checkpoint)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the records where the training begins or goes on."""
+        self._close()
+        self._witness = Witness(
+            {**dict(pl_module.hparams), **self.config},
+            self.output_dir,
+            total_steps=trainer.estimated_stepping_batches,  # type: ignore[arg-type] # an endless one is refused
+            step=trainer.global_step,
+        )
+        self._recorded_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record a step's loss and learning rate, and what the module has logged as often as loggers get it."""
+        step = trainer.global_step
+        if self._witness is None or step == self._recorded_step:  # inside an accumulation window
+            return
+        self._recorded_step = step
+        members: dict[str, Any] = {}
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
+        if step % every == 0:
+            members |= self._fresh(trainer)
+        if isinstance(outputs, Mapping) and outputs.get("loss") is not None:
+            members["loss"] = outputs["loss"] * trainer.accumulate_grad_batches  # it comes divided by them
+        if trainer.optimizers:
+            members["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        self._witness.saw_metrics(step, members)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """An evaluation is under way."""
+        if self._witness is not None:
+            self._witness.evaluation_goes_on()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record what an evaluation has found."""
+        if self._witness is not None:
+            self._witness.evaluation_ends()
+            self._witness.saw_metrics(trainer.global_step, self._fresh(trainer))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the records, also when the training has failed."""
+        self._close()
+        if isinstance(io := trainer.strategy.checkpoint_io, VouchingIO):
+            trainer.strategy.checkpoint_io = io.inner
+
+    def _fresh(self, trainer: Trainer) -> dict[str, Any]:
+        """Return what was logged since the last call: the Trainer keeps old values, such as those of a validation."""
+        before, self._logged = self._logged, dict(trainer.callback_metrics)
+        return {name: each for name, each in self._logged.items() if each is not before.get(name)}
+
+    def _saw_checkpoint(self, path: str | Path, step: int) -> None:
+        if self._witness is not None:
+            self._witness.saw_checkpoint(path, step)
+
+    def _close(self) -> None:
+        witness, self._witness = self._witness, None
+        if witness is not None:
+            witness.close()
+
+
+class VouchingIO(CheckpointIO):
+    """Does what another CheckpointIO does, and tells of each checkpoint once it is written."""
+
+    def __init__(self, inner: CheckpointIO, saved: Callable[[str | Path, int], None]) -> None:
+        self.inner = inner
+        self._saved = saved
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write, then tell."""
+        self.inner.save_checkpoint(checkpoint, path, storage_options=storage_options)
+        self._saved(path, checkpoint["global_step"])
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
+        """Read."""
+        return self.inner.load_checkpoint(path, *args, **options)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete."""
+        self.inner.remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        """End what is under way."""
+        self.inner.teardown()
