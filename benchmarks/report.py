@@ -18,13 +18,15 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = HERE / "results"
-_LIBRARIES = ("aiohttp", "diskcache", "multidict", "orjson", "tenacity", "uvloop", "yarl")
+TITLE = "1 KB request, 1.5 KB reply; one core for the server, one for load and teacher"
+_LIBRARIES = ("aiohttp", "diskcache", "multidict", "orjson", "tenacity", "uvloop", "yarl", "torch")
+_LIBRARIES += ("tensorboard", "trackio", "wandb")
 _STYLES = {Verdict.MET: "green", Verdict.MISSED: "red", Verdict.REPORTED: "dim"}
 
 
-def table(figures: list[Figure]) -> None:
+def table(figures: list[Figure], title: str = TITLE) -> None:
     """Print the figures."""
-    shown = Table(title="1 KB request, 1.5 KB reply; one core for the server, one for load and teacher")
+    shown = Table(title=title)
     for column in ("work", "goal", "figure", "reference", "ratio", "CPU us", ""):
         shown.add_column(column, justify="left" if column in ("work", "goal") else "right")
     for figure in figures:
@@ -44,7 +46,7 @@ def save(figures: list[Figure], scratch: Path, *, is_quick: bool, path: Path | N
         path = RESULTS / f"{now:%Y-%m-%d}-{kind}-{commit()[:7] or 'unknown'}.json"
     members = {
         "taken_at": now.isoformat(timespec="seconds"),
-        "command": " ".join(["python", "benchmarks/run.py", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "commit": commit(),
         "is_dirty": is_dirty(),
         "is_quick": is_quick,
@@ -61,8 +63,8 @@ def commit() -> str:
 
 
 def is_dirty() -> bool:
-    """Whether the proxy's code differs from its commit."""
-    return bool(_git("status", "--porcelain", "--", "kdproxy"))
+    """Whether the code differs from its commit."""
+    return bool(_git("status", "--porcelain", "--", "../kdproxy", "../trainhooks"))
 
 
 def machine(scratch: Path) -> dict[str, Any]:
