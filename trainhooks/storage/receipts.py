@@ -104,7 +104,12 @@ def newest_good_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
     returns. Checkpoints that are damaged or have no receipt (a kill came before they were whole) are passed over and
     logged.
     """
-    root = Path(output_dir)
+    found = newest_good(Path(output_dir))
+    return None if found is None else str(Path(output_dir) / found.path)
+
+
+def newest_good(root: Path) -> Receipt | None:
+    """Return the receipt of the newest checkpoint below an output directory that still matches it: see above."""
     known = issued(root)
     unknown = {str(path.relative_to(root)) for path in root.glob(_TRAINERS)} - {receipt.path for receipt in known}
     if unknown:
@@ -115,7 +120,7 @@ def newest_good_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
         except CheckpointInvalid as error:
             log.warning("%s", error)
         else:
-            return str(root / receipt.path)
+            return receipt
     return None
 
 

@@ -1,0 +1,120 @@
+"""Accelerate: its user owns the loop, so a session does everything; or Accelerate saves, and receipts vouch for it.
+
+    model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)  # not the data
+    state = training_state(accelerator, model=model, optimizer=optimizer, scheduler=scheduler)
+    with training_progress_context(config, "run", total_steps, state=state) as progress:
+        progress.loader(dataset, batch_size=8)
+        for step, batch in progress.steps():
+            with accelerator.accumulate(model):
+                ...
+
+resumes exactly, also inside an accumulation window. Where only Accelerate can save (FSDP, DeepSpeed), `save_state` and
+`load_state` stand in for its own two: what they resume, and how exactly, is Accelerate's matter.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from trainhooks.errors import StateUnsupported
+from trainhooks.pytorch.distributed import connect
+from trainhooks.session import ProgressTracker
+from trainhooks.storage import receipts
+
+try:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+    from accelerate.scheduler import AcceleratedScheduler
+    from accelerate.utils import DistributedType
+except ImportError as error:
+    raise ImportError(f"This integration needs Accelerate ({error}). Hint: pip install accelerate") from error
+
+_WHOLE = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+"""Where every rank has the whole model, so that `state=` can save it."""
+
+
+def training_state(accelerator: Accelerator, **objects: Any) -> dict[str, Any]:
+    """Return what to give as `state=`: prepared objects without their wrapping, and what the Accelerator itself counts.
+
+    Args:
+        objects: model, optimizer, scheduler and so on, after `accelerator.prepare`, by the names they are saved under.
+
+    Raises:
+        StateUnsupported: the model is sharded over the ranks.
+    """
+    if accelerator.distributed_type not in _WHOLE:
+        raise StateUnsupported(
+            f"With {accelerator.distributed_type} no rank has the whole model.",
+            hint="Use trainhooks.integrations.accelerate.save_state and load_state in place of state=.",
+        )
+    state = {name: _bare(accelerator, each) for name, each in objects.items()}
+    if accelerator.scaler is not None:
+        state["scaler"] = accelerator.scaler
+    return {**state, "accelerator": AccumulationWindow(accelerator)}
+
+
+class AccumulationWindow:
+    """Where in an accumulation window an Accelerator is."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches it has counted."""
+        return {"step": self._accelerator.step, "sync_gradients": self._accelerator.sync_gradients}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let it count on from there."""
+        self._accelerator.step = state["step"]
+        self._accelerator.sync_gradients = state["sync_gradients"]
+
+
+def save_state(accelerator: Accelerator, progress: ProgressTracker) -> Path:
+    """Let Accelerate save to `output_dir/checkpoint-STEP`, and give it a receipt; returns once it is durable.
+
+    Call it on all ranks, when `progress.current_step` steps are finished.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    path = progress.output_dir / f"checkpoint-{progress.current_step}"
+    with progress.checkpointing():
+        accelerator.save_state(str(path))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            receipts.issue(progress.output_dir, path, step=progress.current_step)
+            progress.record_checkpoint(path)
+        accelerator.wait_for_everyone()
+    return path
+
+
+def load_state(accelerator: Accelerator, progress: ProgressTracker) -> int:
+    """Load the newest checkpoint of `save_state` that is whole; returns its finished steps, 0 where there is none.
+
+    Call it on all ranks, after `prepare` and before the loop. Where in the data to go on is the caller's matter.
+    """
+    ranks = connect()
+    found = receipts.newest_good(progress.output_dir) if ranks.rank == 0 else None
+    told = json.loads(ranks.share(json.dumps(None if found is None else [found.path, found.step]).encode()))
+    ranks.close()
+    path, step = told or (None, 0)
+    if path is not None:
+        accelerator.load_state(str(progress.output_dir / path))
+    progress.resume_at(step)
+    return int(step)
+
+
+def _bare(accelerator: Accelerator, each: Any) -> Any:
+    match each:
+        case AcceleratedOptimizer():
+            return each.optimizer
+        case AcceleratedScheduler():
+            return each.scheduler
+        case nn.Module():
+            return accelerator.unwrap_model(each)
+        case _:
+            return each
