@@ -28,7 +28,8 @@ class ProcessRanks:
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
         self._training_thread = threading.get_ident()
-        self._training, self._writing = (dist.new_group(backend="gloo", timeout=_PATIENCE) for _ in range(2))
+        self._training: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        self._writing: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self._wish: Tensor | None = None
         self._work: dist.Work | None = None
 

@@ -1,0 +1,208 @@
+"""Signals that tell a training to go: noted when they come, served when the loop is between two steps.
+
+A handler runs between any two bytecodes of the main thread, also in the middle of a step or of a save, so it only notes
+the signal; a thread says what will happen and when time gets short.
+"""
+
+import logging
+import os
+import select
+import signal
+import threading
+import time
+import weakref
+from types import FrameType
+from typing import Any, NoReturn
+
+from trainhooks.core import grace
+
+log = logging.getLogger("trainhooks")
+
+EXIT_CODE = 75
+"""EX_TEMPFAIL of sysexits.h: run it again. Of a process that left because it was told to, after a save."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+_REPEAT_SECONDS = 1.0
+_REPEAT_SECONDS_TORCHRUN = 5.0
+"""The group gets a signal and torchrun hands on the one that it got itself; timeout(1) sends to child and group, too.
+What comes within this time is the same notice."""
+_DONE = b"\0"
+
+
+class Preempted(SystemExit):
+    """The training has stopped between two steps because of a signal, and is saved. Its exit code is 75."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(EXIT_CODE)
+        self.signal = signal.Signals(number)
+
+
+class Preemption:
+    """Handlers for SIGTERM, SIGUSR1 and SIGINT, from `install` to `close`. Earlier handlers are called, too.
+
+    What an earlier handler raises (SystemExit, say) is held back until `leave`. A signal that was ignored stays so. The
+    same signal again, later than a second after the first, acts as if nobody had waited for it.
+
+    Args:
+        grace_seconds: from a signal to the kill; by default what Slurm and torchrun say in the environment.
+    """
+
+    def __init__(self, *, grace_seconds: float | None = None) -> None:
+        self._grace_seconds = grace_seconds
+        self._repeat_seconds = _REPEAT_SECONDS_TORCHRUN if "TORCHELASTIC_RUN_ID" in os.environ else _REPEAT_SECONDS
+        self._earlier: dict[int, Any] = {}
+        self._received: dict[int, float] = {}
+        self._held: BaseException | None = None
+        self._has_left = False
+        self._pipe: tuple[int, int] | None = None
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def number(self) -> int:
+        """The signal that came, 0 for none; of several the largest, so that SIGTERM counts more than Ctrl-C."""
+        return max(self._received, default=0)
+
+    def install(self) -> None:
+        """Take the signals over. Outside the main thread Python does not allow it: a warning says so."""
+        if threading.current_thread() is not threading.main_thread():
+            log.warning("signals cannot be served: the training was opened outside the main thread")
+            return
+        self._pipe = os.pipe()
+        self._watcher = threading.Thread(target=self._watch, args=(self._pipe[0],), name="trainhooks-signals")
+        self._watcher.daemon = True
+        self._watcher.start()
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                self._earlier[number] = signal.signal(number, self._handle)
+        _installed.add(self)
+
+    def leave(self, number: int) -> NoReturn:
+        """Go, now that everything is saved. `number` is this process's signal or one that another rank got.
+
+        Raises:
+            Preempted: for SIGTERM and SIGUSR1.
+            KeyboardInterrupt: for SIGINT.
+            BaseException: what an earlier handler raised.
+        """
+        self._has_left = True
+        self._tell_watcher()
+        if self._held is not None:
+            raise self._held
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Preempted(number)
+
+    def close(self, *, deliver: bool = False) -> None:
+        """Give the signals back to whom they belonged.
+
+        Args:
+            deliver: let a signal that came and was not served act now. Nobody waits for it any more.
+        """
+        _installed.discard(self)
+        self._restore()
+        self._tell_watcher()
+        if self._watcher is not None and self._pipe is not None:
+            self._watcher.join()
+            for end in self._pipe:
+                os.close(end)
+            self._pipe = self._watcher = None
+        if deliver and self._received and not self._has_left:
+            signal.raise_signal(signal.Signals(self.number))
+
+    def forget(self) -> None:
+        """In a forked child: it is told to go by other means, and nobody there comes to a safe point."""
+        self._restore()
+        self._pipe = self._watcher = None
+
+    def _restore(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, earlier in self._earlier.items():
+                if signal.getsignal(number) == self._handle:
+                    signal.signal(number, earlier)
+        self._earlier.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._received.get(number, now) > self._repeat_seconds:
+            _act_at_once(number)
+            return
+        self._received.setdefault(number, now)
+        if self._pipe is not None:
+            os.write(self._pipe[1], bytes([number]))
+        earlier = self._earlier[number]
+        if callable(earlier) and earlier is not signal.default_int_handler:
+            try:
+                earlier(number, frame)
+            except BaseException as error:
+                self._held = error
+
+    def _tell_watcher(self) -> None:
+        if self._pipe is not None:
+            os.write(self._pipe[1], _DONE)
+
+    def _watch(self, pipe: int) -> None:
+        """Say what comes, and when the time gets short. Ends when the signal is served."""
+        kill_at: float | None = None
+        said: set[int] = set()
+        while True:
+            timeout = None if kill_at is None else max(0.0, kill_at - time.monotonic())
+            if not select.select([pipe], [], [], timeout)[0]:
+                log.error(
+                    "no step has ended since the signal, and this process is likely to be killed in a moment:"
+                    " the training will then go on from its last checkpoint"
+                )
+                kill_at = None
+                continue
+            news = os.read(pipe, 1)
+            if news == _DONE:
+                return
+            number = news[0]
+            if number in said:
+                continue
+            said.add(number)
+            log.warning(
+                "%s: the training is saved and left when this step ends; the same signal again ends it at once",
+                signal.Signals(number).name,
+            )
+            left = grace.seconds_left(number, os.environ, now=time.time(), given=self._grace_seconds)
+            if left is not None:
+                kill_at = min(kill_at or float("inf"), time.monotonic() + 0.8 * left)
+
+
+def _act_at_once(number: int) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+_installed: weakref.WeakSet[Preemption] = weakref.WeakSet()
+
+
+class _Mask(threading.local):
+    before: set[Any] | None = None
+
+
+_mask = _Mask()
+
+
+def _before_fork() -> None:
+    # CPython drops what comes to the child before its handlers are given back (_clear_pending_signals).
+    if _installed:
+        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _after_fork() -> None:
+    if _mask.before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+        _mask.before = None
+
+
+def _after_fork_in_child() -> None:
+    for each in list(_installed):
+        each.forget()
+    _installed.clear()
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
