@@ -3,6 +3,7 @@
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.progress import Summary
 from trainhooks.core.retention import Best
+from trainhooks.host.preemption import Preempted
 from trainhooks.session import (
     ProgressTracker,
     TrainingProgressContext,
@@ -18,6 +19,7 @@ from trainhooks.storage.receipts import newest_good_checkpoint
 __all__ = [
     "Best",
     "CheckpointPolicy",
+    "Preempted",
     "ProgressTracker",
     "Summary",
     "TrainingProgressContext",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -10,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 from trainhooks.core import seed as seeds
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.timing import Phase
-from trainhooks.errors import ConfigInvalid
+from trainhooks.errors import CheckpointFailed, ConfigInvalid
 from trainhooks.session.feed import Feed
 from trainhooks.session.keeper import Keeper
+from trainhooks.session.stopping import Stopping
 from trainhooks.session.tracker import ProgressTracker
 from trainhooks.storage.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from trainhooks.pytorch.loader import PositionedLoader
+
+log = logging.getLogger("trainhooks")
+
+PREEMPTED = "preempted"
+"""Tag of a checkpoint that was taken because a signal came."""
 
 
 class TrainingProgressContext(ProgressTracker):
@@ -29,6 +36,8 @@ class TrainingProgressContext(ProgressTracker):
         checkpoints: when they are taken, which ones stay, how they are written.
         checkpoint_every_steps: take one whenever so many steps are finished, and let the training stand still until it
             is durable: short for `checkpoints=CheckpointPolicy(every_steps=..., asynchronous=False, ...)`.
+        grace_seconds: from a signal (SIGTERM, SIGUSR1, SIGINT) to the kill, where neither Slurm nor torchrun says it.
+            With `state` a signal is served when a step ends: the training is saved and left with exit code 75.
     """
 
     def __init__(
@@ -40,12 +49,20 @@ class TrainingProgressContext(ProgressTracker):
         state: Mapping[str, Any] | None = None,
         checkpoints: CheckpointPolicy | None = None,
         checkpoint_every_steps: int | None = None,
+        grace_seconds: float | None = None,
     ) -> None:
         super().__init__(config, output_dir, total_steps)
         self._feed = Feed(seeds.derive("session", self.config.get("seed", 0)))
         self._keeper: Keeper | None = None
+        self._stopping: Stopping | None = None
+        self._saved_step: int | None = None
+        """Steps that the newest checkpoint covers which was gone on from or saved on demand."""
         try:
             if state is not None:
+                from trainhooks.pytorch.distributed import connect
+
+                self._ranks = connect()
+                self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
                 if checkpoints is None:
                     checkpoints = _policy(checkpoint_every_steps)
                 self._keeper = self._keep(state, checkpoints)
@@ -61,6 +78,7 @@ class TrainingProgressContext(ProgressTracker):
             policy,
             session_id=self.session_id,
             attempt=self.attempt,
+            ranks=self._ranks,
             before_publish=self._sync_records,
             on_published=self._note_published,
             on_failure=self._note_failure,
@@ -74,6 +92,15 @@ class TrainingProgressContext(ProgressTracker):
             return
         self._feed.resume(progress["loader"])
         self.resume_at(progress["step"])
+        self._saved_step = self.current_step
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a signal asks this training to stop: ask between the batches of an evaluation, and break.
+
+        With several ranks the answer is the same on all of them, and all have to ask equally often.
+        """
+        return self._stopping is not None and self._stopping.poll() != 0
 
     def loader(self, dataset: Any, *, batch_size: int, **options: Any) -> PositionedLoader:
         """Make a loader that goes on at the session's position. Options: see `PositionedLoader`."""
@@ -87,11 +114,13 @@ class TrainingProgressContext(ProgressTracker):
         self._counts_rows = False
         if self.current_step >= self.total_steps:
             return
+        self._stop_if_told()
         for batch in self._feed.batches():
             self._begin_step()
             yield self.current_step, batch
             self._finish_step()
             self._safe_point()
+            self._stop_if_told()
             if self.current_step >= self.total_steps:
                 return
 
@@ -111,13 +140,35 @@ class TrainingProgressContext(ProgressTracker):
             raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
         self.flush()
         with self._in(Phase.CHECKPOINT):
-            return self._keeper.save(self.current_step, self._where(), {**self._latest(), **(metrics or {})}, tags)
+            checkpoint = self._keeper.save(
+                self.current_step, self._where(), {**self._latest(), **(metrics or {})}, tags
+            )
+        self._saved_step = self.current_step
+        return checkpoint
+
+    def _stop_if_told(self) -> None:
+        """Serve a signal, between two steps: save what is not saved yet, and leave."""
+        if self._stopping is None or not self._stopping.poll():
+            return
+        if self.current_step not in (0, self._saved_step):
+            try:
+                self.save_checkpoint(tags=(PREEMPTED,))
+            except CheckpointFailed as error:
+                log.error("%s", error)
+        self._stopping.leave()
 
     def _close(self, end: str) -> None:
-        if self._keeper is not None and os.getpid() == self._pid:
-            keeper, self._keeper = self._keeper, None
-            keeper.close()
-        super()._close(end)
+        if os.getpid() != self._pid:
+            return
+        keeper, self._keeper = self._keeper, None
+        stopping, self._stopping = self._stopping, None
+        try:
+            if keeper is not None:
+                keeper.close()
+            super()._close(end)
+        finally:
+            if stopping is not None:
+                stopping.close(deliver=end == "closed")
 
     def _where(self) -> dict[str, Any]:
         return {"step": self.current_step, "loader": self._feed.position()}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from trainhooks.host.preemption import Preempted
 from trainhooks.session.context import TrainingProgressContext
 
 
@@ -19,6 +20,9 @@ def training_progress_context(
     context = TrainingProgressContext(config, output_dir, total_steps, **options)
     try:
         yield context
+    except Preempted as told:
+        context._close(f"preempted: {told.signal.name}")
+        raise
     except BaseException as error:
         context._close(f"failed: {type(error).__name__}")
         raise
