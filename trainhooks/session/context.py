@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trainhooks.core import seed as seeds
@@ -101,6 +102,24 @@ class TrainingProgressContext(ProgressTracker):
         With several ranks the answer is the same on all of them, and all have to ask equally often.
         """
         return self._stopping is not None and self._stopping.poll() != 0
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Count the time of this block as evaluation, and give the training its random numbers back afterwards.
+
+        So an evaluation may be cut short, or left out, without changing what the training comes to.
+        """
+        with super().evaluating():
+            if self._keeper is None:
+                yield
+                return
+            from trainhooks.pytorch import rng
+
+            before = rng.capture()
+            try:
+                yield
+            finally:
+                rng.restore(before)
 
     def loader(self, dataset: Any, *, batch_size: int, **options: Any) -> PositionedLoader:
         """Make a loader that goes on at the session's position. Options: see `PositionedLoader`."""
