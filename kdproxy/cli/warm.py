@@ -1,6 +1,10 @@
 """`kdproxy warm`: fill the cache from files."""
 
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,11 @@ from kdproxy.cli.options import config_option, counted, data_dir_option, json_op
 from kdproxy.ops.warm import MOST_SHOWN, WarmArguments
 from kdproxy.settings import load
 
+_USED = ("answers", "prompts", "tombstones", "already", "withdrawn")
+
 
 @click.command("warm")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True, path_type=Path))
 @data_dir_option
 @click.option("--upstream", metavar="URL|NAME=URL", help="Teacher API whose answers Batch files hold.")
 @click.option("--model", help="Model of rows that name none.")
@@ -33,24 +39,37 @@ def command(
 ) -> None:
     """Fill the cache from FILES: journals, tracker rows, chat messages, Batch inputs with their outputs.
 
-    Plain, .gz or .zst; a directory stands for the journal in it. What is already there stays. docs/warm.md has it all.
+    Plain, .gz or .zst; - is stdin; a directory stands for the journal in it. What is already there stays.
+    docs/warm.md has it all. Exit code 1: no line could be used.
     """
     settings = load({"data_dir": data_dir, "upstreams": upstream}, config=config).settings
     given = settings.upstreams[0] if upstream is not None else None
-    arguments = WarmArguments(
-        files=tuple(str(file.absolute()) for file in files),
-        model=model,
-        upstream_name=None if given is None else given.name,
-        upstream_url=None if given is None else given.url,
-        anthropic_version=anthropic_version,
-        strict=strict,
-    )
-    with open_desk(settings, command="warm", creates=True) as desk:
+    with open_desk(settings, command="warm", creates=True) as desk, _on_disk(files) as paths:
+        arguments = WarmArguments(
+            files=paths,
+            model=model,
+            upstream_name=None if given is None else given.name,
+            upstream_url=None if given is None else given.url,
+            anthropic_version=anthropic_version,
+            strict=strict,
+        )
         result, findings = warm_from(desk, arguments)
     if as_json:
         print_json({**result, "findings": findings})
-    if result["is_stopped"]:
+    has_used = any(result[name] for name in _USED)
+    if result["is_stopped"] or (result["lines"] and not has_used):
         sys.exit(1)
+
+
+@contextmanager
+def _on_disk(files: tuple[Path, ...]) -> Iterator[tuple[str, ...]]:
+    """Give the files' absolute names; stdin becomes a file first, since a proxy may be who reads it."""
+    with tempfile.TemporaryDirectory(prefix="kdproxy-") as directory:
+        spool = Path(directory) / "stdin"
+        if any(str(file) == "-" for file in files):
+            with spool.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        yield tuple(str(spool if str(file) == "-" else file.absolute()) for file in files)
 
 
 def warm_from(desk: Desk, arguments: WarmArguments) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -74,6 +93,8 @@ def warm_from(desk: Desk, arguments: WarmArguments) -> tuple[dict[str, Any], lis
     untold = result["bad"] + result["failed"] + result["unpaired"] - len(findings)
     if untold > 0:
         say(f"the first {MOST_SHOWN} lines were named; {untold} more could not be used.")
+    if not result["lines"]:
+        say("warning: there is no line in these files.")
     if result["is_stopped"]:
         say("stopped at the first line that cannot be used (--strict).")
     elif result["bad"]:

@@ -1,5 +1,7 @@
 """Files to warm from, as lines: plain, gzip or Zstandard, told by their first bytes. Memory is bounded by all means.
 
+An array, or objects written over many lines, comes as if each value had a line of its own.
+
 A file that unpacks to more than a hundred times its size is taken for a bomb and left at that point.
 """
 
@@ -7,16 +9,19 @@ import importlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from kdproxy.errors import KdproxyError
+from kdproxy.ops.values import BadShape, Splitter, is_spread
 
 MAX_LINE_BYTES = 64 << 20
 MAX_RATIO = 100
 RATIO_FREE_BYTES = 1 << 20
 """So much may unpack from however little: short files of equal lines are honest."""
 _CHUNK_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -55,7 +60,10 @@ class Source:
         """
         try:
             with self.path.open("rb") as file:
-                yield from _split(self._chunks(file))
+                chunks = self._chunks(file)
+                head = next(chunks, b"")
+                split = _split_values if is_spread(head) else _split
+                yield from split(chain([head], chunks))
         except OSError as error:
             raise unreadable(self.path, error) from error
 
@@ -104,6 +112,18 @@ def unreadable(path: Path, error: OSError) -> KdproxyError:
         code="file_unreadable",
         http_status=400,
     )
+
+
+def _split_values(chunks: Iterator[bytes]) -> Iterator[SourceLine]:
+    splitter = Splitter(MAX_LINE_BYTES)
+    try:
+        for chunk in chunks:
+            for start in range(0, len(chunk), _PIECE_BYTES):
+                for number, text in splitter.feed(chunk[start : start + _PIECE_BYTES]):
+                    yield SourceLine(number, text)
+        splitter.finish()
+    except BadShape as error:
+        raise SourceBroken(str(error)) from error
 
 
 def _split(chunks: Iterator[bytes]) -> Iterator[SourceLine]:

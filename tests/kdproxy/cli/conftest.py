@@ -32,12 +32,13 @@ class Ran:
 def kdproxy(tmp_path: Path) -> Callable[..., Ran]:
     """Run `kdproxy` with arguments in the test's own directory, with no settings but those given."""
 
-    def kdproxy(*arguments: str | Path, environment: dict[str, str] | None = None) -> Ran:
+    def kdproxy(*arguments: str | Path, environment: dict[str, str] | None = None, stdin: bytes | None = None) -> Ran:
         done = subprocess.run(
             [sys.executable, "-m", "kdproxy", *map(str, arguments)],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **(environment or {})},
             capture_output=True,
+            input=stdin,
             timeout=60,
             check=False,
         )

@@ -52,6 +52,32 @@ def test_a_bad_line_is_a_warning_and_with_strict_an_error(kdproxy: Run, broken: 
     assert (strict.json["prompts"], strict.json["findings"][0]["line"]) == (1, 2)
 
 
+def test_an_array_and_stdin_are_taken(kdproxy: Run, tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_bytes(orjson.dumps(ROWS, option=orjson.OPT_INDENT_2))
+    assert kdproxy("warm", file, "--json").json["prompts"] == 2
+    assert kdproxy("warm", "-", "--json", stdin=file.read_bytes()).json["already"] == 2
+    ran = kdproxy(
+        "warm", "-", "--json", "--data-dir", "other", stdin=gzip.compress(orjson.dumps(ROWS[0]) + b"\noops\n")
+    )
+    assert (ran.code, ran.json["prompts"], ran.json["bad"]) == (0, 1, 1)
+    assert "/stdin:2: it is not JSON" in ran.err
+    assert list(tmp_path.glob("kdproxy-*")) == [tmp_path / "kdproxy-data"]
+
+
+@pytest.mark.parametrize("text", [b"oops\n", b'{"prompt": "why?"}\n', b'[{"a": 1}, {"b": 2}]', b'{\n"data": []\n}'])
+def test_files_of_which_nothing_can_be_used_are_an_error(kdproxy: Run, text: bytes) -> None:
+    ran = kdproxy("warm", "-", stdin=text)
+    assert ran.code == 1
+    assert "could not be used" in ran.err
+
+
+def test_an_empty_file_is_a_warning(kdproxy: Run) -> None:
+    ran = kdproxy("warm", "-", stdin=b"\n")
+    assert ran.code == 0
+    assert "no line in these files" in ran.err
+
+
 def test_export_warm_export_gives_equal_files(kdproxy: Run, rows: Path, tmp_path: Path) -> None:
     kdproxy("warm", rows)
     first = kdproxy("export")
