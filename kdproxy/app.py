@@ -28,6 +28,7 @@ from kdproxy.errors import ConfigError, KdproxyError
 from kdproxy.ops.context import JobContext
 from kdproxy.settings import Settings, UpstreamSettings
 from kdproxy.storage.directory import DataDirectory
+from kdproxy.storage.reading import ReadOnlyDirectory
 from kdproxy.telemetry.log import RequestLog
 from kdproxy.upstream.http import HttpUpstream
 from kdproxy.web.admin import Admin, Health
@@ -213,7 +214,10 @@ def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[Chan
 
 
 def job_context(
-    settings: Settings, directory: DataDirectory, *, serving: Callable[[], dict[str, Any]] | None = None
+    settings: Settings,
+    directory: DataDirectory | ReadOnlyDirectory,
+    *,
+    serving: Callable[[], dict[str, Any]] | None = None,
 ) -> JobContext:
     """Put together what the jobs work on."""
     return JobContext(
@@ -232,6 +236,11 @@ def open_directory(settings: Settings, *, command: str) -> DataDirectory:
         segment_bytes=settings.segment_bytes,
         memory_bytes=settings.memory_bytes,
     )
+
+
+def read_directory(settings: Settings) -> ReadOnlyDirectory:
+    """Open the data directory of some settings without writing to it."""
+    return ReadOnlyDirectory.open(settings.data_dir)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -76,6 +76,10 @@ class StorageFailed(KdproxyError):
     default_status = 503
 
 
+class DirectoryReadOnly(StorageFailed):
+    """The data directory may not be written; it may be readable all the same."""
+
+
 class UpstreamFailed(KdproxyError):
     """The upstream could not be reached or broke off.
 

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kdproxy.app import job_context, open_directory
+from kdproxy.app import job_context, open_directory, read_directory
 from kdproxy.cli.progress import shown
 from kdproxy.cli.remote import RemoteDesk
-from kdproxy.errors import DirectoryBusy, KdproxyError
+from kdproxy.errors import DirectoryBusy, DirectoryReadOnly, KdproxyError
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events, Finding, Result
 from kdproxy.settings import Settings
+from kdproxy.storage.directory import DataDirectory
 from kdproxy.storage.lock import read_owner
+from kdproxy.storage.reading import ReadOnlyDirectory
 from kdproxy.telemetry.log import configure
 
 Told = Callable[[dict[str, Any]], None]
@@ -39,10 +41,11 @@ class LocalDesk:
 
 
 @contextmanager
-def open_desk(settings: Settings, *, command: str, creates: bool = False) -> Iterator[Desk]:
+def open_desk(settings: Settings, *, command: str, writes: bool, creates: bool = False) -> Iterator[Desk]:
     """Open the data directory, or find the proxy that has it open.
 
     Args:
+        writes: whether jobs will change something; if not, a directory that cannot be written is read as it is.
         creates: make the directory where there is none; else that is an error.
 
     Raises:
@@ -56,8 +59,14 @@ def open_desk(settings: Settings, *, command: str, creates: bool = False) -> Ite
             hint="Name it with --data-dir or KDPROXY_DATA_DIR; `kdproxy serve` and `kdproxy warm` make one.",
             code="no_data_dir",
         )
+    directory: DataDirectory | ReadOnlyDirectory
     try:
-        directory = open_directory(settings, command=f"kdproxy {command}")
+        try:
+            directory = open_directory(settings, command=f"kdproxy {command}")
+        except DirectoryReadOnly:
+            if writes:
+                raise
+            directory = read_directory(settings)
     except DirectoryBusy as busy:
         yield _owner_of(path, busy)
         return

@@ -48,7 +48,7 @@ def command(
         raise click.UsageError("--json tells of an export into a file: give --output FILE.")
     settings = load({"data_dir": data_dir}, config=config).settings
     counts: Counter[str] = Counter()
-    with open_desk(settings, command="export") as desk, _opened(None if to_stdout else output) as file:
+    with open_desk(settings, command="export", writes=False) as desk, _opened(None if to_stdout else output) as file:
         rows_of = _chat_rows if form == "chat" else _as_it_is
         for event in shown(desk.start(ExportArguments(everything=everything)), title="export"):
             match event:

@@ -48,7 +48,7 @@ def command(
     except KdproxyError as error:
         raise click.UsageError(str(error)) from error
     settings = load({"data_dir": data_dir}, config=config).settings
-    with open_desk(settings, command="forget") as desk:
+    with open_desk(settings, command="forget", writes=yes) as desk:
         chosen = choose(_lines(desk), wish)
         withdrawn = _withdraw(desk, chosen, wish.reason) if yes else 0
     if as_json:

@@ -29,7 +29,7 @@ _UNKNOWN = "unknown"
 def command(quick: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
     """Show what is stored by upstream, endpoint and model, and what the proxy that runs on it did."""
     settings = load({"data_dir": data_dir}, config=config).settings
-    with open_desk(settings, command="stats") as desk:
+    with open_desk(settings, command="stats", writes=False) as desk:
         sums = run(desk, StatsArguments(), title="stats", tell=lambda _: None)
         rows = None if quick else totals(_records(desk))
     sums = {"data_dir": str(settings.data_dir), **sums, "by_model": rows}

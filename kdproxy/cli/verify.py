@@ -21,7 +21,7 @@ def command(repair: bool, data_dir: str | None, config: Path | None, as_json: bo
     """Read the whole journal, check every line, compare the index with it both ways. Exit code 1: problems found."""
     settings = load({"data_dir": data_dir}, config=config).settings
     findings: list[dict[str, Any]] = []
-    with open_desk(settings, command="verify") as desk:
+    with open_desk(settings, command="verify", writes=repair) as desk:
         result = run(desk, VerifyArguments(repair=repair), title="verify", tell=findings.append)
     if as_json:
         print_json({**result, "findings": findings})

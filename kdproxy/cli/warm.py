@@ -44,7 +44,7 @@ def command(
     """
     settings = load({"data_dir": data_dir, "upstreams": upstream}, config=config).settings
     given = settings.upstreams[0] if upstream is not None else None
-    with open_desk(settings, command="warm", creates=True) as desk, _on_disk(files) as paths:
+    with open_desk(settings, command="warm", writes=True, creates=True) as desk, _on_disk(files) as paths:
         arguments = WarmArguments(
             files=paths,
             model=model,

@@ -8,6 +8,7 @@ api_recovery.NNNNNN.jsonl      sealed segments
 index/                         the diskcache index (derived; elsewhere if this is a network file system)
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import orjson
 
 from kdproxy.core.ports import Store
-from kdproxy.errors import StorageFailed
+from kdproxy.errors import DirectoryReadOnly, StorageFailed
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.disk import DiskStore
 from kdproxy.storage.filesystem import is_network
@@ -25,6 +26,7 @@ from kdproxy.storage.journal import Journal, sync_directory
 from kdproxy.storage.lock import DirectoryLock, Owner
 
 FORMAT_VERSION = 1
+INDEX_NAME = "index"
 DEFAULT_SEGMENT_BYTES = 256 << 20
 DEFAULT_MEMORY_BYTES = 16 << 20
 
@@ -60,7 +62,9 @@ class DataDirectory:
             lock = DirectoryLock(path, is_network=on_network, command=command)
             lock.acquire()
             try:
-                _check_format(path)
+                check_format(path)
+                if not _read_meta(path):
+                    _write_meta(path, {"format": FORMAT_VERSION, "upstreams": {}})
                 index_path = _index_path(path, on_network=on_network)
                 archive = FileArchive(
                     Journal(path, segment_bytes=segment_bytes, is_ours=lambda: not lock.is_lost),
@@ -71,7 +75,8 @@ class DataDirectory:
                 lock.release()
                 raise
         except OSError as error:
-            raise StorageFailed(
+            is_read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+            raise (DirectoryReadOnly if is_read_only else StorageFailed)(
                 f"The data directory {path} cannot be used ({error.strerror}).",
                 hint="Check that it exists or can be created, that you own it, and that the disk is not full; "
                 "or give another one with --data-dir.",
@@ -128,7 +133,7 @@ def _open_store(index_path: Path) -> Store:
 
 def _index_path(path: Path, *, on_network: bool) -> Path:
     if not on_network:
-        return path / "index"
+        return path / INDEX_NAME
     # One index per data directory, on this machine's own disk; it is rebuilt from the journal where it is missing.
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if is_network(base):
@@ -137,12 +142,10 @@ def _index_path(path: Path, *, on_network: bool) -> Path:
     return base / f"kdproxy-{os.getuid()}" / name
 
 
-def _check_format(path: Path) -> None:
+def check_format(path: Path) -> None:
+    """Raises StorageFailed where a newer release wrote the directory."""
     meta = _read_meta(path)
-    if not meta:
-        _write_meta(path, {"format": FORMAT_VERSION, "upstreams": {}})
-        return
-    if meta.get("format") != FORMAT_VERSION:
+    if meta and meta.get("format") != FORMAT_VERSION:
         raise StorageFailed(
             f"The data directory {path} has format {meta.get('format')!r}; this release knows {FORMAT_VERSION}.",
             hint="It was written by a newer kdproxy: upgrade, or give another --data-dir.",

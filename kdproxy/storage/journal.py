@@ -24,8 +24,16 @@ MAX_LINE_BYTES = 1 << 30
 class Journal:
     """The segments of one data directory."""
 
-    def __init__(self, directory: Path, *, segment_bytes: int, is_ours: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        segment_bytes: int,
+        is_ours: Callable[[], bool] = lambda: True,
+        is_read_only: bool = False,
+    ) -> None:
         self._directory = directory
+        self._is_read_only = is_read_only
         self._segment_bytes = segment_bytes
         self._is_ours = is_ours
         self._has_remains = False
@@ -150,7 +158,10 @@ class Journal:
             yield from self._segment_lines(number, start)
 
     def cut_torn_tail(self) -> int:
-        """Cut an unfinished last line off the active segment and return its bytes: it was never acknowledged."""
+        """Cut an unfinished last line off the active segment and return its bytes: it was never acknowledged.
+
+        Where a journal is only read the line is left out, and nothing is cut.
+        """
         size = end = self._end[1]
         while end > 0:
             start = max(0, end - _READ_BYTES)
@@ -162,7 +173,7 @@ class Journal:
         torn = size - end
         if torn:
             self._cut(end)
-        return torn
+        return 0 if self._is_read_only else torn
 
     def close(self) -> None:
         """Close all files."""
@@ -204,11 +215,14 @@ class Journal:
         return (named.st_ino, named.st_dev) == (held.st_ino, held.st_dev)
 
     def _cut(self, size: int) -> None:
-        os.ftruncate(self._file, size)
+        if not self._is_read_only:
+            os.ftruncate(self._file, size)
         self._end = (self._end[0], size)
         self._has_remains = False
 
     def _open_active(self) -> int:
+        if self._is_read_only:
+            return os.open(self._directory / ACTIVE_NAME, os.O_RDONLY | os.O_CLOEXEC)
         descriptor = _open(self._directory / ACTIVE_NAME)
         sync_directory(self._directory)
         return descriptor

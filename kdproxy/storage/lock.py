@@ -165,6 +165,22 @@ def read_owner(directory: Path) -> Owner | None:
         return None
 
 
+def refuse_owned(directory: Path) -> None:
+    """Raises DirectoryBusy where a process holds the kernel's lock. Writes nothing, takes nothing."""
+    import fcntl
+
+    try:
+        descriptor = os.open(directory / NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise busy(directory, read_owner(directory)) from error
+    finally:
+        os.close(descriptor)
+
+
 def busy(directory: Path, owner: Owner | None) -> DirectoryBusy:
     """Say who owns a directory."""
     if owner is None:
