@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,7 @@ from trainhooks.core.timing import Phase, Stopwatch
 from trainhooks.errors import ConfigInvalid
 from trainhooks.session import value as values
 from trainhooks.session.book import Book
+from trainhooks.session.inputs import INPUTS, InputWindow
 from trainhooks.storage import session as session_file
 from trainhooks.storage.catalog import REGISTERED, Recoverable
 
@@ -65,6 +66,7 @@ class ProgressTracker:
         self._stopwatch = Stopwatch(time.monotonic())
         self._is_replaying = False
         self._outages = Outages()
+        self._inputs = InputWindow()
         self._extra: dict[str, Any] | None = None
         self._window: DeviceWindow | None = None
         self._book: Book | None = None
@@ -158,6 +160,26 @@ class ProgressTracker:
     def attach(self, members: dict[str, Any]) -> None:
         """Add members to the next row, or to a row of their own if the running step records none."""
         self._extra = members if self._extra is None else {**self._extra, **members}
+
+    def record_inputs(
+        self,
+        *,
+        lengths: Iterable[int] | None = None,
+        tokens: Any = None,
+        labels: Any = None,
+        logprobs: Any = None,
+    ) -> None:
+        """Count what the running step is fed with, for the drift panels; a window of 100 steps is one line on disk.
+
+        Args:
+            lengths: of each sample, in tokens or characters.
+            tokens: token ids, any shape. A tensor on a device is copied to the host, which waits for it.
+            labels: class labels, any shape.
+            logprobs: the teacher's natural log probabilities of the target tokens, any shape.
+        """
+        closed = self._inputs.add(self.current_step, lengths=lengths, tokens=tokens, labels=labels, logprobs=logprobs)
+        if closed is not None:
+            self._record_event(INPUTS, **closed)
 
     def record_checkpoint(
         self,
@@ -293,6 +315,8 @@ class ProgressTracker:
             return
         atexit.unregister(self.close)
         self._attach_alone()
+        if (window := self._inputs.close()) is not None:
+            book.recorder.put((None, time.time(), None, {"kind": INPUTS, **window}))
         book.close(end)
         self._book = None
 

@@ -1,0 +1,38 @@
+"""`trainhooks recover`: what can be had of a run."""
+
+from pathlib import Path
+
+import click
+
+from trainhooks.cli.options import json_option, print_json
+from trainhooks.recovery.recover import recover
+
+
+@click.command("recover")
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--database", type=click.Path(path_type=Path, dir_okay=False), help="Write it there as a run of its own.")
+@json_option
+def command(directory: Path | None, database: Path | None, as_json: bool) -> None:
+    """Find the run in DIR, or where runs usually are; say what is there, what is missing, and what was passed over."""
+    run = recover(directory, database=database or False)
+    if as_json:
+        print_json(
+            {
+                **run.results,
+                "run_name": run.run_name,
+                "kind": run.kind,
+                "root": str(run.root),
+                "rows": len(run.metrics_df),
+                "gaps": list(run.gaps),
+                "passed_over": [{"path": str(each.path), "reason": each.reason} for each in run.passed_over],
+            }
+        )
+        return
+    click.echo(str(run))
+    for name, value in run.results.items():
+        if value is not None:
+            click.echo(f"  {name}: {value}")
+    for gap in run.gaps:
+        click.echo(f"  not there: {gap}")
+    for each in run.passed_over:
+        click.echo(f"  passed over: {each.path}: {each.reason}")

@@ -1,0 +1,41 @@
+"""What a reader got out of a run's folder, before it is made into tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedModel:
+    """One checkpoint of any kind."""
+
+    path: Path
+    step: int | None = None
+    epoch: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    is_ours: bool = False
+    """Written by trainhooks: verified against its manifest before it is used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A run as it was read."""
+
+    run_id: str
+    run_name: str
+    rows: pd.DataFrame
+    """As the writer named its columns."""
+    checkpoints: tuple[SavedModel, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    drift: pd.DataFrame | None = None
+    resumes: tuple[int, ...] = ()
+    rewinds: tuple[tuple[int, int], ...] = ()
+    total_steps: int | None = None
+    status: str | None = None
+    gaps: tuple[str, ...] = ()
+    """What is not there or could not be read, a sentence each."""

@@ -1,0 +1,187 @@
+"""Our own runs: session.json, metrics.jsonl, checkpoint directories. Read beside a process that writes, without torch.
+
+A columnar copy of the rows (`progress/metrics.parquet`) is left behind where reading took long, and used as long as
+metrics.jsonl is what it was made from.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from trainhooks.core import distribution
+from trainhooks.core import row as rows
+from trainhooks.errors import TrainhooksError
+from trainhooks.recovery.found import Found, SavedModel
+from trainhooks.session.inputs import INPUTS
+from trainhooks.storage import inspection, metrics, session
+
+_SIDECAR = "metrics.parquet"
+_SIDECAR_FROM_BYTES = 8 << 20
+_SOURCE = "trainhooks_source"
+_COMPONENTS = "loss_components"
+
+
+def read(root: Path) -> Found:
+    """Read a run of ours, finished, killed or still going on.
+
+    Raises:
+        TrainhooksError: its session.json is damaged or of a newer release.
+    """
+    members = session.read(root / "progress" / session.NAME)
+    if members is None:
+        raise TrainhooksError(
+            f"{root}/progress has no session.json.", hint="Name the output_dir of the run.", code="run_unreadable"
+        )
+    gaps: list[str] = []
+    table, events = _metrics(root, gaps)
+    resumes = list(_resumes(events))
+    attempts: list[dict[str, Any]] = members["attempts"]
+    config: dict[str, Any] = members.get("config") or {}
+    return Found(
+        run_id=str(members["session_id"]),
+        run_name=str(
+            config.get("run_name") or config.get("name") or f"{root.resolve().name}-{members['session_id'][:8]}"
+        ),
+        rows=table,
+        checkpoints=tuple(
+            SavedModel(
+                path=root / entry.path,
+                step=entry.step,
+                metrics=entry.metrics,
+                tags=entry.tags,
+                is_ours=not entry.is_registered,
+            )
+            for entry in inspection.recoverable(root)
+        ),
+        config=config,
+        provenance={
+            **(attempts[-1].get("provenance") or {} if attempts else {}),
+            "session_id": members["session_id"],
+            "created_at": members.get("created_at"),
+            "attempts": len(attempts),
+            "config_sha256": members.get("config_sha256"),
+        },
+        drift=_drift(events),
+        resumes=tuple(start for start, _ in resumes),
+        rewinds=tuple((start, end) for start, end in resumes if end > start),
+        total_steps=members.get("total_steps"),
+        status=str(inspection.status(root)["state"]),
+        gaps=tuple(gaps),
+    )
+
+
+Event = tuple[dict[str, Any], int]
+"""(an event's members, the steps that the rows before it had reached)."""
+
+
+def _metrics(root: Path, gaps: list[str]) -> tuple[pd.DataFrame, list[Event]]:
+    path = root / "progress" / metrics.NAME
+    if not path.is_file():
+        gaps.append("There is no metrics.jsonl: nothing was recorded.")
+        return pd.DataFrame(), []
+    source = _identity(path)
+    events = list(_events(path))
+    table = _sidecar(path.with_name(_SIDECAR), source)
+    if table is None:
+        table = _frame(path)
+        if path.stat().st_size >= _SIDECAR_FROM_BYTES:
+            _leave_sidecar(table, path.with_name(_SIDECAR), source)
+    return table, events
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    table = pd.DataFrame.from_records(list(rows.settle(metrics.read_lines(path))))
+    table = table.drop(columns=[name for name in ("v", "seq", "kind") if name in table])
+    if _COMPONENTS in table:
+        parts = [part if isinstance(part, Mapping) else {} for part in table.pop(_COMPONENTS)]
+        table = table.join(pd.DataFrame.from_records(parts).add_prefix("loss/"))
+    if {"at", "attempt"} <= set(table):
+        seconds = table.groupby("attempt")["at"].diff().clip(lower=0).fillna(0.0)
+        table["active_seconds"] = seconds.cumsum()
+    for name in table.select_dtypes("object").columns:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        spelled = table[name].isin(["NaN", "Infinity", "-Infinity"])
+        if (numbers.notna() | spelled | table[name].isna()).all():
+            table[name] = numbers
+    return table
+
+
+def _events(path: Path) -> Iterator[Event]:
+    last = b""
+    with path.open("rb") as file:
+        for line in file:
+            if b'"kind":' not in line:
+                last = line
+            elif (members := rows.decode(line)) is not None and "kind" in members:
+                yield members, int((rows.decode(last) or {}).get("step", -1)) + 1
+
+
+def _resumes(events: Iterable[Event]) -> Iterator[tuple[int, int]]:
+    """Yield (where an attempt went on, how far the one before had come)."""
+    for members, reached in events:
+        if members["kind"] == rows.ATTEMPT and (start := members.get("from_step")):
+            yield start, reached
+
+
+def _drift(events: Iterable[Event]) -> pd.DataFrame | None:
+    """Return one row a window of inputs, with its distances from the first one; None where none was recorded."""
+    windows: dict[int, Mapping[str, Mapping[str, int]]] = {}
+    for members, _ in events:
+        if members["kind"] == rows.ATTEMPT and (start := members.get("from_step")) is not None:
+            windows = {step: counts for step, counts in windows.items() if step < start}
+        elif members["kind"] == INPUTS:
+            windows[members["step"]] = members["counts"]
+    if not windows:
+        return None
+    first = windows[min(windows)]
+    made = []
+    for step, window in sorted(windows.items()):
+        row: dict[str, float] = {"step": step}
+        for feature, counts in window.items():
+            if feature in first:
+                row[f"{feature}/psi"] = distribution.population_stability_index(counts, first[feature])
+                row[f"{feature}/kl"] = distribution.kullback_leibler(counts, first[feature])
+                row[f"{feature}/js"] = distribution.jensen_shannon(counts, first[feature])
+        made.append(row)
+    return pd.DataFrame.from_records(made)
+
+
+def _identity(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def _sidecar(path: Path, source: str) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        return None
+    try:
+        found = pq.read_table(path)
+    except (OSError, ValueError):
+        return None
+    if (found.schema.metadata or {}).get(_SOURCE.encode()) != source.encode():
+        return None
+    table: pd.DataFrame = found.to_pandas()
+    return table
+
+
+def _leave_sidecar(table: pd.DataFrame, path: Path, source: str) -> None:
+    """Write the columnar copy; a reader that may not write, or cannot, goes without."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        return
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        made = pa.Table.from_pandas(table, preserve_index=False)
+        pq.write_table(made.replace_schema_metadata({**(made.schema.metadata or {}), _SOURCE: source}), scratch)
+        scratch.replace(path)
+    scratch.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""Find a run and read it, whoever wrote it and however it ended."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from trainhooks.errors import TrainhooksError
+from trainhooks.recovery import column, foreign, own
+from trainhooks.recovery.found import Found
+from trainhooks.recovery.place import USUAL, Kind, Place, look
+from trainhooks.recovery.recovered import PassedOver, Recovered, choose_best
+from trainhooks.storage.registry import DATABASE, MetricSummary, Registry, Run
+
+_READERS: Mapping[Kind, Callable[[Path], Found]] = {
+    Kind.TRAINHOOKS: own.read,
+    Kind.HUGGING_FACE: foreign.read_hugging_face,
+    Kind.LIGHTNING: foreign.read_lightning,
+    Kind.TORCH: foreign.read_torch,
+}
+
+
+def recover(
+    path: str | os.PathLike[str] | None = None, *, database: str | os.PathLike[str] | bool = False
+) -> Recovered:
+    """Find a run and return all that can be had of it. Nothing is trained, executed or changed.
+
+    Args:
+        path: where to look: a run's folder, its `checkpoints/` or `progress/`, or a folder of runs. None: where runs
+            usually are, relative to the working directory, and on Colab's Drive.
+        database: write the recovery to an experiment database as a run of its own, `<run>_recovered`, that names its
+            origin. True: `WORKSPACE/experiments.db`.
+
+    Raises:
+        TrainhooksError: no run was found; the message lists where it was looked for and why each place was passed over.
+    """
+    passed: list[PassedOver] = []
+    for place in _candidates(path, passed):
+        try:
+            found = _READERS[place.kind](place.root)
+        except TrainhooksError as error:
+            passed.append(PassedOver(path=place.root, reason=error.message))
+            continue
+        recovered = _assemble(place, found, tuple(passed))
+        return _registered(recovered, database) if database else recovered
+    raise _nothing(path, passed)
+
+
+def _candidates(path: str | os.PathLike[str] | None, passed: list[PassedOver]) -> Iterable[Place]:
+    """Return places with runs: those of a given folder; or the usual ones, newest first."""
+    folders = [Path(path).expanduser()] if path is not None and str(path) else [Path(usual) for usual in USUAL]
+    places: dict[Path, Place] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            passed.append(
+                PassedOver(path=folder, reason="it does not exist" if not folder.exists() else "it is no folder")
+            )
+            continue
+        found = list(look(folder))
+        if not found:
+            passed.append(PassedOver(path=folder, reason="it holds no run"))
+        places.update({place.root.resolve(): place for place in found if place.root.resolve() not in places})
+    return sorted(places.values(), key=lambda place: place.changed_at, reverse=True)
+
+
+def _nothing(path: str | os.PathLike[str] | None, passed: Iterable[PassedOver]) -> TrainhooksError:
+    listing = "\n".join(f"  - {each.path}: {each.reason}" for each in passed)
+    return TrainhooksError(
+        f"No run was found{'' if path is None else f' in {path}'}. Looked at:\n{listing}\n",
+        hint="Run the training first, or give recover() the folder that holds progress/, checkpoints or metrics.csv.",
+        code="run_not_found",
+    )
+
+
+def _assemble(place: Place, found: Found, passed: tuple[PassedOver, ...]) -> Recovered:
+    metrics = column.tidy(found.rows)
+    best = choose_best(found.checkpoints, metrics)
+    last = max(found.checkpoints, key=lambda saved: (saved.step or 0, saved.epoch or 0), default=None)
+    gaps = [*found.gaps]
+    if metrics.empty:
+        gaps.append("No metrics were found.")
+    elif "val/loss" not in metrics:
+        gaps.append("No validation loss was recorded: the best model is the last one.")
+    if last is None:
+        gaps.append("No checkpoint was found.")
+    if found.drift is None:
+        gaps.append("No input statistics were recorded: the dashboard has six panels.")
+    folder = last.path.parent if last is not None else place.root
+    workspace = place.root.parent if place.root.name in {"checkpoints", "progress"} else place.root
+    settings = {
+        **{str(name): value for name, value in found.config.items()},
+        "run_name": found.run_name,
+        "output_dir": str(place.root),
+        "checkpoint_dir": str(folder),
+    }
+    return Recovered(
+        run_id=found.run_id,
+        root=place.root,
+        kind=place.kind,
+        metrics_df=metrics,
+        results={
+            "run_id": found.run_id,
+            "workspace_root": str(workspace),
+            "best_checkpoint": None if best is None else str(best.path),
+            "last_checkpoint": None if last is None else str(last.path),
+            "best_val_loss": _least(metrics, "val/loss"),
+            "final_train_loss": _last(metrics, "train/loss"),
+            "steps": int(metrics["step"].max()) + 1 if "step" in metrics and len(metrics) else None,
+            "epochs": int(metrics["epoch"].nunique()) if "epoch" in metrics else None,
+            "status": found.status,
+            "recovered": True,
+        },
+        workspace_root=str(workspace),
+        training_config=SimpleNamespace(**settings),
+        drift_data=found.drift,
+        best_checkpoint=best,
+        last_checkpoint=last,
+        checkpoints=found.checkpoints,
+        provenance=found.provenance,
+        gaps=tuple(gaps),
+        passed_over=passed,
+        resumes=found.resumes,
+        rewinds=found.rewinds,
+        total_steps=found.total_steps,
+        status=found.status,
+    )
+
+
+def _registered(recovered: Recovered, database: str | os.PathLike[str] | bool) -> Recovered:
+    path = Path(recovered.workspace_root) / DATABASE if database is True else Path(os.fspath(database))  # type: ignore[arg-type]
+    registry = Registry(path)
+    try:
+        run_id = registry.record_recovery(as_run(recovered), created_at=time.time())
+    finally:
+        registry.close()
+    return _renamed(recovered, run_id)
+
+
+def _renamed(recovered: Recovered, run_id: str) -> Recovered:
+    from dataclasses import replace
+
+    return replace(recovered, run_id=run_id, results={**recovered.results, "run_id": run_id})
+
+
+def as_run(recovered: Recovered) -> Run:
+    """Return what the experiment database keeps of a run."""
+    metrics = recovered.metrics_df
+    return Run(
+        run_id=recovered.run_id,
+        origin=None,
+        directory=str(recovered.root.resolve()),
+        config=vars(recovered.training_config),
+        created_at=float(recovered.provenance.get("created_at") or time.time()),
+        metrics=tuple(
+            MetricSummary(
+                name=str(name),
+                best=float(metrics[name].min()),
+                last=float(metrics[name].dropna().iloc[-1]),
+                rows=int(metrics[name].notna().sum()),
+            )
+            for name in metrics.select_dtypes("number")
+            if metrics[name].notna().any()
+        ),
+        checkpoints=tuple(
+            {"path": str(saved.path), "step": saved.step, "metrics": dict(saved.metrics)}
+            for saved in recovered.checkpoints
+        ),
+        tags=tuple(sorted({tag for saved in recovered.checkpoints for tag in saved.tags})),
+    )
+
+
+def _least(metrics: Any, name: str) -> float | None:
+    return float(metrics[name].min()) if name in metrics and metrics[name].notna().any() else None
+
+
+def _last(metrics: Any, name: str) -> float | None:
+    return float(metrics[name].dropna().iloc[-1]) if name in metrics and metrics[name].notna().any() else None
