@@ -74,3 +74,9 @@ class NoRun(TrainhooksError):
     """There is no recorded training at this place."""
 
     default_code = "no_run"
+
+
+class DriftBlocked(TrainhooksError):
+    """This run is not the one that it would go on with: its configuration, model, data or tokenizer has changed."""
+
+    default_code = "drift_blocked"

@@ -1,6 +1,7 @@
-"""Which of how many processes this is, as its launcher said (torchrun, accelerate), without asking torch."""
+"""Which of how many processes this is, without loading torch."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,10 @@ class Launch:
 
 
 def launched(environ: Mapping[str, str] = os.environ) -> Launch:
-    """Read torchrun's RANK and WORLD_SIZE; a process that nobody launched is alone."""
+    """Ask torch.distributed if it runs, else the launcher (RANK and WORLD_SIZE of torchrun and accelerate)."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return Launch(rank=distributed.get_rank(), world=distributed.get_world_size())
     try:
         return Launch(rank=int(environ["RANK"]), world=int(environ["WORLD_SIZE"]))
     except (KeyError, ValueError):

@@ -13,13 +13,14 @@ from torch import Tensor
 from trainhooks.core.cadence import Cadence
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.ranks import Alone, Ranks
-from trainhooks.errors import CheckpointFailed, StateUnsupported
+from trainhooks.errors import CheckpointFailed, CheckpointInvalid, StateUnsupported, TrainhooksError
 from trainhooks.pytorch.capture import rebuild
 from trainhooks.pytorch.snapshot import Snapshotter
 from trainhooks.pytorch.state import RANK_FILE, TrainingState
 from trainhooks.pytorch.writing import STATE, STATE_VERSION, Material, SaveRecord, Writing
 from trainhooks.storage import tensors
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
+from trainhooks.storage.verification import read_manifest
 
 log = logging.getLogger("trainhooks")
 
@@ -110,10 +111,36 @@ class Saver:
             )
         return record.checkpoint
 
-    def restore(self) -> Any:
-        """Put the newest good checkpoint back, random numbers last; returns its `progress`, None if there is none."""
-        found = self._store.newest_good()
-        return None if found is None else load(found, self._state, rank=self._ranks.rank)
+    def restore(self, check: Callable[[Checkpoint], None] = lambda _: None) -> Any:
+        """Put the newest good checkpoint back, random numbers last; returns its `progress`, None if there is none.
+
+        Rank 0 looks for it, since what is damaged is moved aside, and all ranks take the same one.
+
+        Args:
+            check: called on rank 0 with the checkpoint before anything is changed; may raise.
+
+        Raises:
+            CheckpointInvalid: there were checkpoints and none is good.
+            StateUnsupported: it does not fit; nothing was changed.
+        """
+        found: Checkpoint | None = None
+        refusal: TrainhooksError | None = None
+        if self._ranks.rank == 0:
+            try:
+                found = self._store.newest_good()
+                if found is not None:
+                    check(found)
+            except TrainhooksError as error:
+                refusal = error
+        if not self._ranks.all_ok(refusal is None):
+            raise refusal or CheckpointInvalid("Rank 0 does not go on.", hint="Its own log says why.")
+        name = self._ranks.share(b"" if found is None else found.path.name.encode()).decode()
+        if not name:
+            return None
+        if found is None:
+            path = self._store.root / name
+            found = Checkpoint(path=path, manifest=read_manifest(path))
+        return load(found, self._state, rank=self._ranks.rank)
 
     def close(self) -> None:
         """Wait for what is being written and let go of the buffers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -10,10 +11,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trainhooks.core import seed as seeds
+from trainhooks.core import tokenizer as tokenizers
+from trainhooks.core.drift import Change, flatten
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.timing import Phase
 from trainhooks.errors import CheckpointFailed, ConfigInvalid
+from trainhooks.host import provenance
+from trainhooks.host.launch import launched
 from trainhooks.session.feed import Feed
+from trainhooks.session.gate import Gate
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.stopping import Stopping
 from trainhooks.session.tracker import ProgressTracker
@@ -39,6 +45,9 @@ class TrainingProgressContext(ProgressTracker):
             is durable: short for `checkpoints=CheckpointPolicy(every_steps=..., asynchronous=False, ...)`.
         grace_seconds: from a signal (SIGTERM, SIGUSR1, SIGINT) to the kill, where neither Slurm nor torchrun says it.
             With `state` a signal is served when a step ends: the training is saved and left with exit code 75.
+        drift: what becomes of differences to the attempt that is gone on from: name or pattern to `block`, `warn` or
+            `allow`, before the defaults of `core/drift.py`.
+        tokenizer: one that must not change: see `core/tokenizer.py`.
     """
 
     def __init__(
@@ -51,23 +60,34 @@ class TrainingProgressContext(ProgressTracker):
         checkpoints: CheckpointPolicy | None = None,
         checkpoint_every_steps: int | None = None,
         grace_seconds: float | None = None,
+        drift: Mapping[str, str] | None = None,
+        tokenizer: Any = None,
     ) -> None:
         super().__init__(config, output_dir, total_steps)
         self._feed = Feed(seeds.derive("session", self.config.get("seed", 0)))
         self._keeper: Keeper | None = None
         self._stopping: Stopping | None = None
+        self._gate: Gate | None = None
         self._saved_step: int | None = None
         """Steps that the newest checkpoint covers which was gone on from or saved on demand."""
         try:
+            if self._book is not None:
+                self._gate = self._open_gate(drift or {}, tokenizer)
             if state is not None:
                 from trainhooks.pytorch.distributed import connect
 
                 self._ranks = connect()
+                who = json.dumps([self.session_id, self.attempt]).encode()
+                self.session_id, self.attempt = json.loads(self._ranks.share(who))
                 self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
                 if checkpoints is None:
                     checkpoints = _policy(checkpoint_every_steps)
                 self._keeper = self._keep(state, checkpoints)
+                if self._gate is not None:
+                    self._gate.add({"world": self._ranks.world, **self._keeper.facts()})
                 self._go_on(self._keeper)
+            if self._book is not None:
+                self._book.session.write()
         except BaseException:
             self._close("not started")
             raise
@@ -85,9 +105,34 @@ class TrainingProgressContext(ProgressTracker):
             on_failure=self._note_failure,
         )
 
+    def _open_gate(self, given: Mapping[str, str], tokenizer: Any) -> Gate:
+        assert self._book is not None
+        gate = Gate(given, self._book.session.attempts, self._note_drift)
+        gate.add({"total_steps": self.total_steps, **dict(flatten(self.config, "config"))})
+        gate.add({**provenance.code(), **provenance.environment()})
+        if tokenizer is not None:
+            gate.add({"tokenizer": tokenizers.digest(tokenizer)})
+        return gate
+
+    def _check_drift(self, found: Checkpoint) -> None:
+        if self._gate is not None:
+            self._gate.go_on_from(found.manifest.attempt)
+
+    def _check_data(self, source: Any, num_workers: int) -> None:
+        if self._gate is not None and self._book is not None:
+            from trainhooks.pytorch.data_facts import facts_of
+
+            self._gate.add(facts_of(source, num_workers=num_workers))
+            self._book.session.write()
+
+    def _note_drift(self, change: Change) -> None:
+        self._record_event(
+            "drift", fact=change.name, before=change.before, after=change.after, policy=str(change.policy)
+        )
+
     def _go_on(self, keeper: Keeper) -> None:
         """Go to where the newest whole checkpoint is."""
-        progress = keeper.restore()
+        progress = keeper.restore(self._check_drift)
         if progress is None:
             self.resume_at(0)
             return
@@ -123,6 +168,9 @@ class TrainingProgressContext(ProgressTracker):
 
     def loader(self, dataset: Any, *, batch_size: int, **options: Any) -> PositionedLoader:
         """Make a loader that goes on at the session's position. Options: see `PositionedLoader`."""
+        self._check_data(dataset, options.get("num_workers", 0))
+        launch = launched()
+        options = {"rank": launch.rank, "world": launch.world, **options}
         return self._feed.open(dataset, batch_size=batch_size, **options)
 
     def steps(self) -> Iterator[tuple[int, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,19 @@ class Keeper:
             store.clean()
         self._saver = Saver(store, self.state, policy, attempt=attempt, ranks=ranks, **options)
 
-    def restore(self) -> dict[str, Any] | None:
-        """Put the newest whole checkpoint into the live objects, random numbers last; returns its progress."""
-        progress: dict[str, Any] | None = self._saver.restore()
+    def restore(self, check: Callable[[Checkpoint], None]) -> dict[str, Any] | None:
+        """Put the newest whole checkpoint into the live objects, random numbers last; returns its progress.
+
+        `check` sees it before anything is changed, on rank 0, and may raise.
+        """
+        progress: dict[str, Any] | None = self._saver.restore(check)
         return progress
+
+    def facts(self) -> dict[str, Any]:
+        """Return the shape of the models and what they are computed with."""
+        from trainhooks.pytorch import provenance
+
+        return {**provenance.models(self.state.objects), **provenance.environment()}
 
     def is_due(self, step: int, worked_seconds: float) -> bool:
         """At a safe point: tell what has become of earlier saves, and whether to `begin` one now."""

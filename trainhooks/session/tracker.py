@@ -20,6 +20,7 @@ from trainhooks.core.progress import Progress, Summary
 from trainhooks.core.row import ATTEMPT, RESERVED
 from trainhooks.core.timing import Phase, Stopwatch
 from trainhooks.errors import ConfigInvalid
+from trainhooks.host.launch import launched
 from trainhooks.session import value as values
 from trainhooks.session.book import Book
 from trainhooks.session.inputs import INPUTS, InputWindow
@@ -70,7 +71,7 @@ class ProgressTracker:
         self._extra: dict[str, Any] | None = None
         self._window: DeviceWindow | None = None
         self._book: Book | None = None
-        if int(os.environ.get("RANK") or 0) == 0:
+        if launched().rank == 0:
             self._book = Book(self.config, self.output_dir, total_steps, self.summary)
             self.session_id = self._book.session.session_id
             self.attempt = self._book.attempt

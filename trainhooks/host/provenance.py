@@ -1,0 +1,64 @@
+"""Which source code and which environment an attempt ran with."""
+
+import hashlib
+import platform
+import re
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+_GIT_SECONDS = 5.0
+_LIBRARIES = ("numpy", "safetensors", "torch", "transformers")
+_USER = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def code() -> dict[str, str | bool]:
+    """Say which commit the running script belongs to, and what differs from it; empty where git does not know.
+
+    Untracked files are not looked at.
+    """
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    folder = Path.cwd() if script is None else Path(script).resolve().parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    facts: dict[str, str | bool] = {"code.commit": commit.decode().strip()}
+    diff = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color")
+    if diff is not None:
+        facts |= {"code.is_dirty": bool(diff), "code.diff_sha256": hashlib.sha256(diff).hexdigest()}
+    remote = _git(folder, "remote", "get-url", "origin")
+    if remote is not None:
+        facts["code.remote"] = without_credentials(remote.decode().strip())
+    return facts
+
+
+def without_credentials(url: str) -> str:
+    """Take user and password out of a URL; what comes before an @ may be a token."""
+    return _USER.sub("", url)
+
+
+def environment() -> dict[str, str]:
+    """Say which Python, machine and libraries this is; libraries are looked up and not imported."""
+    facts = {
+        "environment.python": platform.python_version(),
+        "environment.machine": f"{platform.system()} {platform.machine()}",
+        "environment.host": socket.gethostname(),
+    }
+    for name in _LIBRARIES:
+        try:
+            facts[f"environment.{name}"] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return facts
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    # No hook, monitor or lock of the repository's own: asking changes nothing and runs nothing else.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_GIT_SECONDS, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
