@@ -19,6 +19,9 @@ BURST_SECONDS = 5.0
 LEAST_BURST = 4.0
 """Requests that may go at once however low the limit is."""
 BLINK_SECONDS = 0.05
+LATE_SHARE = 1 / 60
+"""So much longer than a sliding window something may count: where it is counted when it is answered, and that took long
+(the first answers come over new connections)."""
 BASE_MARGIN = 0.01
 WORST_MARGIN = 0.2
 EASE_SECONDS = 5.0
@@ -38,6 +41,8 @@ class Mark:
     """All that was ever sent."""
     window: float
     """What was sent in the last window."""
+    late_window: float
+    """The same of one that is a little longer."""
 
 
 @dataclass(slots=True)
@@ -66,13 +71,16 @@ class Meter:
     _last_mark: float = -1.0
     _own_share: float = 0.0
     """Of a sliding window: what the neighbours leave to us of it."""
+    _own_late_share: float = 0.0
     _blink: deque[tuple[float, float]] = field(default_factory=deque)
     _flying: float = 0.0
     """What is in flight, by estimate, not scaled: the scale may be another one when it lands."""
     _trail: Trail = field(init=False)
+    _late_trail: Trail = field(init=False)
 
     def __post_init__(self) -> None:
         self._trail = Trail(self.quota.window_seconds)
+        self._late_trail = Trail(self.quota.window_seconds * (1 + LATE_SHARE))
         self.reset = Reset(self.quota.window_seconds, self._is_requests)
 
     @property
@@ -89,14 +97,14 @@ class Meter:
     @property
     def mark(self) -> Mark:
         """How it stands now."""
-        return Mark(self._sent, self._trail.held)
+        return Mark(self._sent, self._trail.held, self._late_trail.held)
 
     def _mark(self, amount: float, now: float) -> Mark:
         while self._blink and self._blink[0][0] <= now - BLINK_SECONDS:
             self._blink.popleft()
         others = sum(each for _, each in self._blink)
         self._blink.append((now, amount))
-        return Mark(self._sent - others, self._trail.held - others)
+        return Mark(self._sent - others, self._trail.held - others, self._late_trail.held - others)
 
     def level(self, now: float) -> float | None:
         """Return how much is left, as far as is known; None without a limit."""
@@ -111,7 +119,8 @@ class Meter:
         if self.reset.refill is Refill.BUCKET:
             left = self._level + self._even(bound) * (now - self._level_at)
         else:
-            left = self._own_share - self._window(now)
+            late_window = self._late_trail.total(now) * self.scale.value
+            left = min(self._own_share - self._window(now), self._own_late_share - late_window)
         if self.reset.has_passed(now):
             # Whatever kind it is: by its reset all of it is back.
             left = max(left, bound - self._since(self._last_mark))
@@ -140,6 +149,7 @@ class Meter:
         """Count a send; return the mark to read its answer against."""
         price = amount * self.scale.value
         self._trail.add(amount, now)
+        self._late_trail.add(amount, now)
         self._sent += amount
         self._flying += amount
         bound = self.bound
@@ -164,6 +174,7 @@ class Meter:
     def give_back(self, amount: float) -> None:
         """Take a send back that never went out."""
         self._trail.take_back(amount)
+        self._late_trail.take_back(amount)
         self._level += amount * self.scale.value
 
     def settle(self, estimated: float, used: float, now: float) -> None:
@@ -211,6 +222,7 @@ class Meter:
             seen = min(seen, known)
         else:
             self._own_share = remaining + mark.window * self.scale.value
+            self._own_late_share = remaining + mark.late_window * self.scale.value
         self._level, self._level_at = min(seen, bound), now
         self._last_mark = max(self._last_mark, mark.sent)
         self.is_observed = True
@@ -248,7 +260,10 @@ class Meter:
         if self.reset.fixed_at is not None:
             return max(0.0, self.reset.fixed_at - now)
         if self.reset.refill is Refill.SLIDING:
-            freed = self._trail.wait_for(self._trail.total(now) - short / self.scale.value, now)
+            freed = max(
+                trail.wait_for(trail.total(now) - short / self.scale.value, now)
+                for trail in (self._trail, self._late_trail)
+            )
             # Where nothing of ours will leave, time must: the neighbours' part is guessed to come back evenly.
             return freed if freed > 0 else short / self._even(bound)
         return short / self._even(bound)

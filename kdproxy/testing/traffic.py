@@ -37,6 +37,8 @@ class Scenario:
     latency_seconds: float = 0.3
     latency_spread: float = 0.3
     network_seconds: float = 0.01
+    cold_seconds: float = 0.0
+    """How much longer the way there takes until as many are answered as there are callers: connections are new."""
     callers: int = 64
     requests: int = 2_000
     tokens: int = 200
@@ -174,6 +176,8 @@ class Traffic:
         result.sent_early += self.now < self.floor
         result.peak_in_flight = max(result.peak_in_flight, self.pace.in_flight)
         seconds = self.scenario.network_seconds * (0.5 + self.random.random())
+        if result.served < self.scenario.callers:
+            seconds += self.scenario.cold_seconds
         self.at(seconds, lambda: self._arrive(number, asked_at, grant))
 
     def _arrive(self, number: int, asked_at: float, grant: Grant) -> None:
