@@ -11,13 +11,12 @@ from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamClient, UpstreamRequest
 from kdproxy.engine import hold
 from kdproxy.engine.call import Asked, Incoming, Reply
+from kdproxy.engine.excuse import ComeAgain, come_again, draining, no_room, not_replayable, not_stored
 from kdproxy.engine.ferry import Ferry
 from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 from kdproxy.engine.memo import QuestionMemo
 from kdproxy.engine.passing import Passing
 from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
-from kdproxy.engine.road import Advice
-from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.providers import compose, question, replay
 from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
 
@@ -74,7 +73,7 @@ class Flow:
             if reply is not None:
                 return reply
         if not incoming.mode.buys:
-            raise _not_stored(asked.question.key)
+            raise not_stored(asked.question.key)
         return await self._from_upstream(asked)
 
     async def pass_through(self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None) -> Reply:
@@ -88,7 +87,7 @@ class Flow:
     def stop_buying(self) -> None:
         """Serve what is stored, refuse what would have to be bought, end what waits unsent."""
         self._is_buying = False
-        self._flights.cancel_unsent(_draining())
+        self._flights.cancel_unsent(draining())
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -174,13 +173,13 @@ class Flow:
         is_joined = flight is not None
         if flight is None:
             if not self._is_buying:
-                raise _draining()
+                raise draining()
             flight = self._flights.start(identity, lambda started: self._purchase.fly(started, asked, address))
             flight.stream_options = found.stream_options
         self._flights.board(flight)
         try:
             head = await self._wait_head(flight, incoming, found.form)
-        except _ComeAgain as told:
+        except ComeAgain as told:
             # Its place in line is kept until it is back.
             self._flights.leave_in((told.retry_after_seconds or 0.0) + RETURN_SECONDS, flight)
             raise
@@ -237,8 +236,8 @@ class Flow:
                 if flight.phase is Phase.WAITING:
                     trouble = self._archive.trouble
                     if flight.waits_for_disk and trouble is not None:
-                        raise _no_room(trouble) from None
-                    raise _come_again(flight) from None
+                        raise no_room(trouble) from None
+                    raise come_again(flight) from None
                 patience = 1.0
 
     # -- past the cache ---------------------------------------------------------------------------------------
@@ -270,9 +269,9 @@ class Flow:
 
     def _check_may_buy(self, incoming: Incoming) -> None:
         if not incoming.mode.buys:
-            raise _not_replayable()
+            raise not_replayable()
         if not self._is_buying:
-            raise _draining()
+            raise draining()
 
     async def _pass(
         self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None, forward: Forward, *, detail: str | None
@@ -305,10 +304,10 @@ class Flow:
         stored = self._archive.find(address, Form.JSON)
         if incoming.mode is Mode.REPLAY:
             if stored is None:
-                raise _not_stored(asked.question.key)
+                raise not_stored(asked.question.key)
             return self._hit(asked.question, stored)
         if not self._is_buying:
-            raise _draining()
+            raise draining()
         request = UpstreamRequest(method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(0), body=None)
         with self.passing.taking_off() as landed:
             response = await self._upstream.send(request)
@@ -373,61 +372,4 @@ def _prompt_hit(found: Question, prompt: Prompt) -> Reply:
         cache_status=cache_status.hit(found.key, detail="prompt-match"),
         disposition=Disposition.PROMPT_HIT,
         question=found,
-    )
-
-
-def _not_stored(question_key: str) -> KdproxyError:
-    return RequestRefused(
-        f"Nothing stored answers this request (key {question_key}).",
-        hint="The mode is replay: nothing is bought. Ask in mode cache to buy it.",
-        code="not_stored",
-        http_status=504,
-    )
-
-
-def _not_replayable() -> KdproxyError:
-    return RequestRefused(
-        "This request cannot be answered from the store.",
-        hint="The mode is replay: nothing goes to the upstream. Use mode cache for such requests.",
-        code="not_replayable",
-        http_status=504,
-    )
-
-
-def _draining() -> KdproxyError:
-    return KdproxyError(
-        "The proxy is shutting down and starts no new calls.",
-        hint="Ask again once it is back; answers under way are finished and stored.",
-        code="draining",
-        http_status=503,
-        retryable=True,
-        retry_after_seconds=5.0,
-    )
-
-
-class _ComeAgain(KdproxyError):
-    """The client waits no longer; its request goes on waiting for a while."""
-
-
-def _no_room(trouble: str) -> _ComeAgain:
-    return _ComeAgain(
-        f"The request waits for the disk, which refuses to store answers. {trouble}",
-        hint="Free space where the data directory lies: what waits goes on by itself then. "
-        "Nothing new is bought till then, since it would have to be paid for again.",
-        code="disk_refuses",
-        http_status=503,
-        retryable=True,
-        retry_after_seconds=5.0,
-    )
-
-
-def _come_again(flight: Flight) -> _ComeAgain:
-    advice = Advice(seconds=1.0, is_rate_limit=False, reason="its turn") if flight.advise is None else flight.advise()
-    return _ComeAgain(
-        f"The request still waits for its turn at the upstream ({advice.reason}).",
-        hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",
-        code="still_waiting",
-        http_status=429 if advice.is_rate_limit else 503,
-        retryable=True,
-        retry_after_seconds=advice.seconds,
     )
