@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -69,8 +69,12 @@ class Child:
 
     def wait_for_lines(self, path: Path, count: int, *, seconds: float) -> None:
         """Return once the process has written so many whole lines to `path`."""
+        self.wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, seconds=seconds)
+
+    def wait_until(self, is_reached: Callable[[], bool], *, seconds: float) -> None:
+        """Return once something has happened while the process runs."""
         deadline = time.monotonic() + seconds
-        while not path.exists() or path.read_bytes().count(b"\n") < count:
+        while not is_reached():
             self._must_run(deadline)
             time.sleep(0.02)
 

@@ -2,7 +2,7 @@
 
 No API key and no network: the teacher is SmolLM2-135M-Instruct on one core (local_teacher.py), and where its wheels do
 not exist the scripted teacher of kdproxy.testing stands in. The script in the middle, distill_openai.py, knows nothing
-of the proxy and has no resume code.
+of the proxy and has no resume code. Where torch is installed a student is trained, too, and killed (student.py).
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import local_teacher
+import student
 from bill import Leg, PaidTeacher, at_scale, bill, paid_for
 from child import Child, ChildError, free_port
 from rich.console import Console
@@ -95,6 +96,11 @@ class Demo:
         """What the proxy keeps."""
         return self.folder / "data"
 
+    @property
+    def client_environment(self) -> dict[str, str]:
+        """What points the official client at the proxy."""
+        return {"OPENAI_BASE_URL": f"http://127.0.0.1:{self.port}/v1", "OPENAI_API_KEY": "not-needed"}
+
     def start_teacher(self) -> Child:
         """Start the teacher and wait until it answers."""
         child = Child("teacher", self.teacher.command, log=self.folder / "teacher.log")
@@ -111,8 +117,7 @@ class Demo:
         """Start the user's script, pointed at the proxy by its environment alone."""
         command = [sys.executable, str(HERE / "distill_openai.py"), "--model", self.teacher.model]
         command += ["--out", str(out), "--limit", str(self.limit)]
-        env = {"OPENAI_BASE_URL": f"http://127.0.0.1:{self.port}/v1", "OPENAI_API_KEY": "not-needed"}
-        return Child("script", command, log=out.with_suffix(".log"), env=env)
+        return Child("script", command, log=out.with_suffix(".log"), env=self.client_environment)
 
     def run_leg(self, name: str, out: Path, *, kill_after_rows: int | None = None) -> None:
         """Run proxy and script once; with `kill_after_rows`, kill both with SIGKILL when so many rows are there."""
@@ -170,9 +175,9 @@ def play(demo: Demo, paid: PaidTeacher) -> int:
         demo.run_leg("run 1, kill -9", seen, kill_after_rows=max(1, demo.limit // 3))
         demo.run_leg("run 1, resumed", first)
         demo.run_leg("run 2", second)
+        problems = broken_promises(demo, seen, first, second) + student.broken_promises(demo)
     demo.console.print(bill(demo.legs, paid, demo.teacher.unit))
     demo.console.print(at_scale(demo.legs[-1], paid))
-    problems = broken_promises(demo, seen, first, second)
     for problem in problems:
         demo.console.print(f"[red]BROKEN PROMISE: {problem}[/red]")
     if not problems:

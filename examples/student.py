@@ -1,0 +1,55 @@
+"""The demo's last part: a student is trained on the teacher's probabilities, killed with SIGKILL, and goes on."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from child import Child
+
+if TYPE_CHECKING:
+    from demo import Demo
+
+SCRIPT = Path(__file__).with_name("distill_kd.py")
+PROMPTS = 12
+SECONDS = 300
+
+
+def broken_promises(demo: "Demo") -> list[str]:
+    """Train the student with and without a kill, say how it went, and return what was not kept."""
+    if importlib.util.find_spec("torch") is None:
+        demo.console.print("No torch is installed: after `make setup` the demo trains a student as well.")
+        return []
+    killed, whole = demo.folder / "student", demo.folder / "student-whole"
+    demo.console.print("[bold]a student learns from the teacher, kill -9, goes on[/bold]")
+    with demo.start_proxy():
+        with _start(demo, killed) as script:
+            script.wait_until(lambda: any((killed / "checkpoints").glob("step-*")), seconds=SECONDS)
+            script.kill()
+        counted = demo.teacher.count()
+        for out in (killed, whole):
+            with _start(demo, out) as script:
+                script.wait_for_end(seconds=SECONDS)
+        bought = demo.teacher.count() - counted
+    demo.console.print(_last_line(killed), highlight=False)
+    problems = []
+    if bought:
+        problems.append("the resumed student bought answers again")
+    weights = [(out / "student.safetensors").read_bytes() for out in (killed, whole)]
+    if weights[0] != weights[1]:
+        problems.append("the student that was killed has other weights than one that was not")
+    if not problems:
+        demo.console.print("Resumed for nothing, and its weights are byte for byte those of a student never killed.")
+    return problems
+
+
+def _start(demo: "Demo", out: Path) -> Child:
+    command = [sys.executable, str(SCRIPT), "--model", demo.teacher.model, "--out", str(out)]
+    command += ["--limit", str(PROMPTS), "--max-tokens", "32", "--steps", "100"]
+    # One thread: for a model this small a second one only waits, and the teacher and the proxy want the core.
+    environment = {**demo.client_environment, "OMP_NUM_THREADS": "1"}
+    return Child("student", command, log=out.with_suffix(".log"), env=environment)
+
+
+def _last_line(out: Path) -> str:
+    return out.with_suffix(".log").read_text(encoding="utf-8").splitlines()[-1]
