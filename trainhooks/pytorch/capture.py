@@ -72,7 +72,7 @@ def capture(value: Any, *, of: str) -> Part:
     numbers: dict[tuple[Any, ...], tuple[int, str]] = {}
 
     def put(path: str, tensor: Tensor) -> int:
-        plain = _plain(tensor, f"{of}: {path or 'its top'}")
+        plain = _plain(tensor, path or "its top")
         part.paths[path] = plain
         identity = _identity(plain)
         known = numbers.get(identity) if plain.numel() else None
@@ -90,9 +90,9 @@ def capture(value: Any, *, of: str) -> Part:
         if isinstance(value, OrderedDict):
             part.versions = tree.encode(getattr(value, "_metadata", None), put)
     except RecursionError:
-        raise StateUnsupported(
-            f"The state of {of} contains itself.", hint="Give objects whose state_dict() is a tree."
-        ) from None
+        raise StateUnsupported(f"{of} contains itself.", hint="Give objects whose state_dict() is a tree.") from None
+    except StateUnsupported as error:
+        raise StateUnsupported(f"{of}: {error.message}", hint=error.hint) from None
     return part
 
 

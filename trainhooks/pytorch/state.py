@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -130,8 +131,8 @@ class TrainingState:
             try:
                 self.objects[name].load_state_dict(values[name])
             except Exception as error:
-                for earlier in order[: at + 1]:
-                    if earlier in before:
+                for earlier in before.keys() & set(order[: at + 1]):
+                    with suppress(Exception):  # what refuses once may refuse again; the first reason is the one to tell
                         self.objects[earlier].load_state_dict(before[earlier])
                 raise StateUnsupported(
                     f"{name} does not take what was saved of it ({type(error).__name__}: {error}).",

@@ -59,9 +59,9 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
         case dict():
             return _encode_dict(value, put, path)
         case _:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
             raise StateUnsupported(
-                f"The state holds a {type(value).__module__}.{type(value).__qualname__} at {path or 'its top'}, which"
-                " cannot be saved without pickle.",
+                f"{path or 'its top'} is a {kind}, which cannot be saved without pickle.",
                 hint="Give objects whose state_dict() holds tensors, numbers, text, and containers of them.",
             )
 
