@@ -1,9 +1,12 @@
 """One checkpoint on its way to the disk: written by all ranks into one draft, published by rank 0, tried again."""
 
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +24,7 @@ STATE = "state.json"
 STATE_VERSION = 1
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
+_NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,8 @@ class Writing:
 
     def run(self) -> None:
         """Write; what fails is noted in the record."""
+        if self._thread is not None:
+            _yield_to_training()
         started = time.monotonic()
         wait_seconds = _FIRST_WAIT_SECONDS
         while self._tries != 0:
@@ -218,6 +224,14 @@ class Writing:
                 self._store.prune(self._rules)
             except OSError as error:
                 self.record.failures.append(f"An old checkpoint could not be deleted: {error}")
+
+
+def _yield_to_training() -> None:
+    """Let this thread, and those that it starts, have the CPU only where the training leaves it. Linux counts niceness
+    per thread."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _json(members: dict[str, Any]) -> bytes:

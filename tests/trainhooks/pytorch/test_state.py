@@ -1,9 +1,7 @@
 """Whatever a training is made of comes back as it was, or is refused by name."""
 
-import io
-import math
 import random
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,64 +14,11 @@ from torch import nn
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn
 
-from trainhooks.core.policy import CheckpointPolicy
-from trainhooks.errors import StateUnsupported
+from tests.trainhooks.pytorch.objects import SYNCHRONOUS, equal, model, save, train
 from trainhooks.pytorch import saver as savers
 from trainhooks.pytorch.saver import Saver
 from trainhooks.pytorch.state import TrainingState
-from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
-
-SYNCHRONOUS = CheckpointPolicy(asynchronous=False)
-
-
-def save(root: Path, objects: dict[str, Any], progress: Any = None) -> Checkpoint:
-    saver = Saver(CheckpointStore(root, "feed"), TrainingState(objects), SYNCHRONOUS, attempt=1)
-    checkpoint = saver.save(1, progress, {})
-    assert checkpoint is not None
-    return checkpoint
-
-
-def round_trip(root: Path, value: Any) -> Any:
-    return savers.load(save(root, {}, value), TrainingState({}))
-
-
-def equal(left: Any, right: Any) -> bool:
-    """Equal to the bit, types and devices included."""
-    if isinstance(left, torch.Tensor):
-        same = left.dtype == right.dtype and left.shape == right.shape and left.device == right.device
-        return same and left.detach().numpy(force=True).tobytes() == right.detach().numpy(force=True).tobytes()
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, dict):
-        return list(left) == list(right) and all(equal(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(equal, left, right))
-    if isinstance(left, float) and math.isnan(left):
-        return math.isnan(right)
-    return bool(np.array_equal(left, right)) if isinstance(left, np.ndarray) else left == right
-
-
-def model() -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1))
-
-
-def train(net: nn.Module, optimizer: Any, scheduler: Any, steps: int, *, start: int = 0) -> None:
-    for step in range(start, start + steps):
-        generator = torch.Generator().manual_seed(step)
-        x = torch.randn(5, 6, generator=generator)
-
-        def closure(x: torch.Tensor = x) -> torch.Tensor:
-            optimizer.zero_grad()
-            loss = net(x).square().mean()
-            loss.backward()
-            return loss
-
-        loss = optimizer.step(closure)
-        if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
-            scheduler.step(loss.item())
-        elif scheduler is not None:
-            scheduler.step()
+from trainhooks.storage.checkpoints import CheckpointStore
 
 
 class Warmup:
@@ -193,150 +138,6 @@ def test_averages_scaler_and_own_objects(tmp_path: Path) -> None:
         assert equal(live[name].state_dict(), other[name].state_dict()), name
 
 
-ODD_TENSORS = {
-    "transposed": torch.arange(12.0).reshape(3, 4).t(),
-    "strided": torch.arange(20.0)[::3],
-    "expanded": torch.tensor([1.0]).expand(5),
-    "channels_last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
-    "zero_size": torch.zeros(0, 7),
-    "scalar": torch.tensor(3.25),
-    "complex64": torch.randn(3, dtype=torch.complex64),
-    "complex128": torch.randn(2, 3, dtype=torch.complex128),
-    "complex128_scalar": torch.tensor(1 + 2j, dtype=torch.complex128),
-    "conjugated": torch.randn(3, dtype=torch.complex64).conj(),
-    "negated": torch.randn(3, dtype=torch.complex64).conj().imag,
-    "bfloat16": torch.randn(5, dtype=torch.bfloat16),
-    "float16": torch.randn(5, dtype=torch.float16),
-    "float8_e4m3": torch.randn(5).to(torch.float8_e4m3fn),
-    "float8_e5m2": torch.randn(5).to(torch.float8_e5m2),
-    "float8_fnuz": torch.randn(5).to(torch.float8_e4m3fnuz),
-    "float8_scale": torch.ones(5).to(torch.float8_e8m0fnu),
-    "uint16": torch.arange(5).to(torch.uint16),
-    "uint64": torch.arange(5).to(torch.uint64),
-    "bool": torch.tensor([True, False]),
-    "special": torch.tensor([math.nan, math.inf, -math.inf, -0.0, 1e-45]),
-    "parameter": nn.Parameter(torch.randn(3)),
-    "subclass": torch.randn(3).as_subclass(type("Named", (torch.Tensor,), {})),
-    "inference": torch.inference_mode()(lambda: torch.randn(3))(),
-}
-
-
-@pytest.mark.parametrize("name", ODD_TENSORS)
-def test_tensors_of_every_kind(tmp_path: Path, name: str) -> None:
-    tensor = ODD_TENSORS[name]
-    back = round_trip(tmp_path, {"deep": [tensor, {"again": tensor}]})
-    for found in (back["deep"][0], back["deep"][1]["again"]):
-        assert type(found) is torch.Tensor
-        assert found.dtype == tensor.dtype
-        assert found.shape == tensor.shape
-        wanted = tensor.detach().as_subclass(torch.Tensor).resolve_conj().resolve_neg().contiguous()
-        assert bytes(found.reshape(-1).view(torch.uint8).tolist()) == bytes(
-            wanted.reshape(-1).view(torch.uint8).tolist()
-        )
-
-
-PLAIN = [
-    None,
-    True,
-    3,
-    2**200,
-    -0.5,
-    math.nan,
-    -math.inf,
-    1 + 2j,
-    "ü\ud800\x00",
-    b"\x00\xff",
-    (1, (2, [3])),
-    {"$tensor": 1},
-    {"$dict": []},
-    {1: "a", (2, 3): "b", None: "c", 2.5: "d", False: "e"},
-    OrderedDict([("b", 1), ("a", 2)]),
-    Counter({30: 1, 60: 2}),
-    {1, 2, 3},
-    frozenset({"x"}),
-    torch.Size([2, 3]),
-    torch.float16,
-    torch.device("cuda", 1),
-    np.float64(0.1),
-    np.int8(-3),
-    np.arange(6, dtype=">i4").reshape(2, 3).T,
-    np.zeros((0, 2), dtype=np.float16),
-    np.array(["ab", "c"]),
-    np.datetime64("2026-11-25"),
-    {"a.b": torch.ones(1), "a": {"b": torch.zeros(1)}},
-    {"__metadata__": torch.ones(2), "": torch.zeros(2)},
-]
-
-
-@pytest.mark.parametrize("value", PLAIN, ids=repr)
-def test_plain_values_of_every_kind(tmp_path: Path, value: Any) -> None:
-    assert equal(round_trip(tmp_path, {"value": value}), {"value": value})
-    assert equal(round_trip(tmp_path, [value]), [value])
-
-
-class Holder:
-    """An object whose state is what a test gives it."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def state_dict(self) -> Any:
-        return self.value
-
-    def load_state_dict(self, state: Any) -> None:
-        self.value = state
-
-
-def quantised() -> torch.Tensor:
-    return torch._empty_affine_quantized([3], scale=0.1, zero_point=0, dtype=torch.qint8)
-
-
-def itself() -> list[Any]:
-    value: list[Any] = []
-    value.append(value)
-    return value
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (torch.empty(3, device="meta"), "has no data"),
-        (torch.eye(3).to_sparse(), "torch.sparse_coo"),
-        (nn.LazyLinear(3).weight, "not initialised"),
-        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged), "has the layout"),
-        (lambda: 1, "function"),
-        (io.StringIO(), "StringIO"),
-        (random.Random(1), "Random"),
-        (np.array([object()]), "ndarray"),
-        (itself(), "contains itself"),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_saved_exactly_is_refused_by_name_before_the_training(value: Any, words: str) -> None:
-    with pytest.raises(StateUnsupported, match="ema") as raised:
-        TrainingState({"ema": Holder({"deep": [value]})})
-    assert words in str(raised.value)
-    if words != "contains itself":
-        assert "deep[0]" in str(raised.value)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-def test_quantised_tensors_are_refused_by_name() -> None:
-    with pytest.raises(StateUnsupported, match="quantised"):
-        TrainingState({"ema": Holder({"weight": quantised()})})
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "state", "Manifest", "rank-00000", "ü", "-x", "x" * 200])
-def test_names_that_cannot_be_files_are_refused(name: str) -> None:
-    with pytest.raises(StateUnsupported, match="file names"):
-        TrainingState({name: Holder(1)})
-
-
-def test_names_that_one_file_system_takes_for_equal_are_refused() -> None:
-    with pytest.raises(StateUnsupported, match="file names"):
-        TrainingState({"model": Holder(1), "Model": Holder(2)})
-
-
 def test_anybody_can_load_the_model(tmp_path: Path) -> None:
     net = model()
     checkpoint = save(tmp_path, {"model": net})
@@ -372,80 +173,6 @@ def test_wrapped_models_are_saved_bare(tmp_path: Path) -> None:
     net = model()
     checkpoint = save(tmp_path, {"model": torch.compile(net)})
     assert load_file(checkpoint.path / "model.safetensors").keys() == net.state_dict().keys()
-
-
-def unchanged(objects: dict[str, Any], before: dict[str, Any]) -> bool:
-    return all(equal(each.state_dict(), before[name]) for name, each in objects.items() if name in before)
-
-
-def other_head() -> nn.Module:
-    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 3))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda o: o.pop("scheduler"), "this training lacks the object scheduler"),
-        (lambda o: o.update(extra=Holder(1)), "the checkpoint lacks the object extra"),
-        (lambda o: o.update(model=other_head()), r"3\.weight was float32\[1, 8\] and is float32\[3, 8\]"),
-        (lambda o: o.update(model=nn.Linear(6, 8)), r"lacks the keys 0\.bias, 0\.weight.*"),
-        (lambda o: o.update(model=model().double()), r"0\.weight was float32\[8, 6\] and is float64\[8, 6\]"),
-        (lambda o: o.update(optimizer=torch.optim.Adam(o["model"].parameters())), "class was AdamW and is Adam"),
-        (
-            lambda o: o.update(optimizer=torch.optim.AdamW(list(o["model"].parameters())[::-1])),
-            "parameter shapes was",
-        ),
-        (lambda o: o.update(scheduler=lr_scheduler.StepLR(o["optimizer"], 3)), "class was CosineAnnealingLR and is"),
-    ],
-)
-def test_a_checkpoint_that_does_not_fit_says_what_and_changes_nothing(
-    tmp_path: Path, change: Callable[[dict[str, Any]], object], words: str
-) -> None:
-    def make(seed: int) -> dict[str, Any]:
-        net = model()
-        optimizer = torch.optim.AdamW(net.parameters())
-        scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 10)
-        train(net, optimizer, scheduler, seed)
-        return {"model": net, "optimizer": optimizer, "scheduler": scheduler}
-
-    checkpoint = save(tmp_path, make(5))
-    objects = make(2)
-    change(objects)
-    live = TrainingState(objects)
-    before = {name: torch.load(_dumped(each)) for name, each in objects.items()}
-    numbers = torch.get_rng_state()
-    with pytest.raises(StateUnsupported, match=words) as raised:
-        savers.load(checkpoint, live)
-    assert raised.value.code == "state_differs"
-    assert unchanged(objects, before)
-    assert torch.equal(numbers, torch.get_rng_state())
-
-
-def _dumped(each: Any) -> io.BytesIO:
-    file = io.BytesIO()
-    torch.save(each.state_dict(), file)
-    file.seek(0)
-    return file
-
-
-def test_an_object_that_refuses_while_it_loads_leaves_the_others_as_they_were(tmp_path: Path) -> None:
-    class Stubborn(Holder):
-        """Takes half of what it gets."""
-
-        def load_state_dict(self, state: Any) -> None:
-            self.value = state
-            if state == "saved":
-                raise RuntimeError("I won't")
-
-    saved_model = model()
-    with torch.no_grad():
-        saved_model[0].weight.zero_()
-    checkpoint = save(tmp_path, {"model": saved_model, "a": Holder({"a": 1}), "b": Holder("saved")})
-    objects = {"model": model(), "a": Holder({"a": 0}), "b": Stubborn("mine")}
-    before = {"model": torch.load(_dumped(objects["model"])), "a": {"a": 0}, "b": "mine"}
-    with pytest.raises(StateUnsupported, match="b does not take"):
-        savers.load(checkpoint, TrainingState(objects))
-    assert unchanged(objects, before)
 
 
 def test_gradients_of_an_open_window_come_back_and_spent_ones_only_as_zeros(tmp_path: Path) -> None:

@@ -1,0 +1,287 @@
+"""What a checkpoint costs a training, beside what PyTorch offers: python benchmarks/checkpoints.py [--gpu].
+
+Every round takes each way once, in turn, in one process and on one training: ten steps, the save, ten steps, the wait
+until it is durable. Without --gpu the state has about 105 MB; with it, it is that of a GPT-2 of 124 M parameters under
+AdamW, 1.49 GB. Needs torch, numpy and safetensors, and nothing else that is not in the repository.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "gpu")]
+
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+import torch.distributed.checkpoint as dcp  # noqa: E402
+import without_orjson  # noqa: E402, F401
+from torch import nn  # noqa: E402
+
+from trainhooks.core.policy import CheckpointPolicy  # noqa: E402
+from trainhooks.pytorch.saver import Saver  # noqa: E402
+from trainhooks.pytorch.state import TrainingState  # noqa: E402
+from trainhooks.storage import atomic  # noqa: E402
+from trainhooks.storage.checkpoints import CheckpointStore  # noqa: E402
+
+STEPS = 10
+"""Before a save and after it, as the goal has it."""
+
+
+class Block(nn.Module):
+    """A block of GPT-2."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, width = x.shape
+        parts = self.attention(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = (each.transpose(1, 2) for each in parts.unbind(2))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.projection(mixed.transpose(1, 2).reshape(batch, length, width))
+        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+
+
+class Training:
+    """A language model under AdamW, trained on random tokens."""
+
+    def __init__(self, *, on_gpu: bool) -> None:
+        self.device = "cuda" if on_gpu else "cpu"
+        vocabulary, width, layers, length, batch = (50257, 768, 12, 1024, 8) if on_gpu else (8000, 256, 8, 64, 4)
+        self.embedding, self.place = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
+        self.blocks = nn.Sequential(*[Block(width, width // 64) for _ in range(layers)])
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.embedding.weight
+        self.model = nn.ModuleList([self.embedding, self.place, self.blocks, self.head]).to(self.device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=on_gpu)
+        self.tokens = torch.randint(vocabulary, (batch, length), device=self.device)
+        self.places = torch.arange(length, device=self.device)
+
+    def step(self) -> None:
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            hidden = self.blocks(self.embedding(self.tokens) + self.place(self.places))
+            loss = nn.functional.cross_entropy(self.head(hidden).flatten(0, 1), self.tokens.flatten())
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def run(self, steps: int) -> float:
+        """Seconds that `steps` take, the GPU's work included."""
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.step()
+        self.wait()
+        return time.perf_counter() - began
+
+    def wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def size_bytes(self) -> int:
+        each = [*self.model.parameters(), *self.optimizer.state_dict()["state"].values()]
+        tensors = [tensor for item in each for tensor in (item.values() if isinstance(item, dict) else [item])]
+        return sum(tensor.nbytes for tensor in tensors)
+
+
+Begin = Callable[[Path], Callable[[], float | None]]
+"""Begins a save into a fresh directory; returns what waits until it is durable and says when that was, on
+`time.perf_counter`, or None: when it had returned."""
+
+
+def torch_save(training: Training, *, is_durable: bool) -> Begin:
+    def begin(path: Path) -> Callable[[], float | None]:
+        with (path / "state.pt").open("wb") as file:
+            torch.save(training.state(), file)
+            if is_durable:
+                file.flush()
+                atomic.sync_file(file.fileno())
+        return lambda: None
+
+    return begin
+
+
+def dcp_save(training: Training) -> Begin:
+    def begin(path: Path) -> Callable[[], float | None]:
+        dcp.save(training.state(), checkpoint_id=path / "dcp", no_dist=True)
+        return lambda: None
+
+    return begin
+
+
+def dcp_async_save(training: Training) -> Begin:
+    def begin(path: Path) -> Callable[[], float | None]:
+        future: Any = dcp.async_save(training.state(), checkpoint_id=path / "dcp")
+        ended: list[float] = []
+        future.add_done_callback(lambda _: ended.append(time.perf_counter()))
+
+        def finish() -> float:
+            future.result()
+            return ended[0] if ended else time.perf_counter()
+
+        return finish
+
+    return begin
+
+
+def own(training: Training, *, device_snapshot: bool) -> Begin:
+    state = TrainingState({"model": training.model, "optimizer": training.optimizer})
+    policy = CheckpointPolicy(every_seconds=None, device_snapshot=device_snapshot)
+    savers: list[Saver] = []
+
+    def begin(path: Path) -> Callable[[], float | None]:
+        if not savers:
+            savers.append(
+                Saver(CheckpointStore(path.parent / f"own-{device_snapshot}", "bench"), state, policy, attempt=1)
+            )
+        saver = savers[0]
+        state.begin_step()
+        began = time.perf_counter()
+        saver.begin(len(saver.records) + 1, None, {})
+
+        def finish() -> float:
+            saver._finish(is_hopeless=False)
+            record = saver.records[-1]
+            if record.failures or record.checkpoint is None:
+                raise RuntimeError(f"the save failed: {record.failures}")
+            return began + record.blocked_seconds + record.written_seconds
+
+        return finish
+
+    return begin
+
+
+def measure(training: Training, begin: Begin, path: Path) -> dict[str, float]:
+    """One save between two times ten steps. Seconds; `blocked` ends when the GPU could go on with the next step."""
+    before = training.run(STEPS)
+    began = time.perf_counter()
+    finish = begin(path)
+    returned = time.perf_counter() - began
+    training.wait()
+    blocked = time.perf_counter() - began
+    after = training.run(STEPS)
+    ended = finish()
+    return {
+        "returned": returned,
+        "blocked": blocked,
+        "durable": returned if ended is None else ended - began,
+        "slower_percent": 100 * (after / before - 1),
+        "step": before / STEPS,
+    }
+
+
+def rounds(training: Training, ways: dict[str, Begin], count: int, scratch: Path) -> dict[str, list[dict[str, float]]]:
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for number in range(count + 1):
+        for name, begin in ways.items():
+            path = scratch / "one"
+            path.mkdir()
+            os.sync()
+            taken[name].append(measure(training, begin, path))
+            shutil.rmtree(path)
+            print(f"{number} {name}: {_shown(taken[name][-1])}", file=sys.stderr, flush=True)
+    return taken
+
+
+def summarise(taken: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """The first save of each way makes its buffers and is told apart."""
+    return {
+        name: {
+            "first": saves[0],
+            "median": {key: median(save[key] for save in saves[1:]) for key in saves[0]},
+            "worst_blocked": max(save["blocked"] for save in saves[1:]),
+            "saves": saves[1:],
+        }
+        for name, saves in taken.items()
+    }
+
+
+def _shown(save: dict[str, float]) -> str:
+    return (
+        f"blocked {save['blocked'] * 1e3:,.1f} ms, durable after {save['durable'] * 1e3:,.0f} ms,"
+        f" next ten steps {save['slower_percent']:+.1f} %"
+    )
+
+
+@contextmanager
+def _process_group() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # async_save wants one
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gpu", action="store_true", help="GPT-2 of 124 M parameters on the first CUDA device")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="where to save; default: %(default)s")
+    parser.add_argument("--output", type=Path, help="write the figures there as JSON")
+    options = parser.parse_args()
+    training = Training(on_gpu=options.gpu)
+    training.run(3)
+    ways = {
+        "torch.save": torch_save(training, is_durable=False),
+        "torch.save + fsync": torch_save(training, is_durable=True),
+        "DCP save": dcp_save(training),
+        "DCP async_save": dcp_async_save(training),
+        "trainhooks": own(training, device_snapshot=options.gpu),
+    }
+    if options.gpu:
+        ways["trainhooks, straight to the host"] = own(training, device_snapshot=False)
+    with _process_group(), tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        summary = summarise(rounds(training, ways, options.rounds, Path(scratch)))
+    size = training.size_bytes()
+    print(f"{size / 1e6:,.0f} MB, median of {options.rounds}, first save of each in brackets")
+    for name, each in summary.items():
+        print(f"  {name:34} {_shown(each['median'])} (first: {each['first']['blocked'] * 1e3:,.0f} ms)")
+    members = {
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", "benchmarks/checkpoints.py", *sys.argv[1:]]),
+        "commit": _git("rev-parse", "HEAD"),
+        "is_dirty": bool(_git("status", "--porcelain", "--", "trainhooks")),
+        "machine": {
+            "device": torch.cuda.get_device_name() if options.gpu else None,
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        "state_bytes": size,
+        "ways": summary,
+    }
+    if options.output:
+        options.output.write_text(json.dumps(members, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""A snapshot of CUDA tensors holds one moment, waits for nothing and comes back where it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainhooks.core.policy import CheckpointPolicy
+from trainhooks.pytorch import rng, snapshot
+from trainhooks.pytorch.saver import Saver, load
+from trainhooks.pytorch.snapshot import Snapshotter
+from trainhooks.pytorch.state import TrainingState
+from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
+
+WIDTH = 2048
+
+
+def busy() -> None:
+    """Work that takes the GPU some 100 ms: what is launched behind it is still to come when the host goes on."""
+    a = torch.randn(8192, 8192, device="cuda")
+    for _ in range(5):
+        a = a @ a * 1e-4
+
+
+def check_no_leak(*, use_device_copy: bool) -> None:
+    tensors = [torch.zeros(WIDTH, WIDTH, device="cuda") for _ in range(20)]
+    tensors += [torch.zeros(64, 32, device="cuda").t(), torch.zeros((), device="cuda"), torch.zeros(7)]
+    snapshotter = Snapshotter(use_device_copy=use_device_copy)
+    for moment in range(1, 6):
+        busy()
+        for tensor in tensors:
+            tensor.fill_(moment)
+        taken = snapshotter.take(tensors)
+        for _ in range(3):  # the updates after it, launched before anything of it has happened
+            for tensor in tensors:
+                tensor.add_(100.0)
+        for tensor, copy in zip(tensors, taken.wait(), strict=True):
+            assert copy.device.type == "cpu"
+            assert copy.shape == tensor.shape
+            assert bool((copy == moment).all()), (moment, copy.unique())
+
+
+def test_updates_after_a_snapshot_on_the_device_do_not_reach_it(tmp_path: Path) -> None:
+    check_no_leak(use_device_copy=True)
+
+
+def test_updates_after_a_snapshot_straight_to_the_host_do_not_reach_it(tmp_path: Path) -> None:
+    check_no_leak(use_device_copy=False)
+
+
+def test_it_holds_what_was_launched_before_it_on_another_current_stream(tmp_path: Path) -> None:
+    stream = torch.cuda.Stream()
+    for use_device_copy in (True, False):
+        snapshotter = Snapshotter(use_device_copy=use_device_copy)
+        with torch.cuda.stream(stream):
+            tensor = torch.zeros(WIDTH, WIDTH, device="cuda")
+            busy()
+            tensor.fill_(3.0)
+            taken = snapshotter.take([tensor])
+            tensor.fill_(4.0)
+            assert bool((taken.wait()[0] == 3.0).all())
+
+
+def test_without_room_it_goes_straight_to_the_host(tmp_path: Path) -> None:
+    spare = snapshot._SPARE_BYTES
+    snapshot._SPARE_BYTES = 1 << 60
+    try:
+        tensor = torch.full((WIDTH, WIDTH), 5.0, device="cuda")
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        snapshotter = Snapshotter()
+        taken = snapshotter.take([tensor])
+        assert torch.cuda.memory_allocated() == before
+        tensor.zero_()
+        assert bool((taken.wait()[0] == 5.0).all())
+    finally:
+        snapshot._SPARE_BYTES = spare
+
+
+def test_buffers_are_used_again(tmp_path: Path) -> None:
+    tensors = [torch.ones(WIDTH, WIDTH, device="cuda")]
+    snapshotter = Snapshotter()
+    first = snapshotter.take(tensors).wait()[0].data_ptr()
+    allocated = torch.cuda.memory_allocated()
+    for _ in range(3):
+        assert snapshotter.take(tensors).wait()[0].data_ptr() == first
+    assert torch.cuda.memory_allocated() == allocated
+    snapshotter.release()
+    assert torch.cuda.memory_allocated() < allocated
+
+
+def training(device: str) -> dict[str, Any]:
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Dropout(0.1), nn.Linear(64, 1)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
+    return {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+
+
+def step(objects: dict[str, Any], device: str) -> None:
+    objects["model"](torch.ones(4, 64, device=device)).sum().backward()
+    objects["optimizer"].step()
+    objects["optimizer"].zero_grad()
+    objects["scheduler"].step()
+
+
+def save(root: Path, objects: dict[str, Any], around: Callable[[], None] = lambda: None) -> Checkpoint:
+    saver = Saver(CheckpointStore(root, "feed"), TrainingState(objects), CheckpointPolicy(), attempt=1)
+    saver.begin(1, None, {})
+    saver.close()
+    around()
+    saver.begin(2, None, {})
+    around()
+    saver.close()
+    found = saver.records[-1].checkpoint
+    assert found is not None, saver.records[-1].failures
+    return found
+
+
+def test_beginning_a_save_waits_for_nothing(tmp_path: Path) -> None:
+    """No synchronising call in the training's thread, the first save apart, which makes the buffers."""
+    objects = training("cuda")
+    step(objects, "cuda")
+    modes = iter(("error", "default"))
+    save(tmp_path, objects, lambda: torch.cuda.set_sync_debug_mode(next(modes)))
+
+
+def test_what_was_on_the_gpu_comes_back_there(tmp_path: Path) -> None:
+    live, other = training("cuda"), training("cuda")
+    step(live, "cuda")
+    load(save(tmp_path, live), TrainingState(other))
+    for saved, found in zip(tensors_of(live), tensors_of(other), strict=True):
+        assert saved.device == found.device
+        assert torch.equal(saved, found)
+    for _ in range(3):
+        numbers = rng.capture()
+        step(live, "cuda")
+        rng.restore(numbers)
+        step(other, "cuda")
+    assert all(map(torch.equal, tensors_of(live), tensors_of(other)))
+
+
+def test_what_was_saved_on_the_gpu_is_loaded_on_the_cpu(tmp_path: Path) -> None:
+    live, other = training("cuda"), training("cpu")
+    step(live, "cuda")
+    load(save(tmp_path, live), TrainingState(other))
+    for saved, found in zip(tensors_of(live), tensors_of(other), strict=True):
+        assert found.device.type == "cpu"
+        assert torch.equal(saved.cpu(), found)
+    step(other, "cpu")
+
+
+def tensors_of(objects: dict[str, Any]) -> list[torch.Tensor]:
+    state = objects["optimizer"].state_dict()["state"]
+    return [
+        *objects["model"].state_dict().values(),
+        *(each for entry in state.values() for each in entry.values() if isinstance(each, torch.Tensor)),
+    ]
+
+
+def test_random_numbers_of_every_device_come_back(tmp_path: Path) -> None:
+    devices = range(torch.cuda.device_count())
+    for device in devices:
+        torch.rand(device + 1, device=f"cuda:{device}")
+    checkpoint = save(tmp_path, {})
+    wanted = [torch.rand(3, device=f"cuda:{device}").tolist() for device in devices]
+    load(checkpoint, TrainingState({}))
+    assert [torch.rand(3, device=f"cuda:{device}").tolist() for device in devices] == wanted
