@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -57,6 +58,18 @@ async def lanes_until(proxy: ProxyProcess, is_so: Callable[[list[dict[str, Any]]
                 return lanes
 
 
+async def stats_table(data_dir: Path) -> str:
+    """Return what `kdproxy stats` shows of the proxy that runs on a data directory."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kdproxy", "stats", "--quick", "--data-dir", str(data_dir)),
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "200"},
+    )
+    shown, _ = await process.communicate()
+    assert process.returncode == 0
+    return shown.decode()
+
+
 async def test_a_storm_of_429s_is_not_seen_by_the_official_client_at_its_defaults() -> None:
     """Twenty a second, sixty-four callers: nobody sees an error, and the teacher is hardly asked in vain."""
     async with (
@@ -99,6 +112,29 @@ async def test_a_parked_run_goes_on_when_the_quota_is_topped_up(
     assert "goes on" in caplog.text
 
 
+async def test_stats_shows_each_lane_with_its_limits_its_queue_and_how_long_that_takes(
+    tmp_path: Path, send: Any
+) -> None:
+    async with (
+        ScriptedTeacher(requests_per_minute=30) as teacher,
+        run_proxy_process(teacher, tmp_path) as proxy,
+    ):
+        asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(60)]
+        (lane,) = await lanes_until(proxy, lambda lanes: bool(lanes and lanes[0]["limits"] and lanes[0]["queued"]))
+        assert lane["limits"]["requests_per_minute"]["limit"] == 30
+        # Thirty a minute: two seconds for each that waits, a tick more or less while this is asked.
+        assert lane["drain_seconds"] == pytest.approx(2 * lane["queued"], rel=0.1)
+        shown = await stats_table(tmp_path)
+        for task in asked:
+            task.cancel()
+        await asyncio.wait(asked)
+    (head,) = [line for line in shown.splitlines() if "queued" in line]
+    for column in ("limits", "queued", "in flight", "429s", "longest wait", "drained in", "state"):
+        assert column in head
+    (row,) = [line for line in shown.splitlines() if "of 30 requests_per_minute" in line]
+    assert re.search(r"\d+ s .*open", row)
+
+
 async def test_a_parked_run_says_so_in_log_stats_and_at_the_end(
     teacher: ScriptedTeacher, tmp_path: Path, send: Any
 ) -> None:
@@ -107,13 +143,8 @@ async def test_a_parked_run_says_so_in_log_stats_and_at_the_end(
         asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(30)]
         (lane,) = await lanes_until(proxy, lambda lanes: any(lane["stopped"] for lane in lanes))
         assert (lane["stopped"]["reason"], lane["stopped"]["policy"]) == ("insufficient_quota", "park")
-        table = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "kdproxy", "stats", "--quick", "--data-dir", str(tmp_path)),
-            stdout=asyncio.subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], "COLUMNS": "200"},
-        )
-        shown, _ = await table.communicate()
-        assert b"parked: insufficient_quota, next look in" in shown
+        shown = await stats_table(tmp_path)
+        assert "parked: insufficient_quota, next look in" in shown
         proxy.send(signal.SIGTERM)
         got = await asyncio.gather(*asked)
         assert {(answer.status, answer.headers["x-should-retry"]) for answer in got} == {(503, "true")}
