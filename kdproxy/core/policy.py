@@ -10,6 +10,8 @@ from kdproxy.core.models import Headers
 from kdproxy.errors import RequestRefused
 
 MODE_HEADER = "Kdproxy-Mode"
+RUN_HEADER = "Kdproxy-Run"
+"""Which run a request belongs to: runs that wait for the same limit take turns."""
 
 
 class Mode(StrEnum):

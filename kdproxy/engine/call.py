@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Upstream
-from kdproxy.core.policy import Mode
+from kdproxy.core.policy import RUN_HEADER, Mode
 from kdproxy.engine.flights import Flight
 from kdproxy.providers.base import json_object
 from kdproxy.providers.question import Match, match
@@ -32,6 +32,11 @@ class Incoming:
     """Makes the fingerprints of the credentials that may be used: names of lanes, not secrets."""
     patience_seconds: float
     """How long the client waits for the answer's head before it must be told to come again."""
+
+    @property
+    def run(self) -> str:
+        """Which run it belongs to; empty where it does not say."""
+        return self.headers.get(RUN_HEADER, "")
 
     @property
     def full_url(self) -> str:

@@ -31,7 +31,7 @@ class Ferry:
         model = model_of(incoming.path, members) or ""
         road = self._lanes.road(incoming.upstream, incoming.credentials(), model, rules)
         cost = cost_of(members, OutputGuess(), body_bytes=len(body))
-        errand = Errand(request=partial(_request, incoming, body), cost=cost, rules=rules)
+        errand = Errand(request=partial(_request, incoming, body), cost=cost, rules=rules, run=incoming.run)
         result = await self._fetcher.fetch(errand, flight, road)
         if not isinstance(result, Delivery):
             land_refused(flight, result)

@@ -236,6 +236,23 @@ async def test_several_keys_share_the_work_and_a_revoked_one_takes_only_itself_o
     assert used <= {"Bearer key-number-one", "Bearer key-number-two"}
 
 
+async def test_runs_that_wait_for_the_same_limit_take_turns(teacher: ScriptedTeacher, send: Any) -> None:
+    teacher.hold()
+    async with run_proxy(teacher, max_in_flight=1) as proxy:
+        asked = [asyncio.create_task(send(proxy.address + CHAT, ask(0)))]
+        await teacher.wait_for_calls(1)
+        for run, numbers in (("long", range(1, 7)), ("short", range(11, 13))):
+            for number in numbers:
+                waiting = proxy.app.lanes()[0]["queued"]
+                asked.append(asyncio.create_task(send(proxy.address + CHAT, ask(number), headers={"Kdproxy-Run": run})))
+                await until(lambda so_far=waiting: proxy.app.lanes()[0]["queued"] > so_far)
+        teacher.release()
+        assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+    order = [int(call.json["messages"][0]["content"].split()[1]) for call in teacher.calls]
+    # First come, first served inside a run; the short one does not wait for the end of the long one.
+    assert order == [0, 1, 11, 2, 12, 3, 4, 5, 6]
+
+
 # -- what is not kept -------------------------------------------------------------------------------------------
 
 
