@@ -95,6 +95,11 @@ class Meter:
         return min(self.limit, self.allowed)
 
     @property
+    def in_flight(self) -> float:
+        """What is in flight, as the provider counts."""
+        return self._flying * self.scale.value
+
+    @property
     def mark(self) -> Mark:
         """How it stands now."""
         return Mark(self._sent, self._trail.held, self._late_trail.held)
@@ -312,6 +317,6 @@ class Meter:
         if not self.reset.roll(now):
             return
         # Where requests are counted when they are answered, what is in flight falls into the new window.
-        self._level, self._level_at = bound - (self._flying * self.scale.value if self.reset.looks_late else 0.0), now
+        self._level, self._level_at = bound - (self.in_flight if self.reset.looks_late else 0.0), now
         self._last_mark = -1.0
         self.scale.forget()

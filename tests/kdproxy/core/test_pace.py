@@ -174,6 +174,27 @@ def test_server_errors_do_not_narrow_the_lane() -> None:
     assert pace.width.bound == FIRST
 
 
+def test_what_was_in_flight_is_gone_when_it_has_landed_whatever_the_scale_is_by_then() -> None:
+    """What is left of it would be taken off each new window, and a lane could wait for ever."""
+    pace = Pace()
+    cost = Cost(input_tokens=400.0)
+    grants = [pace.take(cost, 0.0)]
+    tokens = Quota(Dimension.TOKENS)
+    pace.learn(grants[0], [Reading(quota=tokens, limit=10_000, remaining=9_900, reset_seconds=59.0)], 1.0)
+    grants += [pace.take(cost, 1.0 + number) for number in range(8)]
+    for number, grant in enumerate(grants[1:], 1):
+        # A quarter of the estimate is counted: the scale goes down while calls are under way.
+        left = 9_900 - 100 * number
+        pace.learn(
+            grant, [Reading(quota=tokens, limit=10_000, remaining=left, reset_seconds=59.0 - number)], number + 1.0
+        )
+    meter = pace.meters[tokens]
+    assert meter.scale.value < 0.9
+    for grant in grants:
+        pace.done(grant, 12.0)
+    assert meter.in_flight == 0
+
+
 # -- width --------------------------------------------------------------------------------------------------
 
 
