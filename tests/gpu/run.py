@@ -17,7 +17,13 @@ def main() -> int:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     failed = passed = 0
     for path in sorted(HERE.glob("test_*.py")):
-        module = importlib.import_module(path.stem)
+        try:
+            module = importlib.import_module(path.stem)
+        except ModuleNotFoundError as error:
+            if error.name != "pytest":
+                raise
+            print(f"LEFT OUT {path.stem}: it needs pytest")
+            continue
         for name, test in list(vars(module).items()):
             if not name.startswith("test_") or word not in name:
                 continue
