@@ -49,8 +49,10 @@ class Shim:
             setattr(os, name, self._wrapped(getattr(os, name)))
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        is_change = event in _EVENTS or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        if self.is_on and is_change and str(arguments[0]).startswith(self._root):
+        if not self.is_on:
+            return
+        is_write = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if event in _EVENTS or (is_write and str(arguments[0]).startswith(self._root)):
             self._next()
 
     def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,7 +85,9 @@ def main() -> int:
 
     store = CheckpointStore(root / "checkpoints", "feed")
     store.clean()
-    saver = Saver(store, TrainingState({"model": model, "optimizer": optimizer}), POLICY, attempt=1, on_published=announce)
+    saver = Saver(
+        store, TrainingState({"model": model, "optimizer": optimizer}), POLICY, attempt=1, on_published=announce
+    )
     progress = saver.restore()
     first = 0 if progress is None else progress["step"]
     check(model, optimizer, first)
@@ -93,7 +97,9 @@ def main() -> int:
         sys.exit("half written or half deleted checkpoints are still there")
     os.write(1, f"resumed {first}\n".encode())
 
-    shim = None if kill_at is None else Shim(root / "checkpoints", kill_at, sys.argv[3] if len(sys.argv) > 3 else "before")
+    shim = (
+        None if kill_at is None else Shim(root / "checkpoints", kill_at, sys.argv[3] if len(sys.argv) > 3 else "before")
+    )
     for step in itertools.count(first + 1):
         fill(model, optimizer, step)
         if shim is not None:

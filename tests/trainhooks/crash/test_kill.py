@@ -46,7 +46,7 @@ def kill_at_each(saving: Zygote, root: Path, how: str, *, every: int = 1) -> int
     code, said = run(saving, root, 0)
     assert code == 0, said
     operations = int(said.rpartition("operations ")[2])
-    assert operations > 40
+    assert operations > 30
     points = range(1, operations + 1, every)
     for point in points:
         code, said = run(saving, root, point, how)
