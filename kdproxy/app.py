@@ -1,6 +1,7 @@
 """The composition root: the only place that names concrete adapters and puts them together."""
 
 import asyncio
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ class App:
                 token, {name: [secret.reveal() for secret in secrets] for name, secrets in settings.credentials.items()}
             ),
             self.ledger,
-            (RequestLog(),),
+            (RequestLog(sys.stderr),),
             clock,
             Admin(self._jobs, self._health).handle,
             mode=settings.mode,

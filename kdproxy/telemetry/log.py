@@ -1,11 +1,14 @@
 """Log lines: a constant message and fields. Never bodies, never credentials, never a query string."""
 
+import contextlib
 import json
 import logging
 import re
 import sys
 import time
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import TextIO
 
 from kdproxy.core.models import Disposition, Outcome
 
@@ -17,13 +20,17 @@ log = logging.getLogger("kdproxy.request")
 
 
 class _Lines(logging.Formatter):
-    """`time level message field=value ...`, one line a record; a trace follows where there is one."""
+    """One line a record; a trace follows where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = _second(int(record.created))
-        fields = "".join(f" {name}={_value(value)}" for name, value in vars(record).items() if name not in _STANDARD)
-        line = f"{at} {record.levelname.lower()} {record.getMessage()}{fields}"
+        fields = ((name, value) for name, value in vars(record).items() if name not in _STANDARD)
+        line = _line(record.created, record.levelname, record.getMessage(), fields)
         return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+def _line(at: float, level: str, message: str, fields: Iterable[tuple[str, object]]) -> str:
+    """Return `time level message field=value ...`."""
+    return f"{_second(int(at))} {level.lower()} {message}" + "".join([f" {name}={_value(it)}" for name, it in fields])
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +59,13 @@ def configure(level: str) -> None:
 
 
 class RequestLog:
-    """An observer that writes one line a request; hits at debug level, since they come by the thousand a second."""
+    """An observer that writes one line a request; hits at debug level, since they come by the thousand a second.
+
+    It writes what the logger would, without a record: that was 35 us of a miss, a fifteenth.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
     def wants(self, disposition: Disposition) -> bool:
         """Whether such requests are logged at this level."""
@@ -60,25 +73,27 @@ class RequestLog:
 
     def observe(self, outcome: Outcome) -> None:
         """Write one line."""
-        level = _LEVELS.get(outcome.disposition, logging.INFO)
+        level = logging.getLevelName(_LEVELS.get(outcome.disposition, logging.INFO))
         usage = outcome.usage
-        fields: dict[str, object] = {
-            "disposition": outcome.disposition,
-            "method": outcome.method,
-            "path": outcome.path,
-            "upstream": outcome.upstream,
-            "status": outcome.status,
-            "seconds": round(outcome.elapsed_seconds, 4),
-            "model": outcome.model,
-            "key": None if outcome.key is None else outcome.key[:16],
-            "attempts": outcome.attempts or None,
-            "stored": outcome.stored or None,
-            "input_tokens": None if usage is None else usage.input_tokens,
-            "output_tokens": None if usage is None else usage.output_tokens,
-            "error": outcome.error,
-            "reason": outcome.reason,
-        }
-        log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})
+        fields = (
+            ("disposition", outcome.disposition),
+            ("method", outcome.method),
+            ("path", outcome.path),
+            ("upstream", outcome.upstream),
+            ("status", outcome.status),
+            ("seconds", round(outcome.elapsed_seconds, 4)),
+            ("model", outcome.model),
+            ("key", None if outcome.key is None else outcome.key[:16]),
+            ("attempts", outcome.attempts or None),
+            ("stored", outcome.stored or None),
+            ("input_tokens", None if usage is None else usage.input_tokens),
+            ("output_tokens", None if usage is None else usage.output_tokens),
+            ("error", outcome.error),
+            ("reason", outcome.reason),
+        )
+        told = [field for field in fields if field[1] is not None]
+        with contextlib.suppress(OSError, ValueError):  # a full disk or a closed pipe is no reason to fail a request
+            self._stream.write(_line(time.time(), level, "request", told) + "\n")
 
 
 _LEVELS = {
