@@ -27,11 +27,23 @@ class Figure:
     ratio: float | None = None
     """To the reference, the median over pairs taken one after the other."""
     ratios: tuple[float, ...] = ()
-    cpu: str = ""
-    """CPU time a request, and the reference's."""
+    cpu_microseconds: float | None = None
+    """CPU time a request, the median."""
+    reference_cpu_microseconds: float | None = None
+    cpu_ratio: float | None = None
+    """The median over pairs, as above: it holds also where others use the machine."""
+    measurement: str = ""
+    """Name of the measurement that it is a row of."""
     verdict: Verdict = Verdict.REPORTED
     data: dict[str, Any] = field(default_factory=dict)
     """Everything that was measured, for the result file."""
+
+    @property
+    def cpu(self) -> str:
+        """CPU time a request, and the reference's in brackets."""
+        if self.cpu_microseconds is None or self.reference_cpu_microseconds is None:
+            return ""
+        return f"{self.cpu_microseconds:.0f} ({self.reference_cpu_microseconds:.0f})"
 
 
 def judged(is_met: bool) -> Verdict:

@@ -14,10 +14,25 @@ import work
 from figure import Figure, judged, middle
 from fill import URL as NOWHERE
 from load import Measured, Order
-from process import HERE, LOAD_CORE, SERVER_CORE, Server, free_port, memory, run, run_load, server, spawn, stop
+from process import (
+    HERE,
+    LOAD_CORE,
+    SERVER_CORE,
+    BenchmarkFailed,
+    Server,
+    free_port,
+    memory,
+    run,
+    run_load,
+    server,
+    spawn,
+    stop,
+)
 from rows import KDPROXY, added_rows, latency_rows, rate_rows
 
 MAX_STRANGER_SHARE = 0.12
+REPEATS_END_SECONDS = 480.0
+"""After this long nothing is measured twice any more: a whole run takes less than 20 minutes on a busy machine, too."""
 TEACHER_MILLISECONDS = 20
 _BARE, _RELAY, _DIRECT, _STOCK = "bare", "relay", "direct", "kdproxy on asyncio's loop"
 _HIT, _STORED = "kdproxy; hit", "; stored"
@@ -30,8 +45,14 @@ class Bench:
     scratch: Path
     is_quick: bool
     has_uvloop: bool = field(default_factory=lambda: importlib.util.find_spec("uvloop") is not None)
+    began: float = field(default_factory=time.monotonic)
     _next_number: int = 10_000_000
     _filled: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
 
     @property
     def seconds(self) -> float:
@@ -95,7 +116,8 @@ class Bench:
     def load(self, order: Order) -> Measured:
         """Measure a window; once more if others took too much of the machine meanwhile."""
         measured = run_load(order, self.log)
-        if self.is_quick or (measured.stranger_share or 0.0) <= MAX_STRANGER_SHARE:
+        is_late = self.elapsed > REPEATS_END_SECONDS
+        if self.is_quick or is_late or (measured.stranger_share or 0.0) <= MAX_STRANGER_SHARE:
             return measured
         if order.distinct is None:
             order = replace(order, first=measured.next_number)
@@ -197,7 +219,10 @@ def miss_rate(bench: Bench) -> list[Figure]:
 def stream(bench: Bench) -> list[Figure]:
     """First byte of a stream's body, an event each 2 ms, every question new."""
     taken = _misses(bench, connections=1, teacher=("--event-ms", "2"), is_stream=True)
-    return added_rows("stream, first byte, p50", taken, _DIRECT, "first_byte_p50", goal_ms=1.0)
+    rows = added_rows("stream, first byte, p50", taken, _DIRECT, "first_byte_p50", goal_ms=1.0)
+    # What any proxy on these libraries adds is in the goal's figure; this one is ours alone.
+    pair = {KDPROXY: taken[KDPROXY], _RELAY: taken[_RELAY]}
+    return rows + added_rows("  (kdproxy above the bare relay)", pair, _RELAY, "first_byte_p50", goal_ms=None)
 
 
 def _misses(
@@ -303,9 +328,9 @@ def _first_hit(port: int, number: int) -> None:
         try:
             sock = socket.create_connection(("127.0.0.1", port), timeout=10.0)
             break
-        except ConnectionRefusedError:
+        except ConnectionRefusedError as error:
             if time.monotonic() > deadline:
-                raise
+                raise BenchmarkFailed("the proxy did not start") from error
             time.sleep(0.002)
     with sock:
         sock.sendall(work.request(f"127.0.0.1:{port}").fill(number))

@@ -27,44 +27,57 @@ _STYLES = {Verdict.MET: "green", Verdict.MISSED: "red", Verdict.REPORTED: "dim"}
 def table(figures: list[Figure], title: str = TITLE) -> None:
     """Print the figures."""
     shown = Table(title=title)
-    for column in ("work", "goal", "figure", "reference", "ratio", "CPU us", ""):
+    for column in ("work", "goal", "figure", "reference", "ratio", "CPU us", "CPU ratio", ""):
         shown.add_column(column, justify="left" if column in ("work", "goal") else "right")
     for figure in figures:
-        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f} x"
+        ratio, cpu_ratio = ("" if found is None else f"{found:.2f} x" for found in (figure.ratio, figure.cpu_ratio))
         verdict = f"[{_STYLES[figure.verdict]}]{figure.verdict}[/]"
-        shown.add_row(figure.work, figure.goal, figure.figure, figure.reference, ratio, figure.cpu, verdict)
+        shown.add_row(figure.work, figure.goal, figure.figure, figure.reference, ratio, figure.cpu, cpu_ratio, verdict)
     # Piped output is not folded to 80 columns.
     Console(width=None if sys.stdout.isatty() else 150).print(shown)
 
 
-def save(figures: list[Figure], scratch: Path, *, is_quick: bool, path: Path | None = None) -> Path:
-    """Write the result file and return where."""
-    now = datetime.now(UTC)
-    if path is None:
-        RESULTS.mkdir(exist_ok=True)
-        kind = f"{os.cpu_count()}cpu-{platform.machine()}-py{sys.version_info.major}.{sys.version_info.minor}"
-        path = RESULTS / f"{now:%Y-%m-%d}-{kind}-{commit()[:7] or 'unknown'}.json"
+def default_path() -> Path:
+    """Return where a whole run of this day, machine and commit is kept."""
+    kind = f"{os.cpu_count()}cpu-{platform.machine()}-py{sys.version_info.major}.{sys.version_info.minor}"
+    return RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{kind}-{_commit()[:7] or 'unknown'}.json"
+
+
+def save(figures: list[Figure], path: Path, scratch: Path, *, is_quick: bool, seconds: float) -> None:
+    """Write the result file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     members = {
-        "taken_at": now.isoformat(timespec="seconds"),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "commit": commit(),
-        "is_dirty": is_dirty(),
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", "benchmarks/run.py", *sys.argv[1:]]),
+        "seconds": seconds,
+        "commit": _commit(),
+        "is_dirty": _is_dirty(),
         "is_quick": is_quick,
         "machine": machine(scratch),
         "figures": [asdict(figure) for figure in figures],
     }
     path.write_bytes(orjson.dumps(_rounded(members), option=orjson.OPT_INDENT_2) + b"\n")
-    return path
 
 
-def commit() -> str:
-    """Return the commit of the working tree; empty where it is not known."""
+def load(path: Path, *, is_quick: bool) -> list[Figure]:
+    """Return the figures of a run that was broken off. Exits where they are not of this commit and kind."""
+    if not path.exists():
+        return []
+    members = orjson.loads(path.read_bytes())
+    if (members["commit"], members["is_dirty"], members["is_quick"]) != (_commit(), _is_dirty(), is_quick):
+        sys.exit(f"{path} is of another commit or kind of run: it cannot be gone on with")
+    return [
+        Figure(**{**row, "ratios": tuple(row["ratios"]), "verdict": Verdict(row["verdict"])})
+        for row in members["figures"]
+    ]
+
+
+def _commit() -> str:
     return _git("rev-parse", "HEAD")
 
 
-def is_dirty() -> bool:
-    """Whether the code differs from its commit."""
-    return bool(_git("status", "--porcelain", "--", "../kdproxy", "../trainhooks"))
+def _is_dirty() -> bool:
+    return bool(_git("status", "--porcelain", "--", "kdproxy", "benchmarks/*.py"))
 
 
 def machine(scratch: Path) -> dict[str, Any]:

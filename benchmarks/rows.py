@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 from figure import Figure, Verdict, judged, middle
 from load import Measured
@@ -45,7 +46,7 @@ def _compared(
                 reference=text.format(middle(base)),
                 ratio=ratio,
                 ratios=tuple(ratios),
-                cpu=_cpu(values, taken[reference]),
+                **_cpu(values, taken[reference]),
                 verdict=judged(is_met(ratio)) if candidate == KDPROXY else Verdict.REPORTED,
                 data={candidate: _rows(values), reference: _rows(taken[reference])},
             )
@@ -54,9 +55,9 @@ def _compared(
 
 
 def added_rows(
-    name: str, taken: dict[str, list[Measured]], reference: str, measure: str, *, goal_ms: float
+    name: str, taken: dict[str, list[Measured]], reference: str, measure: str, *, goal_ms: float | None
 ) -> list[Figure]:
-    """Tell what comes on top of the reference, pair by pair."""
+    """Tell what comes on top of the reference, pair by pair; without a goal it is reported alone."""
     rows = []
     base = [getattr(measured, measure) / 1e3 for measured in taken[reference]]
     for candidate, values in taken.items():
@@ -64,15 +65,16 @@ def added_rows(
             continue
         own = [getattr(measured, measure) / 1e3 for measured in values]
         added = [value - other for value, other in zip(own, base, strict=True)]
-        is_goal = candidate == KDPROXY
         rows.append(
             Figure(
                 work=_work(name, candidate),
-                goal=f"<= {goal_ms:g} ms above {reference}" if is_goal else "",
+                goal="" if goal_ms is None or candidate != KDPROXY else f"<= {goal_ms:g} ms above {reference}",
                 figure=f"+{middle(added):.2f} ms",
                 reference=f"{middle(base):.2f} ms",
-                cpu=_cpu(values, taken[reference]),
-                verdict=judged(middle(added) <= goal_ms) if is_goal else Verdict.REPORTED,
+                **_cpu(values, taken[reference]),
+                verdict=Verdict.REPORTED
+                if goal_ms is None or candidate != KDPROXY
+                else judged(middle(added) <= goal_ms),
                 data={"added_ms": added, candidate: _rows(values), reference: _rows(taken[reference])},
             )
         )
@@ -83,12 +85,19 @@ def _work(name: str, candidate: str) -> str:
     return name if candidate == KDPROXY else f"  ({candidate})"
 
 
-def _cpu(values: list[Measured], base: list[Measured]) -> str:
-    own, other = (
-        [measured.cpu[0] for measured in taken if measured.cpu and measured.cpu[0] is not None]
-        for taken in (values, base)
-    )
-    return f"{middle(own):.0f} ({middle(other):.0f})" if own and other else ""
+def _cpu(values: list[Measured], base: list[Measured]) -> dict[str, Any]:
+    pairs = [
+        (own.cpu[0], other.cpu[0])
+        for own, other in zip(values, base, strict=True)
+        if own.cpu and other.cpu and own.cpu[0] is not None and other.cpu[0]
+    ]
+    if not pairs:
+        return {}
+    return {
+        "cpu_microseconds": middle([own for own, _ in pairs]),
+        "reference_cpu_microseconds": middle([other for _, other in pairs]),
+        "cpu_ratio": middle([own / other for own, other in pairs]),
+    }
 
 
 def _rows(values: list[Measured]) -> list[dict[str, object]]:
