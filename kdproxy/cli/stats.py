@@ -1,5 +1,6 @@
 """`kdproxy stats`: what is stored, and what a running proxy did."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kdproxy.ops.stats import StatsArguments, totals
 from kdproxy.settings import load
 
 _UNKNOWN = "unknown"
+_WIDE = 200
 
 
 @click.command("stats")
@@ -46,7 +48,8 @@ def _records(desk: Desk) -> Iterator[Record]:
 
 
 def _show(sums: dict[str, Any]) -> None:
-    console = Console()
+    # Into a pipe or a file the tables are as wide as they need to be.
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     head = Table("what", "how much", box=None, show_header=False)
     head.add_row("data directory", sums["data_dir"])
     head.add_row("answers", str(sums["answers"]))

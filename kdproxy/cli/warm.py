@@ -57,7 +57,7 @@ def command(
     if as_json:
         print_json({**result, "findings": findings})
     has_used = any(result[name] for name in _USED)
-    if result["is_stopped"] or (result["lines"] and not has_used):
+    if result["is_stopped"] or ((result["lines"] or result["bad"]) and not has_used):
         sys.exit(1)
 
 
@@ -93,7 +93,7 @@ def warm_from(desk: Desk, arguments: WarmArguments) -> tuple[dict[str, Any], lis
     untold = result["bad"] + result["failed"] + result["unpaired"] - len(findings)
     if untold > 0:
         say(f"the first {MOST_SHOWN} lines were named; {untold} more could not be used.")
-    if not result["lines"]:
+    if not result["lines"] and not result["bad"]:
         say("warning: there is no line in these files.")
     if result["is_stopped"]:
         say("stopped at the first line that cannot be used (--strict).")

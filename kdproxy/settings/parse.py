@@ -183,7 +183,7 @@ def _upstream_of_table(name: str, table: Any) -> UpstreamSettings:
         raise ValueError(f"upstreams.{name}.provider must be one of {', '.join(PROVIDERS)}")
     return UpstreamSettings(
         name=_upstream_name(name),
-        url=_url(table.get("url", "")),
+        url=_optional(f"upstreams.{name}.url:", table.get("url", ""), _url),
         provider=provider,
         credential_env=_variables(name, table.get("credential_env")),
         policy=_optional(f"upstreams.{name}.policy", table.get("policy"), choice("fail", "park")),

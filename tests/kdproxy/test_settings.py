@@ -220,6 +220,8 @@ def test_an_upstream_without_a_scheme_is_told_what_it_lacks() -> None:
             (problem,) = problems({"upstreams": value})
             assert f"did you mean {meant}?" in problem
             assert "(" + repr(bare) not in problem
+    (problem,) = problems({"upstreams": {"a": {"url": "https://h"}, "t": {"url": "h/v1"}}})
+    assert "upstreams.t.url" in problem
     (problem,) = problems({"upstreams": ("me:secret-canary@host/v1", "t=me:secret-canary@host")})
     assert "secret-canary" not in problem
 

@@ -72,6 +72,12 @@ def test_files_of_which_nothing_can_be_used_are_an_error(kdproxy: Run, text: byt
     assert "could not be used" in ran.err
 
 
+def test_half_a_packed_file_is_an_error(kdproxy: Run) -> None:
+    ran = kdproxy("warm", "-", stdin=gzip.compress(orjson.dumps(ROWS[0]) * 20)[:30])
+    assert ran.code == 1
+    assert "cut off" in ran.err
+
+
 def test_an_empty_file_is_a_warning(kdproxy: Run) -> None:
     ran = kdproxy("warm", "-", stdin=b"\n")
     assert ran.code == 0
@@ -123,6 +129,7 @@ def test_stats_counts_by_model(kdproxy: Run, rows: Path) -> None:
     shown = kdproxy("stats").out.decode()
     assert "gpt-4.1" in shown
     assert "unknown" in shown
+    assert "\u2026" not in shown  # nothing is cut short where nobody's terminal is too narrow
 
 
 def test_verify_ends_with_1_while_there_are_problems(kdproxy: Run, rows: Path, tmp_path: Path) -> None:
