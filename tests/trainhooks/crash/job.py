@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,12 @@ def main() -> int:
     def announce(checkpoint: Checkpoint) -> None:
         os.write(descriptor, f"{checkpoint.manifest.step}\n".encode())
 
+    # Counted saves all delete exactly one: the operations are the same in each.
+    policy = POLICY if kill_at is None else replace(POLICY, keep_best=None, keep_every_steps=None)
     store = CheckpointStore(root / "checkpoints", "feed")
     store.clean()
     saver = Saver(
-        store, TrainingState({"model": model, "optimizer": optimizer}), POLICY, attempt=1, on_published=announce
+        store, TrainingState({"model": model, "optimizer": optimizer}), policy, attempt=1, on_published=announce
     )
     progress = saver.restore()
     first = 0 if progress is None else progress["step"]
