@@ -1,6 +1,8 @@
 """Everything here wants a CUDA device: it runs with `-m gpu`, and not by default."""
 
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +16,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("gpu")
+
+
+@pytest.fixture
+def wait_mode() -> Iterator[Callable[[str], None]]:
+    """Set what a call that waits for the device does: "error" or "default"; whatever happens, it ends as "default"."""
+    import torch
+
+    def set_mode(mode: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls the mode a prototype
+            torch.cuda.set_sync_debug_mode(mode)
+
+    yield set_mode
+    set_mode("default")

@@ -5,7 +5,7 @@ Every test runs under `torch.cuda.set_sync_debug_mode("error")`, in which a call
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,16 @@ from torch import nn
 
 from trainhooks import ProgressTracker, calculate_metrics_from_step, read_metrics
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:Synchronization debug mode")]
 
 STEPS = 400
 
 
 @pytest.fixture(autouse=True)
-def waiting_raises() -> Iterator[None]:
+def waiting_raises(wait_mode: Callable[[str], None]) -> None:
     torch.cuda.init()
     torch.zeros(1, device="cuda").item()  # whatever waits at the start has waited
-    torch.cuda.set_sync_debug_mode("error")
-    yield
-    torch.cuda.set_sync_debug_mode("default")
+    wait_mode("error")
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:

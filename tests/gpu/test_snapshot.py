@@ -119,12 +119,12 @@ def save(root: Path, objects: dict[str, Any], around: Callable[[], None] = lambd
     return found
 
 
-def test_beginning_a_save_waits_for_nothing(tmp_path: Path) -> None:
+def test_beginning_a_save_waits_for_nothing(tmp_path: Path, wait_mode: Callable[[str], None]) -> None:
     """No synchronising call in the training's thread, the first save apart, which makes the buffers."""
     objects = training("cuda")
     step(objects, "cuda")
     modes = iter(("error", "default"))
-    save(tmp_path, objects, lambda: torch.cuda.set_sync_debug_mode(next(modes)))
+    save(tmp_path, objects, lambda: wait_mode(next(modes)))
 
 
 def test_what_was_on_the_gpu_comes_back_there(tmp_path: Path) -> None:
