@@ -114,9 +114,11 @@ def test_nan_and_infinity(tmp_path: Path) -> None:
         assert row["grad_norm"] == float("inf")
 
 
-def test_a_training_loop_never_waits(tmp_path: Path) -> None:
+def test_a_training_loop_never_waits(tmp_path: Path, wait_mode: Callable[[str], None]) -> None:
     """The guide's loop, whole; its window moves several times."""
+    wait_mode("default")  # moving a model to the device waits
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)).cuda()
+    wait_mode("error")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 100)
     tracker = ProgressTracker({}, tmp_path, STEPS)
