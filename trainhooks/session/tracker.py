@@ -5,27 +5,27 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainhooks.core import outage
 from trainhooks.core.config import validate
-from trainhooks.core.outage import Outages
 from trainhooks.core.progress import Progress, Summary
 from trainhooks.core.row import ATTEMPT, RESERVED
-from trainhooks.core.timing import Phase, Stopwatch
+from trainhooks.core.timing import Phase
 from trainhooks.errors import ConfigInvalid
 from trainhooks.host.launch import launched
 from trainhooks.session import value as values
 from trainhooks.session.book import Book
+from trainhooks.session.calls import TeacherCalls
 from trainhooks.session.inputs import INPUTS, InputWindow
+from trainhooks.session.timekeeping import Timekeeping
+from trainhooks.storage import catalog
 from trainhooks.storage import session as session_file
-from trainhooks.storage.catalog import REGISTERED, Recoverable
+from trainhooks.storage.catalog import Recoverable
 
 if TYPE_CHECKING:
     from trainhooks.pytorch.window import DeviceWindow
@@ -35,7 +35,7 @@ log = logging.getLogger("trainhooks")
 _PLAIN = values.PLAIN
 
 
-class ProgressTracker:
+class ProgressTracker(Timekeeping, TeacherCalls):
     """A training's records, begun or gone on with.
 
     Under torchrun only rank 0 writes: elsewhere records are accepted and go nowhere. Every method may be called from
@@ -55,6 +55,8 @@ class ProgressTracker:
 
     def __init__(self, config: Any, output_dir: str | os.PathLike[str], total_steps: int) -> None:
         self.config = validate(config, total_steps)
+        Timekeeping.__init__(self)
+        TeacherCalls.__init__(self)
         self.output_dir = Path(output_dir)
         self.directory = self.output_dir / "progress"
         self.total_steps = total_steps
@@ -63,10 +65,6 @@ class ProgressTracker:
         self._counts_rows = True
         """Whether a row ends its step; a loop that is driven by `steps()` ends them itself."""
         self._pid = os.getpid()
-        self._phases = threading.Lock()
-        self._stopwatch = Stopwatch(time.monotonic())
-        self._is_replaying = False
-        self._outages = Outages()
         self._inputs = InputWindow()
         self._extra: dict[str, Any] | None = None
         self._window: DeviceWindow | None = None
@@ -84,11 +82,11 @@ class ProgressTracker:
             self.attempt = len(members["attempts"])
             self._progress = Progress(total_steps=total_steps)
             self._put = _discard
-            self._reached_step = 0
         self._record_event(ATTEMPT, from_step=None)
         if self._book is not None:
             self._book.recorder.start()
         atexit.register(self.close)
+        _open.add(self)
 
     def resume_at(self, step: int) -> None:
         """Say that training goes on with `step` finished steps: rows of earlier attempts from there on are superseded.
@@ -96,7 +94,7 @@ class ProgressTracker:
         For loops that load their own checkpoints; with `state=` it happens by itself.
         """
         self.current_step = step
-        self._work_as_replay(step < self._reached_step)
+        self._at_step(step)
         self._record_event(ATTEMPT, from_step=step)
 
     def update_metrics(
@@ -149,7 +147,7 @@ class ProgressTracker:
             members |= self._extra
             self._extra = None
         if (step < self._reached_step) is not self._is_replaying:
-            self._work_as_replay(step < self._reached_step)
+            self._at_step(step)
         working = None
         if self._counts_rows:
             self.current_step = step + 1
@@ -198,20 +196,17 @@ class ProgressTracker:
             tags: to find it by, such as `"before-anneal"`.
             position: where in the data it was, as JSON.
         """
-        at = Path(path)
-        entry = Recoverable(
-            path=_relative(at, self.output_dir),
+        entry = catalog.describe(
+            Path(path),
+            self.output_dir,
             step=self.current_step if step is None else int(step),
-            created_at=time.time(),
             tags=(tags,) if isinstance(tags, str) else tuple(tags),
             metrics={name: float(each) for name, each in (metrics or {}).items()},
-            size_bytes=_size(at),
             position=position,
-            is_registered=True,
         )
         if entry.size_bytes is None:
-            log.warning("%s was registered as a checkpoint and is not there", at)
-        self._record_event(REGISTERED, step=entry.step, checkpoint=asdict(entry))
+            log.warning("%s was registered as a checkpoint and is not there", path)
+        self._record_event(catalog.REGISTERED, step=entry.step, checkpoint=asdict(entry))
         if self._book is not None:
             with self._in(Phase.CHECKPOINT):
                 self._book.register(entry)
@@ -219,78 +214,7 @@ class ProgressTracker:
 
     def recovery_checkpoint(self, tag: str | None = None) -> Path | None:
         """Return the newest checkpoint that is there, own or registered, with `tag` if one is given."""
-        from trainhooks.storage.catalog import newest
-
-        return newest(self.output_dir, tag)
-
-    def record_api_response(
-        self, prompt: str, response: str, *, model: str, system: str | None = None, source: str | None = None
-    ) -> int | None:
-        """Keep a teacher's answer, durably, and end an outage. `kdproxy warm` takes the file.
-
-        Returns:
-            Which answer to this prompt it is, from 0 on; None where it could not be written (the user is told).
-        """
-        self.record_connection_recovery()
-        if self._book is None:
-            return None
-        try:
-            return self._book.responses.record(prompt, response, model=model, system=system, source=source)
-        except OSError as error:
-            log.warning("an answer could not be kept (%s)", error.strerror or error)
-            return None
-
-    def find_api_response(self, prompt: str, *, model: str, system: str | None = None, ordinal: int = 0) -> str | None:
-        """Return an answer that was recorded for exactly this prompt, in this attempt or an earlier one, or None."""
-        if self._book is None:
-            return None
-        return self._book.responses.find(prompt, model=model, system=system, ordinal=ordinal)
-
-    def record_connection_failure(self, error: BaseException | str) -> None:
-        """Note that a call failed; an outage goes on until an answer or a recovery is recorded."""
-        failure = outage.describe(error)
-        with self._phases:
-            self._outages.failed(failure, time.monotonic())
-        self._record_event("connection_failure", **asdict(failure))
-
-    def record_connection_recovery(self) -> None:
-        """Note that calls succeed again. Without an outage nothing happens."""
-        if self._outages.since is None:
-            return
-        with self._phases:
-            seconds = self._outages.recovered(time.monotonic())
-        if seconds is not None:
-            self._record_event("connection_recovery", down_seconds=seconds)
-
-    def pause(self) -> None:
-        """Stop the clock: what comes until `resume` counts as paused. Pausing twice is pausing once."""
-        with self._phases:
-            if not self._stopwatch.is_in(Phase.PAUSED):
-                self._stopwatch.enter(Phase.PAUSED, time.monotonic())
-
-    def resume(self) -> None:
-        """Let the clock go on."""
-        with self._phases:
-            if self._stopwatch.is_in(Phase.PAUSED):
-                self._stopwatch.leave(Phase.PAUSED, time.monotonic())
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Do not count the time of this block."""
-        with self._in(Phase.PAUSED):
-            yield
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Count the time of this block as evaluation, not as steps."""
-        with self._in(Phase.EVALUATION):
-            yield
-
-    @contextmanager
-    def checkpointing(self) -> Iterator[None]:
-        """Count the time of this block, in which the user saves a checkpoint, as that."""
-        with self._in(Phase.CHECKPOINT):
-            yield
+        return catalog.newest(self.output_dir, tag)
 
     def summary(self) -> Summary:
         """Return step, percent, loss and its trend, throughput, ETA, failures, and where the time went."""
@@ -312,14 +236,23 @@ class ProgressTracker:
 
     def _close(self, end: str) -> None:
         book, self._put = self._book, _discard
-        if book is None or os.getpid() != self._pid:
+        if book is None:
             return
         atexit.unregister(self.close)
+        _open.discard(self)
         self._attach_alone()
         if (window := self._inputs.close()) is not None:
             book.recorder.put((None, time.time(), None, {"kind": INPUTS, **window}))
         book.close(end)
         self._book = None
+
+    def _forget(self) -> None:
+        """In a forked child: records are the parent's alone."""
+        self._book, self._put = None, _discard
+
+    def _before_silence(self) -> None:
+        if self._window is not None:
+            self._window.move()
 
     def _summarise(self, problems: tuple[str, ...]) -> Summary:
         now = time.monotonic()
@@ -339,8 +272,7 @@ class ProgressTracker:
     def _end_step(self) -> None:
         """Note that `current_step` steps are finished, where no row says so."""
         step = self.current_step - 1
-        if (step < self._reached_step) is not self._is_replaying:
-            self._work_as_replay(step < self._reached_step)
+        self._at_step(step)
         self._put((step, time.time(), self._stopwatch.working(time.monotonic()), None))
 
     def _attach_alone(self) -> None:
@@ -363,34 +295,17 @@ class ProgressTracker:
             self._window = self._book.recorder.device = DeviceWindow()
         return self._window.hold(name, each)
 
-    def _work_as_replay(self, is_replaying: bool) -> None:
-        with self._phases:
-            self._is_replaying = is_replaying
-            self._stopwatch.work_as(Phase.REPLAYED if is_replaying else Phase.ACTIVE, time.monotonic())
-
-    @contextmanager
-    def _in(self, phase: Phase) -> Iterator[None]:
-        if self._window is not None:
-            self._window.move()  # the next row may be long in coming
-        with self._phases:
-            self._stopwatch.enter(phase, time.monotonic())
-        try:
-            yield
-        finally:
-            with self._phases:
-                self._stopwatch.leave(phase, time.monotonic())
-
 
 def _discard(entry: Any) -> None:
     """What a rank that does not write, or a closed tracker, does with records."""
 
 
-def _relative(path: Path, output_dir: Path) -> str:
-    whole, root = path.absolute(), output_dir.absolute()
-    return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
+_open: weakref.WeakSet[ProgressTracker] = weakref.WeakSet()
 
 
-def _size(path: Path) -> int | None:
-    if path.is_dir():
-        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
-    return path.stat().st_size if path.exists() else None
+def _forget_all() -> None:
+    for tracker in list(_open):
+        tracker._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

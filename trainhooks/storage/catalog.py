@@ -6,6 +6,7 @@ their entry here (and an event in metrics.jsonl, from which a damaged file is ma
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -80,6 +81,25 @@ def newest(output_dir: Path, tag: str | None = None) -> Path | None:
         if (tag is None or tag in entry.tags) and (output_dir / entry.path).exists():
             return output_dir / entry.path
     return None
+
+
+def describe(path: Path, output_dir: Path, *, step: int, tags: tuple[str, ...], **more: Any) -> Recoverable:
+    """Say what a file or directory of the user's is, as it lies there now."""
+    whole, root = path.absolute(), output_dir.absolute()
+    size: int | None
+    if path.is_dir():
+        size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    else:
+        size = path.stat().st_size if path.exists() else None
+    return Recoverable(
+        path=str(whole.relative_to(root) if whole.is_relative_to(root) else whole),
+        step=step,
+        created_at=time.time(),
+        tags=tags,
+        size_bytes=size,
+        is_registered=True,
+        **more,
+    )
 
 
 def registered(output_dir: Path) -> dict[str, Recoverable]:

@@ -98,6 +98,7 @@ progress = setup_progress_tracking({}, sys.argv[1], 10)
 progress.update_metrics(0, loss=1.0)
 if os.fork() == 0:
     progress.update_metrics(1, loss=9.0)
+    progress.flush()  # what the parent has not written yet is not the child's to write
     sys.exit(0)  # runs the child's exit handlers
 assert os.wait()[1] == 0
 progress.update_metrics(1, loss=2.0)

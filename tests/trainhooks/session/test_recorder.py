@@ -1,0 +1,34 @@
+"""When records reach the medium."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from trainhooks import ProgressTracker
+from trainhooks.storage import atomic
+
+
+def test_rows_are_synced_within_five_seconds_and_at_a_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[float, str]] = []
+    sync = atomic.sync_file
+
+    def watched(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append((time.monotonic(), Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+
+    tracker = ProgressTracker({}, tmp_path, 10)
+    monkeypatch.setattr(atomic, "sync_file", watched)
+    tracker.update_metrics(0, loss=1.0)
+    recorded = time.monotonic()
+    while not synced and time.monotonic() < recorded + 6:
+        time.sleep(0.05)
+    assert [name for _, name in synced] == ["metrics.jsonl"]
+    assert synced[0][0] - recorded < 5.0
+    tracker.update_metrics(1, loss=1.0)
+    tracker.flush()
+    assert len(synced) == 2
+    tracker.flush()
+    assert len(synced) == 2, "nothing new, nothing to wait for"
+    tracker.close()

@@ -1,0 +1,65 @@
+"""Calls to a teacher as a training sees them: answers that are kept, failures, outages."""
+
+import logging
+import threading
+import time
+from dataclasses import asdict
+from typing import Any
+
+from trainhooks.core import outage
+from trainhooks.core.outage import Outages
+from trainhooks.session.book import Book
+
+log = logging.getLogger("trainhooks")
+
+
+class TeacherCalls:
+    """The part of a tracker that knows the teacher's API. Every method may be called from any thread."""
+
+    _book: Book | None
+
+    def __init__(self) -> None:
+        self._outages = Outages()
+        self._calls = threading.Lock()
+
+    def record_api_response(
+        self, prompt: str, response: str, *, model: str, system: str | None = None, source: str | None = None
+    ) -> int | None:
+        """Keep a teacher's answer, durably, and end an outage. `kdproxy warm` takes the file.
+
+        Returns:
+            Which answer to this prompt it is, from 0 on; None where it could not be written (the user is told).
+        """
+        self.record_connection_recovery()
+        book = self._book
+        if book is None:
+            return None
+        try:
+            return book.responses.record(prompt, response, model=model, system=system, source=source)
+        except OSError as error:
+            log.warning("an answer could not be kept (%s)", error.strerror or error)
+            return None
+
+    def find_api_response(self, prompt: str, *, model: str, system: str | None = None, ordinal: int = 0) -> str | None:
+        """Return an answer that was recorded for exactly this prompt, in this attempt or an earlier one, or None."""
+        book = self._book
+        return None if book is None else book.responses.find(prompt, model=model, system=system, ordinal=ordinal)
+
+    def record_connection_failure(self, error: BaseException | str) -> None:
+        """Note that a call failed; an outage goes on until an answer or a recovery is recorded."""
+        failure = outage.describe(error)
+        with self._calls:
+            self._outages.failed(failure, time.monotonic())
+        self._record_event("connection_failure", **asdict(failure))
+
+    def record_connection_recovery(self) -> None:
+        """Note that calls succeed again. Without an outage nothing happens."""
+        if self._outages.since is None:
+            return
+        with self._calls:
+            seconds = self._outages.recovered(time.monotonic())
+        if seconds is not None:
+            self._record_event("connection_recovery", down_seconds=seconds)
+
+    def _record_event(self, kind: str, /, **members: Any) -> None:
+        raise NotImplementedError
