@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from trainhooks import read_metrics
-from trainhooks.storage.metrics import Follower
+from trainhooks.storage.metrics import Follower, read_lines
+from trainhooks.storage.responses import ResponseLog
 
 # Prints the wall clock of each row once it is recorded.
 ENDLESS = """
@@ -104,7 +105,7 @@ assert os.wait()[1] == 0
 progress.update_metrics(1, loss=2.0)
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
-    assert [row["loss"] for row in read_metrics(tmp_path)] == [1.0, 2.0]
+    assert [line["loss"] for line in read_lines(tmp_path) if "kind" not in line] == [1.0, 2.0]
 
 
 def test_a_full_disk_stops_no_training_and_is_told(tmp_path: Path) -> None:
@@ -123,6 +124,7 @@ for step in range(100, 200):
 assert progress.record_api_response("p" * 5000, "a", model="m") is None
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 assert progress.record_api_response("p", "a", model="m") == 0
+assert progress.find_api_response("p", model="m") == "a"
 progress.flush()
 print(progress.summary().problems)
 """
@@ -133,6 +135,9 @@ print(progress.summary().problems)
     assert "Training goes on" in done.stderr
     assert "nothing was lost" in done.stderr
     assert [row["step"] for row in read_metrics(tmp_path)] == list(range(200))
+    answers = ResponseLog(tmp_path / "progress")
+    assert answers.find("p", model="m", system=None, ordinal=0) == "a"
+    answers.close()
 
 
 def test_rows_and_snapshot_come_within_a_second_of_a_live_run(tmp_path: Path) -> None:

@@ -40,8 +40,10 @@ def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:
     again = ResponseLog(tmp_path)
     assert record(again, "a", "2") == 1
     again.close()
-    assert len(path.read_bytes().splitlines()) == 2
     assert path.read_bytes().startswith(whole)
+    third = ResponseLog(tmp_path)
+    assert [third.find("a", model="gpt-4.1", system=None, ordinal=at) for at in range(3)] == ["1", "2", None]
+    third.close()
 
 
 def test_threads_lose_and_mix_nothing(tmp_path: Path) -> None:
