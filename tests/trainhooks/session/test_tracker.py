@@ -252,7 +252,8 @@ def test_one_writer(tmp_path: Path) -> None:
 
 def test_a_ranks_records_go_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = ProgressTracker({}, tmp_path, 10)
-    monkeypatch.setenv("RANK", "1")
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
     other = ProgressTracker({}, tmp_path, 10)
     assert other.session_id == writer.session_id
     train(other, range(5))
