@@ -1,18 +1,20 @@
 """Call a teacher's API again after failures, for scripts that go there without the proxy."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
-
-import tenacity
-from tenacity import RetryCallState
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from trainhooks.core import retry
 from trainhooks.core.retry import Verdict
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 log = logging.getLogger("trainhooks")
 
@@ -44,6 +46,8 @@ def retry_api_call(
         progress: records each failure and the recovery.
         deadline_seconds: from the first attempt on. Where the next wait would pass it the error is raised at once.
     """
+
+    import tenacity  # only who retries needs it: `import trainhooks` stays light
 
     def decorate(function: Function) -> Function:
         attempt = _Policy(progress, deadline_seconds)
@@ -81,6 +85,8 @@ class _Policy:
 
     def options(self) -> dict[str, Any]:
         """Return what tenacity is to be made with."""
+        import tenacity
+
         return {
             "retry": self._note_failure,
             "wait": self._wait,
