@@ -9,13 +9,15 @@ imports beside torch.
 import importlib
 import json
 import os
+import random
 import runpy
 import sys
 from typing import Any
 
-import numpy  # noqa: F401
+import numpy
 import safetensors.torch  # noqa: F401
 import torch
+import torch._dynamo  # optimizers import it at their first step: 2 s
 import torch.distributed
 import torch.utils.data
 
@@ -49,6 +51,9 @@ def become(request: dict[str, Any]) -> None:
     sys.argv = [request["run"], *request["argv"]]
     sys.path[0] = os.path.dirname(request["run"])
     torch.set_num_threads(1)
+    random.seed()  # a new interpreter takes all three from the system
+    numpy.random.seed()
+    torch.default_generator.seed()
     runpy.run_path(request["run"], run_name="__main__")
 
 

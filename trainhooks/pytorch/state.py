@@ -46,6 +46,7 @@ class TrainingState:
                 hint="Give objects with state_dict() and load_state_dict(), such as a model, optimizer or scheduler.",
             )
         self._stepped: set[int] = set()
+        self._random: dict[str, Any] | None = None
         for each in self.objects.values():
             if isinstance(each, Optimizer):
                 each.register_step_post_hook(self._note_step)
@@ -105,7 +106,14 @@ class TrainingState:
     def restore_rank(self, value: Mapping[str, Any]) -> None:
         """Put back gradients, then random numbers."""
         self._restore_gradients(value["gradients"])
-        rng.restore(value["rng"])
+        self._random = dict(value["rng"])
+        rng.restore(self._random)
+
+    def restore_random(self) -> None:
+        """Put the restored random numbers back once more: what was set up since then may have drawn some."""
+        if self._random is not None:
+            rng.restore(self._random)
+            self._random = None
 
     def _misfits(self, name: str, kind: Mapping[str, Any], value: Any) -> list[str]:
         each = self.objects[name]

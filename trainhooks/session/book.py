@@ -8,15 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trainhooks.core.certificate import Certificate, members
 from trainhooks.core.progress import Progress, Summary
 from trainhooks.core.timing import Phase
 from trainhooks.errors import DirectoryUnusable
 from trainhooks.session.recorder import Recorder
+from trainhooks.session.replaying import Replaying
 from trainhooks.storage import metrics, session, snapshot
 from trainhooks.storage.catalog import NAME as CHECKPOINTS
 from trainhooks.storage.catalog import Catalog, Recoverable
 from trainhooks.storage.lock import DirectoryLock
 from trainhooks.storage.metrics import MetricsLog
+from trainhooks.storage.replay import rows_from
 from trainhooks.storage.responses import ResponseLog
 from trainhooks.storage.session import SessionFile
 
@@ -39,6 +42,9 @@ class Book:
         self, config: Mapping[str, Any], output_dir: Path, total_steps: int, summarise: Callable[[], Summary]
     ) -> None:
         self.directory = output_dir / "progress"
+        self.certificate: Certificate | None = None
+        """How what a resumed attempt did again compares with what was recorded, once that is known."""
+        self._replaying: Replaying | None = None
         self._summarise = summarise
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -109,10 +115,26 @@ class Book:
         except OSError as error:
             log.warning("%s could not be written (%s)", self.directory / CHECKPOINTS, error.strerror or error)
 
+    def compare(self, from_step: int) -> None:
+        """Compare what this attempt records with what earlier ones did from `from_step` on; see `Replaying`."""
+        recorded = rows_from(self.directory / metrics.NAME, from_step, before_attempt=self.attempt)
+        self._replaying = Replaying(recorded, from_step, self._keep_certificate)
+        self.recorder.watch = self._replaying.observe
+
+    def _keep_certificate(self, certificate: Certificate) -> None:
+        self.certificate = certificate
+        self.session.attempts[-1]["certificate"] = members(certificate)
+        try:
+            self.session.write()
+        except OSError as error:
+            log.warning("session.json could not be written (%s)", error.strerror or error)
+
     def close(self, end: str) -> None:
         """Write everything, durably, and let go of the directory. `end` says how the attempt ended."""
         try:
             self.recorder.close()
+            if self._replaying is not None:
+                self._replaying.finish()
             summary = self._summarise()
             self.session.attempts[-1] |= {
                 "ended_at": time.time(),

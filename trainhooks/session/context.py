@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trainhooks.core import seed as seeds
+from trainhooks.core.certificate import Certificate
 from trainhooks.core import tokenizer as tokenizers
 from trainhooks.core.drift import Change, flatten
 from trainhooks.core.policy import CheckpointPolicy
@@ -26,7 +27,7 @@ from trainhooks.session.tracker import ProgressTracker
 from trainhooks.storage.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
-    from trainhooks.pytorch.loader import PositionedLoader
+    from trainhooks.pytorch.source import Loader
 
 log = logging.getLogger("trainhooks")
 
@@ -139,6 +140,8 @@ class TrainingProgressContext(ProgressTracker):
         self._feed.resume(progress["loader"])
         self.resume_at(progress["step"])
         self._saved_step = self.current_step
+        if self._book is not None:
+            self._book.compare(self.current_step)
 
     @property
     def should_stop(self) -> bool:
@@ -166,12 +169,20 @@ class TrainingProgressContext(ProgressTracker):
             finally:
                 rng.restore(before)
 
-    def loader(self, dataset: Any, *, batch_size: int, **options: Any) -> PositionedLoader:
-        """Make a loader that goes on at the session's position. Options: see `PositionedLoader`."""
-        self._check_data(dataset, options.get("num_workers", 0))
+    def loader(self, source: Any, **options: Any) -> Loader:
+        """Make a loader that goes on at the session's position.
+
+        Args:
+            source: a data set (map-style or iterable), a `DataLoader`, or a loader with `state_dict` and
+                `load_state_dict`; what becomes of each, and the options: see docs/training.md.
+
+        Raises:
+            ConfigInvalid: the source or an option cannot be used.
+            PositionInvalid: the data is not that of the checkpoint.
+        """
+        self._check_data(getattr(source, "dataset", source), getattr(source, "num_workers", options.get("num_workers", 0)))
         launch = launched()
-        options = {"rank": launch.rank, "world": launch.world, **options}
-        return self._feed.open(dataset, batch_size=batch_size, **options)
+        return self._feed.open(source, **{"rank": launch.rank, "world": launch.world, **options})
 
     def steps(self) -> Iterator[tuple[int, Any]]:
         """Yield (step, batch), epoch after epoch, until `total_steps` are done.
@@ -182,8 +193,10 @@ class TrainingProgressContext(ProgressTracker):
         if self.current_step >= self.total_steps:
             return
         self._stop_if_told()
+        if self._keeper is not None:
+            self._keeper.state.restore_random()
         for batch in self._feed.batches():
-            self._begin_step()
+            self._begin_step(batch)
             yield self.current_step, batch
             self._finish_step()
             self._safe_point()
@@ -206,6 +219,7 @@ class TrainingProgressContext(ProgressTracker):
         if self._keeper is None:
             raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
         self.flush()
+        self._feed.wants_random = True
         with self._in(Phase.CHECKPOINT):
             checkpoint = self._keeper.save(
                 self.current_step, self._where(), {**self._latest(), **(metrics or {})}, tags
@@ -223,6 +237,11 @@ class TrainingProgressContext(ProgressTracker):
             except CheckpointFailed as error:
                 log.error("%s", error)
         self._stopping.leave()
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """How the steps that a resumed attempt did again compare with the recorded ones; None until that is known."""
+        return None if self._book is None else self._book.certificate
 
     def _close(self, end: str) -> None:
         if os.getpid() != self._pid:
@@ -255,12 +274,11 @@ class TrainingProgressContext(ProgressTracker):
     def _note_failure(self, step: int, failure: str) -> None:
         self._record_event("checkpoint_failure", step=step, error=failure)
 
-    def _begin_step(self) -> None:
-        """The loop got a batch."""
+    def _begin_step(self, batch: Any) -> None:
+        """The loop is about to get a batch."""
         if self._keeper is not None:
             self._keeper.state.begin_step()
-        if members := self._feed.members():
-            self.attach(members)
+            self.attach(self._feed.members(self.current_step, batch))
 
     def _finish_step(self) -> None:
         """The loop is done with it."""
@@ -277,6 +295,7 @@ class TrainingProgressContext(ProgressTracker):
             if self._book is not None:
                 self._book.recorder.send()
             keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
+            self._feed.wants_random = True
 
 
 def _policy(every_steps: int | None) -> CheckpointPolicy:

@@ -1,14 +1,19 @@
-"""The data of a session: its loader, and where in it the session goes on."""
+"""The data of a session: its loader, where in it the session goes on, and what is known of each batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from trainhooks.core.certificate import DIGESTS
 from trainhooks.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from trainhooks.pytorch.loader import PositionedLoader
+    from trainhooks.core.origin import Origin
+    from trainhooks.pytorch.source import Loader
+
+RANDOM_EVERY_STEPS = 10
+"""How often a row holds a digest of the random numbers; the first step after a checkpoint does too."""
 
 
 class Feed:
@@ -16,18 +21,20 @@ class Feed:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._loader: PositionedLoader | None = None
+        self.wants_random = True
+        """Whether the next row is to hold a digest of the random numbers, whatever its step."""
+        self._loader: Loader | None = None
         self._saved: dict[str, Any] | None = None
 
     def resume(self, saved: dict[str, Any] | None) -> None:
         """Take over the position of a checkpoint; a loader that is made later begins there."""
         self._saved = saved
 
-    def open(self, dataset: Any, *, batch_size: int, **options: Any) -> PositionedLoader:
-        """Make the loader. Options: see `PositionedLoader`."""
-        from trainhooks.pytorch.loader import PositionedLoader
+    def open(self, source: Any, **options: Any) -> Loader:
+        """Make the loader. Sources and options: see `trainhooks.pytorch.source.make_loader`."""
+        from trainhooks.pytorch.source import make_loader
 
-        self._loader = PositionedLoader(dataset, batch_size=batch_size, seed=self.seed, **options)
+        self._loader = make_loader(source, seed=self.seed, **options)
         if self._saved is not None:
             self._loader.load_state_dict(self._saved)
         return self._loader
@@ -40,9 +47,20 @@ class Feed:
             yield from self._loader
 
     def position(self) -> dict[str, Any] | None:
-        """Return where the loader is, behind the batch that it gave last, as JSON; None without one."""
+        """Return where the loader is, behind the batch that it gave last; None without one."""
         return self._saved if self._loader is None else self._loader.state_dict()
 
-    def members(self) -> dict[str, Any]:
-        """Return what the row of the running step is to say of its batch."""
-        return {}
+    @property
+    def origin(self) -> Origin | None:
+        """Where the last batch came from."""
+        return None if self._loader is None else self._loader.origin
+
+    def members(self, step: int, batch: Any) -> dict[str, Any]:
+        """Return what the row of step `step` says of its batch, before the loop gets it."""
+        from trainhooks.pytorch import fingerprint
+
+        digests = {"batch": fingerprint.of_batch(self.origin, batch)}
+        if self.wants_random or step % RANDOM_EVERY_STEPS == 0:
+            self.wants_random = False
+            digests["random"] = fingerprint.of_random_numbers()
+        return {DIGESTS: digests}

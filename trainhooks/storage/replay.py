@@ -1,0 +1,43 @@
+"""Rows of metrics.jsonl from a step on, found from the file's end: a long history before them is not read."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainhooks.core import row as rows
+
+_BLOCK_BYTES = 1 << 18
+
+
+def rows_from(path: Path, step: int, *, before_attempt: int) -> list[dict[str, Any]]:
+    """Return one settled row a step, from `step` on, as attempts before `before_attempt` recorded them.
+
+    What stands before the last row of a smaller step is of smaller steps too, or superseded by that row's attempt.
+    """
+    lines = list[dict[str, Any]]()
+    try:
+        for line in _backwards(path):
+            if line["attempt"] >= before_attempt:
+                continue
+            lines.append(line)
+            if "kind" not in line and isinstance(line.get("step"), int) and line["step"] < step:
+                break
+    except FileNotFoundError:
+        return []
+    return [row for row in rows.settle(reversed(lines)) if row["step"] >= step]
+
+
+def _backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield whole lines, the last first."""
+    with path.open("rb", buffering=0) as file:
+        at, rest = file.seek(0, os.SEEK_END), b""
+        while at > 0:
+            length = min(_BLOCK_BYTES, at)
+            at -= length
+            file.seek(at)
+            pieces = (file.read(length) + rest).split(b"\n")
+            rest = pieces[0] if at > 0 else b""
+            for piece in reversed(pieces[1:] if at > 0 else pieces):
+                if piece and (members := rows.decode(piece)) is not None:
+                    yield members
