@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trainhooks.core import seed as seeds
-from trainhooks.core.certificate import Certificate
 from trainhooks.core import tokenizer as tokenizers
+from trainhooks.core.certificate import Certificate
 from trainhooks.core.drift import Change, flatten
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.timing import Phase
@@ -180,7 +180,9 @@ class TrainingProgressContext(ProgressTracker):
             ConfigInvalid: the source or an option cannot be used.
             PositionInvalid: the data is not that of the checkpoint.
         """
-        self._check_data(getattr(source, "dataset", source), getattr(source, "num_workers", options.get("num_workers", 0)))
+        self._check_data(
+            getattr(source, "dataset", source), getattr(source, "num_workers", options.get("num_workers", 0))
+        )
         launch = launched()
         return self._feed.open(source, **{"rank": launch.rank, "world": launch.world, **options})
 
