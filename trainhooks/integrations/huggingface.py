@@ -3,6 +3,7 @@
     trainer = Trainer(..., callbacks=[TrainhooksCallback()])
     trainer.train(resume_from_checkpoint=newest_good_checkpoint(args.output_dir))
 
+A signal (SIGTERM, SIGUSR1, SIGINT) lets the step end and the Trainer save; the process then leaves with exit code 75.
 What is resumed, and how exactly, stays the Trainer's own matter: its checkpoints are read here, never changed.
 """
 
@@ -29,24 +30,33 @@ class TrainhooksCallback(TrainerCallback):
     Args:
         output_dir: the arguments' `output_dir` by default; it is where `newest_good_checkpoint` is to look.
         config: stored beside the arguments of the training.
+        grace_seconds: from a signal to the kill, where neither Slurm nor torchrun says it.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str] | None = None, *, config: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        grace_seconds: float | None = None,
+    ) -> None:
         self.output_dir = output_dir
         self.config = dict(config or {})
+        self.grace_seconds = grace_seconds
         self._witness: Witness | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the records where the training begins or goes on."""
-        self._close()
+        self._close(is_finished=True)  # of a training that an error ended, in a notebook
         members: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
         self._witness = Witness(
             {**members, **self.config},
             self.output_dir or _output_dir(args),
             total_steps=state.max_steps,
             step=state.global_step,
+            grace_seconds=self.grace_seconds,
         )
 
     def on_log(
@@ -61,12 +71,21 @@ class TrainhooksCallback(TrainerCallback):
         if self._witness is not None and logs:
             self._witness.saw_metrics(state.global_step, logs)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Let the trainer save and stop if a signal came, and count the time of any save as such."""
+        if self._witness is not None and self._witness.is_told_to_stop():
+            control.should_save = control.should_training_stop = True
+        return self.on_epoch_end(args, state, control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
         """See whether a checkpoint comes next: its time does not count as steps."""
         if self._witness is not None and control.should_save:
             self._witness.saving_begins()
-
-    on_epoch_end = on_step_end
+        return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Vouch for the checkpoint that the trainer has just written."""
@@ -92,13 +111,13 @@ class TrainhooksCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Close the records."""
-        self._close()
+        """Close the records, and leave if the training has stopped since it was told to."""
+        self._close(is_finished=state.global_step >= state.max_steps)
 
-    def _close(self) -> None:
+    def _close(self, *, is_finished: bool) -> None:
         witness, self._witness = self._witness, None
         if witness is not None:
-            witness.close()
+            witness.close(is_finished=is_finished)
 
 
 def _output_dir(args: TrainingArguments) -> str:

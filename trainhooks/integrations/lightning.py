@@ -3,9 +3,11 @@
     trainer = Trainer(..., callbacks=[TrainhooksCallback("run"), ModelCheckpoint("run/checkpoints", save_top_k=3)])
     trainer.fit(model, data, ckpt_path=newest_good_checkpoint("run"))
 
-What is resumed, and how exactly, stays the Trainer's own matter: its checkpoints are read here, never changed. Seen
-with pytorch-lightning 2.6: what was saved at an epoch's end goes on exactly; what was saved inside an epoch runs its
-last batch again (Lightning issue 19815) and, unless the loader has a state of its own, begins the epoch's data anew.
+A signal (SIGTERM, SIGUSR1, SIGINT) lets the step end and the Trainer save to `run/checkpoints/preempted.ckpt`; the
+process then leaves with exit code 75. What is resumed, and how exactly, stays the Trainer's own matter: its checkpoints
+are read here, never changed. Seen with pytorch-lightning 2.6: what was saved at an epoch's end goes on exactly; what
+was saved inside one runs its last batch again (Lightning issue 19815) and, unless the loader has a state of its own,
+begins the epoch's data anew.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from trainhooks.integrations.witness import Witness
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer
     from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
 except ImportError as error:
     raise ImportError(
         f"This callback needs PyTorch Lightning ({error}). Hint: pip install pytorch-lightning"
@@ -35,14 +38,23 @@ class TrainhooksCallback(Callback):
     Args:
         output_dir: where `newest_good_checkpoint` is to look.
         config: stored beside the module's hyperparameters.
+        grace_seconds: from a signal to the kill, where neither Slurm nor torchrun says it.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        *,
+        config: Mapping[str, Any] | None = None,
+        grace_seconds: float | None = None,
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.config = dict(config or {})
+        self.grace_seconds = grace_seconds
         self._witness: Witness | None = None
         self._recorded_step = 0
         self._logged: dict[str, Any] = {}
+        self._preempted = self.output_dir / "checkpoints" / "preempted.ckpt"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stand behind what writes checkpoints: no hook of a callback comes after the writing."""
@@ -54,12 +66,13 @@ class TrainhooksCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the records where the training begins or goes on."""
-        self._close()
+        self._close(is_finished=True)  # of a training that an error ended, in a notebook
         self._witness = Witness(
             {**dict(pl_module.hparams), **self.config},
             self.output_dir,
             total_steps=trainer.estimated_stepping_batches,  # type: ignore[arg-type] # an endless one is refused
             step=trainer.global_step,
+            grace_seconds=self.grace_seconds,
         )
         self._recorded_step = trainer.global_step
 
@@ -80,6 +93,9 @@ class TrainhooksCallback(Callback):
         if trainer.optimizers:
             members["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         self._witness.saw_metrics(step, members)
+        if self._witness.is_told_to_stop() and not trainer.should_stop:
+            trainer.save_checkpoint(self._preempted)
+            trainer.should_stop = True
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """An evaluation is under way."""
@@ -92,9 +108,20 @@ class TrainhooksCallback(Callback):
             self._witness.evaluation_ends()
             self._witness.saw_metrics(trainer.global_step, self._fresh(trainer))
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the records. Lightning's own exit at SIGTERM saves nothing and has no code: ours goes before it.
+
+        It is raised when a step has ended, on all ranks, also where the signal came too late for `on_train_batch_end`.
+        """
+        if self._witness is not None and isinstance(exception, SIGTERMException):
+            told = [self._witness.is_told_to_stop() for _ in range(2)]  # several ranks agree in the second call
+            if any(told) and not trainer.should_stop:
+                trainer.save_checkpoint(self._preempted)
+        self._close(is_finished=False)
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the records, also when the training has failed."""
-        self._close()
+        """Close the records, and leave if the training has stopped since it was told to."""
+        self._close(is_finished=trainer.global_step >= trainer.estimated_stepping_batches)
         if isinstance(io := trainer.strategy.checkpoint_io, VouchingIO):
             trainer.strategy.checkpoint_io = io.inner
 
@@ -107,10 +134,10 @@ class TrainhooksCallback(Callback):
         if self._witness is not None:
             self._witness.saw_checkpoint(path, step)
 
-    def _close(self) -> None:
+    def _close(self, *, is_finished: bool) -> None:
         witness, self._witness = self._witness, None
         if witness is not None:
-            witness.close()
+            witness.close(is_finished=is_finished)
 
 
 class VouchingIO(CheckpointIO):

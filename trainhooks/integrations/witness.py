@@ -1,4 +1,4 @@
-"""What every callback does: record what a trainer tells, and vouch for the checkpoints that the trainer writes."""
+"""What every callback does: record what a trainer tells, vouch for the checkpoints that it writes, and hear signals."""
 
 import os
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from trainhooks.core.ranks import Ranks
 from trainhooks.core.row import RESERVED
 from trainhooks.pytorch.distributed import connect
 from trainhooks.session import ProgressTracker
+from trainhooks.session.stopping import Stopping
 from trainhooks.storage.receipts import Receipts
 
 
@@ -24,20 +25,29 @@ class Witness:
         output_dir: `progress/` goes there.
         total_steps: optimizer steps of the whole training.
         step: finished ones.
+        grace_seconds: from a signal to the kill, where neither Slurm nor torchrun says it.
 
     Raises:
         SessionBusy: another process writes to this directory.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], output_dir: str | os.PathLike[str], *, total_steps: int, step: int
+        self,
+        config: Mapping[str, Any],
+        output_dir: str | os.PathLike[str],
+        *,
+        total_steps: int,
+        step: int,
+        grace_seconds: float | None,
     ) -> None:
         self._ranks: Ranks = connect()
         self.tracker = ProgressTracker(config, output_dir, total_steps)
         self.tracker.resume_at(step)
         self._receipts = Receipts(Path(output_dir))
+        self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
         self._evaluation, self._saving = ExitStack(), ExitStack()
         self._is_evaluating = False
+        self._told = False
 
     def saw_metrics(self, step: int, members: Mapping[str, Any]) -> None:
         """Record numbers when `step` optimizer steps are finished; what is no number is left out."""
@@ -79,13 +89,30 @@ class Witness:
         """Count it as steps again."""
         self._saving.close()
 
-    def close(self) -> None:
-        """Wait for receipts and write everything."""
+    def is_told_to_stop(self) -> bool:
+        """Whether all ranks are to save and stop now, since a signal came. Ask when a step has ended, on every rank."""
+        self._told = self._stopping.poll() != 0
+        return self._told
+
+    def close(self, *, is_finished: bool) -> None:
+        """Wait for receipts and write everything.
+
+        Args:
+            is_finished: whether the training is; one that stopped since it was told to is not.
+
+        Raises:
+            Preempted: the training was told to stop: ends the process with the code that asks for another go.
+            KeyboardInterrupt: told so by SIGINT.
+        """
         self._evaluation.close()
         self._saving.close()
-        self._receipts.close()
-        self.tracker.close()
-        self._ranks.close()
+        try:
+            self._receipts.close()
+            self.tracker.close()
+            if self._told and not is_finished:
+                self._stopping.leave()
+        finally:
+            self._stopping.close(deliver=is_finished)
 
 
 def _is_number(each: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A small training by Hugging Face's Trainer: python job_huggingface.py OUTPUT_DIR KILL_AT|never [sft]."""
+"""A small training by Hugging Face's Trainer: python job_huggingface.py OUTPUT_DIR KILL_AT|term-STEP|never [sft]."""
 
 import json
 import os
@@ -38,6 +38,8 @@ class Killer(TrainerCallback):
         self.kill_at = kill_at
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if f"term-{state.global_step}" == self.kill_at:
+            os.kill(os.getpid(), signal.SIGTERM)
         if str(state.global_step) == self.kill_at:
             while len(issued(Path(args.output_dir))) < state.global_step // EVERY:
                 time.sleep(0.005)

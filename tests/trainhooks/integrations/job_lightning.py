@@ -1,4 +1,7 @@
-"""A small training by PyTorch Lightning: python job_lightning.py OUTPUT_DIR KILL_AT|never plain|callback [CKPT]."""
+"""A small training by PyTorch Lightning: python job_lightning.py OUTPUT_DIR WHEN plain|callback.
+
+WHEN: never; STEP (SIGKILL when it ends); term-early-STEP, term-late-STEP (SIGTERM before or after the callback's hook).
+"""
 
 import json
 import os
@@ -50,7 +53,16 @@ class Killer(Callback):
         self.out = out
         self.kill_at = kill_at
 
+    def tell(self, trainer: Trainer, when: str) -> None:
+        if f"term-{when}-{trainer.global_step}" == self.kill_at:
+            self.kill_at = "told"
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        self.tell(trainer, "early")
+
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        self.tell(trainer, "late")
         if str(trainer.global_step) == self.kill_at:
             while not any(receipt.step == EPOCH * (trainer.global_step // EPOCH) for receipt in issued(self.out)):
                 time.sleep(0.005)

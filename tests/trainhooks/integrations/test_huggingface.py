@@ -14,10 +14,10 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
 def run(zygote: Any, out: Path, kind: str, *, kill_at: str = "never") -> str:
-    """Run the job to its end, or to its kill; returns what it said."""
+    """Run the job to its end, or to its kill or signal; returns what it said."""
     log = out.with_name(f"{out.name}-{kill_at}.log")
     job = zygote.run(JOB, out, kill_at, kind, output=log, env=OFFLINE)
-    assert job.wait() == (0 if kill_at == "never" else -9), job.said()
+    assert job.wait() == (0 if kill_at == "never" else 75 if kill_at.startswith("term") else -9), job.said()
     said: str = job.said()
     return said
 
@@ -60,3 +60,17 @@ def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(
         "checkpoint-12",
         "checkpoint-16",
     ]
+
+
+def test_a_signal_lets_the_trainer_save_and_leave_with_the_code_that_asks_for_another_go(
+    trainers: Any, tmp_path: Path
+) -> None:
+    whole, told = tmp_path / "whole", tmp_path / "told"
+    run(trainers, whole, "plain")
+    run(trainers, told, "plain", kill_at="term-6")
+    assert not (told / "final.json").exists()
+    found = newest_good_checkpoint(told)
+    assert found in (str(told / "checkpoint-6"), str(told / "checkpoint-7"))  # not a step that the trainer saves at
+    assert f"from {found}\n" in run(trainers, told, "plain")
+    assert json.loads((told / "final.json").read_bytes()) == json.loads((whole / "final.json").read_bytes())
+    assert [row["step"] for row in read_metrics(told)] == list(range(16))

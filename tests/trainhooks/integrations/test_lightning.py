@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from trainhooks import newest_good_checkpoint, read_metrics
 
 JOB = Path(__file__).with_name("job_lightning.py")
 
 
 def run(zygote: Any, out: Path, kind: str = "callback", *, kill_at: str = "never") -> str:
-    """Run the job to its end, or to its kill; returns what it said."""
+    """Run the job to its end, or to its kill or signal; returns what it said."""
     job = zygote.run(JOB, out, kill_at, kind, output=out.with_name(f"{out.name}-{kill_at}.log"))
-    assert job.wait() == (0 if kill_at == "never" else -9), job.said()
+    assert job.wait() == (0 if kill_at == "never" else 75 if kill_at.startswith("term") else -9), job.said()
     said: str = job.said()
     return said
 
@@ -41,3 +43,16 @@ def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(traine
     session = json.loads((killed / "progress" / "session.json").read_bytes())
     assert session["config"] == {"width": 8, "experiment": "tiny"}
     assert session["attempts"][1]["seconds"]["evaluation"] > 0
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_a_signal_lets_the_trainer_save_and_leave_with_the_code_that_asks_for_another_go(
+    trainers: Any, tmp_path: Path, when: str
+) -> None:
+    told = tmp_path / "told"
+    run(trainers, told, kill_at=f"term-{when}-13")
+    assert not (told / "final.json").exists()
+    found = told / "checkpoints" / "preempted.ckpt"
+    assert newest_good_checkpoint(told) == str(found)
+    assert f"from {found}\n" in run(trainers, told)
+    assert [row["step"] for row in read_metrics(told)] == list(range(26))
