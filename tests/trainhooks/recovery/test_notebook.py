@@ -1,0 +1,102 @@
+"""examples/training.ipynb, executed: in every order each cell gives its result or one sentence, never a traceback."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).resolve().parents[3] / "examples" / "training.ipynb"
+QUICK = "total_steps = 45\n"
+"""A cell of ours between settings and training: the same training, shorter."""
+
+
+def execute(folder: Path, cells: Sequence[str], settings: str = QUICK) -> dict[str, str]:
+    """Run the named cells in a new kernel, in this order; returns what each put out, pictures as `<png>`."""
+    source = nbformat.read(NOTEBOOK, as_version=4)
+    by_id = {cell.id: cell for cell in source.cells}
+    chosen = [by_id[name] for name in cells]
+    if "settings" in cells:
+        chosen.insert(cells.index("settings") + 1, nbformat.v4.new_code_cell(settings, id="quick"))
+    notebook = nbformat.v4.new_notebook(cells=chosen, metadata=source.metadata)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}, allow_errors=True).execute()
+    return {cell.id: "\n".join(map(_text, cell.outputs)) for cell in notebook.cells if cell.cell_type == "code"}
+
+
+def _text(output: Any) -> str:
+    if output.output_type == "error":
+        return f"TRACEBACK {output.ename}: {output.evalue}"
+    if output.output_type == "stream":
+        return str(output.text)
+    if "image/png" in output.data:
+        return "<png>"
+    return str(output.data.get("text/html") or output.data.get("text/plain", ""))
+
+
+LOOK = ("dashboard", "diagnostic", "summary", "csv")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder in which the whole notebook ran, and what it put out."""
+    folder = tmp_path_factory.mktemp("workspace")
+    return folder, execute(folder, ["settings", "training", *LOOK, "recovery"])
+
+
+def test_the_whole_notebook(trained: tuple[Path, dict[str, str]]) -> None:
+    folder, said = trained
+    assert not [name for name, text in said.items() if "TRACEBACK" in text], said
+    assert "Recovered" in said["training"]
+    assert said["dashboard"] == "<png>"
+    assert "All there" in said["diagnostic"]
+    assert "least val/loss" in said["summary"]
+    results = folder / "training_output" / "results"
+    assert sorted(file.suffix for file in results.iterdir()) == [".csv", ".html", ".png"]
+    assert len((next(results.glob("*.csv"))).read_text().splitlines()) == 46
+
+
+def test_recovery_alone_in_a_new_kernel(trained: tuple[Path, dict[str, str]]) -> None:
+    said = execute(trained[0], ["recovery"])
+    assert "All other cells work now" in said["recovery"]
+
+
+def test_recovery_then_everything_after_it(trained: tuple[Path, dict[str, str]]) -> None:
+    said = execute(trained[0], ["recovery", "dashboard", "summary", "csv", "diagnostic"])
+    assert not [text for text in said.values() if "TRACEBACK" in text], said
+    assert said["dashboard"] == "<png>"
+    assert "step" in said["summary"]
+    assert "_metrics.csv" in said["csv"]
+
+
+def test_a_missing_directory_is_one_sentence(tmp_path: Path) -> None:
+    said = execute(tmp_path, ["settings", "recovery", *LOOK], settings='output_directory = "nowhere"\n')
+    assert not [text for text in said.values() if "TRACEBACK" in text], said
+    assert "nowhere: it does not exist" in said["recovery"]
+    assert "Run the training first" in said["recovery"]
+
+
+def test_nothing_run_yet_says_what_to_run(tmp_path: Path) -> None:
+    said = execute(tmp_path, LOOK)
+    assert not [text for text in said.values() if "TRACEBACK" in text], said
+    assert all("Run the training cell" in said[name] for name in LOOK)
+
+
+def test_training_goes_on_after_the_kernel_was_lost(tmp_path: Path) -> None:
+    stopped = (
+        "total_steps = 45\n"
+        "import trainhooks.session.context as context\n"
+        "lost = context.TrainingProgressContext.update_metrics\n"
+        "def lose(self, step, *args, **more):\n"
+        "    lost(self, step, *args, **more)\n"
+        "    if step == 30:\n"
+        "        raise KeyboardInterrupt\n"
+        "context.TrainingProgressContext.update_metrics = lose\n"
+    )
+    first = execute(tmp_path, ["settings", "training", "diagnostic"], settings=stopped)
+    assert "KeyboardInterrupt" in first["training"]
+    said = execute(tmp_path, ["settings", "training", "csv"])
+    assert "TRACEBACK" not in said["training"]
+    rows = next((tmp_path / "training_output" / "results").glob("*.csv")).read_text().splitlines()
+    assert len(rows) == 46
