@@ -23,6 +23,7 @@ _SIDECAR = "metrics.parquet"
 _SIDECAR_FROM_BYTES = 8 << 20
 _SOURCE = "trainhooks_source"
 _COMPONENTS = "loss_components"
+_NOT_MEASURED = ("v", "seq", "kind", "replay")
 
 
 def read(root: Path) -> Found:
@@ -95,10 +96,12 @@ def _metrics(root: Path, gaps: list[str]) -> tuple[pd.DataFrame, list[Event]]:
 
 def _frame(path: Path) -> pd.DataFrame:
     table = pd.DataFrame.from_records(list(rows.settle(metrics.read_lines(path))))
-    table = table.drop(columns=[name for name in ("v", "seq", "kind") if name in table])
-    if _COMPONENTS in table:
-        parts = [part if isinstance(part, Mapping) else {} for part in table.pop(_COMPONENTS)]
-        table = table.join(pd.DataFrame.from_records(parts).add_prefix("loss/"))
+    table = table.drop(columns=[name for name in _NOT_MEASURED if name in table])
+    for name in table.select_dtypes("object").columns:
+        if table[name].map(lambda value: isinstance(value, Mapping)).any():
+            parts = [part if isinstance(part, Mapping) else {} for part in table.pop(name)]
+            prefix = "loss" if name == _COMPONENTS else name
+            table = table.join(pd.DataFrame.from_records(parts).add_prefix(f"{prefix}/"))
     if {"at", "attempt"} <= set(table):
         seconds = table.groupby("attempt")["at"].diff().clip(lower=0).fillna(0.0)
         table["active_seconds"] = seconds.cumsum()

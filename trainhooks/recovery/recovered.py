@@ -98,16 +98,19 @@ def choose_best(checkpoints: Iterable[SavedModel], metrics: pd.DataFrame) -> Sav
     tagged = [saved for saved in checkpoints if "best" in saved.tags]
     if tagged:
         return tagged[-1]
-    losses = (
-        dict(zip(metrics["step"], metrics["val/loss"], strict=True)) if {"step", "val/loss"} <= set(metrics) else {}
+    measured_at = (
+        metrics.loc[metrics["val/loss"].notna(), ["step", "val/loss"]] if {"step", "val/loss"} <= set(metrics) else None
     )
 
     def loss(saved: SavedModel) -> float | None:
         for name in ("val/loss", "val_loss", "eval_loss"):
             if name in saved.metrics:
                 return saved.metrics[name]
-        value = losses.get(saved.step)
-        return None if value is None or value != value else float(value)
+        if measured_at is None or saved.step is None:
+            return None
+        # Rows of ours carry the step's number from 0 on, checkpoints of all kinds the count of finished steps.
+        before = measured_at[measured_at["step"] <= saved.step - saved.is_ours]
+        return float(before["val/loss"].iloc[-1]) if len(before) else None
 
     measured = [(value, saved) for saved in checkpoints if (value := loss(saved)) is not None]
     if measured:

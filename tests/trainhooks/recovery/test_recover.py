@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from trainhooks.errors import TrainhooksError
+from trainhooks.recovery import recover
+from trainhooks.recovery.found import SavedModel
 from trainhooks.recovery.place import Kind
-from trainhooks.recovery.recover import recover
+from trainhooks.recovery.recovered import choose_best
 from trainhooks.storage.registry import Registry
 
 Train = Callable[..., nn.Linear]
@@ -86,6 +88,19 @@ def test_weights_fall_back_to_a_whole_checkpoint(tmp_path: Path, ours: Train) ->
     assert torch.isfinite(model.weight).all()
     with pytest.raises(TrainhooksError, match="do not fit"):
         run.load_model(nn.Linear(5, 1))
+
+
+def test_best_is_the_checkpoint_after_the_least_validation_loss() -> None:
+    metrics = pd.DataFrame({"step": [18, 19, 20, 39, 59], "val/loss": [np.nan, 0.5, np.nan, 0.2, 0.4]})
+    saved = [SavedModel(path=Path(f"step-{step}"), step=step, is_ours=True) for step in (19, 20, 40, 60)]
+    best = choose_best(saved, metrics)
+    assert best is not None
+    assert best.step == 40
+    assert choose_best(saved[:2], metrics) is saved[1]
+    assert choose_best(saved[:1], metrics) is saved[0]
+    theirs = [SavedModel(path=Path(f"checkpoint-{step}"), step=step) for step in (19, 38, 39)]
+    assert choose_best(theirs, metrics) is theirs[2]
+    assert choose_best([], metrics) is None
 
 
 def test_into_sets_what_cells_read(tmp_path: Path, ours: Train) -> None:
