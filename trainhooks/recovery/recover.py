@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,12 +136,6 @@ def _registered(recovered: Recovered, database: str | os.PathLike[str] | bool) -
         run_id = registry.record_recovery(as_run(recovered), created_at=time.time())
     finally:
         registry.close()
-    return _renamed(recovered, run_id)
-
-
-def _renamed(recovered: Recovered, run_id: str) -> Recovered:
-    from dataclasses import replace
-
     return replace(recovered, run_id=run_id, results={**recovered.results, "run_id": run_id})
 
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from trainhooks.session.book import Book
 log = logging.getLogger("trainhooks")
 
 
-class TeacherCalls:
+class TeacherCalls(ABC):
     """The part of a tracker that knows the teacher's API. Every method may be called from any thread."""
 
     _book: Book | None
@@ -61,5 +62,5 @@ class TeacherCalls:
         if seconds is not None:
             self._record_event("connection_recovery", down_seconds=seconds)
 
-    def _record_event(self, kind: str, /, **members: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _record_event(self, kind: str, /, **members: Any) -> None: ...
