@@ -6,15 +6,18 @@ async with ScriptedTeacher() as teacher, run_proxy(teacher) as proxy:
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import aiohttp
 
 from kdproxy.app import App, changed_upstreams, open_directory
 from kdproxy.settings import load
@@ -29,6 +32,7 @@ Tables = Mapping[str, Mapping[str, str]]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
+STATE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,19 @@ class ProxyProcess:
         """Return the exit code. Raises TimeoutError if the process goes on."""
         async with asyncio.timeout(STOP_SECONDS):
             return await self.process.wait()
+
+    async def lanes_until(self, is_so: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """Ask for the lanes, as `kdproxy stats` does, until a condition holds; return them. Raises TimeoutError."""
+        owner = read_owner(self.data_dir)
+        assert owner is not None, "it has ended"
+        url, headers = f"{self.address}/_kdproxy/api/stats", {"Authorization": f"Bearer {owner.token}"}
+        async with aiohttp.ClientSession() as session, asyncio.timeout(STATE_SECONDS):
+            while True:
+                async with session.post(url, json={}, headers=headers) as response:
+                    *_, last = (await response.read()).splitlines()
+                lanes: list[dict[str, Any]] = json.loads(last)["result"]["serving"]["lanes"]
+                if is_so(lanes):
+                    return lanes
 
     async def output(self) -> tuple[str, str]:
         """Return all of stdout and stderr, once the process has ended."""

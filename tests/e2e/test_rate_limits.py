@@ -11,13 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import openai
 import pytest
 
 from kdproxy.engine import lane as lane_module
-from kdproxy.storage.lock import read_owner
-from kdproxy.testing.proxy import ProxyProcess, RunningProxy, run_proxy, run_proxy_process
+from kdproxy.testing.proxy import RunningProxy, run_proxy, run_proxy_process
 from kdproxy.testing.teacher import (
     HoldAfter,
     InsufficientQuota,
@@ -42,20 +40,6 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not is_so():
             await asyncio.sleep(0)
-
-
-async def lanes_until(proxy: ProxyProcess, is_so: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-    """Ask a proxy of its own process for its lanes until a condition holds."""
-    owner = read_owner(proxy.data_dir)
-    assert owner is not None
-    url, headers = f"{proxy.address}/_kdproxy/api/stats", {"Authorization": f"Bearer {owner.token}"}
-    async with aiohttp.ClientSession() as session, asyncio.timeout(10):
-        while True:
-            async with session.post(url, json={}, headers=headers) as response:
-                *_, last = (await response.read()).splitlines()
-            lanes: list[dict[str, Any]] = json.loads(last)["result"]["serving"]["lanes"]
-            if is_so(lanes):
-                return lanes
 
 
 async def stats_table(data_dir: Path) -> str:
@@ -122,9 +106,7 @@ async def test_stats_shows_each_lane_with_its_limits_its_queue_and_how_long_that
         asked = [
             asyncio.create_task(send(proxy.address + CHAT, {**ask(number), "max_tokens": 5})) for number in range(60)
         ]
-        (lane,) = await lanes_until(
-            proxy, lambda lanes: bool(lanes and lanes[0]["limits"]) and lanes[0]["queued"] >= 20
-        )
+        (lane,) = await proxy.lanes_until(lambda lanes: bool(lanes and lanes[0]["limits"]) and lanes[0]["queued"] >= 20)
         assert lane["limits"]["requests_per_minute"]["limit"] == 30
         # Thirty a minute: two seconds for each that waits. Tokens, few as they are, leave more.
         assert lane["drain_seconds"] == pytest.approx(2 * lane["queued"], abs=0.1)
@@ -145,7 +127,7 @@ async def test_a_parked_run_says_so_in_log_stats_and_at_the_end(
     teacher.script(*[InsufficientQuota()] * 30)
     async with run_proxy_process(teacher, tmp_path, environment={"KDPROXY_SPENT_POLICY": "park"}) as proxy:
         asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(30)]
-        (lane,) = await lanes_until(proxy, lambda lanes: any(lane["stopped"] for lane in lanes))
+        (lane,) = await proxy.lanes_until(lambda lanes: any(lane["stopped"] for lane in lanes))
         assert (lane["stopped"]["reason"], lane["stopped"]["policy"]) == ("insufficient_quota", "park")
         shown = await stats_table(tmp_path)
         assert "parked: insufficient_quota, next look in" in shown
@@ -194,7 +176,7 @@ async def test_sigterm_while_many_queue_answers_each_and_loses_nothing(
     async with run_proxy_process(teacher, tmp_path) as proxy:
         asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(200)]
         await teacher.wait_for_calls(5)
-        await lanes_until(proxy, lambda lanes: sum(lane["queued"] for lane in lanes) >= 195)
+        await proxy.lanes_until(lambda lanes: sum(lane["queued"] for lane in lanes) >= 195)
         proxy.send(signal.SIGTERM)
         # Those in line are told at once, while those under way are still held by the teacher.
         await asyncio.wait(asked, timeout=10, return_when=asyncio.FIRST_COMPLETED)

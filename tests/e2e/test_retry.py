@@ -67,11 +67,18 @@ async def test_a_date_is_a_wait_too(teacher: ScriptedTeacher, proxy: RunningProx
     assert time.time() >= int(at.timestamp())
 
 
+async def lane_paused(proxy: RunningProxy) -> None:
+    """Wait until the first lane has read what the teacher said."""
+    async with asyncio.timeout(10):
+        while not proxy.app.lanes()[0]["paused_seconds"]:
+            await asyncio.sleep(0)
+
+
 async def test_one_429_pauses_all_calls_of_its_lane(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
     teacher.script(RateLimited(retry_after_ms=400))
     await_first = asyncio.create_task(send(proxy.address + CHAT, ASK))
     await teacher.wait_for_ended(1)
-    await asyncio.sleep(0.1)  # the 429 is on its way
+    await lane_paused(proxy)
     rest = await asyncio.gather(*(send(proxy.address + CHAT, {**ASK, "seed": number}) for number in range(3)))
     assert {answer.status for answer in (await await_first, *rest)} == {200}
     assert all(call.started_at - teacher.calls[0].started_at >= 0.4 for call in teacher.calls[1:])

@@ -211,8 +211,7 @@ async def test_sigterm_does_not_wait_for_what_waits(teacher: ScriptedTeacher, tm
     teacher.script(RateLimited(retry_after=3600))
     async with run_proxy_process(teacher, tmp_path) as proxy:
         waiting = asyncio.create_task(send(proxy.address + CHAT, ASK))
-        await teacher.wait_for_ended(1)
-        await asyncio.sleep(0.1)
+        await proxy.lanes_until(lambda lanes: any(lane["paused_seconds"] for lane in lanes))
         proxy.send(signal.SIGTERM)
         got = await waiting
         assert (got.status in (429, 503), got.headers["x-should-retry"]) == (True, "true")

@@ -132,14 +132,10 @@ async def test_a_job_whose_caller_leaves_stops_and_the_next_one_runs(
             await asyncio.sleep(0.001)
     process.send_signal(signal.SIGINT)
     await process.communicate()
-    size = -1
-    async with asyncio.timeout(10):
-        while size != journal.stat().st_size:
-            size = journal.stat().st_size
-            await asyncio.sleep(0.5)
-    assert journal.read_bytes().count(b"\n") < 30_000
     events = await warm_here(proxy, rows_file(tmp_path / "one.jsonl", {"prompt": "new", "response": "r", "model": "m"}))
     assert events[-1]["result"]["prompts"] == 1
+    # Jobs that write take turns, so the first one is over by now.
+    assert journal.read_bytes().count(b"\n") < 30_000
 
 
 async def test_a_process_without_an_api_is_named(tmp_path: Path, kdproxy: Command) -> None:
