@@ -4,16 +4,18 @@ SHELL = /bin/sh
 VENV = .venv
 BIN = $(VENV)/bin
 PACKAGES = kdproxy trainhooks
+BENCH = run training_metrics checkpoints
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help serve demo setup test check faults soak bench lock clean FORCE
+.PHONY: help serve demo setup test check faults soak gpu bench lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  UPSTREAM="URL" or "NAME=URL ..."   other teachers for serve      SERVE_ARGS="--mode replay"   more flags for it'
 	@echo '  ARGS="-k journal -x"               arguments for pytest, bench and demo'
+	@echo '  BENCH="run"                        which of benchmarks/: $(BENCH); also rate_limits (3 hours)'
 	@echo '  TORCH="torch==2.13.0"              another build of torch for the tests'
 	@echo '  PYTHON=/path/to/python3.13         the Python that makes .venv (make clean first to change it)'
 
@@ -40,8 +42,11 @@ faults: $(VENV)/.stamp-dev ## the tests that break disks, networks and processes
 soak: $(VENV)/.stamp-dev ## the tests that run for long
 	@exec $(BIN)/python -m pytest -m soak $(ARGS)
 
+gpu: $(VENV)/.stamp-dev ## the tests that want a CUDA device (and a build of torch for it: TORCH=)
+	@exec $(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
+
 bench: $(VENV)/.stamp-bench ## measure against the baselines in the same run
-	@exec $(BIN)/python benchmarks/run.py $(ARGS)
+	@missed=0; for each in $(BENCH); do $(BIN)/python benchmarks/$$each.py $(ARGS) || missed=1; done; exit $$missed
 
 lock: $(VENV)/.stamp-python ## write the lock files again (UPGRADE=1 takes the newest releases)
 	@UPGRADE='$(UPGRADE)' sh tools/lock.sh $(VENV)

@@ -16,7 +16,6 @@ os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 import torch  # noqa: E402
-import without_orjson  # noqa: E402, F401
 from torch import nn  # noqa: E402
 from torch.utils.data import Dataset  # noqa: E402
 
