@@ -55,11 +55,12 @@ class Journal:
     @property
     def size_bytes(self) -> int:
         """Bytes in all segments."""
-        return self._end[1] + sum(path.stat().st_size for _, path in self._sealed())
+        return sum(map(self.segment_size, self.segments()))
 
     def segments(self) -> list[int]:
         """Return the numbers of all segments, oldest first."""
-        return [*sorted(number for number, _ in self._sealed()), self._end[0]]
+        # One that was being sealed when the disk refused has its sealed name already, and counts once.
+        return sorted({*(number for number, _ in self._sealed()), self._end[0]})
 
     def segment_size(self, segment: int) -> int:
         """Return a segment's bytes; 0 if there is none."""
@@ -82,12 +83,8 @@ class Journal:
         active, start = self._end
         if not self._is_ours():
             raise _taken()
-        if not self._is_in_place():
-            raise StorageFailed(
-                f"{ACTIVE_NAME} in the data directory was moved, replaced or deleted while this process writes it.",
-                hint="Put the file back under its name, or restart; an editor that saves by renaming does this.",
-                retryable=True,
-            )
+        if not self._is_named(ACTIVE_NAME):
+            raise _moved()
         try:
             if self._has_remains:
                 self._cut(start)
@@ -113,15 +110,29 @@ class Journal:
         return locations
 
     def seal_if_full(self) -> None:
-        """Close the active segment if it has grown past its limit, and start the next."""
+        """Close the active segment if it has grown past its limit, and start the next.
+
+        Raises:
+            OSError: the disk refused; the next call goes on where this one stopped.
+            StorageFailed: the active file is another's, or has been moved away.
+        """
         active, size = self._end
         if size < self._segment_bytes:
             return
+        if not self._is_ours():
+            raise _taken()
+        sealed_name = f"api_recovery.{active:06d}.jsonl"
+        # A call that the disk refused half-way may have moved it: what has the active name now is an empty file, and
+        # moving that too would put it in the full segment's place.
+        is_moved = self._is_named(sealed_name)
+        if not is_moved and not self._is_named(ACTIVE_NAME):
+            raise _moved()
         # The next file is made before the full one is moved: a disk without room for it leaves all as it was.
         fresh = self._directory / NEXT_NAME
         descriptor = _open(fresh, os.O_TRUNC)
         try:
-            (self._directory / ACTIVE_NAME).rename(self._directory / f"api_recovery.{active:06d}.jsonl")
+            if not is_moved:
+                (self._directory / ACTIVE_NAME).rename(self._directory / sealed_name)
             fresh.rename(self._directory / ACTIVE_NAME)
             sync_directory(self._directory)
         except OSError:
@@ -205,10 +216,10 @@ class Journal:
         if pending:
             yield JournalLine(location=Location(segment, offset, len(pending)), raw=bytes(pending))
 
-    def _is_in_place(self) -> bool:
-        """Whether the name still leads to the open file: what goes elsewhere would be gone with the process."""
+    def _is_named(self, name: str) -> bool:
+        """Whether a name leads to the open file: what goes elsewhere would be gone with the process."""
         try:
-            named = (self._directory / ACTIVE_NAME).stat()
+            named = (self._directory / name).stat()
         except FileNotFoundError:
             return False
         held = os.fstat(self._file)
@@ -240,6 +251,14 @@ def _taken() -> StorageFailed:
     return StorageFailed(
         "Another process has taken or changed the journal.",
         hint="Two must not write one journal: stop one of them, then run `kdproxy verify`.",
+    )
+
+
+def _moved() -> StorageFailed:
+    return StorageFailed(
+        f"{ACTIVE_NAME} in the data directory was moved, replaced or deleted while this process writes it.",
+        hint="Put the file back under its name, or restart; an editor that saves by renaming does this.",
+        retryable=True,
     )
 
 

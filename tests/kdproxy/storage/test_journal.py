@@ -3,9 +3,11 @@
 import errno
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -237,6 +239,46 @@ def test_a_segment_that_cannot_be_started_is_started_later(small_disk: Path, reo
     assert [first.segment, second.segment] == [1, 2]
     assert [journal.read(first), journal.read(second)] == LINES[:2]
     assert written(reopen(directory=small_disk)) == LINES[:2]
+
+
+@pytest.mark.parametrize("refused", ["rename", "sync"])
+def test_a_segment_that_was_half_sealed_is_sealed_to_the_end_later(
+    reopen: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """The full file has its sealed name already when the disk refuses: nothing may take its place."""
+    journal = reopen(segment_bytes=1)
+    [first] = journal.append(LINES[:1])
+    rename = Path.rename
+    killed: list[Path] = []
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def rename_but_the_next(path: Path, target: Path) -> Path:
+        return rename(path, target) if path.name == ACTIVE_NAME else refuse()  # type: ignore[func-returns-value]
+
+    with monkeypatch.context() as broken:
+        if refused == "rename":
+            broken.setattr(Path, "rename", rename_but_the_next)
+        else:
+            broken.setattr(under_test, "sync_directory", refuse)
+        for _ in range(2):
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                journal.seal_if_full()
+            assert journal.read(first) == LINES[0]
+            assert written(journal) == LINES[:1]
+            assert journal.size_bytes == len(LINES[0])
+            killed.append(copied(tmp_path))
+    assert [written(reopen(directory=directory)) for directory in killed] == [LINES[:1]] * 2
+    journal.seal_if_full()
+    [second] = journal.append(LINES[1:2])
+    assert [first.segment, second.segment] == [1, 2]
+    assert [journal.read(first), journal.read(second)] == LINES[:2]
+    assert written(reopen()) == LINES[:2]
+
+
+def copied(directory: Path) -> Path:
+    return Path(shutil.copytree(directory, tempfile.mkdtemp(dir=directory.parent), dirs_exist_ok=True))
 
 
 def test_an_append_whose_cut_failed_too_leaves_no_wrong_place(

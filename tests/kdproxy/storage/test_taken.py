@@ -39,6 +39,31 @@ def test_nothing_is_written_once_the_lock_is_lost(tmp_path: Path) -> None:
     assert (tmp_path / ACTIVE_NAME).read_bytes() == b"ours\n"
 
 
+def test_nothing_is_sealed_once_the_lock_is_lost(tmp_path: Path) -> None:
+    """The active file is the follower's by then."""
+    held = True
+    journal = Journal(tmp_path, segment_bytes=1, is_ours=lambda: held)
+    journal.append([b"ours\n"])
+    held = False
+    with pytest.raises(StorageFailed, match="Another process"):
+        journal.seal_if_full()
+    journal.close()
+    assert [path.name for path in tmp_path.iterdir()] == [ACTIVE_NAME]
+
+
+def test_a_file_that_was_put_in_our_place_is_not_sealed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, segment_bytes=1)
+    journal.append([b"ours\n"])
+    (tmp_path / ACTIVE_NAME).rename(tmp_path / "kept")
+    (tmp_path / ACTIVE_NAME).write_bytes(FOREIGN)
+    with pytest.raises(StorageFailed, match="moved, replaced or deleted"):
+        journal.seal_if_full()
+    (tmp_path / "kept").rename(tmp_path / ACTIVE_NAME)
+    journal.seal_if_full()
+    journal.close()
+    assert (tmp_path / "api_recovery.000001.jsonl").read_bytes() == b"ours\n"
+
+
 def test_our_own_remains_are_cut_by_the_next_append(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
