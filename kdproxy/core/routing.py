@@ -60,11 +60,11 @@ class Router:
                 code="bad_path",
             )
         if path.startswith(PREFIX):
-            name, slash, rest = path[len(PREFIX) :].partition("/")
-            upstream = self._by_name.get(name)
+            named = path.removeprefix(PREFIX)
+            upstream = self._named_by(named)
             if upstream is None:
-                raise self._unknown(f"No upstream is named {name!r}.")
-            return _route(upstream, slash + rest)
+                raise self._unknown(f"No upstream is named {named.partition('/')[0]!r}.")
+            return _route(upstream, named.removeprefix(upstream.name))
         if len(self._upstreams) == 1:
             return _route(self._upstreams[0], path)
         dialect = dialect_of(path, speaks_anthropic=speaks_anthropic)
@@ -72,6 +72,11 @@ class Router:
         if len(matching) != 1:
             raise self._unknown("Several upstreams are configured and the path does not say which is meant.")
         return _route(matching[0], path)
+
+    def _named_by(self, named: str) -> Upstream | None:
+        """Return the upstream whose name a path begins with; the longest, since `host:443/api` is a name too."""
+        fitting = [name for name in self._by_name if f"{named}/".startswith(f"{name}/")]
+        return self._by_name[max(fitting, key=len)] if fitting else None
 
     def _unknown(self, message: str) -> RequestRefused:
         names = ", ".join(sorted(self._by_name))

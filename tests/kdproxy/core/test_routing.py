@@ -113,6 +113,18 @@ def test_the_bare_name_of_an_upstream_is_its_base() -> None:
     assert Router([Upstream(name="a", url="http://h/v1")]).route("/upstreams/a").url == "http://h/v1"
 
 
+def test_an_upstream_that_was_given_no_name_is_reached_by_the_one_that_it_got() -> None:
+    urls = ["https://openrouter.ai/api/v1", "https://api.groq.com/openai/v1", "http://gpu:8000", "http://gpu:8000/b/v1"]
+    router = Router([Upstream(name=name_of(url), url=url) for url in urls])
+    for url in urls:
+        route = router.route(f"/upstreams/{name_of(url)}/v1{CHAT}")
+        assert (route.upstream.url, route.url) == (url, url.removesuffix("/v1") + "/v1" + CHAT)
+        assert route.path == "/v1" + CHAT
+    for path in ("/upstreams/openrouter.ai:443/v1" + CHAT, "/upstreams/openrouter.ai:443/apis/v1" + CHAT):
+        with pytest.raises(RequestRefused, match="'openrouter.ai:443'"):
+            router.route(path)
+
+
 @pytest.mark.parametrize(
     "path",
     [
