@@ -121,7 +121,7 @@ def test_an_upstream_that_was_given_no_name_is_reached_by_the_one_that_it_got() 
         assert (route.upstream.url, route.url) == (url, url.removesuffix("/v1") + "/v1" + CHAT)
         assert route.path == "/v1" + CHAT
     for path in ("/upstreams/openrouter.ai:443/v1" + CHAT, "/upstreams/openrouter.ai:443/apis/v1" + CHAT):
-        with pytest.raises(RequestRefused, match="'openrouter.ai:443'"):
+        with pytest.raises(RequestRefused, match=r"'openrouter\.ai:443'"):
             router.route(path)
 
 
