@@ -60,13 +60,20 @@ def _tokens(text: str) -> float:
 
 
 def _given(value: Any) -> float:
-    """Return the tokens of all text in a value. No generators: every miss pays for this."""
-    if isinstance(value, str):
-        return _tokens(value)
+    """Return the tokens of all text in a value.
+
+    No generators: every miss pays for this. No recursion: what passes uncached may be nested a thousand deep.
+    """
     given = 0.0
-    if isinstance(value, list | dict):
-        for each in value.values() if isinstance(value, dict) else value:
-            given += _given(each)
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, str):
+            given += _tokens(each)
+        elif isinstance(each, list):
+            rest += each
+        elif isinstance(each, dict):
+            rest += each.values()
     return given
 
 

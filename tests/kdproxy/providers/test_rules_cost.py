@@ -57,3 +57,10 @@ def test_no_body_breaks_it(body: bytes) -> None:
     cost = _estimate(body)
     assert cost.input_tokens >= 0
     assert cost.output_tokens >= 0
+
+
+def test_no_depth_breaks_it() -> None:
+    """Such bodies have no key, and pass: orjson reads 1,024 levels."""
+    depth = 1_020
+    body = b'{"messages":' + b"[" * depth + b'"' + b"four" * 100 + b'"' + b"]" * depth + b"}"
+    assert cost_of(json_object(body), OutputGuess(), body_bytes=len(body)).input_tokens == 100
