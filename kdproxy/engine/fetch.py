@@ -18,7 +18,8 @@ from kdproxy.engine.peek import peek
 from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Permit, Road, RoadClosed
 from kdproxy.errors import UpstreamFailed
 
-ERROR_BODY_BYTES = 1 << 20
+ERROR_BODY_BYTES = 64 << 20
+"""Some errors quote the request (FastAPI's 422, vLLM's 400), which may be as large as this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

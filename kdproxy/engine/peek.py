@@ -58,8 +58,10 @@ class Peeked:
             yield chunk
 
     async def read(self, limit_bytes: int) -> bytes:
-        """Return the whole body. Raises UpstreamFailed if it is cut."""
-        return b"".join([chunk async for chunk in self.chunks()])
+        """Return the whole body. Raises UpstreamFailed if it is cut, or what is left of it is longer than the limit."""
+        first = b"".join(self._first)
+        self._first.clear()
+        return first if self._is_over else first + await self._response.read(limit_bytes)
 
     def close(self) -> None:
         """Drop the connection if the body was not read to its end."""

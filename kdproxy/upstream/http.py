@@ -199,11 +199,13 @@ class HttpResponse:
             parts.append(chunk)
             size += len(chunk)
             if size > limit_bytes:
+                self.close()
                 raise UpstreamFailed(
                     f"The upstream's answer is longer than {limit_bytes} bytes.",
                     hint="Ask for less at once, or raise answer_limit_bytes.",
                     code="answer_too_large",
                     sent=True,
+                    retryable=False,
                 )
         return b"".join(parts)
 

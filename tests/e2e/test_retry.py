@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kdproxy.engine import fetch
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import (
     InsufficientQuota,
@@ -104,6 +105,34 @@ async def test_what_waiting_does_not_mend_is_not_tried_again(
     got = await send(proxy.address + CHAT, ASK)
     assert (got.status, got.body, got.headers["x-own"]) == (status, b'{"error":{"message":"no"}}', "1")
     assert teacher.count() == 1
+
+
+async def test_an_error_that_quotes_a_long_request_is_told_as_it_is(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    """It is the request's fault, so neither tried again nor taken for an outage."""
+    body = b'{"error":{"message":"not allowed: %s"}}' % (b"x" * (3 << 20))
+    teacher.script(Respond(422, {}, body))
+    got = await send(proxy.address + CHAT, ASK)
+    assert (got.status, got.body, teacher.count()) == (422, body, 1)
+    assert proxy.app.lanes()[0]["retry_budget"] == 500
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_error_without_end_is_asked_for_once(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, monkeypatch: pytest.MonkeyPatch, is_stream: bool
+) -> None:
+    monkeypatch.setattr(fetch, "ERROR_BODY_BYTES", 1_000)
+    error = b'{"type":"error","error":{"type":"overloaded_error","message":"no"}}'
+    if is_stream:
+        step = Respond(200, {"Content-Type": "text/event-stream"}, b"data: %s\n\n" % error + b": more\n\n" * 300_000)
+    else:
+        step = Respond(500, {}, error + b" " * 2_000)
+    teacher.script(step)
+    got = await send(proxy.address + CHAT, {**ASK, "stream": is_stream})
+    assert (got.status, teacher.count()) == (502, 1)
+    assert b"answer_too_large" in got.body
+    assert (await send(proxy.address + CHAT, ASK)).status == 200
 
 
 async def test_the_provider_may_say_that_a_retry_is_useless(
