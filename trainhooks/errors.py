@@ -52,6 +52,12 @@ class CheckpointFailed(TrainhooksError):
     default_code = "checkpoint_failed"
 
 
+class RankLost(TrainhooksError):
+    """Another process of this training has ended or does not answer, so this one cannot go on."""
+
+    default_code = "rank_lost"
+
+
 class PositionInvalid(TrainhooksError):
     """A saved position does not fit the data that it is applied to."""
 

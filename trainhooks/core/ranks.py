@@ -7,6 +7,7 @@ class Ranks(Protocol):
     """The processes of one training. Every method is collective: all ranks call it, in one order.
 
     Saving calls it from a thread of its own while the training goes on: the order is one per thread.
+    RankLost is raised by each once another process has ended, or does not come within the time that is given it.
     """
 
     @property

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from safetensors.torch import load_file
@@ -13,7 +14,7 @@ from torch import Tensor
 from trainhooks.core.cadence import Cadence
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.ranks import Alone, Ranks
-from trainhooks.errors import CheckpointFailed, CheckpointInvalid, StateUnsupported, TrainhooksError
+from trainhooks.errors import CheckpointFailed, CheckpointInvalid, RankLost, StateUnsupported
 from trainhooks.pytorch.capture import rebuild
 from trainhooks.pytorch.snapshot import Snapshotter
 from trainhooks.pytorch.state import RANK_FILE, TrainingState
@@ -77,6 +78,9 @@ class Saver:
         Args:
             step: steps done.
             worked_seconds: time that has gone into steps so far, without pauses, evaluations and saves.
+
+        Raises:
+            RankLost: another process of this training is gone.
         """
         self._cadence.step_done(worked_seconds)
         if self._writing is not None:
@@ -100,11 +104,12 @@ class Saver:
 
         Raises:
             CheckpointFailed: it could not be written. The earlier ones are whole.
+            RankLost: another process of this training is gone.
         """
         self._finish()
         record = self._begin(step, progress, metrics, tags, tries=_DEMANDED_TRIES)
         self._finish(is_hopeless=False)
-        if record.checkpoint is None and (record.failures or self._ranks.rank == 0):
+        if not record.is_durable:
             raise CheckpointFailed(
                 f"The checkpoint of step {step} could not be written: {record.failures[-1]}",
                 hint="The earlier checkpoints are whole. Make room or mend the disk and save again.",
@@ -124,27 +129,37 @@ class Saver:
             StateUnsupported: it does not fit; nothing was changed.
         """
         found: Checkpoint | None = None
-        refusal: TrainhooksError | None = None
+        refusal: Exception | None = None
         if self._ranks.rank == 0:
             try:
                 found = self._store.newest_good()
                 if found is not None:
                     check(found)
-            except TrainhooksError as error:
+            except Exception as error:
                 refusal = error
-        if not self._ranks.all_ok(refusal is None):
-            raise refusal or CheckpointInvalid("Rank 0 does not go on.", hint="Its own log says why.")
+        self._go_on_together(refusal)
         name = self._ranks.share(b"" if found is None else found.path.name.encode()).decode()
         if not name:
             return None
         if found is None:
             path = self._store.root / name
             found = Checkpoint(path=path, manifest=read_manifest(path))
-        return load(found, self._state, rank=self._ranks.rank)
+        progress = None
+        try:
+            progress = load(found, self._state, rank=self._ranks.rank)
+        except Exception as error:
+            refusal = error
+        self._go_on_together(refusal)
+        return progress
+
+    def _go_on_together(self, refusal: Exception | None) -> None:
+        if not self._ranks.all_ok(refusal is None):
+            raise refusal or CheckpointInvalid("Another rank does not go on.", hint="Its own log says why.")
 
     def close(self) -> None:
         """Wait for what is being written and let go of the buffers."""
-        self._finish()
+        with suppress(RankLost):  # it is told, and nothing more is to be agreed on
+            self._finish()
         self._snapshotter.release()
 
     def _is_time(self, step: int, now: float) -> bool:
@@ -206,8 +221,9 @@ class Saver:
         is_over = writing.is_over
         for failure in writing.new_failures():
             log.warning(
-                "the checkpoint of step %d has failed, the earlier ones are whole and the training goes on: %s",
+                "the checkpoint of step %d has failed, the earlier ones are whole%s: %s",
                 writing.record.step,
+                " and the training goes on" if writing.lost is None else "",
                 failure,
             )
             self._on_failure(writing.record.step, failure)
@@ -215,6 +231,8 @@ class Saver:
             self._writing = None
             if writing.record.checkpoint is not None:
                 self._on_published(writing.record.checkpoint)
+        if writing.lost is not None:
+            raise writing.lost
 
     def _finish(self, *, is_hopeless: bool = True) -> None:
         writing = self._writing

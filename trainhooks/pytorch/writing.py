@@ -13,7 +13,7 @@ from typing import Any
 from trainhooks.core.manifest import Manifest
 from trainhooks.core.ranks import Ranks
 from trainhooks.core.retention import Retention
-from trainhooks.errors import CheckpointFailed, CheckpointInvalid
+from trainhooks.errors import CheckpointFailed, CheckpointInvalid, RankLost
 from trainhooks.pytorch.capture import Part, blob
 from trainhooks.pytorch.snapshot import Snapshot, size_of
 from trainhooks.pytorch.state import RANK_FILE
@@ -25,6 +25,8 @@ STATE_VERSION = 1
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 _NICENESS = 10
+_PASSING = (OSError, CheckpointFailed, CheckpointInvalid)
+"""What may go by itself: worth another try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,9 @@ class SaveRecord:
     written_seconds: float = 0.0
     """From the copy to durable, verified and announced."""
     size_bytes: int = 0
+    is_durable: bool = False
     checkpoint: Checkpoint | None = None
+    """On rank 0, once it is durable."""
     failures: list[str] = field(default_factory=list)
 
 
@@ -93,6 +97,8 @@ class Writing:
         self._thread: threading.Thread | None = None
         self.is_waiting = False
         """Between two tries."""
+        self.lost: RankLost | None = None
+        """Why no rank can save any more."""
 
     def start(self) -> None:
         """Write in a thread."""
@@ -128,13 +134,20 @@ class Writing:
         while self._tries != 0:
             try:
                 self.record.checkpoint = self._write()
+                self.record.is_durable = True
                 self.record.written_seconds = time.monotonic() - started
                 self._prune()
                 return
-            except (OSError, CheckpointFailed, CheckpointInvalid) as error:
-                self.record.failures.append(str(error))
+            except _TryFailed as failed:
+                self.record.failures.append(failed.reason)
+                if not failed.is_passing:
+                    return
+            except RankLost as error:
+                self.record.failures.append(error.message)
+                self.lost = error
+                return
             except Exception as error:
-                self.record.failures.append(f"{type(error).__name__}: {error}")
+                self.record.failures.append(_spell(error))
                 return
             self._tries = None if self._tries is None else self._tries - 1
             if self._tries != 0:
@@ -150,7 +163,7 @@ class Writing:
         failure: Exception | None = None
         try:
             draft = self._begin()
-        except (OSError, CheckpointFailed) as error:
+        except Exception as error:
             failure = error
         self._agree(failure, draft)
         if draft is None:
@@ -164,7 +177,7 @@ class Writing:
         try:
             if self._ranks.rank == 0:
                 checkpoint = self._publish(draft)
-        except (OSError, CheckpointInvalid) as error:
+        except Exception as error:
             failure = error
         self._agree(failure, draft)
         return checkpoint
@@ -176,13 +189,13 @@ class Writing:
         return self._store.begin(self._material.step)
 
     def _agree(self, failure: Exception | None, draft: Draft | None) -> None:
+        """Go on if no rank has failed. Else all give this try up, and know alike whether there is another one."""
         if self._ranks.all_ok(failure is None):
             return
+        is_passing = self._ranks.all_ok(failure is None or isinstance(failure, _PASSING))
         if draft is not None and self._ranks.rank == 0:
             draft.discard()
-        raise failure or CheckpointFailed(
-            "Another rank could not write its part of the checkpoint.", hint="Its own log says why."
-        )
+        raise _TryFailed(failure, is_passing=is_passing) from failure
 
     def _fill(self, draft: Draft) -> None:
         host = iter(self._material.snapshot.wait())
@@ -224,6 +237,20 @@ class Writing:
                 self._store.prune(self._rules)
             except OSError as error:
                 self.record.failures.append(f"An old checkpoint could not be deleted: {error}")
+
+
+class _TryFailed(Exception):
+    """One try has failed, on this rank or on another one."""
+
+    def __init__(self, failure: Exception | None, *, is_passing: bool) -> None:
+        self.reason = (
+            "Another rank could not write its part: its own log says why." if failure is None else _spell(failure)
+        )
+        self.is_passing = is_passing
+
+
+def _spell(error: Exception) -> str:
+    return str(error) if isinstance(error, _PASSING) else f"{type(error).__name__}: {error}"
 
 
 def _yield_to_training() -> None:

@@ -77,12 +77,12 @@ class TrainingProgressContext(ProgressTracker):
             if state is not None:
                 from trainhooks.pytorch.distributed import connect
 
-                self._ranks = connect()
+                if checkpoints is None:
+                    checkpoints = _policy(checkpoint_every_steps)
+                self._ranks = connect(checkpoints.patience_seconds)
                 who = json.dumps([self.session_id, self.attempt]).encode()
                 self.session_id, self.attempt = json.loads(self._ranks.share(who))
                 self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
-                if checkpoints is None:
-                    checkpoints = _policy(checkpoint_every_steps)
                 self._keeper = self._keep(state, checkpoints)
                 if self._gate is not None:
                     self._gate.add({"world": self._ranks.world, **self._keeper.facts()})
