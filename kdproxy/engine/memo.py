@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from kdproxy.core.header import combined
 from kdproxy.core.key import KEY_HEADERS
 from kdproxy.core.models import Question
+from kdproxy.core.sightings import Sightings
 from kdproxy.engine.call import Incoming
 from kdproxy.providers.base import NotAQuestion
 
@@ -19,6 +20,7 @@ class QuestionMemo:
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._max_entries = max_entries
+        self._sightings = Sightings()
         self._questions: OrderedDict[Hashable, Question | NotAQuestion] = OrderedDict()
 
     def identity(self, incoming: Incoming, body: bytes) -> Hashable:
@@ -44,7 +46,9 @@ class QuestionMemo:
         return question
 
     def put(self, identity: Hashable, question: Question | NotAQuestion) -> None:
-        """Remember a reading."""
+        """Remember a reading, from its second time on."""
+        if not self._sightings.is_second(identity):
+            return
         self._questions[identity] = question
         if len(self._questions) > self._max_entries:
             self._questions.popitem(last=False)

@@ -8,6 +8,7 @@ from itertools import islice
 from kdproxy.core import record as record_format
 from kdproxy.core.models import Address, Answer, Form, Prompt, Record
 from kdproxy.core.ports import JournalLine, Location, Mending, RecordLine, Snapshot, Store
+from kdproxy.core.sightings import Sightings
 from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
 from kdproxy.storage.indexer import report_unreadable
@@ -42,6 +43,7 @@ class FileArchive:
     def __init__(self, journal: Journal, make_store: Callable[[], Store], *, memory_bytes: int) -> None:
         self._journal = journal
         self._recent = RecentAnswers(memory_bytes)
+        self._sightings = Sightings()
         self._writer = Writer(journal, make_store, on_change=self._recent.drop)
         self.report = self._writer.start()
         self._store = self._writer.store
@@ -65,7 +67,8 @@ class FileArchive:
         except KdproxyError as error:
             report_unreadable(self._journal.name, location, error)
             return None
-        self._recent.put(name, answer, epoch=epoch)
+        if self._sightings.is_second(name):
+            self._recent.put(name, answer, epoch=epoch)
         return answer
 
     @property

@@ -109,6 +109,18 @@ def test_what_is_kept_is_found_at_once_and_after_a_start(
         assert [archive.find(entry.address, Form.JSON) for entry in entries] == [entry.answer for entry in entries]
 
 
+def test_an_answer_lies_in_memory_from_its_second_look_up_on(
+    reopen: Open, make_entry: MakeEntry, tmp_path: Path
+) -> None:
+    archive = reopen(memory_bytes=1 << 20)
+    keep(archive, make_entry(0), make_entry(1))
+    assert (body(archive, make_entry(0)), body(archive, make_entry(1))) == (b"answer 0", b"answer 1")
+    assert body(archive, make_entry(0)) == b"answer 0"
+    for number in range(2):
+        damage(tmp_path / ACTIVE_NAME, number)
+    assert (body(archive, make_entry(0)), body(archive, make_entry(1))) == (b"answer 0", None)
+
+
 def test_addresses_and_forms_are_kept_apart(reopen: Open, make_entry: MakeEntry) -> None:
     archive = reopen()
     entries = [
@@ -152,7 +164,8 @@ def test_a_superseding_answer_is_found_and_counted_once(reopen: Open, make_entry
     archive = reopen(memory_bytes=memory_bytes)
     for text in (b"old", b"new", b"newest"):
         keep(archive, make_entry(body=text), make_entry(1, upstream="anthropic"), prompt())
-        assert body(archive, make_entry()) == text
+        for _ in range(2):  # from the second time on it may lie in memory
+            assert body(archive, make_entry()) == text
         assert dict(archive.snapshot().answers) == {"openai": 1, "anthropic": 1}
         assert archive.snapshot().prompts == 1
     archive = reopen(memory_bytes=memory_bytes)
@@ -169,7 +182,8 @@ def test_a_tombstone_hides_all_forms_and_nothing_else(
     forms = [make_entry(form=form) for form in Form]
     others = [make_entry(ordinal=1), make_entry(namespace="other"), make_entry(1)]
     keep(archive, *forms, *others, prompt())
-    assert None not in [body(archive, entry) for entry in forms]
+    for _ in range(2):  # from the second time on they may lie in memory
+        assert None not in [body(archive, entry) for entry in forms]
     if is_indexed:
         archive.snapshot()
     keep(archive, tombstone(forms[0]))
