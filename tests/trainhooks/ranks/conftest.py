@@ -42,7 +42,7 @@ def _training(zygote_with: Callable[..., Zygote]) -> Zygote:
 
 @pytest.fixture
 def start(_training: Zygote) -> Any:
-    """Start a script on some ranks: `start(script, out, *argv, world=2, HOW="asynchronous")`; capitals are environment."""
+    """Start a script on some ranks: `start(script, out, *argv, world=2, HOW="asynchronous")`; capitals: environment."""
     count = [0]
 
     def begin(script: Path, out: Path, *argv: object, world: int = 2, **environ: object) -> Team:
