@@ -6,6 +6,7 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 from multidict import CIMultiDict
@@ -52,6 +53,8 @@ class HttpUpstream:
         self._first_byte_seconds = first_byte_seconds
         self._read_seconds = read_seconds
         self._total_seconds = total_seconds
+        # Not by aiohttp's `trust_env`, which also reads .netrc: what stands there for a host would go to the provider.
+        self._proxies = getproxies_environment() if use_environment_proxy else {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -60,7 +63,6 @@ class HttpUpstream:
             skip_auto_headers=_NOT_ADDED,
             # aiohttp fails on a coding that it has no library for, after the answer has been paid.
             auto_decompress=False,
-            trust_env=use_environment_proxy,
             max_line_size=65_536,
             max_field_size=65_536,
             read_bufsize=1 << 18,
@@ -81,12 +83,14 @@ class HttpUpstream:
         ends_at = asyncio.get_running_loop().time() + self._total_seconds
         is_total_first = self._total_seconds < self._first_byte_seconds
         head_seconds = min(self._first_byte_seconds, self._total_seconds)
+        url = URL(request.url, encoded=True)
         try:
             async with asyncio.timeout(head_seconds) as deadline:
                 response = await self._session.request(
                     request.method,
-                    URL(request.url, encoded=True),
+                    url,
                     headers=headers,
+                    proxy=self._proxy_of(url) if self._proxies else None,
                     # aiohttp would look up how bytes are sent, 7 us a call.
                     data=aiohttp.BytesPayload(request.body) if isinstance(request.body, bytes) else request.body,
                     allow_redirects=False,
@@ -106,6 +110,10 @@ class HttpUpstream:
         return HttpResponse(
             response, read_seconds=self._read_seconds, total_seconds=self._total_seconds, ends_at=ends_at
         )
+
+    def _proxy_of(self, url: URL) -> str | None:
+        """Return the proxy that the environment names for a URL, unless NO_PROXY takes its host out."""
+        return None if proxy_bypass(url.host or "") else self._proxies.get(url.scheme)
 
     async def close(self) -> None:
         """Close all connections."""
