@@ -70,6 +70,7 @@ class App:
             KdproxyError: the port is taken or the address is not this machine's.
         """
         settings, archive, clock = self._settings, self._directory.archive, SystemClock()
+        price = _price(settings)  # first: what is wrong with a price file is said before anything is open
         self._upstream = HttpUpstream(
             connect_seconds=settings.connect_seconds,
             first_byte_seconds=settings.first_byte_seconds,
@@ -90,7 +91,7 @@ class App:
             self._lanes,
             clock,
             self.ledger,
-            _price(settings),
+            price,
             answer_limit_bytes=settings.answer_limit_bytes,
         )
         self._flow = Flow(

@@ -117,6 +117,16 @@ async def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path: Path) 
     assert not data_dir.exists()
 
 
+async def test_a_price_file_with_mistakes_is_told_and_nothing_else(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text("cheap = true\n")
+    environment = {"KDPROXY_PRICES": str(prices), "PYTHONWARNINGS": "default::ResourceWarning"}
+    code, _, err = await fail(data_dir=tmp_path / "data", environment=environment)
+    assert code == 2
+    assert "unknown table 'cheap'" in err
+    assert "nclosed" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
