@@ -77,6 +77,7 @@ class Proxy:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         path, query = _target(request)
+        spoken = path
         started = self._clock.monotonic()
         reply: Reply | None = None
         incoming: Incoming | None = None
@@ -87,13 +88,14 @@ class Proxy:
             self._token_guard.check(request.headers, query)
             self._loop_guard.check(request.headers)
             route, endpoint = self._route(request.method, path, _VERSION_HEADER in request.headers)
+            spoken = route.path
             incoming = self._incoming(request, route, query, streams_body=endpoint is None)
             reply = await self._ask(request, incoming, endpoint)
             if isinstance(reply.body, bytes):
                 response = whole_reply(request, status=reply.status, headers=_headers(reply), body=reply.body)
                 sent = len(reply.body)
             else:
-                response, sent = await _stream(request, reply, reply.body)
+                response, sent = await _stream(request, reply, reply.body, spoken)
             self._observe(request, path, incoming, reply, started, sent)
             return response
         except KdproxyError as error:
@@ -102,7 +104,7 @@ class Proxy:
                 request,
                 status=error.http_status,
                 headers=errors.headers(error),
-                body=errors.body(error, _dialect(request)),
+                body=errors.body(error, _dialect(request, spoken)),
             )
         finally:
             if reply is not None and reply.close is not None:
@@ -202,7 +204,9 @@ def _headers(reply: Reply) -> HeaderPairs:
     return (*reply.headers, (cache_status.HEADER, reply.cache_status))
 
 
-async def _stream(request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes]) -> tuple[web.StreamResponse, int]:
+async def _stream(
+    request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes], path: str
+) -> tuple[web.StreamResponse, int]:
     response = StreamReply(status=reply.status, headers=CIMultiDict(_headers(reply)))
     if reply.content_length is not None:
         response.content_length = reply.content_length
@@ -217,7 +221,7 @@ async def _stream(request: web.BaseRequest, reply: Reply, body: AsyncIterator[by
     except FailedLate as failed:
         log.info("an answer failed after bytes that hold its client", extra={"reason": failed.error.message})
         if reply.question is not None and reply.question.form is Form.SSE:
-            await response.write(errors.late_event(failed.error, failed.body, _dialect(request)))
+            await response.write(errors.late_event(failed.error, failed.body, _dialect(request, path)))
             await response.write_eof()
         else:
             _cut(request)
@@ -233,8 +237,9 @@ def _cut(request: web.BaseRequest) -> None:
         request.transport.close()
 
 
-def _dialect(request: web.BaseRequest) -> str:
-    return dialect_of(_target(request)[0], speaks_anthropic=_VERSION_HEADER in request.headers)
+def _dialect(request: web.BaseRequest, path: str) -> str:
+    """Return the dialect of a client: told by its path as an upstream has it, without the name of that upstream."""
+    return dialect_of(path, speaks_anthropic=_VERSION_HEADER in request.headers)
 
 
 async def _read(request: web.BaseRequest, limit_bytes: int) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from google.genai import errors, types
 from pydantic import BaseModel
@@ -23,6 +24,15 @@ TOOL = types.Tool(
         )
     ]
 )
+
+
+async def test_an_error_has_googles_shape_also_behind_an_upstreams_name(teacher: ScriptedTeacher, send: Any) -> None:
+    content = {"contents": [{"parts": [{"text": "Why?"}]}]}
+    async with run_proxy([f"one={teacher.root_url}", f"two={teacher.root_url}"]) as proxy:
+        url = f"{proxy.address}/upstreams/two/v1beta/models/{MODEL}:generateContent"
+        for mode, status in (("replay", 504), ("no-such-mode", 400)):
+            got = await send(url, content, headers={"Kdproxy-Mode": mode})
+            assert (got.status, orjson.loads(got.body)["error"]["code"]) == (status, status)
 
 
 class Point(BaseModel):
