@@ -3,9 +3,11 @@
 Each takes the notebook's variables, `globals()`, and works after a training and after a recovery alike.
 """
 
+import math
 import os
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +15,40 @@ import pandas as pd
 
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery.recover import recover as recover_run
-from trainhooks.views import chart, page, panel, table
+from trainhooks.recovery.recovered import Recovered
+from trainhooks.views import chart, page, panel, results, summary
 from trainhooks.views.export import export
 from trainhooks.views.table import Table
+from trainhooks.views.theme import THEMES
 
-_RUN_FIRST = "Run the training cell, or the recovery cell if the training ran before."
 _RECOVERED = "_trainhooks_recovered"
+_NOT_OVER = frozenset({"running", "not started", None})
+"""States of a run that may still write. None: of another writer, who leaves no word of its end."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A dashboard as a notebook shows it, and the files that it was written to."""
 
-    def __init__(self, image: bytes, files: tuple[Path, ...]) -> None:
-        self.image = image
-        self.files = files
+    image: bytes
+    files: tuple[Path, ...]
 
     def _repr_png_(self) -> bytes:
         return self.image
 
     def __str__(self) -> str:
         return f"Dashboard: {', '.join(str(file) for file in self.files)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A run in progress as it was at one moment."""
+
+    shown: Picture | str
+    """The dashboard, or a sentence on why there is none."""
+    said: str
+    """How the run is, in one sentence."""
+    status: str | None
 
 
 def recover(
@@ -46,12 +62,11 @@ def recover(
         found = recover_run(path or None, database=database)
     except TrainhooksError as error:
         return str(error)
-    found.into(names)
-    names[_RECOVERED] = found
+    _set(names, found)
     rows = [
         ("run", found.run_id),
         ("from", f"{found.root} ({found.kind})"),
-        ("rows", str(len(found.metrics_df))),
+        ("rows", f"{len(found.metrics_df):,}"),
         ("best checkpoint", str(found.best_checkpoint.path) if found.best_checkpoint else "none"),
         ("last checkpoint", str(found.last_checkpoint.path) if found.last_checkpoint else "none"),
         *(("not there", gap) for gap in found.gaps),
@@ -60,82 +75,156 @@ def recover(
     return Table(title="Recovered", columns=("", ""), rows=rows, closing="All other cells work now.")
 
 
-def dashboard(names: Mapping[str, Any]) -> Picture | str:
-    """Draw the dashboard; writes it as PNG and as a self-contained page to `WORKSPACE/results/`."""
-    metrics = names.get("metrics_df")
+def _set(names: MutableMapping[str, Any], found: Recovered) -> None:
+    found.into(names)
+    names[_RECOVERED] = found
+
+
+def dashboard(names: Mapping[str, Any], *, theme: str = "light", refresh_seconds: float | None = None) -> Picture | str:
+    """Draw the dashboard; writes it as PNG and as a self-contained page to `WORKSPACE/results/`.
+
+    Args:
+        theme: of the picture, light or dark. The page is as the reader's system is.
+        refresh_seconds: how often the page loads itself again.
+    """
+    metrics, drift = names.get("metrics_df"), names.get("drift_data")
     if not isinstance(metrics, pd.DataFrame):
-        return f"Nothing to draw yet: metrics_df is not there. {_RUN_FIRST}"
-    recovered = names.get(_RECOVERED)
+        return f"Nothing to draw yet: metrics_df is not there. {summary.RUN_FIRST}"
+    if theme not in THEMES:
+        return f"There is no theme {theme!r}. Choose {' or '.join(THEMES)}."
+    found = names.get(_RECOVERED)
+    recovered = found if isinstance(found, Recovered) and found.metrics_df is metrics else None
     board = panel.compose(
-        metrics,
+        metrics.reset_index(drop=True),
         title=_run_name(names),
         subtitle=_subtitle(metrics),
-        drift=names.get("drift_data"),
-        resumes=getattr(recovered, "resumes", ()),
-        rewinds=getattr(recovered, "rewinds", ()),
+        drift=drift if isinstance(drift, pd.DataFrame) else None,
+        resumes=recovered.resumes if recovered else (),
+        rewinds=recovered.rewinds if recovered else (),
     )
-    image = chart.png(board)
-    folder = Path(names.get("workspace_root") or ".") / "results"
-    facts = [(row[0], row[1]) for row in table.summarise_best(names).rows]
+    image = chart.png(board, theme=theme)
+    tables = (summary.summarise_best(names), summary.summarise_columns(metrics))
+    text = page.render(board, tables=tables, refresh_seconds=refresh_seconds)
+    files = tuple(results.place(_workspace(names), _run_name(names), f"dashboard.{kind}") for kind in ("png", "html"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files = (folder / f"{_run_name(names)}_dashboard.png", folder / f"{_run_name(names)}_dashboard.html")
-        files[0].write_bytes(image)
-        files[1].write_text(page.render(board, facts=facts), encoding="utf-8")
+        for file, content in zip(files, (image, text.encode()), strict=True):
+            results.write(file, content)
     except OSError as error:
-        return f"The dashboard cannot be written to {folder} ({error.strerror}). Set workspace_root to another folder."
-    return Picture(image, files)
+        return f"{files[0].parent} cannot be written ({error.strerror}). Set workspace_root to another folder."
+    return Picture(image=image, files=files)
 
 
 def diagnose(names: Mapping[str, Any]) -> Table:
     """Say what this notebook has, what it lacks, and what to run."""
-    return table.diagnose(names)
+    return summary.diagnose(names)
 
 
 def best_model(names: Mapping[str, Any]) -> Table:
     """Describe the best model."""
-    return table.summarise_best(names)
+    return summary.summarise_best(names)
 
 
 def export_csv(names: Mapping[str, Any]) -> str:
     """Write the metrics as CSV, named after the run."""
     metrics = names.get("metrics_df")
     if not isinstance(metrics, pd.DataFrame):
-        return f"Nothing to export yet: metrics_df is not there. {_RUN_FIRST}"
+        return f"Nothing to export yet: metrics_df is not there. {summary.RUN_FIRST}"
     try:
-        return f"Metrics: {export(metrics, names.get('workspace_root'), _run_name(names))}"
+        return f"Metrics: {export(metrics, _workspace(names), _run_name(names))}"
     except TrainhooksError as error:
         return str(error)
 
 
 def watch(path: str | os.PathLike[str], *, seconds: float = 3600.0, every_seconds: float = 5.0) -> None:
     """Show a run in progress, drawn anew until it ends or `seconds` are over. Interrupting the cell stops it alone."""
+    deadline = time.monotonic() + seconds
+    try:
+        for look in follow(path, every_seconds=every_seconds):
+            is_late = time.monotonic() >= deadline and look.status in _NOT_OVER
+            _show(look, f"Looked for {seconds:g} s: run the cell again to look on." if is_late else "")
+            if is_late:
+                return
+    except KeyboardInterrupt:
+        _say("Stopped looking. The run itself goes on.")
+    except TrainhooksError as error:
+        _say(str(error))
+
+
+def _show(look: Look, added: str) -> None:
     from IPython.display import clear_output, display  # type: ignore[import-not-found,unused-ignore]
 
-    deadline = time.monotonic() + seconds
+    clear_output(wait=True)  # type: ignore[no-untyped-call,unused-ignore]
+    if isinstance(look.shown, Picture):
+        display(look.shown)  # type: ignore[no-untyped-call,unused-ignore]
+    elif look.shown != look.said:
+        _say(look.shown)
+    _say(f"{look.said} {added}".rstrip())
+
+
+def _say(sentence: str) -> None:
+    from IPython.display import display
+
+    display({"text/plain": sentence}, raw=True)  # type: ignore[no-untyped-call,unused-ignore]
+
+
+def follow(
+    path: str | os.PathLike[str] | None,
+    *,
+    every_seconds: float,
+    theme: str = "light",
+    workspace_root: str | os.PathLike[str] | None = None,
+) -> Iterator[Look]:
+    """Draw a run each `every_seconds` until it ends; wait for one that has not begun.
+
+    Args:
+        workspace_root: where the files go. None: the run's own.
+
+    Raises:
+        TrainhooksError: there is a run and it cannot be read.
+    """
     while True:
         names: dict[str, Any] = {}
-        said = recover(names, path)
-        shown = dashboard(names) if names else said
-        clear_output(wait=True)  # type: ignore[no-untyped-call,unused-ignore]
-        display(shown)  # type: ignore[no-untyped-call,unused-ignore]
-        recovered = names.get(_RECOVERED)
-        if time.monotonic() >= deadline or (recovered is not None and recovered.status not in {None, "running"}):
-            return
+        try:
+            _set(names, recover_run(path or None))
+        except TrainhooksError as error:
+            if error.code != "run_not_found":
+                raise
+            where = f"in {path}" if path else "where runs usually are"
+            said = f"No run {where} yet: waiting for it to begin."
+            yield Look(shown=said, said=said, status="not started")
+        else:
+            status = names[_RECOVERED].status
+            if workspace_root is not None:
+                names["workspace_root"] = str(workspace_root)
+            shown = dashboard(names, theme=theme, refresh_seconds=every_seconds if status in _NOT_OVER else None)
+            yield Look(shown=shown, said=_how_it_is(names[_RECOVERED]), status=status)
+            if status not in _NOT_OVER:
+                return
         time.sleep(every_seconds)
 
 
+def _how_it_is(run: Recovered) -> str:
+    steps = int(run.metrics_df["step"].max()) + 1 if "step" in run.metrics_df and len(run.metrics_df) else 0
+    so_far = f"{steps:,} of {run.total_steps:,} steps" if run.total_steps else f"{steps:,} steps"
+    if run.status in _NOT_OVER:
+        return f"{run.run_name}: {so_far} so far."
+    return f"{run.run_name} has ended ({run.status}) after {so_far}."
+
+
+def _workspace(names: Mapping[str, Any]) -> str | os.PathLike[str] | None:
+    root = names.get("workspace_root")
+    return root if isinstance(root, str | os.PathLike) else None
+
+
 def _run_name(names: Mapping[str, Any]) -> str:
-    return str(getattr(names.get("training_config"), "run_name", None) or "training_run")
+    return str(summary.setting(names, "run_name") or "training_run")
 
 
 def _subtitle(metrics: pd.DataFrame) -> str:
     parts = []
-    if "step" in metrics and len(metrics):
-        parts.append(f"{int(metrics['step'].max()) + 1:,} steps")
-    if "epoch" in metrics and metrics["epoch"].notna().any():
-        parts.append(f"{int(metrics['epoch'].nunique())} epochs")
-    best = panel.best_row(metrics)
-    if best is not None and best[1] == "val/loss":
-        parts.append(f"best val/loss {metrics.loc[best[0], 'val/loss']:.4g}")
+    for column, unit, added in (("step", "steps", 1), ("epoch", "epochs", 0)):
+        values = pd.to_numeric(metrics[column], errors="coerce").dropna() if column in metrics else pd.Series()
+        count = (values.max() + added if column == "step" else values.nunique()) if len(values) else math.nan
+        if math.isfinite(count):
+            parts.append(f"{int(count):,} {unit}")
     return " · ".join(parts)

@@ -1,138 +1,268 @@
-"""Draw a board with matplotlib: a PNG, or SVG for the page. Light and dark, colour-blind safe (Okabe and Ito, 2008)."""
+"""Draw a board with matplotlib: a PNG, or one SVG a panel for the page. Light and dark, told apart by the colour-blind.
+
+Nothing of the caller's matplotlib settings shows: the same run looks the same in each notebook.
+"""
 
 import io
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from trainhooks.core.distribution import SHIFTED_PSI
-from trainhooks.views.panel import SMOOTH_SUFFIX, Board, Panel
+from trainhooks.views.board import Board, Panel, number
+from trainhooks.views.theme import THEMES, Theme
 
 _COLUMNS = 2
-_SIZE_INCHES = (6.2, 2.9)
+_PANEL_INCHES = (5.0, 2.7)
+_ALONE_INCHES = (4.4, 2.7)
+_LEFT_INCHES, _RIGHT_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.8, 0.26, 0.5, 0.42
+"""Around the axes of a panel, whatever is written there: so all axes stand in line."""
+_TITLE_INCHES, _KEY_INCHES = 0.62, 0.24
 _MARKED = 30
-
-THEMES: Mapping[str, Mapping[str, Any]] = {
-    "light": {
-        "back": "#ffffff",
-        "text": "#1a1a1a",
-        "faint": "#6b6b6b",
-        "grid": "#e3e3e3",
-        "lines": ("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
-        "mark": "#000000",
-    },
-    "dark": {
-        "back": "#16181d",
-        "text": "#e8e8e8",
-        "faint": "#a0a4ab",
-        "grid": "#333842",
-        "lines": ("#56b4e9", "#e69f00", "#2fc499", "#e6a5c9"),
-        "mark": "#ffffff",
-    },
+"""Lines of so few points show each of them."""
+_DASHES = ("-", (0, (5, 1.5)), "-.", (0, (1, 1.2)))
+_MARKERS = ("o", "s", "^", "D")
+_FEW_DECADES = 1_000.0
+_LONGEST = 100
+_LONGEST_LABEL = 18
+_SETTINGS: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 9,
+    "text.parse_math": False,  # a metric's name may have a $ in it
+    "svg.fonttype": "path",
+    "svg.hashsalt": "trainhooks",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
 }
-
-
-def draw(board: Board, *, theme: str = "light") -> Figure:
-    """Return a matplotlib figure with every panel of the board."""
-    colours = THEMES[theme]
-    rows = (len(board.panels) + _COLUMNS - 1) // _COLUMNS
-    settings: Any = {"font.family": "DejaVu Sans", "font.size": 9, "svg.fonttype": "path", "svg.hashsalt": "trainhooks"}
-    with mpl.rc_context(settings):
-        figure = Figure(
-            figsize=(_SIZE_INCHES[0] * _COLUMNS, _SIZE_INCHES[1] * rows + 0.7),
-            facecolor=colours["back"],
-            layout="constrained",
-        )
-        title = board.title + (f"\n{board.subtitle}" if board.subtitle else "")
-        figure.suptitle(title, color=colours["text"], fontsize=12, x=0.01, ha="left")
-        axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-        for place, panel in zip(axes, board.panels, strict=False):
-            _draw_panel(place, panel, board, colours)
-        for place in axes[len(board.panels) :]:
-            place.axis("off")
-    return figure
-
-
-def _draw_panel(axes: Axes, panel: Panel, board: Board, colours: Mapping[str, Any]) -> None:
-    axes.set_facecolor(colours["back"])
-    axes.set_title(panel.title, color=colours["text"], loc="left", fontsize=10, fontweight="bold")
-    for spine in axes.spines.values():
-        spine.set_color(colours["grid"])
-    axes.tick_params(colors=colours["faint"])
-    if panel.missing is not None:
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.text(0.5, 0.5, panel.missing, color=colours["faint"], ha="center", va="center", transform=axes.transAxes)
-        return
-    _draw_series(axes, panel, colours)
-    _draw_marks(axes, panel, board, colours)
-    axes.set_xlabel(board.x_label, color=colours["faint"])
-    axes.set_ylabel(panel.y_label, color=colours["faint"])
-    axes.grid(color=colours["grid"], linewidth=0.6)
-    axes.set_axisbelow(True)
-    if panel.is_log:
-        axes.set_yscale("log")
-    if panel.note:
-        axes.set_title(panel.note, color=colours["faint"], loc="right", fontsize=8)
-    if len(panel.series) > 1 or panel.best_at is not None:
-        axes.legend(frameon=False, labelcolor=colours["text"], fontsize=8)
-
-
-def _draw_series(axes: Axes, panel: Panel, colours: Mapping[str, Any]) -> None:
-    colour_at = -1
-    smoothed = {each.label.removesuffix(SMOOTH_SUFFIX) for each in panel.series if each.is_smooth}
-    for each in panel.series:
-        colour_at += not each.is_smooth
-        colour = colours["lines"][colour_at % len(colours["lines"])]
-        faint = each.label in smoothed
-        axes.plot(
-            each.x,
-            each.y,
-            color=colour,
-            linewidth=0.7 if faint else 1.8 if each.is_smooth or len(each.y) <= _MARKED else 1.1,
-            alpha=0.35 if faint else 1.0,
-            marker="o" if len(each.y) <= _MARKED else None,
-            markersize=3.5,
-            linestyle=("-", "--", "-.", ":")[colour_at % 4] if not faint else "-",
-            label=each.label,
-        )
-
-
-def _draw_marks(axes: Axes, panel: Panel, board: Board, colours: Mapping[str, Any]) -> None:
-    for begin, end in board.rewinds:
-        axes.axvspan(begin, end, color=colours["faint"], alpha=0.15, linewidth=0)
-    for at in board.resumes:
-        axes.axvline(at, color=colours["faint"], linestyle=":", linewidth=1)
-    if "PSI" in panel.y_label:
-        axes.axhline(SHIFTED_PSI, color=colours["lines"][1], linestyle="--", linewidth=0.8)
-    if panel.best_at is not None:
-        best = [
-            y
-            for each in panel.series
-            if each.label == "validation"
-            for x, y in zip(each.x, each.y, strict=True)
-            if x == panel.best_at
-        ]
-        axes.axvline(
-            panel.best_at, color=colours["mark"], linestyle="--", linewidth=1, label=f"best at {panel.best_at:g}"
-        )
-        if best:
-            axes.plot([panel.best_at], best[:1], marker="*", color=colours["mark"], markersize=11)
 
 
 def png(board: Board, *, theme: str = "light", dpi: int = 110) -> bytes:
     """Return the board as a PNG."""
     buffer = io.BytesIO()
-    draw(board, theme=theme).savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with _settings():
+        draw(board, THEMES[theme]).savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def svg(board: Board, *, theme: str = "light") -> str:
-    """Return the board as one `<svg>` element, text as outlines."""
+def svg(board: Board, panel: Panel, *, theme: str = "light") -> str:
+    """Return one panel of the board as an `<svg>` element without a background, text as outlines."""
     buffer = io.StringIO()
-    draw(board, theme=theme).savefig(buffer, format="svg", metadata={"Date": None})
+    with _settings():
+        figure = Figure(figsize=_ALONE_INCHES)
+        figure.patch.set_visible(False)
+        axes = _place(figure, 0.0, 0.0, _ALONE_INCHES)
+        axes.patch.set_visible(False)
+        _draw_panel(axes, panel, board, THEMES[theme], is_lowest=True)
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    with mpl.style.context(["default", dict(_SETTINGS)]), warnings.catch_warnings():
+        # A run's name in a script that DejaVu lacks is drawn as boxes in the PNG; the page has it in letters.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        yield
+
+
+def draw(board: Board, theme: Theme) -> Figure:
+    """Return the figure of a whole board."""
+    rows = (len(board.panels) + _COLUMNS - 1) // _COLUMNS
+    key = _key(board, theme)
+    header = _TITLE_INCHES + (_KEY_INCHES if key else 0.0)
+    width, height = _PANEL_INCHES[0] * _COLUMNS, _PANEL_INCHES[1] * rows + header
+    figure = Figure(figsize=(width, height), facecolor=theme.back)
+    left = 0.1 / width
+    figure.text(
+        left, 1 - 0.12 / height, _cut(board.title, _LONGEST), color=theme.text, size=13, weight="bold", va="top"
+    )
+    figure.text(left, 1 - 0.37 / height, _cut(board.subtitle, _LONGEST), color=theme.faint, va="top")
+    if key:
+        figure.legend(
+            handles=key,
+            loc="upper left",
+            bbox_to_anchor=(0.0, 1 - 0.53 / height),
+            ncols=len(key),
+            frameon=False,
+            labelcolor=theme.text,
+            fontsize=9,
+            borderpad=0.3,
+            handlelength=1.6,
+        )
+    for at, panel in enumerate(board.panels):
+        row, column = divmod(at, _COLUMNS)
+        axes = _place(figure, column * _PANEL_INCHES[0], header + row * _PANEL_INCHES[1], _PANEL_INCHES)
+        is_lowest = all(
+            below.missing or below.x_label != panel.x_label for below in board.panels[at + _COLUMNS :: _COLUMNS]
+        )
+        _draw_panel(axes, panel, board, theme, is_lowest=is_lowest)
+    return figure
+
+
+def _place(figure: Figure, left: float, above: float, size: tuple[float, float]) -> Axes:
+    """Add the axes of a panel that is `left` and `above` inches from the figure's corner."""
+    width, height = figure.get_size_inches()
+    bottom = height - above - size[1] + _BELOW_INCHES
+    inner = size[0] - _LEFT_INCHES - _RIGHT_INCHES, size[1] - _ABOVE_INCHES - _BELOW_INCHES
+    axes: Axes = figure.add_axes(((left + _LEFT_INCHES) / width, bottom / height, inner[0] / width, inner[1] / height))
+    axes.yaxis.set_label_coords(-(_LEFT_INCHES - 0.2) / inner[0], 0.5)
+    return axes
+
+
+def _key(board: Board, theme: Theme) -> list[Any]:
+    """Say once what the marks in the panels mean."""
+    key: list[Any] = []
+    if board.best is not None:
+        key.append(Line2D([], [], color=theme.text, marker="*", markersize=10, linewidth=0, label=board.best))
+    if board.resumes:
+        key.append(Line2D([], [], color=theme.text, linestyle=":", linewidth=1.3, label="went on after a stop"))
+    if board.rewinds:
+        key.append(Patch(color=theme.faint, alpha=theme.shade, linewidth=0, label="trained again"))
+    return key
+
+
+def _draw_panel(axes: Axes, panel: Panel, board: Board, theme: Theme, *, is_lowest: bool) -> None:
+    axes.set_facecolor(theme.back)
+    for spine in axes.spines.values():
+        spine.set_color(theme.grid)
+    axes.tick_params(which="both", colors=theme.faint)
+    axes.tick_params(length=3)
+    axes.set_title(panel.title, color=theme.text, loc="left", fontsize=10.5, fontweight="bold", pad=17)
+    if panel.missing is not None:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, panel.missing, color=theme.faint, ha="center", va="center", transform=axes.transAxes)
+        return
+    axes.grid(color=theme.grid, linewidth=0.6)
+    axes.set_axisbelow(True)
+    _draw_marks(axes, panel, board, theme)
+    _draw_series(axes, panel, theme)
+    _draw_axes(axes, panel, board, theme, is_lowest=is_lowest)
+    axes.legend(
+        handles=_names(panel, theme),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=4,
+        frameon=False,
+        labelcolor=theme.text,
+        fontsize=8.5,
+        borderpad=0.2,
+        borderaxespad=0.1,
+        handlelength=1.5,
+        handletextpad=0.5,
+        columnspacing=1.2,
+    )
+
+
+def _draw_series(axes: Axes, panel: Panel, theme: Theme) -> None:
+    for at, each in enumerate(panel.series):
+        style = _style(panel, at, theme)
+        if each.smooth is not None:
+            axes.plot(each.x, each.y, color=style["color"], linewidth=0.6, alpha=theme.raw)
+            axes.plot(each.smooth_x or (), each.smooth, **style)
+        else:
+            axes.plot(each.x, each.y, **style)
+
+
+def _style(panel: Panel, at: int, theme: Theme) -> dict[str, Any]:
+    """Colour and, for who does not see it, form: points or dashes."""
+    each, at = panel.series[at], at % len(theme.lines)
+    is_marked = len(each.y) <= _MARKED
+    return {
+        "color": theme.lines[at],
+        "linewidth": 1.8 if each.smooth is not None or is_marked else 1.2,
+        "marker": _MARKERS[at] if is_marked else None,
+        "markersize": 4,
+        "linestyle": "-" if is_marked else _DASHES[at],
+    }
+
+
+def _names(panel: Panel, theme: Theme) -> list[Line2D]:
+    """Name each line, with its last value where there is room for it."""
+    has_room = len(panel.series) < len(theme.lines)
+    return [
+        Line2D(
+            [],
+            [],
+            label=_cut(each.label, _LONGEST_LABEL) + (f" {number(each.last)}" if has_room else ""),
+            **_style(panel, at, theme),
+        )
+        for at, each in enumerate(panel.series)
+    ]
+
+
+def _draw_axes(axes: Axes, panel: Panel, board: Board, theme: Theme, *, is_lowest: bool) -> None:
+    if is_lowest:
+        axes.set_xlabel(panel.x_label, color=theme.faint)
+    axes.set_ylabel(panel.y_label, color=theme.faint)
+    plain = FuncFormatter(lambda value, _: _tick(value))
+    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=panel.x_label != "epoch"))
+    if panel.is_log:
+        axes.set_yscale("log")
+        values = [value for each in panel.series for value in each.y]
+        few = max(values) < _FEW_DECADES * min(values)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif panel.limit is not None:
+        axes.set_ylim(0.0, 1.15 * max(panel.limit.value, *(max(each.y) for each in panel.series)))
+    axes.yaxis.set_major_formatter(plain)
+    span = [x for other in board.panels if other.x_label == panel.x_label for each in other.series for x in each.x]
+    if min(span) < max(span):
+        margin = 0.015 * (max(span) - min(span))
+        axes.set_xlim(min(span) - margin, max(span) + margin)
+
+
+def _draw_marks(axes: Axes, panel: Panel, board: Board, theme: Theme) -> None:
+    if panel.x_label == "step":
+        for begin, end in board.rewinds:
+            axes.axvspan(begin, end, color=theme.faint, alpha=theme.shade, linewidth=0)
+        for at in board.resumes:
+            axes.axvline(at, color=theme.text, linestyle=":", linewidth=1.3)
+    if panel.limit is not None:
+        axes.axhline(panel.limit.value, color=theme.text, linewidth=0.9)
+        axes.annotate(
+            panel.limit.meaning,
+            xy=(0.0, panel.limit.value),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(4, 3),
+            textcoords="offset points",
+            color=theme.text,
+            fontsize=8,
+        )
+    if panel.best_at is not None:
+        axes.axvline(panel.best_at, color=theme.text, linewidth=0.7)
+        for x, y in _best(panel):
+            axes.plot(
+                [x], [y], marker="*", color=theme.text, markeredgecolor=theme.back, markersize=13, linewidth=0, zorder=5
+            )
+
+
+def _best(panel: Panel) -> list[tuple[float, float]]:
+    """Return the point of the validation's line that is marked as the best."""
+    lines = (each for each in panel.series if each.label == "validation")
+    return [(x, y) for each in lines for x, y in zip(each.x, each.y, strict=True) if x == panel.best_at][:1]
+
+
+def _tick(value: float) -> str:
+    if 0 < abs(value) < 1e-3:
+        mantissa, _, exponent = f"{value:.3e}".partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e5, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if unit == 'k' else size):g}{unit}"
+    return f"{value:,.6g}"
+
+
+def _cut(text: str, longest: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

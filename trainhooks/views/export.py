@@ -1,5 +1,6 @@
 """A run's table as CSV or Parquet, named after the run, safe to open in a spreadsheet."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,18 @@ from typing import Any
 import pandas as pd
 
 from trainhooks.errors import TrainhooksError
+from trainhooks.views import results
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def export(
-    metrics: pd.DataFrame, workspace_root: str | Path | None = None, run_name: str | None = None, *, kind: str = "csv"
+    metrics: pd.DataFrame,
+    workspace_root: str | os.PathLike[str] | None = None,
+    run_name: str | None = None,
+    *,
+    kind: str = "csv",
 ) -> Path:
     """Write `WORKSPACE/results/RUN_metrics.csv` (or .parquet) and return its path. Folders are made.
 
@@ -24,8 +29,7 @@ def export(
     Raises:
         TrainhooksError: the place cannot be written, or Parquet is asked for without pyarrow.
     """
-    name = _NOT_IN_A_NAME.sub("_", run_name or "training_run").strip("._") or "training_run"
-    path = Path(workspace_root or ".") / "results" / f"{name}_metrics.{kind}"
+    path = results.place(workspace_root, run_name, f"metrics.{kind}")
     table = metrics.rename(columns=lambda column: _safe(str(column)))
     for column in table.columns:
         if table[column].dtype == object or isinstance(table[column].dtype, pd.StringDtype):

@@ -1,48 +1,97 @@
-"""One self-contained HTML file: the charts in light and dark, the summary beside them. Loads nothing from anywhere."""
+"""One self-contained HTML file: the summary, a chart a panel, what was recorded. Loads nothing, runs nothing.
+
+Charts are drawn once; their colours are names that the style sheet defines, light or dark as the reader's system is.
+"""
 
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 
 from trainhooks.views import chart
-from trainhooks.views.panel import Board
+from trainhooks.views.board import Board
+from trainhooks.views.table import Table
+from trainhooks.views.theme import THEMES, Theme
 
 _STYLE = """
-:root { color-scheme: light dark; --back: #fff; --text: #1a1a1a; --faint: #6b6b6b; --line: #e3e3e3; }
-@media (prefers-color-scheme: dark) { :root { --back: #16181d; --text: #e8e8e8; --faint: #a0a4ab; --line: #333842; } }
-body { margin: 2rem auto; max-width: 1240px; padding: 0 1rem; background: var(--back); color: var(--text);
-  font: 15px/1.45 system-ui, sans-serif; }
-h1 { font-size: 1.3rem; margin: 0 0 .2rem; } p { color: var(--faint); margin: 0 0 1rem; }
-table { border-collapse: collapse; margin: 0 0 1.5rem; } td, th { text-align: left; padding: .25rem 1.2rem .25rem 0;
-  border-bottom: 1px solid var(--line); vertical-align: top; } th { color: var(--faint); font-weight: 500; }
-svg { width: 100%; height: auto; } .dark { display: none; }
-@media (prefers-color-scheme: dark) { .dark { display: block; } .light { display: none; } }
+:root { color-scheme: light dark; LIGHT }
+@media (prefers-color-scheme: dark) { :root { DARK } }
+body { margin: 1.5rem auto; max-width: 1360px; padding: 0 1rem; background: var(--back); color: var(--text);
+  font: 15px/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.35rem; margin: 0; } h2 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
+p { color: var(--faint); margin: .1rem 0 .6rem; }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; color: var(--text); padding: 0; margin: .4rem 0;
+  list-style: none; }
+.key i { display: inline-block; width: 1.5rem; height: .9rem; margin-right: .5rem; vertical-align: -.1rem;
+  text-align: center; font-style: normal; line-height: .9rem; }
+.resumed { border-left: 2px dotted var(--text); width: 0 !important; } .again { background: var(--faint); opacity: .3; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: .8rem 1.4rem; }
+figure { margin: 0; } svg { display: block; width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; } td, th { text-align: left; padding: .25rem 1.2rem .25rem 0; vertical-align: top;
+  border-bottom: 1px solid var(--grid); } th { color: var(--faint); font-weight: 500; }
+td { font-variant-numeric: tabular-nums; }
 """
 
 
-def render(board: Board, *, facts: Sequence[tuple[str, str]] = ()) -> str:
+def render(board: Board, *, tables: Sequence[Table] = (), refresh_seconds: float | None = None) -> str:
     """Return the page.
 
     Args:
-        facts: (name, value) rows shown above the charts, such as the best model's.
+        tables: what stands below the charts, such as the best model's.
+        refresh_seconds: how often a page of a run in progress loads itself again.
     """
-    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in facts)
-    plain = Board(
-        title="", subtitle="", x_label=board.x_label, panels=board.panels, resumes=board.resumes, rewinds=board.rewinds
+    title = html.escape(board.title)
+    refresh = (
+        "" if refresh_seconds is None else f'<meta http-equiv="refresh" content="{max(1, round(refresh_seconds))}">'
     )
     charts = "".join(
-        f'<div class="{theme}" role="img" aria-label="{html.escape(board.title)}">'
-        f"{_prefixed(chart.svg(plain, theme=theme), theme)}</div>"
-        for theme in chart.THEMES
+        f'<figure role="img" aria-label="{html.escape(panel.title)}">'
+        f"{_named(chart.svg(board, panel), f'p{at}')}</figure>"
+        for at, panel in enumerate(board.panels)
     )
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(board.title)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{html.escape(board.title)}</h1><p>{html.escape(board.subtitle)}</p>"
-        f"<table>{rows}</table>{charts}</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"{refresh}<title>{title}</title><style>{_style()}</style></head><body>"
+        f'<h1>{title}</h1><p>{html.escape(board.subtitle)}</p>{_key(board)}<div class="charts">{charts}</div>'
+        f"{''.join(map(_table, tables))}</body></html>\n"
     )
 
 
-def _prefixed(svg: str, prefix: str) -> str:
-    """Make ids unique: both themes stand in one document, and an id must name one thing."""
+def _key(board: Board) -> str:
+    marks = []
+    if board.best is not None:
+        marks.append(f"<li><i>★</i>{html.escape(board.best)}</li>")
+    if board.resumes:
+        marks.append('<li><i class="resumed"></i>went on after a stop</li>')
+    if board.rewinds:
+        marks.append('<li><i class="again"></i>trained again</li>')
+    return f'<ul class="key">{"".join(marks)}</ul>' if marks else ""
+
+
+def _table(table: Table) -> str:
+    return (
+        f'<h2>{html.escape(table.title)}</h2><div class="wide">{table.body()}</div><p>{html.escape(table.closing)}</p>'
+    )
+
+
+def _style() -> str:
+    return _STYLE.replace("LIGHT", _variables(THEMES["light"])).replace("DARK", _variables(THEMES["dark"]))
+
+
+def _variables(theme: Theme) -> str:
+    return " ".join(f"--{name}: {colour};" for name, colour in _names(theme))
+
+
+def _names(theme: Theme) -> list[tuple[str, str]]:
+    single = [(field.name, getattr(theme, field.name)) for field in fields(theme)]
+    lines = [(f"line{at}", colour) for at, colour in enumerate(theme.lines)]
+    return [(name, colour) for name, colour in single if isinstance(colour, str)] + lines
+
+
+def _named(svg: str, prefix: str) -> str:
+    """Name the colours, and make ids unique: several charts stand in one document, and an id must name one thing."""
+    for name, colour in _names(THEMES["light"]):
+        svg = svg.replace(colour, f"var(--{name})")
     return re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{prefix}-", svg)

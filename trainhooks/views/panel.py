@@ -5,60 +5,19 @@ A panel without data says in a word what is missing; it never fails.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from trainhooks.core.distribution import SHIFTED_PSI
+from trainhooks.views import series
+from trainhooks.views.board import Board, Limit, Panel, Series, number
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """One line of a panel: equally long x and y, x ascending, y without holes."""
-
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    is_smooth: bool = False
-    """Whether it is a running mean of the series before it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One chart."""
-
-    title: str
-    y_label: str
-    series: tuple[Series, ...] = ()
-    missing: str | None = None
-    """What is not there, in place of a chart."""
-    best_at: float | None = None
-    """Where on the x axis the best value lies, if this panel marks it."""
-    is_log: bool = False
-    note: str | None = None
-    """A sentence under the title."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
-    """A whole dashboard."""
-
-    title: str
-    subtitle: str
-    x_label: str
-    panels: tuple[Panel, ...]
-    resumes: tuple[float, ...] = ()
-    """Where on the x axis a later attempt went on."""
-    rewinds: tuple[tuple[float, float], ...] = ()
-    """(from, to): stretches that were trained twice."""
-
-
-SMOOTH_SUFFIX = ", running mean"
-_SMOOTH_ABOVE = 60
-_SMOOTH_SHARE = 0.02
 _LOG_ABOVE = 100.0
-MAX_POINTS = 1_000
-"""A line on screen has no more; longer series are thinned by bin means."""
+_LOG_PERPLEXITY_ABOVE = 20.0
+_MOST_LINES = 4
+_LARGEST_EXPONENT = 50.0
 
 
 def compose(
@@ -75,25 +34,34 @@ def compose(
     Args:
         metrics: one row a step or epoch; columns as docs/recovery.md lists them. Any may be missing.
         drift: one row a window: `step` and distances by feature, `length/psi`, `tokens/js`, ...
+        resumes: steps at which a later attempt went on.
+        rewinds: (from, to) in steps, trained twice.
     """
     metrics = _numbers(metrics)
     axis = "step" if "step" in metrics and metrics["step"].nunique() > 1 else "epoch"
     x = metrics[axis] if axis in metrics else pd.Series(np.arange(len(metrics), dtype=float), index=metrics.index)
+    best = best_row(metrics)
+    best_at = float(x.loc[best[0]]) if best is not None and best[1] == "val/loss" else None
+    if best_at is not None and not math.isfinite(best_at):
+        best_at = None
     panels = [
-        _loss(metrics, x),
-        _perplexity(metrics, x),
+        _loss(metrics, x, best_at),
+        _perplexity(metrics, x, best_at),
         _lines(metrics, x, {"learning_rate": "learning rate"}, "Learning rate", "learning rate"),
         _throughput(metrics, x),
-        _lines(metrics, x, {"grad_norm": "gradient norm"}, "Gradient norm", "L2 norm"),
+        _logarithmic(_lines(metrics, x, {"grad_norm": "gradient norm"}, "Gradient norm", "L2 norm"), _LOG_ABOVE),
         _time(metrics, x),
     ]
+    panels = [replace(each, x_label=axis if axis in metrics else "row") for each in panels]
     if drift is not None and len(drift):
         panels += _drift(_numbers(drift))
     return Board(
         title=title,
         subtitle=subtitle,
-        x_label=axis,
         panels=tuple(panels),
+        best=None
+        if best_at is None or best is None
+        else f"best val/loss {number(float(metrics.loc[best[0], 'val/loss']))} at {axis} {best_at:,.10g}",
         resumes=tuple(resumes),
         rewinds=tuple(rewinds),
     )
@@ -112,38 +80,24 @@ def best_row(metrics: pd.DataFrame) -> tuple[int, str] | None:
     return (int(metrics.index[-1]), "last row") if len(metrics) else None
 
 
-def _loss(metrics: pd.DataFrame, x: pd.Series) -> Panel:
+def _loss(metrics: pd.DataFrame, x: pd.Series, best_at: float | None) -> Panel:
     panel = _lines(metrics, x, {"train/loss": "train", "val/loss": "validation"}, "Loss", "loss", smooth=True)
-    best = best_row(metrics)
-    if panel.missing is not None or best is None or best[1] != "val/loss":
-        return panel
-    return Panel(
-        title=panel.title,
-        y_label=panel.y_label,
-        series=panel.series,
-        best_at=float(x.loc[best[0]]),
-        is_log=panel.is_log,
-    )
+    return _logarithmic(replace(panel, best_at=best_at), _LOG_ABOVE)
 
 
-def _perplexity(metrics: pd.DataFrame, x: pd.Series) -> Panel:
+def _perplexity(metrics: pd.DataFrame, x: pd.Series, best_at: float | None) -> Panel:
     columns = {"train/perplexity": "train", "val/perplexity": "validation", "perplexity": "perplexity"}
     if any(_has(metrics, column) for column in columns):
-        return _lines(metrics, x, columns, "Perplexity", "perplexity")
-    made = pd.DataFrame(index=metrics.index)
-    for column, label in (("train/loss", "train"), ("val/loss", "validation")):
-        if _has(metrics, column):
-            made[label] = np.exp(metrics[column].clip(upper=50.0))
-    panel = _lines(made, x, {name: name for name in made}, "Perplexity", "perplexity", smooth=True)
-    if panel.missing is not None:
-        return Panel(title="Perplexity", y_label="perplexity", missing="no loss was recorded")
-    return Panel(
-        title=panel.title,
-        y_label=panel.y_label,
-        series=panel.series,
-        is_log=panel.is_log,
-        note="exp(loss), loss in nats",
-    )
+        panel = _lines(metrics, x, columns, "Perplexity", "perplexity")
+    else:
+        made = pd.DataFrame(index=metrics.index)
+        for column, label in (("train/loss", "train"), ("val/loss", "validation")):
+            if _has(metrics, column):
+                made[label] = np.exp(metrics[column].clip(upper=_LARGEST_EXPONENT))
+        if made.empty:
+            return Panel(title="Perplexity", y_label="perplexity", missing="no loss was recorded")
+        panel = _lines(made, x, {name: name for name in made}, "Perplexity", "exp(loss in nats)", smooth=True)
+    return _logarithmic(replace(panel, best_at=best_at), _LOG_PERPLEXITY_ABOVE)
 
 
 def _throughput(metrics: pd.DataFrame, x: pd.Series) -> Panel:
@@ -157,17 +111,21 @@ def _throughput(metrics: pd.DataFrame, x: pd.Series) -> Panel:
     return Panel(title="Throughput", y_label="per second", missing="no samples, tokens or times were recorded")
 
 
+_TIME_UNITS = ((2 * 86_400.0, 86_400.0, "days"), (2 * 3_600.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"))
+
+
 def _time(metrics: pd.DataFrame, x: pd.Series) -> Panel:
     made = pd.DataFrame(index=metrics.index)
-    if _has(metrics, "active_seconds"):
-        made["active"] = metrics["active_seconds"] / 3600
-    if _has(metrics, "eta_seconds"):
-        made["left"] = metrics["eta_seconds"] / 3600
+    for column, label in (("active_seconds", "trained"), ("eta_seconds", "left (estimate)")):
+        if _has(metrics, column):
+            made[label] = metrics[column]
     if made.empty and _has(metrics, "time"):
-        made["since start"] = (metrics["time"] - metrics["time"].dropna().iloc[0]) / 3600
+        made["since the start"] = metrics["time"] - metrics["time"].dropna().iloc[0]
     if made.empty:
         return Panel(title="Time", y_label="hours", missing="no times were recorded")
-    return _lines(made, x, {name: name for name in made}, "Time", "hours")
+    longest = float(np.nanmax(made.to_numpy()))
+    size, unit = next(((size, unit) for least, size, unit in _TIME_UNITS if longest >= least), (1.0, "seconds"))
+    return _lines(made / size, x, {name: name for name in made}, "Time", unit)
 
 
 _DRIFT_PANELS = (
@@ -182,54 +140,36 @@ def _drift(drift: pd.DataFrame) -> list[Panel]:
     panels = []
     for title, features in _DRIFT_PANELS:
         columns = {f"{feature}/psi": feature for feature in features}
-        panels.append(_lines(drift, x, columns, title, "PSI", note="against the first window; above 0.25 is shifted"))
-    columns = {name: name.removesuffix("/js") for name in drift if str(name).endswith("/js")}
+        panel = _lines(drift, x, columns, title, "PSI to the first window")
+        panels.append(replace(panel, limit=Limit(value=SHIFTED_PSI, meaning=f"shifted above {SHIFTED_PSI}")))
+    distances = [name for name in drift if str(name).endswith("/js") and _has(drift, name)]
+    farthest = sorted(distances, key=lambda name: -float(drift[name].max()))[:_MOST_LINES]
+    columns = {name: str(name).removesuffix("/js") for name in distances if name in farthest}
     panels.append(_lines(drift, x, columns, "Distance of inputs", "Jensen-Shannon (bits)"))
-    return panels
+    return [replace(panel, x_label="step" if "step" in drift else "window") for panel in panels]
 
 
 def _lines(
-    table: pd.DataFrame,
-    x: pd.Series,
-    columns: Mapping[str, str],
-    title: str,
-    y_label: str,
-    *,
-    smooth: bool = False,
-    note: str | None = None,
+    table: pd.DataFrame, x: pd.Series, columns: Mapping[str, str], title: str, y_label: str, *, smooth: bool = False
 ) -> Panel:
-    series = []
+    drawn: list[Series] = []
     for column, label in columns.items():
         if not _has(table, column):
             continue
         known = (table[column].notna() & x.notna()).to_numpy()
         places, values = x.to_numpy()[known], table[column].to_numpy()[known]
-        if not len(values):
-            continue
-        xs, ys = _thinned(places, values)
-        series.append(Series(label=label, x=xs, y=ys))
-        if smooth and len(values) > _SMOOTH_ABOVE:
-            window = max(3, int(len(values) * _SMOOTH_SHARE))
-            running = pd.Series(values).ewm(span=window).mean().to_numpy()
-            xs, ys = _thinned(places, running)
-            series.append(Series(label=label + SMOOTH_SUFFIX, is_smooth=True, x=xs, y=ys))
-    if not series:
-        named = ", ".join(columns) or "values"
+        if len(values):
+            drawn.append(series.line(label, places, values, smooth=smooth))
+    if not drawn:
+        named = " or ".join(columns) or "distance"
         return Panel(title=title, y_label=y_label, missing=f"no {named} was recorded")
-    return Panel(title=title, y_label=y_label, series=tuple(series), is_log=_is_wide(series), note=note)
+    return Panel(title=title, y_label=y_label, series=tuple(drawn))
 
 
-def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Sequence[float], Sequence[float]]:
-    if len(x) > MAX_POINTS:
-        bounds = np.linspace(0, len(x), MAX_POINTS + 1).astype(int)[:-1]
-        sizes = np.diff(np.append(bounds, len(x)))
-        x, y = np.add.reduceat(x, bounds) / sizes, np.add.reduceat(y, bounds) / sizes
-    return x.tolist(), y.tolist()
-
-
-def _is_wide(series: Sequence[Series]) -> bool:
-    values = [value for each in series for value in each.y]
-    return min(values) > 0 and max(values) / min(values) > _LOG_ABOVE and math.isfinite(max(values))
+def _logarithmic(panel: Panel, above: float) -> Panel:
+    """Give the panel a logarithmic axis where all values are positive and the greatest is `above` times the least."""
+    values = [value for each in panel.series for value in each.y]
+    return replace(panel, is_log=bool(values) and min(values) > 0 and max(values) > above * min(values))
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:

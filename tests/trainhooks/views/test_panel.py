@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainhooks.views import chart, page
-from trainhooks.views.panel import MAX_POINTS, best_row, compose
+from trainhooks.views.panel import best_row, compose
+from trainhooks.views.series import MAX_POINTS
+from trainhooks.views.table import Table
 
 STEPS = 200
 
@@ -70,12 +72,49 @@ def test_perplexity_is_the_exponential_of_the_loss(metrics: pd.DataFrame) -> Non
     assert series[0].y[0] == pytest.approx(np.exp(3.0))
 
 
-def test_long_series_are_thinned_and_keep_their_mean() -> None:
-    n = 50_000
-    values = np.sin(np.arange(n))
+@pytest.mark.parametrize("n", [MAX_POINTS + 1, 1_499, 50_000, 50_023])
+def test_long_series_are_thinned_and_keep_each_spike(n: int) -> None:
+    values = np.random.default_rng(1).normal(size=n)
+    values[[n // 3, n - 7]] = 50.0, -40.0
     (series,) = compose(pd.DataFrame({"step": np.arange(n), "grad_norm": values}), title="run").panels[4].series
-    assert len(series.y) == MAX_POINTS
-    assert np.mean(series.y) == pytest.approx(values.mean(), abs=1e-6)
+    assert len(series.y) <= MAX_POINTS
+    drawn = dict(zip(series.x, series.y, strict=True))
+    assert (drawn[n // 3], drawn[n - 7]) == (50.0, -40.0)
+    assert (drawn[0], drawn[n - 1]) == (values[0], values[-1])
+    assert list(series.x) == sorted(drawn)
+    assert all(values[int(at)] == value for at, value in drawn.items())
+
+
+def test_the_running_mean_does_not_lag() -> None:
+    falling = compose(pd.DataFrame({"step": range(500), "train/loss": np.arange(500.0, 0.0, -1.0)}), title="run")
+    (series,) = falling.panels[0].series
+    assert series.smooth is not None
+    assert series.smooth[250] == pytest.approx(series.y[250], abs=1)
+
+
+def test_hours_are_hours_and_seconds_seconds() -> None:
+    for seconds, unit, last in (
+        (90, "seconds", 90.0),
+        (900, "minutes", 15.0),
+        (9e3, "hours", 2.5),
+        (9e5, "days", 10.42),
+    ):
+        table = pd.DataFrame({"step": [0, 1], "active_seconds": [0.0, seconds]})
+        panel = compose(table, title="run").panels[5]
+        assert (panel.y_label, panel.series[0].last) == (unit, pytest.approx(last, abs=0.01))
+
+
+def test_resumes_are_steps_and_not_epochs(drift: pd.DataFrame) -> None:
+    by_epoch = compose(pd.DataFrame({"epoch": [0, 1, 2], "train/loss": [3.0, 2.0, 1.0]}), title="run", drift=drift)
+    assert [panel.x_label for panel in by_epoch.panels] == ["epoch"] * 6 + ["step"] * 4
+
+
+@pytest.mark.parametrize("name", ["$x$ \\frac{", "<script>", "_hidden", "蒸留 🧪", "a\nb\x00", "long " * 60, ""])
+def test_a_name_of_any_kind_is_drawn(name: str, metrics: pd.DataFrame) -> None:
+    odd = pd.DataFrame({"step": [0, 100], f"{name}/js": [0.0, 0.5]})
+    board = compose(metrics, title=name, subtitle=name, drift=odd)
+    assert chart.png(board, dpi=30)
+    assert chart.svg(board, board.panels[9])
 
 
 def test_best_row_falls_back_to_the_last() -> None:
@@ -100,14 +139,18 @@ def test_no_table_makes_it_raise(data: st.DataObject) -> None:
     assert len(board.panels) == 6
 
 
+HOSTILE = Table(title="<i>", columns=("", ""), rows=[("path", "<script>x</script>")], closing="<img src=x>")
+
+
 def test_page_loads_nothing_from_outside_and_escapes(metrics: pd.DataFrame) -> None:
-    text = page.render(compose(metrics, title="<b>run</b>"), facts=[("path", "<script>x</script>")])
+    text = page.render(compose(metrics, title="<b>run</b>"), tables=[HOSTILE])
     assert "<script" not in text
     assert "&lt;b&gt;run" in text
-    for outside in ("src=", 'href="http', "@import", "url(http"):
+    assert "<img" not in text
+    for outside in ('src="', "<link rel=stylesheet", 'href="http', "@import", "url(http"):
         assert outside not in text
     assert "prefers-color-scheme: dark" in text
-    assert text.count("<svg") == 2
+    assert text.count("<svg") == 6
 
 
 def test_png_is_drawn_in_both_themes(metrics: pd.DataFrame, drift: pd.DataFrame) -> None:

@@ -1,0 +1,158 @@
+"""What is there, what is missing, what to do next; the best model; what was recorded. As tables and sentences.
+
+Each works on a notebook's variables (`globals()`), whatever is in them, and never raises over what is not there.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from trainhooks.core.manifest import MANIFEST
+from trainhooks.errors import CheckpointInvalid
+from trainhooks.storage.verification import read_manifest
+from trainhooks.views.board import number
+from trainhooks.views.panel import best_row
+from trainhooks.views.table import Table
+
+REQUIRED = {
+    "results": "what the training returned",
+    "metrics_df": "metrics, one row a step or epoch",
+    "workspace_root": "where the run writes",
+    "training_config": "the run's settings",
+}
+OPTIONAL = {
+    "drift_data": "input statistics (the dashboard has ten panels with them)",
+    "run_id": "the run's id",
+    "config": "the older name of training_config",
+}
+RUN_FIRST = "Run the training cell, or the recovery cell if the training ran before."
+
+_SHOWN = (
+    "epoch",
+    "step",
+    "val/loss",
+    "train/loss",
+    "val/perplexity",
+    "train/perplexity",
+    "perplexity",
+    "learning_rate",
+    "grad_norm",
+)
+_MOST_COLUMNS = 200
+
+
+def diagnose(names: Mapping[str, Any]) -> Table:
+    """Say which variables a notebook has, which it lacks, and which cell to run."""
+    rows = [(name, "✔ there" if _has(names, name) else "✘ MISSING", about) for name, about in REQUIRED.items()]
+    rows += [(name, "✔ there" if _has(names, name) else "○ not there", about) for name, about in OPTIONAL.items()]
+    missing = [name for name in REQUIRED if not _has(names, name)]
+    closing = f"Missing: {', '.join(missing)}. {RUN_FIRST}" if missing else f"All there. {_run(names)}"
+    return Table(title="What this notebook has", columns=("name", "state", "what it is"), rows=rows, closing=closing)
+
+
+def _has(names: Mapping[str, Any], name: str) -> bool:
+    return names.get(name) is not None
+
+
+def _run(names: Mapping[str, Any]) -> str:
+    metrics = names["metrics_df"]
+    if not isinstance(metrics, pd.DataFrame):
+        return f"But metrics_df is no table of pandas. {RUN_FIRST}"
+    epochs = f"{metrics['epoch'].nunique()} epochs, " if "epoch" in metrics else ""
+    return (
+        f"Run {setting(names, 'run_name') or 'without a name'}: {epochs}{len(metrics)} rows, workspace "
+        f"{names['workspace_root']}, checkpoints in {setting(names, 'checkpoint_dir') or 'no known folder'}."
+    )
+
+
+def setting(names: Mapping[str, Any], name: str) -> Any:
+    """Return a member of `training_config`, which users keep as a namespace, a dataclass or a dict; None without."""
+    settings = names.get("training_config")
+    return settings.get(name) if isinstance(settings, Mapping) else getattr(settings, name, None)
+
+
+def summarise_best(names: Mapping[str, Any]) -> Table:
+    """Describe the best model: least `val/loss`, else the last row; optional metrics where they are there."""
+    metrics = names.get("metrics_df")
+    if not isinstance(metrics, pd.DataFrame):
+        return Table(title="Best model", columns=("", ""), rows=(), closing=f"No metrics yet. {RUN_FIRST}")
+    metrics = metrics.reset_index(drop=True)
+    found = best_row(metrics)
+    if found is None:
+        return Table(
+            title="Best model", columns=("", ""), rows=(), closing="The run has no metrics: nothing was recorded."
+        )
+    at, by = found
+    row = metrics.iloc[at]
+    unit = "epoch" if "step" not in metrics and "epoch" in metrics else "row"
+    rows = [("chosen by", "least val/loss" if by == "val/loss" else f"last {unit}: no val/loss was recorded")]
+    rows += [(name, text) for name in _SHOWN if (text := _text(row.get(name))) is not None]
+    loss = _number(row.get("val/loss"))
+    if loss is not None and _text(row.get("val/perplexity")) is None:
+        rows.append(("val/perplexity", f"{math.exp(min(loss, 50.0)):.4g} (exp of val/loss)"))
+    rows.append(("checkpoint", _checkpoint(names)))
+    return Table(title="Best model", columns=("", ""), rows=rows)
+
+
+def summarise_columns(metrics: pd.DataFrame) -> Table:
+    """List what was recorded, also what no panel shows: how often, the last value, the least and the greatest."""
+    rows = []
+    for name in list(metrics)[:_MOST_COLUMNS]:
+        values = pd.to_numeric(metrics[name], errors="coerce").astype(float).dropna()
+        if len(values):
+            rows.append((str(name), f"{len(values):,}", *map(number, (values.iloc[-1], values.min(), values.max()))))
+    return Table(title="Recorded", columns=("name", "rows", "last", "least", "greatest"), rows=rows)
+
+
+def _checkpoint(names: Mapping[str, Any]) -> str:
+    """Name the best checkpoint and say what is found at its path; its bytes are checked when it is loaded."""
+    results = names.get("results")
+    known = results.get("best_checkpoint") if isinstance(results, Mapping) else None
+    if not isinstance(known, str | Path) or not str(known):
+        return "none is known"
+    path = Path(known)
+    try:
+        if path.is_file():
+            return f"{path} ({_size(path.stat().st_size)})"
+        if not path.is_dir():
+            return f"{path} is not there any more"
+        if not (path / MANIFEST).is_file():
+            return f"{path} (a folder)"
+        return _ours(path)
+    except CheckpointInvalid as error:
+        return f"{path} is damaged: {error.message}"
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
+
+
+def _ours(path: Path) -> str:
+    files = read_manifest(path).files
+    for name, record in files.items():
+        found = path / name
+        if not found.is_file() or found.stat().st_size != record.size_bytes:
+            return f"{path} is damaged: {name} is not as its manifest says"
+    return f"{path} ({len(files)} files, {_size(sum(record.size_bytes for record in files.values()))}, all there)"
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1_000 or unit == "GB":
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
+        count = count / 1_000  # type: ignore[assignment]
+    raise AssertionError
+
+
+def _number(value: Any) -> float | None:
+    """Return a cell as a number; None where there is none, or something else."""
+    found = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
+    return None if pd.isna(found) or not math.isfinite(found) else float(found)
+
+
+def _text(value: Any) -> str | None:
+    found = _number(value)
+    if found is None:
+        return None
+    return f"{int(found):,}" if found.is_integer() and abs(found) < 1e15 else f"{found:.6g}"
