@@ -14,6 +14,7 @@ from trainhooks.session import (
     tokens_per_second,
     training_progress_context,
 )
+from trainhooks.storage.lineage import read_lineage
 from trainhooks.storage.metrics import read_metrics
 from trainhooks.storage.receipts import newest_good_checkpoint
 
@@ -26,6 +27,7 @@ __all__ = [
     "TrainingProgressContext",
     "calculate_metrics_from_step",
     "newest_good_checkpoint",
+    "read_lineage",
     "read_metrics",
     "retry_api_call",
     "samples_per_second",

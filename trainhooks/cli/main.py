@@ -13,6 +13,7 @@ VERBS = {
     "verify": "Check checkpoints byte by byte and every recorded line.",
     "ls": "List the checkpoints that a run can go on from.",
     "tail": "Show the last recorded steps; -f follows.",
+    "lineage": "Show which samples and stored answers a step was made of.",
     "recover": "Say what can be had of a run, whoever wrote it.",
     "plot": "Draw a run as PNG and as one HTML file.",
     "export": "Write a run's metrics as CSV or Parquet.",

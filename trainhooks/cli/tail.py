@@ -12,7 +12,6 @@ from trainhooks.core import row as rows
 from trainhooks.storage import inspection, metrics
 
 _LOOK_SECONDS = 0.25
-_HEAD = frozenset({"v", "seq", "attempt", "step", "at"})
 
 
 @click.command("tail")
@@ -39,7 +38,9 @@ def _print(row: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(row)
     else:
-        click.echo(f"step {row['step']}  " + "  ".join(_texts({k: v for k, v in row.items() if k not in _HEAD})))
+        click.echo(
+            f"step {row['step']}  " + "  ".join(_texts({k: v for k, v in row.items() if k not in rows.RESERVED}))
+        )
 
 
 def _texts(members: dict[str, Any], prefix: str = "") -> list[str]:

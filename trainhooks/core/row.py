@@ -14,7 +14,7 @@ import orjson
 ROW_VERSION = 1
 ATTEMPT = "attempt"
 """The event that begins an attempt: member `from_step`, its finished steps, or null where its first row says it."""
-RESERVED = frozenset({"v", "seq", "attempt", "step", "at", "kind"})
+RESERVED = frozenset({"v", "seq", "attempt", "step", "at", "kind", "lineage", "replay"})
 """Members that the writer sets: no metric can have these names."""
 
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}

@@ -73,15 +73,15 @@ class MapFetcher(Dataset[Fetched]):
         if self._get_many is not None:
             # Reading many at once is why a data set has this method; its samples then share the first one's seed.
             seed_all(seeds.derive("sample", self.seed, task.epoch, task.indices[0]))
-            samples = self._get_many(list(task.indices))
-            lineage.take()  # who of them asked cannot be told
+            samples = self._get_many(list(task.indices))  # what it asks for is no one sample's
             return samples, tuple(keys_of_row(sample) for sample in samples)
         samples, keys = [], []
         for index in task.indices:
             seed_all(seeds.derive("sample", self.seed, task.epoch, index))
-            sample = self.source[index]
+            with lineage.noting() as asked:
+                sample = self.source[index]
             samples.append(sample)
-            keys.append(keys_of_row(sample) or lineage.take())
+            keys.append(keys_of_row(sample) or tuple(asked))
         return samples, tuple(keys)
 
 

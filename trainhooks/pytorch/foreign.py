@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainhooks.core import seed as seeds
-from trainhooks.core.origin import Origin
+from trainhooks.core.origin import Origin, origin_of_batch
 from trainhooks.errors import PositionInvalid
 from trainhooks.pytorch import workers
 from trainhooks.pytorch.seeding import kept_apart, seed_all
@@ -27,7 +27,7 @@ class ForeignLoader:
         self.seed = seed
         self.epoch = 0
         self.origin: Origin | None = None
-        """Of the last batch that was yielded; its samples are not known."""
+        """Of the last batch that was yielded: what its own columns tell."""
         self._empty_epochs = 0
         workers.shield(source)
 
@@ -40,7 +40,7 @@ class ForeignLoader:
         has_given = False
         for batch in batches:
             has_given = True
-            self.origin = Origin(epoch=self.epoch)
+            self.origin = origin_of_batch(batch, epoch=self.epoch)
             yield batch
         self.epoch += 1
         self._empty_epochs = 0 if has_given else self._empty_epochs + 1

@@ -92,15 +92,15 @@ class StreamFetcher(Dataset[Answer]):
         while self._count < begin.count:  # a source without a state of its own is read up to the place
             if self._draw() is None:
                 break
-        lineage.take()
 
     def _next_batch(self) -> Answer:
         if self._has_ended:
             return StreamEnd()
         first, samples, keys = self._count, list[Any](), list[Keys]()
         while len(samples) < (self.batch_size or 1) and (drawn := self._draw()) is not None:
-            samples.append(drawn[0])
-            keys.append(keys_of_row(drawn[0]) or lineage.take())
+            sample, asked = drawn
+            samples.append(sample)
+            keys.append(keys_of_row(sample) or tuple(asked))
         if not samples or (self.drop_last and len(samples) < (self.batch_size or 1)):
             self._has_ended = True
             return StreamEnd()
@@ -113,15 +113,17 @@ class StreamFetcher(Dataset[Answer]):
             state=self.source.state_dict() if self.keeps_state else None,
         )
 
-    def _draw(self) -> tuple[Any] | None:
+    def _draw(self) -> tuple[Any, list[lineage.TeacherKey]] | None:
+        """Return the next sample and what was asked for while it was made; None at the end."""
         seed_all(self._seed("sample"))
         try:
-            sample = next(self._samples)
+            with lineage.noting() as asked:
+                sample = next(self._samples)
         except StopIteration:
             self._has_ended = True
             return None
         self._count += 1
-        return (sample,)
+        return sample, asked
 
     def _seed(self, what: str) -> int:
         info = get_worker_info()

@@ -23,7 +23,7 @@ _SIDECAR = "metrics.parquet"
 _SIDECAR_FROM_BYTES = 8 << 20
 _SOURCE = "trainhooks_source"
 _COMPONENTS = "loss_components"
-_NOT_MEASURED = ("v", "seq", "kind", "replay")
+_NOT_MEASURED = ("v", "seq", "kind", "replay", "lineage")
 
 
 def read(root: Path) -> Found:

@@ -278,12 +278,15 @@ class TrainingProgressContext(ProgressTracker):
 
     def _begin_step(self, batch: Any) -> None:
         """The loop is about to get a batch."""
+        self.attach(self._feed.made_of())
         if self._keeper is not None:
             self._keeper.state.begin_step()
-            self.attach(self._feed.members(self.current_step, batch))
+            self.attach(self._feed.digests(self.current_step, batch))
 
     def _finish_step(self) -> None:
         """The loop is done with it."""
+        if asked := self._feed.asked_for():
+            self.attach(asked)
         self.current_step += 1
         self._attach_alone()
         self._end_step()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from trainhooks import lineage
 from trainhooks.core.certificate import DIGESTS
+from trainhooks.core.lineage import LINEAGE, Teller
 from trainhooks.errors import ConfigInvalid
 
 if TYPE_CHECKING:
@@ -24,17 +26,21 @@ class Feed:
         self.wants_random = True
         """Whether the next row is to hold a digest of the random numbers, whatever its step."""
         self._loader: Loader | None = None
+        self._ranks = 1
+        self._teller = Teller()
+        self._told: dict[str, Any] = {}
         self._saved: dict[str, Any] | None = None
 
     def resume(self, saved: dict[str, Any] | None) -> None:
         """Take over the position of a checkpoint; a loader that is made later begins there."""
         self._saved = saved
 
-    def open(self, source: Any, **options: Any) -> Loader:
+    def open(self, source: Any, *, world: int = 1, **options: Any) -> Loader:
         """Make the loader. Sources and options: see `trainhooks.pytorch.source.make_loader`."""
         from trainhooks.pytorch.source import make_loader
 
-        self._loader = make_loader(source, seed=self.seed, **options)
+        self._ranks = world
+        self._loader = make_loader(source, seed=self.seed, world=world, **options)
         if self._saved is not None:
             self._loader.load_state_dict(self._saved)
         return self._loader
@@ -55,8 +61,23 @@ class Feed:
         """Where the last batch came from."""
         return None if self._loader is None else self._loader.origin
 
-    def members(self, step: int, batch: Any) -> dict[str, Any]:
-        """Return what the row of step `step` says of its batch, before the loop gets it."""
+    def made_of(self) -> dict[str, Any]:
+        """Return what the row of the step that begins says of where its batch came from; hear what the loop asks."""
+        lineage.listen()
+        if self.origin is None:
+            return {}
+        self._told = self._teller.members(self.origin)
+        if self._ranks > 1:
+            self._told["ranks"] = self._ranks
+        return {LINEAGE: self._told}
+
+    def asked_for(self) -> dict[str, Any]:
+        """Return what is to be added when the step ends: the answers that the loop itself asked for in it."""
+        asked = lineage.take()
+        return {LINEAGE: {**self._told, "asked": asked}} if asked else {}
+
+    def digests(self, step: int, batch: Any) -> dict[str, Any]:
+        """Return what the row of step `step` says of its batch for the certificate, before the loop gets it."""
         from trainhooks.pytorch import fingerprint
 
         digests = {"batch": fingerprint.of_batch(self.origin, batch)}

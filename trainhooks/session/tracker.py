@@ -22,6 +22,7 @@ from trainhooks.session import value as values
 from trainhooks.session.book import Book
 from trainhooks.session.calls import TeacherCalls
 from trainhooks.session.inputs import INPUTS, InputWindow
+from trainhooks.session.origins import StepOrigins
 from trainhooks.session.timekeeping import Timekeeping
 from trainhooks.storage import catalog
 from trainhooks.storage import session as session_file
@@ -35,7 +36,7 @@ log = logging.getLogger("trainhooks")
 _PLAIN = values.PLAIN
 
 
-class ProgressTracker(Timekeeping, TeacherCalls):
+class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
     """A training's records, begun or gone on with.
 
     Under torchrun only rank 0 writes: elsewhere records are accepted and go nowhere. Every method may be called from
@@ -57,6 +58,7 @@ class ProgressTracker(Timekeeping, TeacherCalls):
         self.config = validate(config, total_steps)
         Timekeeping.__init__(self)
         TeacherCalls.__init__(self)
+        StepOrigins.__init__(self)
         self.output_dir = Path(output_dir)
         self.directory = self.output_dir / "progress"
         self.total_steps = total_steps

@@ -13,6 +13,8 @@ import pytest
 
 from trainhooks import training_progress_context
 
+KEY, OTHER = "a" * 64, "b" * 64
+
 # The command with a proof that it never loaded torch.
 COMMAND = """
 import sys
@@ -91,6 +93,48 @@ def test_tail_shows_one_row_a_step(run: Path) -> None:
     )
 
 
+def test_tail_leaves_out_what_is_no_metric(traced: Path) -> None:
+    assert trainhooks("tail", traced, "-n", 1).stdout == "step 2  loss 0.5\n"
+    assert json.loads(trainhooks("tail", traced, "-n", 1, "--json").stdout)["lineage"]["ids"] == [4, 5]
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose loop says what its steps are made of, where it knows that."""
+    out = tmp_path_factory.mktemp("traced")
+    with training_progress_context({}, out, 100) as progress:
+        progress.record_lineage([4, 5], [[(KEY, 0)], []], epoch=0)
+        progress.update_metrics(0, loss=0.5)
+        progress.update_metrics(1, loss=0.5)
+        progress.record_lineage([4, 5], [[(KEY, 0)], [(OTHER, None)]], epoch=1)
+        progress.update_metrics(2, loss=0.5)
+    return out
+
+
+def test_lineage_of_a_run_a_step_and_an_answer(traced: Path, run: Path) -> None:
+    assert as_json("lineage", traced) == {
+        "steps": 3,
+        "steps_with_answers": 2,
+        "samples": 2,
+        "samples_with_answers": 2,
+        "answers": 2,
+    }
+    found = as_json("lineage", traced, "--step", 2)
+    assert (found["ids"], found["keys"], found["epoch"]) == ([4, 5], [[[KEY, 0]], [[OTHER, None]]], 1)
+    assert trainhooks("lineage", traced, "--step", 0).stdout == (
+        f"step 0, epoch 0\n  sample 4  {KEY} ordinal 0\n  sample 5  unknown\n"
+    )
+    assert trainhooks("lineage", traced, "--step", 1).stdout == "step 1, epoch unknown\n  samples unknown\n"
+    assert as_json("lineage", traced, "--key", KEY[:8])["steps"] == [0, 2]
+    assert trainhooks("lineage", traced, "--key", OTHER).stdout == "2\n"
+    assert trainhooks("lineage", traced, "--key", "c0ffee").stdout == "no step\n"
+    assert "3 steps, 2 with known answers" in trainhooks("lineage", traced).stdout
+    assert "18 steps, 0 with known answers\n0 samples" in trainhooks("lineage", run).stdout
+    missing = trainhooks("lineage", traced, "--step", 3)
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "Step 3 is not recorded" in missing.stderr
+
+
 def test_verify_of_whole_files(run: Path) -> None:
     found = as_json("verify", run)
     assert found["problems"] == []
@@ -129,7 +173,7 @@ def test_verify_tells_lines_that_were_taken_out(copied: Path) -> None:
     assert "Line 5 should come here and 7 does." in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["status", "verify", "ls", "tail"])
+@pytest.mark.parametrize("verb", ["status", "verify", "ls", "tail", "lineage"])
 def test_no_run_is_one_sentence(verb: str, tmp_path: Path) -> None:
     done = trainhooks(verb, tmp_path)
     assert done.returncode == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from trainhooks.core import row as rows
+from trainhooks.storage.lineage import read_lineage
 from trainhooks.storage.metrics import read_lines, read_metrics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -16,14 +17,23 @@ SAMPLE = ROOT / "tests" / "data" / "metrics_v1.jsonl"
 
 
 def test_version_1_is_read() -> None:
-    first, second, third = read_metrics(SAMPLE)
+    first, second, third, fourth = read_metrics(SAMPLE)
     assert (first["step"], first["loss"], first["attempt"]) == (0, 2.5, 1)
     assert first["loss_components"] == {"ce": 1.25, "kl": -math.inf}
     assert math.isnan(second["loss"])
     assert (third["attempt"], third["loss"], third["ids"], third["note"]) == (2, None, [7, 2**70], "ünï")
     kinds = {line["kind"] for line in read_lines(SAMPLE) if "kind" in line}
     assert kinds == {"attempt", "checkpoint", "checkpoint_failure", "connection_failure", "connection_recovery"}
-    assert [line["seq"] for line in read_lines(SAMPLE)] == list(range(13))
+    assert [line["seq"] for line in read_lines(SAMPLE)] == list(range(15))
+    assert fourth["replay"] == {"batch": "0f0f0f0f0f0f0f0f", "random": "1e1e1e1e1e1e1e1e"}
+
+
+def test_the_lineage_of_version_1_is_read() -> None:
+    first, second = list(read_lineage(SAMPLE).steps.values())[2:]
+    assert first.ids == (7, 1)
+    assert first.keys == (((("a" * 64), 0),), ())
+    assert (second.epoch, second.worker, second.ids, second.keys) == (1, None, (1, 7), ((), (("a" * 64, 0),)))
+    assert (second.asked, second.ranks) == ((("b" * 64, None),), 2)
 
 
 @pytest.mark.parametrize("seed", range(50))
