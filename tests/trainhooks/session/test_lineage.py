@@ -115,3 +115,16 @@ def test_what_is_no_key_or_of_another_length_is_refused(tmp_path: Path) -> None:
         for name in ("lineage", "replay"):
             with pytest.raises(ConfigInvalid, match=f"cannot be called {name}"):
                 progress.update_metrics(0, **{name: 0.5})
+
+
+def test_a_loop_that_goes_back_in_one_attempt_keeps_what_the_superseded_rows_told(tmp_path: Path) -> None:
+    with training_progress_context({}, tmp_path, STEPS) as progress:
+        for step, sample in ((0, 7), (1, 8), (2, 9)):
+            progress.record_lineage([sample], [[(key(sample), 0)]])
+            progress.update_metrics(step, loss=0.5)
+        progress.resume_at(1)
+        progress.record_lineage([9], [[(key(9), 0)]])
+        progress.update_metrics(1, loss=0.5)
+    found = read_lineage(tmp_path)
+    assert [step.keys for step in found.steps.values()] == [(((key(7), 0),),), (((key(9), 0),),)]
+    assert found.steps_of_key(key(9)) == [1]
