@@ -112,6 +112,8 @@ class UpstreamResponse(Protocol):
     headers: HeaderPairs
     """End-to-end headers, without Content-Length and Content-Encoding: the body is identity-coded."""
     content_length: int | None
+    is_end_marked: bool
+    """Whether a cut body can be told from a whole one; not, where the body ends with its connection."""
 
     async def chunk(self) -> bytes:
         """Return what has come of the body, waiting for it if need be; nothing at its end.

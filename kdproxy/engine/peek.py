@@ -24,6 +24,7 @@ class Peeked:
         self.status = response.status
         self.headers: HeaderPairs = response.headers
         self.content_length = response.content_length
+        self.is_end_marked = response.is_end_marked
 
     async def look(self) -> bytes:
         """Read on, and keep what was read for `chunk`. Nothing at the end."""

@@ -159,6 +159,9 @@ class Purchase:
             misfit = "not a stream"
         elif not content_type.startswith(endpoint.content_types):
             misfit = "an unexpected content type"
+        elif question.form is Form.BINARY and not response.is_end_marked:
+            # Of JSON and streams the last bytes say that they are the last.
+            misfit = "the end of its bytes is that of the connection, which may have been cut"
         is_live = question.form is Form.BINARY
         form = Form.BINARY if is_live else Form.JSON
         return BodyRecorder(endpoint, is_live, self._answer_limit_bytes, form), misfit

@@ -56,7 +56,8 @@ def _judge_transcription(body: bytes) -> Judgement:
     members = json_object(body)
     if members is None:
         # text, srt and vtt; an HTML page never gets here, its content type is not in the list
-        return Complete() if body.strip() else Broken("empty")
+        text = body.strip()
+        return Complete() if text and not text.startswith(b"{") else Broken("empty, or JSON that was cut")
     if has_error(members) or not isinstance(members.get("text"), str):
         return Broken("no text")
     return Complete(usage=usage_of(members))

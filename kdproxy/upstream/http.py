@@ -143,6 +143,8 @@ class HttpResponse:
             (name, _sendable(value)) for name, value in headers.items() if name.lower() not in dropped
         )
         self.content_length: int | None = None if is_decoded else response.content_length
+        # RFC 9112 section 6.3; a coding has an end of its own.
+        self.is_end_marked = is_decoded or response.content_length is not None or "Transfer-Encoding" in headers
 
     async def chunk(self) -> bytes:
         """Return what has come of the body, waiting for it if need be; nothing at its end.

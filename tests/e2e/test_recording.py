@@ -1,6 +1,7 @@
 """What is recorded of an answer: forms side by side, however it was cut, up to a limit."""
 
 import asyncio
+import gzip
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ CHAT = "/v1/chat/completions"
 MESSAGES: list[dict[str, str]] = [{"role": "user", "content": "Why?"}]
 ASK: dict[str, Any] = {"model": "m", "messages": MESSAGES, "stream": True}
 USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
+SOUND = b"\xff\xfb\x90\x00"
 PLAIN = {"Authorization": "Bearer x"}
 
 
@@ -90,6 +92,33 @@ async def test_sound_is_live_but_for_its_end(
         live = await reader.rest()
     async with http.post(f"{proxy.address}/v1/audio/speech", json=body, headers=PLAIN) as response:
         assert await response.read() == live
+
+
+@pytest.mark.parametrize(
+    ("framing", "on_the_wire", "is_stored"),
+    [
+        ("Connection: close", SOUND, False),
+        ("Content-Length: 4", SOUND, True),
+        ("Transfer-Encoding: chunked", b"4\r\n%s\r\n0\r\n\r\n" % SOUND, True),
+        ("Connection: close\r\nContent-Encoding: gzip", gzip.compress(SOUND), True),
+    ],
+)
+async def test_sound_that_may_have_been_cut_is_not_stored(
+    send: Any, framing: str, on_the_wire: bytes, is_stored: bool
+) -> None:
+    """Where a body ends with its connection, a server that died looks like one that was done."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\n{framing}\r\n\r\n".encode() + on_the_wire)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy:
+        for is_hit in (False, is_stored):
+            got = await send(f"{proxy.address}/v1/audio/speech", {"model": "m", "voice": "v", "input": "x"})
+            assert got.body == SOUND
+            assert ("; hit" in got.cache) == is_hit
 
 
 async def test_a_stream_that_nobody_asked_for_is_not_stored(

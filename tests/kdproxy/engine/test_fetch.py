@@ -35,6 +35,7 @@ class Canned:
     headers: HeaderPairs = JSON
     pieces: list[bytes] = field(default_factory=lambda: [b'{"id":"1"}'])
     content_length: int | None = None
+    is_end_marked: bool = True
     position: int = 0
 
     async def chunk(self) -> bytes:
