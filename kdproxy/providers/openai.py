@@ -118,7 +118,7 @@ def _read_chat(ask: Ask) -> Facts | NotAQuestion:
     members = ask.members
     if not isinstance(members.get("messages"), list):
         return NotAQuestion("messages is not a list")
-    facts = _read_completion(ask)
+    facts = _facts(members)
     if isinstance(facts, NotAQuestion):
         return facts
     if members.get("web_search_options") is not None:
@@ -130,7 +130,15 @@ def _read_chat(ask: Ask) -> Facts | NotAQuestion:
 
 
 def _read_completion(ask: Ask) -> Facts | NotAQuestion:
-    members = ask.members
+    prompts = 1
+    match ask.members.get("prompt"):
+        case [str() | list(), *_] as asked:
+            # Texts or lists of tokens, answered side by side; a list of numbers is one prompt.
+            prompts = len(asked)
+    return _facts(ask.members, prompts=prompts)
+
+
+def _facts(members: Mapping[str, Any], *, prompts: int = 1) -> Facts | NotAQuestion:
     stream = stream_facts(members)
     if isinstance(stream, NotAQuestion):
         return stream
@@ -139,7 +147,7 @@ def _read_completion(ask: Ask) -> Facts | NotAQuestion:
         form=form,
         model=text_member(members, "model"),
         is_sampled=is_sampled(members.get("temperature")),
-        choices=integer(members.get("n")) or 1,
+        choices=(integer(members.get("n")) or 1) * prompts,
         wants_stream_usage=bool(options and options.get("include_usage")),
         stream_options=options,
     )
@@ -248,7 +256,7 @@ class ChoiceStream:
             return Broken(self._failure)
         if not self._seen:
             return Broken("no choices")
-        if self._is_done or self._seen <= self._finished:
+        if self._is_done or (self._seen <= self._finished and len(self._finished) >= self._expected):
             return Complete(usage=self._usage)
         return Broken("the stream was cut")
 

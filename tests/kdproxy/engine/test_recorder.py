@@ -88,6 +88,14 @@ def test_with_two_choices_both_must_have_finished() -> None:
     assert isinstance(recorder.finish(), Complete)
 
 
+@pytest.mark.parametrize(("end", "is_whole"), [(b"", False), (DONE, True)])
+def test_a_choice_that_has_not_begun_is_missing(end: bytes, is_whole: bool) -> None:
+    """Some servers send one choice after the other, and some no `[DONE]`."""
+    recorder = StreamRecorder(CHAT, 2, 1 << 20)
+    recorder.feed(FIRST + LAST + end)
+    assert isinstance(recorder.finish(), Complete) == is_whole
+
+
 def test_a_stream_is_over_with_its_own_last_event_only() -> None:
     recorder = stream()
     recorder.feed(FIRST + LAST + USAGE)
