@@ -156,9 +156,10 @@ class _Try:
         )
 
     async def _sleep(self, seconds: float) -> None:
+        # Where nobody wants the flight any more this cancels its task, which shows where that next stands still: here,
+        # even if for no time. Else the next free lane would be paid for an answer that nobody gets.
         self.flight.phase = Phase.WAITING
-        if seconds > 0:
-            await self.clock.sleep(seconds)
+        await self.clock.sleep(seconds)
 
     def _give_up(self, state: tenacity.RetryCallState) -> Refusal | GaveUp:
         failed = _failed(state)

@@ -15,7 +15,7 @@ from kdproxy.core.models import HeaderPairs, Upstream
 from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import UpstreamRequest
 from kdproxy.engine.fetch import Delivery, Errand, Fetcher, GaveUp, RetrySettings
-from kdproxy.engine.flights import Flight
+from kdproxy.engine.flights import Flight, Flights, Phase
 from kdproxy.engine.lane import Policy, Refusal
 from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.errors import UpstreamFailed
@@ -114,11 +114,11 @@ class Shop:
         self.road = self.lanes.road(UPSTREAM, keys or ("key",), "m", rules)
         self.rules = rules
 
-    async def buy(self) -> Delivery | Refusal | GaveUp:
+    async def buy(self, flight: Flight | None = None) -> Delivery | Refusal | GaveUp:
         def request(key_index: int) -> UpstreamRequest:
             return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(("key", str(key_index)),), body=b"")
 
-        flight = Flight(("x",))
+        flight = flight or Flight(("x",))
         result = await self.fetcher.fetch(
             Errand(request=request, cost=Cost(), rules=self.rules, whole_bytes=1 << 20), flight, self.road
         )
@@ -353,5 +353,29 @@ def test_a_cancelled_fetch_gives_its_place_back() -> None:
         assert isinstance(result, Delivery)
         assert shop.road.lanes[0].pace.in_flight == 0
         assert len(provider.sent_at) == 2
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("bad", [error(401, "invalid_api_key"), error(429, "insufficient_quota")], ids=["key", "quota"])
+def test_what_nobody_waits_for_any_more_is_not_sent_with_the_next_key(bad: Canned) -> None:
+    """The second lane is free at once: no wait in which the flight could be seen to be unwanted."""
+
+    async def main() -> None:
+        provider = Provider(in_turn(bad))
+        shop = Shop(provider, "one", "two", rules=TABLES["openai"])
+        flights = Flights(detached_seconds=60)
+
+        async def fly(flight: Flight) -> None:
+            await shop.buy(flight)
+
+        flight = flights.start(("x",), fly)
+        flights.board(flight)
+        while flight.phase is not Phase.SENT:
+            await asyncio.sleep(0)
+        flights.leave(flight)
+        await flights.land_all()
+        assert len(provider.sent_at) == 1
+        assert [lane.pace.in_flight for lane in shop.road.lanes] == [0, 0]
 
     virtually(main)
