@@ -121,6 +121,13 @@ def _digest(body: bytes) -> bytes:
     return digest.hexdigest().encode()
 
 
+def is_whole(line: bytes) -> bool:
+    """Whether a line is as it was written, by its checksum alone."""
+    line = line.rstrip(b"\r\n")
+    body, tail = line[:-_SEAL_BYTES], line[-_SEAL_BYTES:]
+    return tail.startswith(_SEAL) and _digest(body) == tail[len(_SEAL) : -2]
+
+
 def check(line: bytes) -> dict[str, Any]:
     """Verify a line's checksum and version and return its members.
 

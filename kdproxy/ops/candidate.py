@@ -1,7 +1,7 @@
 """Which of the records that a file offers are taken: what is there stays, what was withdrawn stays withdrawn.
 
 - A question that has an answer keeps it, so that a run goes on getting what it got. Only a later line of the same
-  journal supersedes an earlier one, as it did there.
+  journal supersedes an earlier one, as it did there. A damaged line is no answer: what a copy has takes its place.
 - A record older than the tombstone of its sample is not brought back; a record without a time of its own is as old
   as can be. A tombstone does nothing to an answer that is newer than it.
 
@@ -107,21 +107,20 @@ class _Look:
         """Lines of this batch; None where it withdrew one."""
 
     def has(self, name: str) -> bool:
-        if name in self._written:
-            return self._written[name] is not None
-        return self._values[name] is not None
+        return self.line(name) is not None
 
     def line(self, name: str) -> bytes | None:
-        """Return the line that a name leads to; None if there is none, or it cannot be read any more."""
+        """Return the line that a name leads to; None if there is none, or it is damaged: then it answers nothing."""
         if name in self._written:
             return self._written[name]
         value = self._values[name]
         if value is None:
             return None
         try:
-            return self._library.read(names.unpack(value))
+            line = self._library.read(names.unpack(value))
         except KdproxyError:
             return None
+        return line if record_format.is_whole(line) else None
 
     def written_at(self, name: str) -> float | None:
         line = self.line(name)

@@ -15,6 +15,7 @@ from kdproxy.ops import job
 from kdproxy.ops import warm as warm_module
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.export import ExportArguments
+from kdproxy.ops.verify import VerifyArguments
 from kdproxy.ops.warm import WarmArguments
 
 GOOD = {"prompt": "why?", "response": "so", "model": "gpt-4.1"}
@@ -179,6 +180,38 @@ def test_an_answer_that_is_there_stays(shelf: Any, write: Callable[..., str], en
     file = write("j", record.encode(entry("a", b'{"theirs":1}', at=20.0)))
     assert counts(shelf.run(WarmArguments(files=(file,))).result) == {"lines": 1, "already": 1}
     assert shelf.answer("a") == b'{"mine":1}'
+
+
+def test_an_answer_whose_line_is_damaged_is_put_back(
+    make_shelf: Any, write: Callable[..., str], entry: Any, tmp_path: Path
+) -> None:
+    """It answers nothing any more, so it would be paid for again, with its copy at hand."""
+    first = make_shelf("data")
+    first.archive.keep_all([entry("a"), entry("b")])
+    first.run(WarmArguments(files=(write("rows", GOOD),)))
+    copy = write("copy", first.journal())
+    first.directory.close()
+    journal = tmp_path / "data" / "api_recovery.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b"yes", b"nay", 1).replace(b'"response":"so"', b'"response":"no"'))
+    shelf = make_shelf("data")
+    assert (shelf.answer("a"), shelf.prompt("why?")) == (None, None)
+    taken = {"lines": 3, "answers": 1, "prompts": 1, "already": 1}
+    assert counts(shelf.run(WarmArguments(files=(copy,))).result) == taken
+    assert (shelf.answer("a"), shelf.prompt("why?")) == (shelf.answer("b"), "so")
+    assert shelf.run(VerifyArguments()).result["problems"] == 2, "the two damaged lines, and sums that fit"
+    assert counts(shelf.run(WarmArguments(files=(copy,))).result) == {"lines": 3, "already": 3}
+
+
+def test_a_row_takes_the_place_of_a_damaged_one(make_shelf: Any, write: Callable[..., str], tmp_path: Path) -> None:
+    file = write("rows", GOOD)
+    shelf = make_shelf("data")
+    shelf.run(WarmArguments(files=(file,)))
+    shelf.directory.close()
+    journal = tmp_path / "data" / "api_recovery.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(b'"response":"so"', b'"response":"no"'))
+    shelf = make_shelf("data")
+    assert counts(shelf.run(WarmArguments(files=(file,))).result) == {"lines": 1, "prompts": 1}
+    assert shelf.prompt("why?") == "so"
 
 
 def test_a_tombstone_withdraws_what_is_older_and_not_what_is_newer(
