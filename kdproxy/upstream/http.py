@@ -9,6 +9,7 @@ from typing import Any
 from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -16,6 +17,7 @@ from kdproxy.core.models import HeaderPairs
 from kdproxy.core.ports import UpstreamRequest
 from kdproxy.errors import UpstreamFailed
 from kdproxy.upstream.coding import DECODED, Decoder
+from kdproxy.upstream.exchange import MAX_HEADER_BYTES, READ_BUFFER_BYTES, Exchange, Exchanges, HeadTooLate
 
 _HOP_BY_HOP = frozenset(
     {
@@ -50,9 +52,10 @@ class HttpUpstream:
         use_environment_proxy: bool = False,
     ) -> None:
         self._connect_seconds = connect_seconds
-        self._first_byte_seconds = first_byte_seconds
         self._read_seconds = read_seconds
         self._total_seconds = total_seconds
+        self._head_seconds = min(first_byte_seconds, total_seconds)
+        self._head_deadline = "total" if total_seconds < first_byte_seconds else "first_byte"
         # Not by aiohttp's `trust_env`, which also reads .netrc: what stands there for a host would go to the provider.
         self._proxies = getproxies_environment() if use_environment_proxy else {}
         self._session = aiohttp.ClientSession(
@@ -63,9 +66,12 @@ class HttpUpstream:
             skip_auto_headers=_NOT_ADDED,
             # aiohttp fails on a coding that it has no library for, after the answer has been paid.
             auto_decompress=False,
-            max_line_size=65_536,
-            max_field_size=65_536,
-            read_bufsize=1 << 18,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            read_bufsize=READ_BUFFER_BYTES,
+        )
+        self._exchanges = Exchanges(
+            self._session, head_seconds=self._head_seconds, connect_seconds=self._connect_seconds
         )
 
     async def send(self, request: UpstreamRequest) -> "HttpResponse":
@@ -74,42 +80,49 @@ class HttpUpstream:
         Raises:
             UpstreamFailed: `sent` is false where the request cannot have reached the provider.
         """
+        ends_at = asyncio.get_running_loop().time() + self._total_seconds
+        try:
+            response = await self._answer(request)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _too_late("connect", self._connect_seconds, sent=False) from error
+        except HeadTooLate as error:
+            raise _too_late(self._head_deadline, self._head_seconds, sent=True) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise _untrusted(error) from error
+        except aiohttp.ClientConnectorError as error:
+            raise _failed("The upstream could not be reached", error, sent=False) from error
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            raise _failed("The upstream broke off before it answered", error, sent=True) from error
+        return HttpResponse(
+            response, read_seconds=self._read_seconds, total_seconds=self._total_seconds, ends_at=ends_at
+        )
+
+    async def _answer(self, request: UpstreamRequest) -> aiohttp.ClientResponse | Exchange:
+        url = URL(request.url, encoded=True)
+        proxy = self._proxy_of(url) if self._proxies else None
+        if isinstance(request.body, bytes) and proxy is None:
+            return await self._exchanges.send(request.method, request.url, request.headers, request.body)
+        # A body that streams, or a way over the environment's proxy: aiohttp's session knows how.
         headers: CIMultiDict[str] = CIMultiDict()
         spelling: dict[str, str] = {}
         for name, value in request.headers:
             # aiohttp keeps repeated headers only where they are spelled alike.
             headers.add(spelling.setdefault(name.lower(), name), _sendable(value))
         headers["Accept-Encoding"] = "identity"
-        ends_at = asyncio.get_running_loop().time() + self._total_seconds
-        is_total_first = self._total_seconds < self._first_byte_seconds
-        head_seconds = min(self._first_byte_seconds, self._total_seconds)
-        url = URL(request.url, encoded=True)
         try:
-            async with asyncio.timeout(head_seconds) as deadline:
-                response = await self._session.request(
+            async with asyncio.timeout(self._head_seconds) as deadline:
+                return await self._session.request(
                     request.method,
                     url,
                     headers=headers,
-                    proxy=self._proxy_of(url) if self._proxies else None,
-                    # aiohttp would look up how bytes are sent, 7 us a call.
-                    data=aiohttp.BytesPayload(request.body) if isinstance(request.body, bytes) else request.body,
+                    proxy=proxy,
+                    data=request.body,
                     allow_redirects=False,
                 )
-        except aiohttp.ConnectionTimeoutError as error:
-            raise _too_late("connect", self._connect_seconds, sent=False) from error
         except TimeoutError as error:
-            if not deadline.expired():
-                raise _failed("The upstream broke off before it answered", error, sent=True) from error
-            raise _too_late("total" if is_total_first else "first_byte", head_seconds, sent=True) from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise _untrusted(error) from error
-        except aiohttp.ClientConnectorError as error:
-            raise _failed("The upstream could not be reached", error, sent=False) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _failed("The upstream broke off before it answered", error, sent=True) from error
-        return HttpResponse(
-            response, read_seconds=self._read_seconds, total_seconds=self._total_seconds, ends_at=ends_at
-        )
+            if deadline.expired():
+                raise HeadTooLate from error
+            raise
 
     def _proxy_of(self, url: URL) -> str | None:
         """Return the proxy that the environment names for a URL, unless NO_PROXY takes its host out."""
@@ -121,10 +134,10 @@ class HttpUpstream:
 
 
 class HttpResponse:
-    """The UpstreamResponse port over an aiohttp response."""
+    """The UpstreamResponse port over an aiohttp response or an Exchange."""
 
     def __init__(
-        self, response: aiohttp.ClientResponse, *, read_seconds: float, total_seconds: float, ends_at: float
+        self, response: aiohttp.ClientResponse | Exchange, *, read_seconds: float, total_seconds: float, ends_at: float
     ) -> None:
         self._response = response
         self._read_seconds = read_seconds
@@ -142,9 +155,11 @@ class HttpResponse:
         self.headers: HeaderPairs = tuple(
             (name, _sendable(value)) for name, value in headers.items() if name.lower() not in dropped
         )
-        self.content_length: int | None = None if is_decoded else response.content_length
+        length = headers.get("Content-Length")
+        self.content_length: int | None = None if is_decoded or length is None else int(length)
         # RFC 9112 section 6.3; a coding has an end of its own.
-        self.is_end_marked = is_decoded or response.content_length is not None or "Transfer-Encoding" in headers
+        self.is_end_marked = is_decoded or length is not None or "Transfer-Encoding" in headers
+        self._is_late = False
 
     async def chunk(self) -> bytes:
         """Return what has come of the body, waiting for it if need be; nothing at its end.
@@ -181,25 +196,31 @@ class HttpResponse:
 
     async def _next(self) -> bytes:
         content = self._response.content
-        # A timer costs 9 us, and a short answer lies there with its head.
+        # A short answer lies there with its head.
         if chunk := content.read_nowait():
             return chunk
         if content.at_eof():
             return b""
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         is_total = self._ends_at < now + self._read_seconds
+        timer = loop.call_at(min(self._ends_at, now + self._read_seconds), self._expire)
         try:
-            async with asyncio.timeout_at(min(self._ends_at, now + self._read_seconds)) as deadline:
-                return await content.readany()
-        except TimeoutError as error:
-            if not deadline.expired():
+            return await content.readany()
+        except aiohttp.ClientError as error:
+            if not self._is_late:
                 raise
-            self._response.close()
             raise _too_late(
                 "total" if is_total else "between_bytes",
                 self._total_seconds if is_total else self._read_seconds,
                 sent=True,
             ) from error
+        finally:
+            timer.cancel()
+
+    def _expire(self) -> None:
+        self._is_late = True
+        self._response.close()
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body. Raises UpstreamFailed if it is cut or longer than the limit."""
