@@ -32,7 +32,8 @@ _DASHES = ("-", (0, (5, 1.5)), "-.", (0, (1, 1.2)))
 _MARKERS = ("o", "s", "^", "D")
 _FEW_DECADES = 1_000.0
 _LONGEST = 100
-_LONGEST_LABEL = 18
+_ROOM, _ROOM_OF_A_SIGN = 58, 6
+"""Characters that fit above a chart, and how many of them the sign before each name takes."""
 _SETTINGS: Mapping[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9,
@@ -188,15 +189,14 @@ def _style(panel: Panel, at: int, theme: Theme) -> dict[str, Any]:
 
 def _names(panel: Panel, theme: Theme) -> list[Line2D]:
     """Name each line, with its last value where there is room for it."""
-    has_room = len(panel.series) < len(theme.lines)
+    values = [f" {number(each.last)}" if len(panel.series) < len(theme.lines) else "" for each in panel.series]
+    room = _ROOM - _ROOM_OF_A_SIGN * len(panel.series)
+    longest = room // len(panel.series) - max(map(len, values))
+    if sum(len(each.label) + len(value) for each, value in zip(panel.series, values, strict=True)) <= room:
+        longest = room
     return [
-        Line2D(
-            [],
-            [],
-            label=_cut(each.label, _LONGEST_LABEL) + (f" {number(each.last)}" if has_room else ""),
-            **_style(panel, at, theme),
-        )
-        for at, each in enumerate(panel.series)
+        Line2D([], [], label=_cut(each.label, longest) + value, **_style(panel, at, theme))
+        for at, (each, value) in enumerate(zip(panel.series, values, strict=True))
     ]
 
 
@@ -238,6 +238,7 @@ def _draw_marks(axes: Axes, panel: Panel, board: Board, theme: Theme) -> None:
             textcoords="offset points",
             color=theme.text,
             fontsize=8,
+            bbox={"facecolor": theme.back, "linewidth": 0, "pad": 0.6},
         )
     if panel.best_at is not None:
         axes.axvline(panel.best_at, color=theme.text, linewidth=0.7)

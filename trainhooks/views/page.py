@@ -30,7 +30,10 @@ figure { margin: 0; } svg { display: block; width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .25rem 1.2rem .25rem 0; vertical-align: top;
   border-bottom: 1px solid var(--grid); } th { color: var(--faint); font-weight: 500; }
-td { font-variant-numeric: tabular-nums; }
+table { overflow-wrap: break-word; } th:first-child { min-width: 7rem; overflow-wrap: anywhere; }
+td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+td:nth-child(2):last-child { overflow-wrap: anywhere; white-space: normal; }
+@media (max-width: 600px) { td, th { padding-right: .5rem; font-size: .85rem; } }
 """
 
 
