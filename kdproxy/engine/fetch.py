@@ -14,7 +14,7 @@ from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import Clock, UpstreamClient, UpstreamRequest, UpstreamResponse
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
-from kdproxy.engine.peek import peek
+from kdproxy.engine.peek import Peeked, peek
 from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Permit, Road, RoadClosed
 from kdproxy.errors import UpstreamFailed
 
@@ -206,7 +206,10 @@ class _Try:
                     permit.accepted(self._readings(response))
                     self.road.gate.budget.succeeded(is_retry=self.failures > 0)
                     return Delivery(response=response, permit=permit)
-            body = await response.read(ERROR_BODY_BYTES)
+                assert isinstance(response, Peeked)  # an error has been seen in it
+                body = response.drop()
+            else:
+                body = await response.read(ERROR_BODY_BYTES)
         except UpstreamFailed as error:
             if not error.retryable:
                 raise

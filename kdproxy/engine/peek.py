@@ -64,6 +64,11 @@ class Peeked:
         self._first.clear()
         return first if self._is_over else first + await self._response.read(limit_bytes)
 
+    def drop(self) -> bytes:
+        """Close it and return what has been read: an error's stream says no more, and some gateways leave it open."""
+        self.close()
+        return b"".join(self._first)
+
     def close(self) -> None:
         """Drop the connection if the body was not read to its end."""
         self._response.close()
