@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trainhooks.core import seed as seeds
@@ -24,6 +25,7 @@ from trainhooks.session.gate import Gate
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.stopping import Stopping
 from trainhooks.session.tracker import ProgressTracker
+from trainhooks.storage import catalog
 from trainhooks.storage.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
@@ -71,6 +73,12 @@ class TrainingProgressContext(ProgressTracker):
         self._gate: Gate | None = None
         self._saved_step: int | None = None
         """Steps that the newest checkpoint covers which was gone on from or saved on demand."""
+        self._is_in_step = False
+        """Whether the loop's body is running."""
+        self._is_unfinished = False
+        """Whether a step has begun and not ended: the loop is in it, or was left in it."""
+        self._demand: _Demand | None = None
+        """The checkpoint that the running step has asked for."""
         try:
             if self._book is not None:
                 self._gate = self._open_gate(drift or {}, tokenizer)
@@ -189,17 +197,31 @@ class TrainingProgressContext(ProgressTracker):
     def steps(self) -> Iterator[tuple[int, Any]]:
         """Yield (step, batch), epoch after epoch, until `total_steps` are done.
 
-        When the loop comes back for the next batch, its step is finished: that is the safe point.
+        When the loop comes back for the next batch, its step is finished: that is the safe point. After the last of
+        them a checkpoint is taken. A loop that is left early (`break`) has one taken by `save_checkpoint()`, before it
+        leaves or after: the step that it leaves then counts as finished.
+
+        Raises:
+            CheckpointFailed: the one that the step asked for could not be written.
         """
         self._counts_rows = False
         if self.current_step >= self.total_steps:
             return
+        if self._is_unfinished:
+            self._finish_step()
         self._stop_if_told()
         if self._keeper is not None:
             self._keeper.state.restore_random()
         for batch in self._feed.batches():
             self._begin_step(batch)
-            yield self.current_step, batch
+            try:
+                yield self.current_step, batch
+            except GeneratorExit:
+                self._is_in_step = False
+                if self._demand is not None and self._keeper is not None:
+                    self._finish_step()
+                    self._save_or_tell(self._take_demand())
+                raise
             self._finish_step()
             self._safe_point()
             self._stop_if_told()
@@ -209,7 +231,10 @@ class TrainingProgressContext(ProgressTracker):
     def save_checkpoint(
         self, *, tags: tuple[str, ...] = (), metrics: Mapping[str, float] | None = None
     ) -> Checkpoint | None:
-        """Save everything now and return once it is durable. Between steps only.
+        """Save everything and return once it is durable; within a step of `steps()`, do so when that step ends.
+
+        Returns:
+            The checkpoint; None within a step, and on ranks other than 0.
 
         Args:
             tags: to find it by; what is tagged `pinned` is never deleted.
@@ -220,24 +245,42 @@ class TrainingProgressContext(ProgressTracker):
         """
         if self._keeper is None:
             raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
+        demand = _Demand(tags, dict(metrics or {}))
+        if self._is_in_step:
+            self._demand = demand if self._demand is None else self._demand.joined(demand)
+            return None
+        if self._is_unfinished:
+            self._finish_step()
+        return self._save(self._keeper, demand)
+
+    def _save(self, keeper: Keeper, demand: _Demand) -> Checkpoint | None:
         self.flush()
         self._feed.wants_random = True
         with self._in(Phase.CHECKPOINT):
-            checkpoint = self._keeper.save(
-                self.current_step, self._where(), {**self._latest(), **(metrics or {})}, tags
+            checkpoint = keeper.save(
+                self.current_step, self._where(), {**self._latest(), **demand.metrics}, demand.tags
             )
         self._saved_step = self.current_step
         return checkpoint
+
+    def _save_or_tell(self, demand: _Demand) -> None:
+        """Save where the training ends or is left, which nothing holds up."""
+        if self._keeper is None or self.current_step in (0, self._saved_step):
+            return
+        try:
+            self._save(self._keeper, demand)
+        except CheckpointFailed as error:
+            log.error("%s", error)
+
+    def _take_demand(self) -> _Demand:
+        demand, self._demand = self._demand or _Demand(), None
+        return demand
 
     def _stop_if_told(self) -> None:
         """Serve a signal, between two steps: save what is not saved yet, and leave."""
         if self._stopping is None or not self._stopping.poll():
             return
-        if self.current_step not in (0, self._saved_step):
-            try:
-                self.save_checkpoint(tags=(PREEMPTED,))
-            except CheckpointFailed as error:
-                log.error("%s", error)
+        self._save_or_tell(_Demand((PREEMPTED,)))
         self._stopping.leave()
 
     @property
@@ -253,10 +296,21 @@ class TrainingProgressContext(ProgressTracker):
         try:
             if keeper is not None:
                 keeper.close()
+                if end == "closed" and self._is_unfinished:
+                    self._tell_unsaved()
             super()._close(end)
         finally:
             if stopping is not None:
                 stopping.close(deliver=end == "closed")
+
+    def _tell_unsaved(self) -> None:
+        newest = catalog.newest(self.output_dir)
+        log.warning(
+            "the loop was left in step %d, and what it did since %s is in no checkpoint: to keep it, call"
+            " save_checkpoint() before the break",
+            self.current_step,
+            "the beginning" if newest is None else newest.name,
+        )
 
     def _where(self) -> dict[str, Any]:
         return {"step": self.current_step, "loader": self._feed.position()}
@@ -282,9 +336,11 @@ class TrainingProgressContext(ProgressTracker):
         if self._keeper is not None:
             self._keeper.state.begin_step()
             self.attach(self._feed.digests(self.current_step, batch))
+        self._is_in_step = self._is_unfinished = True
 
     def _finish_step(self) -> None:
         """The loop is done with it."""
+        self._is_in_step = self._is_unfinished = False
         if asked := self._feed.asked_for():
             self.attach(asked)
         self.current_step += 1
@@ -294,13 +350,30 @@ class TrainingProgressContext(ProgressTracker):
     def _safe_point(self) -> None:
         """Between two steps, the only place where the state is whole."""
         keeper = self._keeper
-        if keeper is None or not keeper.is_due(self.current_step, self._stopwatch.working(time.monotonic())):
+        if keeper is None:
             return
-        with self._in(Phase.CHECKPOINT):
-            if self._book is not None:
-                self._book.recorder.send()
-            keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
-            self._feed.wants_random = True
+        if self._demand is not None:
+            self._save(keeper, self._take_demand())
+        elif self.current_step >= self.total_steps:
+            self._save_or_tell(_Demand())
+        elif keeper.is_due(self.current_step, self._stopwatch.working(time.monotonic())):
+            with self._in(Phase.CHECKPOINT):
+                if self._book is not None:
+                    self._book.recorder.send()
+                keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
+                self._feed.wants_random = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """A checkpoint that is to be taken whatever the policy says."""
+
+    tags: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def joined(self, other: _Demand) -> _Demand:
+        """Return one that does for both."""
+        return _Demand((*self.tags, *other.tags), {**self.metrics, **other.metrics})
 
 
 def _policy(every_steps: int | None) -> CheckpointPolicy:

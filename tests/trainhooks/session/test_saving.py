@@ -1,0 +1,168 @@
+"""Checkpoints that the user asks for, wherever he asks, and the one at the end: what is resumed is what was meant."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from trainhooks import TrainingProgressContext, training_progress_context
+from trainhooks.errors import CheckpointFailed
+from trainhooks.storage import atomic
+from trainhooks.storage.checkpoints import CHECKPOINTS, published
+
+TOTAL = 8
+ASKED = 3
+"""The step in which a checkpoint is asked for or the loop is left."""
+ROWS = [torch.linspace(-1, 1, 4) * row for row in range(1, 13)]
+
+Moment = Callable[[TrainingProgressContext, int], bool]
+"""What the loop does at a place in its body: whether it breaks there."""
+
+
+def nothing(progress: TrainingProgressContext, step: int) -> bool:
+    return False
+
+
+def save(progress: TrainingProgressContext, step: int) -> bool:
+    if step == ASKED:
+        assert progress.save_checkpoint(tags=("asked",), metrics={"score": 2.0}) is None
+    return False
+
+
+def leave(progress: TrainingProgressContext, step: int) -> bool:
+    return step == ASKED
+
+
+def save_and_leave(progress: TrainingProgressContext, step: int) -> bool:
+    return save(progress, step) or step == ASKED
+
+
+def train(
+    out: Path,
+    *,
+    total: int = TOTAL,
+    before: Moment = nothing,
+    after: Moment = nothing,
+    at_end: Callable[[TrainingProgressContext], object] = lambda _: None,
+) -> dict[str, torch.Tensor]:
+    """Train from where the directory's run stands; `before` and `after` run around the step's update."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    state = {"model": model, "optimizer": torch.optim.Adam(model.parameters())}
+    with training_progress_context({"seed": 1}, out, total, state=state, drift={"total_steps": "allow"}) as progress:
+        progress.loader(ROWS, batch_size=2)
+        for step, x in progress.steps():
+            if before(progress, step):
+                break
+            loss = model(x).square().mean()
+            loss.backward()
+            state["optimizer"].step()
+            state["optimizer"].zero_grad()
+            progress.update_metrics(step, loss)
+            if after(progress, step):
+                break
+        at_end(progress)
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert {name: tensor.tolist() for name, tensor in one.items()} == {name: t.tolist() for name, t in other.items()}
+
+
+@pytest.mark.parametrize(("before", "after"), [(save, nothing), (nothing, save)], ids=["first", "last"])
+def test_asked_for_within_a_step_it_is_taken_when_the_step_ends(tmp_path: Path, before: Moment, after: Moment) -> None:
+    whole = train(tmp_path / "whole")
+
+    def crash(progress: TrainingProgressContext, step: int) -> bool:
+        if step == ASKED + 2:
+            raise RuntimeError("as a crash would")
+        return before(progress, step)
+
+    with pytest.raises(RuntimeError):
+        train(tmp_path / "cut", before=crash, after=after)
+    (checkpoint,) = published(tmp_path / "cut" / CHECKPOINTS)
+    assert (checkpoint.manifest.step, checkpoint.manifest.tags) == (ASKED + 1, ("asked",))
+    assert checkpoint.manifest.metrics["score"] == 2.0
+    assert_same(train(tmp_path / "cut"), whole)
+
+
+@pytest.mark.parametrize(
+    ("after", "at_end"),
+    [(save_and_leave, lambda _: None), (leave, lambda progress: progress.save_checkpoint())],
+    ids=["before the break", "after it"],
+)
+def test_a_loop_that_saves_and_is_left_goes_on_exactly(
+    tmp_path: Path, after: Moment, at_end: Callable[[TrainingProgressContext], object]
+) -> None:
+    whole = train(tmp_path / "whole")
+    train(tmp_path / "cut", after=after, at_end=at_end)
+    (checkpoint,) = published(tmp_path / "cut" / CHECKPOINTS)
+    assert checkpoint.manifest.step == ASKED + 1
+    assert_same(train(tmp_path / "cut"), whole)
+
+
+def test_the_end_is_saved(tmp_path: Path) -> None:
+    """So a finished training is not done again, and a longer one goes on from it."""
+    whole = train(tmp_path / "whole", total=TOTAL + 4)
+    short = train(tmp_path / "run")
+    (checkpoint,) = published(tmp_path / "run" / CHECKPOINTS)
+    assert checkpoint.manifest.step == TOTAL
+    steps: list[int] = []
+
+    def count(progress: TrainingProgressContext, step: int) -> bool:
+        steps.append(step)
+        return False
+
+    assert_same(train(tmp_path / "run", before=count), short)
+    assert steps == []
+    assert_same(train(tmp_path / "run", total=TOTAL + 4, before=count), whole)
+    assert steps == list(range(TOTAL, TOTAL + 4))
+
+
+def test_a_loop_that_is_left_unsaved_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(tmp_path, after=leave)
+    assert published(tmp_path / CHECKPOINTS) == []
+    assert "left in step 3" in caplog.text
+    assert "save_checkpoint() before the break" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "trainhooks"):
+        train(tmp_path)
+    assert caplog.text == ""
+
+
+def test_one_loop_may_follow_another(tmp_path: Path) -> None:
+    """Left and entered again, it goes on with the next batch and the next step."""
+    whole = train(tmp_path / "whole")
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    state = {"model": model, "optimizer": torch.optim.Adam(model.parameters())}
+    seen = []
+    with training_progress_context({"seed": 1}, tmp_path / "run", TOTAL, state=state) as progress:
+        progress.loader(ROWS, batch_size=2)
+        while progress.current_step < TOTAL:
+            for step, x in progress.steps():
+                seen.append(step)
+                model(x).square().mean().backward()
+                state["optimizer"].step()
+                state["optimizer"].zero_grad()
+                if step % 3 == 2:
+                    break
+    assert seen == list(range(TOTAL))
+    assert_same(model.state_dict(), whole)
+
+
+def test_what_was_asked_for_and_fails_is_raised_where_the_step_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    def save_without_room(progress: TrainingProgressContext, step: int) -> bool:
+        monkeypatch.setattr(atomic, "sync_directory", refuse)
+        return save(progress, step)
+
+    with pytest.raises(CheckpointFailed, match="step 4"):
+        train(tmp_path, after=save_without_room)
