@@ -68,11 +68,11 @@ class Progress:
         """Take in what a step measured."""
         for name, value in members.items():
             if isinstance(value, int | float):
-                self._latest[name] = value
+                self._latest[name] = number = _number(value)
                 if name == "loss":
-                    self._losses.append(value)
+                    self._losses.append(number)
         for name, seen in self._counts.items():
-            if isinstance(value := members.get(name), int | float) and math.isfinite(value):
+            if isinstance(value := members.get(name), int | float) and math.isfinite(value := _number(value)):
                 if seen and (step <= seen[-1][0] or value < seen[-1][1]):
                     seen.clear()  # a counter that begins anew
                 seen.append((step, value))
@@ -124,3 +124,11 @@ class Progress:
         work = sum(seconds[phase] for phase in WORK)
         beside = seconds[Phase.CHECKPOINT] + seconds[Phase.EVALUATION]
         return left * step_seconds * (1.0 + (beside / work if work > 0 else 0.0))
+
+
+def _number(value: float) -> float:
+    """Return a number that can be reckoned with: an integer may be beyond every float."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

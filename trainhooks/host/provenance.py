@@ -2,16 +2,16 @@
 
 import hashlib
 import platform
-import re
 import socket
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+from trainhooks.core import credentials
+
 _GIT_SECONDS = 5.0
 _LIBRARIES = ("numpy", "safetensors", "torch", "transformers")
-_USER = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def code() -> dict[str, str | bool]:
@@ -30,13 +30,8 @@ def code() -> dict[str, str | bool]:
         facts |= {"code.is_dirty": bool(diff), "code.diff_sha256": hashlib.sha256(diff).hexdigest()}
     remote = _git(folder, "remote", "get-url", "origin")
     if remote is not None:
-        facts["code.remote"] = without_credentials(remote.decode().strip())
+        facts["code.remote"] = credentials.without(remote.decode().strip())
     return facts
-
-
-def without_credentials(url: str) -> str:
-    """Take user and password out of a URL; what comes before an @ may be a token."""
-    return _USER.sub("", url)
 
 
 def environment() -> dict[str, str]:

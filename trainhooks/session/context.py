@@ -26,7 +26,7 @@ from trainhooks.session.keeper import Keeper
 from trainhooks.session.stopping import Stopping
 from trainhooks.session.tracker import ProgressTracker
 from trainhooks.storage import catalog
-from trainhooks.storage.checkpoints import Checkpoint
+from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
 
 if TYPE_CHECKING:
     from trainhooks.pytorch.source import Loader
@@ -95,6 +95,7 @@ class TrainingProgressContext(ProgressTracker):
                 if self._gate is not None:
                     self._gate.add({"world": self._ranks.world, **self._keeper.facts()})
                 self._go_on(self._keeper)
+                self._put_first, self._put = self._put, self._look_at_first
             if self._book is not None:
                 self._book.session.write()
         except BaseException:
@@ -134,6 +135,20 @@ class TrainingProgressContext(ProgressTracker):
             self._gate.add(facts_of(source, num_workers=num_workers))
             self._book.session.write()
 
+    def _look_at_first(self, row: Any) -> None:
+        """Take the first row, and tell a loop of the user's own what it does without."""
+        step = row[0]
+        if step is None:  # an event
+            self._put_first(row)
+            return
+        self._put = self._put_first
+        if self._counts_rows:
+            log.warning(
+                "steps() does not drive this loop: it does not end by itself at total_steps, and checkpoints are taken"
+                " by save_checkpoint() alone. Iterate progress.steps()."
+            )
+        self._put(row)
+
     def _note_drift(self, change: Change) -> None:
         self._record_event(
             "drift", fact=change.name, before=change.before, after=change.after, policy=str(change.policy)
@@ -143,6 +158,12 @@ class TrainingProgressContext(ProgressTracker):
         """Go to where the newest whole checkpoint is."""
         progress = keeper.restore(self._check_drift)
         if progress is None:
+            if self._reached_step:
+                log.warning(
+                    "earlier attempts did %d steps and there is no checkpoint in %s: the training begins anew",
+                    self._reached_step,
+                    self.output_dir / CHECKPOINTS,
+                )
             self.resume_at(0)
             return
         self._feed.resume(progress["loader"])

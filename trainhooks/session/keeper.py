@@ -8,6 +8,7 @@ from typing import Any
 
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.ranks import Alone, Ranks
+from trainhooks.errors import DirectoryUnusable
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 
 
@@ -37,7 +38,10 @@ class Keeper:
         self.policy = policy
         self.state = TrainingState(state)
         ranks = ranks or Alone()
-        store = CheckpointStore(output_dir / CHECKPOINTS, session_id)
+        folder = output_dir / CHECKPOINTS
+        if folder.exists() and not folder.is_dir():
+            raise DirectoryUnusable(f"{folder} is a file.", hint="Checkpoints go to a directory of this name: move it.")
+        store = CheckpointStore(folder, session_id)
         if ranks.rank == 0:
             store.clean()
         self._saver = Saver(store, self.state, policy, attempt=attempt, ranks=ranks, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import operator
 import os
 import time
 import weakref
@@ -56,10 +57,11 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
 
     def __init__(self, config: Any, output_dir: str | os.PathLike[str], total_steps: int) -> None:
         self.config = validate(config, total_steps)
+        total_steps = operator.index(total_steps)
         Timekeeping.__init__(self)
         TeacherCalls.__init__(self)
         StepOrigins.__init__(self)
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(output_dir).expanduser().absolute()  # the loop may change its working directory
         self.directory = self.output_dir / "progress"
         self.total_steps = total_steps
         self.current_step = 0

@@ -4,6 +4,7 @@ The directories are the truth. A directory without a whole manifest is no checkp
 moved aside and never used. docs/formats/checkpoint.md.
 """
 
+import logging
 import re
 import shutil
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from trainhooks.errors import CheckpointFailed, CheckpointInvalid
 from trainhooks.storage import atomic, tensors
 from trainhooks.storage.draft import Draft
 from trainhooks.storage.verification import read_manifest, verify
+
+log = logging.getLogger("trainhooks.storage")
 
 _PUBLISHED = re.compile(r"step-\d{9,}(-\d+)?")
 _DRAFT = ".draft"
@@ -127,7 +130,7 @@ class CheckpointStore:
                 return replace(checkpoint, manifest=verify(checkpoint.path))
             except CheckpointInvalid as error:
                 reasons.append(self._set_aside(checkpoint.path, error))
-        damaged = reasons or [path.name for path in (self.root / QUARANTINE).glob("step-*") if path.is_dir()]
+        damaged = reasons or [f"{path.name}: {reason}" for path, reason in set_aside(self.root)]
         if damaged:
             raise CheckpointInvalid(
                 f"No checkpoint in {self.root} is whole: {' '.join(sorted(damaged))}",
@@ -156,7 +159,8 @@ class CheckpointStore:
     def _set_aside(self, path: Path, error: CheckpointInvalid) -> str:
         if error.code != CheckpointInvalid.default_code:
             raise error
-        self.quarantine(path, error.message)
+        target = self.quarantine(path, error.message)
+        log.warning("%s It is moved to %s.", error.message, target.relative_to(self.root))
         return error.message
 
     def quarantine(self, path: Path, reason: str) -> Path:
@@ -189,6 +193,16 @@ def published(root: Path) -> list[Checkpoint]:
         except CheckpointInvalid:
             continue
     return sorted(found, key=lambda checkpoint: checkpoint.manifest.serial)
+
+
+def set_aside(root: Path) -> list[tuple[Path, str]]:
+    """Return the damaged checkpoints that were moved aside, by name, each with the reason."""
+    found = []
+    for path in sorted((root / QUARANTINE).glob("step-*")):
+        if path.is_dir():
+            reason = path.with_name(f"{path.name}.reason.txt")
+            found.append((path, reason.read_text(encoding="utf-8").strip() if reason.is_file() else "It was damaged."))
+    return found
 
 
 def directories(root: Path) -> list[Path]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core import row as rows
-from trainhooks.errors import CheckpointInvalid, NoRun
+from trainhooks.errors import CheckpointInvalid, NoRun, SessionInvalid
 from trainhooks.storage import catalog, lock, metrics, responses, session, snapshot
 from trainhooks.storage.catalog import Recoverable
-from trainhooks.storage.checkpoints import CHECKPOINTS, directories, published
+from trainhooks.storage.checkpoints import CHECKPOINTS, directories, published, set_aside
 from trainhooks.storage.verification import verify as verify_checkpoint
 
 
@@ -80,12 +80,24 @@ def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
             yield name, []
         except CheckpointInvalid as error:
             yield name, [Problem(where=name, what=error.message)]
+    for path, reason in set_aside(output_dir / CHECKPOINTS):
+        name = str(path.relative_to(output_dir))
+        yield name, [Problem(where=name, what=reason)]
+    name = f"progress/{session.NAME}"
+    try:
+        members = session.read(output_dir / name)
+        yield name, []
+    except SessionInvalid as error:
+        members = None
+        yield name, [Problem(where=name, what=error.message)]
     for entry in catalog.registered(output_dir).values():
         yield entry.path, _verify_registered(output_dir, entry)
     for name, check in ((metrics.NAME, _verify_metrics), (responses.NAME, _verify_responses)):
         path = output_dir / "progress" / name
         if path.exists():
             yield f"progress/{name}", list(check(path))
+        elif name == metrics.NAME and members is not None and members["attempts"]:
+            yield f"progress/{name}", [Problem(where=f"progress/{name}", what="It is gone, with every row.")]
 
 
 def _verify_registered(output_dir: Path, entry: Recoverable) -> list[Problem]:

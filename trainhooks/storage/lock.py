@@ -88,6 +88,12 @@ def _read(path: Path) -> Holder | None:
 
 
 def _busy(directory: Path, found: Holder | None) -> SessionBusy:
+    if found is not None and (found.pid, found.host) == (os.getpid(), socket.gethostname()):
+        return SessionBusy(
+            f"{directory.parent} is being written by this process itself.",
+            hint="It was opened before and not closed: call its close(). In a notebook that is progress.close() in a"
+            " cell, or a new kernel.",
+        )
     who = "another process" if found is None else f"process {found.pid} on {found.host}"
     return SessionBusy(
         f"{directory.parent} is being written by {who}.",

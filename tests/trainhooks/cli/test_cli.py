@@ -138,7 +138,12 @@ def test_lineage_of_a_run_a_step_and_an_answer(traced: Path, run: Path) -> None:
 def test_verify_of_whole_files(run: Path) -> None:
     found = as_json("verify", run)
     assert found["problems"] == []
-    assert set(found["checked"]) == {"mine.pt", "progress/metrics.jsonl", "progress/api_recovery.jsonl"}
+    assert set(found["checked"]) == {
+        "mine.pt",
+        "progress/session.json",
+        "progress/metrics.jsonl",
+        "progress/api_recovery.jsonl",
+    }
     assert "0 problems found" in trainhooks("verify", run).stderr
 
 
@@ -162,6 +167,26 @@ def test_verify_tells_every_problem(copied: Path) -> None:
     done = trainhooks("verify", copied)
     assert done.returncode == 1
     assert "mine.pt: It was registered and is gone." in done.stdout
+
+
+def test_verify_tells_of_whatever_stops_the_next_start(copied: Path) -> None:
+    """A session that cannot be read, rows that are gone, checkpoints that were found damaged."""
+    (copied / "progress" / "session.json").write_bytes(b"{")
+    aside = copied / "checkpoints" / "quarantine"
+    (aside / "step-000000005.0").mkdir(parents=True)
+    (aside / "step-000000005.0.reason.txt").write_text("state.json has 0 bytes.\n")
+    done = trainhooks("verify", copied, "--json")
+    assert done.returncode == 1
+    said = {problem["where"]: problem["what"] for problem in json.loads(done.stdout)["problems"]}
+    assert said.keys() == {"progress/session.json", "checkpoints/quarantine/step-000000005.0"}
+    assert said["checkpoints/quarantine/step-000000005.0"] == "state.json has 0 bytes."
+
+
+def test_verify_tells_that_the_rows_are_gone(copied: Path) -> None:
+    (copied / "progress" / "metrics.jsonl").unlink()
+    done = trainhooks("verify", copied)
+    assert done.returncode == 1
+    assert "It is gone, with every row." in done.stdout
 
 
 def test_verify_tells_lines_that_were_taken_out(copied: Path) -> None:

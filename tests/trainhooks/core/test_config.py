@@ -1,8 +1,10 @@
 """Configurations: plain, starred, compared."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +43,75 @@ def test_credentials_are_starred(name: str) -> None:
 @pytest.mark.parametrize("name", ["eos_token", "pad_token", "tokenizer", "max_tokens", "keys"])
 def test_names_that_look_alike_are_not(name: str) -> None:
     assert validate({name: "</s>"}, 1) == {name: "</s>"}
+
+
+@pytest.mark.parametrize("value", ["abc", b"abc", ["a", "b"], {"user": "me"}, Path("abc")])
+@pytest.mark.parametrize("name", ["password", "api_keys", "OPENAI_KEY", "hf_tokens"])
+def test_whatever_a_credential_is_it_is_starred(name: str, value: object) -> None:
+    assert validate({name: value}, 1) == {name: "***"}
+
+
+def test_numbers_and_switches_are_no_credentials() -> None:
+    config = {"use_api_key": True, "secret": None, "api_key_count": 3}
+    assert validate(config, 1) == config
+
+
+@pytest.mark.parametrize("prefix", ["sk-", "hf_", "ghp_", "gsk_"])
+def test_what_looks_like_a_key_is_starred_under_any_name(prefix: str) -> None:
+    key = prefix + "0a1B" * 8
+    assert validate({"args": ["--header", f"Bearer {key}"]}, 1) == {"args": ["--header", "Bearer ***"]}
+
+
+def test_a_url_loses_its_user() -> None:
+    assert validate({"url": "https://me:word@lab.example/v1"}, 1) == {"url": "https://lab.example/v1"}
+
+
+class Plain:
+    """As many scripts write it."""
+
+    lr = 0.1
+    betas = (0.9, 0.95)
+
+    def helper(self) -> None:
+        raise AssertionError
+
+    @property
+    def doubled(self) -> float:
+        raise AssertionError
+
+
+class Changed(Plain):
+    lr = 0.2
+
+
+@dataclass(slots=True)
+class Slots:
+    lr: float = 0.1
+
+
+def test_a_class_with_attributes_will_do_too() -> None:
+    changed = Changed()
+    changed.seed = 3  # type: ignore[attr-defined]
+    assert validate(Plain, 1) == validate(Plain(), 1) == {"lr": 0.1, "betas": [0.9, 0.95]}
+    assert validate(changed, 1) == {"lr": 0.2, "betas": [0.9, 0.95], "seed": 3}
+    assert validate(Slots(), 1) == {"lr": 0.1}
+
+
+@pytest.mark.parametrize("config", [None, 3, "lr", ["lr"], object()])
+def test_what_has_no_attributes_is_refused(config: object) -> None:
+    with pytest.raises(ConfigInvalid, match="must be a dict or an object"):
+        validate(config, 1)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert validate({"lr": np.float64(0.5), "n": np.int64(3)}, np.int64(5)) == {"lr": 0.5, "n": 3}
+
+
+def test_a_config_that_holds_itself_is_refused() -> None:
+    config: dict[str, object] = {}
+    config["self"] = config
+    with pytest.raises(ConfigInvalid, match="holds itself"):
+        validate(config, 1)
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -55,6 +55,12 @@ def test_eta_is_right_fifty_steps_after_a_resume(seed: int) -> None:
     assert summary.tokens_per_second == pytest.approx(800 / 2.0, rel=0.1)
 
 
+def test_an_integer_beyond_every_float_is_infinite() -> None:
+    progress = Progress(total_steps=3)
+    progress.row(0, {"loss": 10**400, "samples_processed": 10**400})
+    assert progress.summary(dict.fromkeys(Phase, 0.0)).loss == float("inf")
+
+
 def test_eta_has_checkpoints_and_evaluations_at_their_share() -> None:
     it = Simulation(total=2_000)
     for start in range(0, 1_000, 100):

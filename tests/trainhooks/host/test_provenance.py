@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trainhooks.core import credentials
 from trainhooks.host import provenance
 
 
@@ -38,8 +39,8 @@ def test_the_commit_and_what_differs_from_it(repository: Path) -> None:
 
 def test_no_credential_of_the_remote_is_kept(repository: Path) -> None:
     assert provenance.code()["code.remote"] == "https://git.example/team/run.git"
-    assert provenance.without_credentials("https://abc123@git.example/x") == "https://git.example/x"
-    assert provenance.without_credentials("git@git.example:team/run.git") == "git@git.example:team/run.git"
+    assert credentials.without("https://abc123@git.example/x") == "https://git.example/x"
+    assert credentials.without("git@git.example:team/run.git") == "git@git.example:team/run.git"
 
 
 def test_without_a_repository_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

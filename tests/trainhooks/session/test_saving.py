@@ -1,6 +1,7 @@
 """Checkpoints that the user asks for, wherever he asks, and the one at the end: what is resumed is what was meant."""
 
-import logging
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from trainhooks import TrainingProgressContext, training_progress_context
-from trainhooks.errors import CheckpointFailed
+from trainhooks.errors import CheckpointFailed, DirectoryUnusable
 from trainhooks.storage import atomic
 from trainhooks.storage.checkpoints import CHECKPOINTS, published
 
@@ -128,9 +129,8 @@ def test_a_loop_that_is_left_unsaved_is_told_of(tmp_path: Path, caplog: pytest.L
     assert "left in step 3" in caplog.text
     assert "save_checkpoint() before the break" in caplog.text
     caplog.clear()
-    with caplog.at_level(logging.WARNING, "trainhooks"):
-        train(tmp_path)
-    assert caplog.text == ""
+    train(tmp_path)
+    assert "left in step" not in caplog.text
 
 
 def test_one_loop_may_follow_another(tmp_path: Path) -> None:
@@ -166,3 +166,43 @@ def test_what_was_asked_for_and_fails_is_raised_where_the_step_ends(
 
     with pytest.raises(CheckpointFailed, match="step 4"):
         train(tmp_path, after=save_without_room)
+
+
+def test_a_loop_without_steps_is_told_what_it_does_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = {"model": nn.Linear(4, 1)}
+    with training_progress_context({"seed": 1}, tmp_path, 6, state=state) as progress:
+        with progress.evaluating():
+            progress.record_connection_failure("an event is no row")
+        for step, _ in enumerate(progress.loader(ROWS, batch_size=2)):
+            progress.update_metrics(step, 1.0)
+    assert caplog.text.count("steps() does not drive this loop") == 1
+
+
+def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, after=save_and_leave)
+    shutil.rmtree(tmp_path / CHECKPOINTS)
+    caplog.clear()
+    train(tmp_path)
+    assert "earlier attempts did 4 steps and there is no checkpoint" in caplog.text
+
+
+def test_the_directory_of_checkpoints_cannot_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINTS).touch()
+    with pytest.raises(DirectoryUnusable, match="is a file"):
+        train(tmp_path)
+
+
+def test_a_loop_may_change_its_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def change(progress: TrainingProgressContext, step: int) -> bool:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        return save(progress, step)
+
+    train(Path("run"), after=change)
+    assert [each.manifest.step for each in published(tmp_path / "run" / CHECKPOINTS)] == [ASKED + 1, TOTAL]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert json.loads((tmp_path / "run" / "progress" / "session.json").read_bytes())["attempts"][0]["end"] == "closed"

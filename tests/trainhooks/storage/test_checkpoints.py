@@ -95,7 +95,7 @@ def test_an_added_file_or_link_is_found(store: CheckpointStore) -> None:
         verification.verify(checkpoint.path)
 
 
-def test_a_damaged_one_is_moved_aside_with_its_reason(store: CheckpointStore) -> None:
+def test_a_damaged_one_is_moved_aside_with_its_reason(store: CheckpointStore, caplog: pytest.LogCaptureFixture) -> None:
     publish(store, 1)
     damaged = publish(store, 2).path
     (damaged / "model.safetensors").write_bytes(b"short")
@@ -104,13 +104,16 @@ def test_a_damaged_one_is_moved_aside_with_its_reason(store: CheckpointStore) ->
     reason = store.root / QUARANTINE / "step-000000002.0.reason.txt"
     assert "5 bytes instead of" in reason.read_text()
     assert (store.root / QUARANTINE / "step-000000002.0" / "state.json").exists()
+    (said,) = caplog.messages
+    assert "5 bytes instead of" in said
+    assert f"moved to {QUARANTINE}/step-000000002.0" in said
 
 
 def test_damage_never_means_a_silent_start_from_scratch(store: CheckpointStore) -> None:
     for step in (1, 2):
         (publish(store, step).path / "state.json").write_bytes(b"")
     for _ in range(2):  # also when it is asked a second time, all being in quarantine by then
-        with pytest.raises(CheckpointInvalid, match="No checkpoint in") as raised:
+        with pytest.raises(CheckpointInvalid, match=r"No checkpoint in .* has 0 bytes instead of") as raised:
             store.newest_good()
         assert raised.value.code == "no_good_checkpoint"
         assert "move" in raised.value.hint

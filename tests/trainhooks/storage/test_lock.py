@@ -50,8 +50,9 @@ def test_a_second_process_is_refused_at_once_and_told_by_whom(tmp_path: Path) ->
 
 def test_a_second_session_of_one_process_is_refused(tmp_path: Path) -> None:
     lock = DirectoryLock(tmp_path)
-    with pytest.raises(SessionBusy, match=f"process {os.getpid()} "):
+    with pytest.raises(SessionBusy, match="by this process itself") as refused:
         DirectoryLock(tmp_path)
+    assert "close()" in refused.value.hint
     lock.release()
     DirectoryLock(tmp_path).release()
 
