@@ -317,7 +317,7 @@ class Flow:
         judgement = question.MODELS.judge(body)
         if response.status == 200 and incoming.mode.stores and isinstance(judgement, Complete):
             answer = Answer(status=200, headers=kept_headers(response.headers), body=body, form=Form.JSON)
-            if stored is None or stored.body != body:
+            if stored is None or (stored.body != body and incoming.mode is not Mode.RECORD):
                 is_stored = await self._archive.keep(
                     entry_of(
                         asked,

@@ -145,6 +145,24 @@ async def test_replay_serves_the_last_get_of_models(
     assert (await send(f"{url}/none-such", headers=replay)).status == 504
 
 
+async def test_record_keeps_the_models_that_are_there(send: Any) -> None:
+    lists = [b'{"object":"list","data":[{"id":"%d"}]}' % number for number in range(3)]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = lists.pop(0)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, run_proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy:
+        first, second, third = lists
+        for mode, got, kept in (("record", first, first), ("record", second, first), ("cache", third, third)):
+            assert (await send(f"{proxy.address}/v1/models", headers={"Kdproxy-Mode": mode})).body == got
+            assert (await send(f"{proxy.address}/v1/models", headers={"Kdproxy-Mode": "replay"})).body == kept
+
+
 async def test_usage_stays_on_hits(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
     for _ in range(2):
         got = await send(proxy.address + CHAT, ASK)
