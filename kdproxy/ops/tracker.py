@@ -212,4 +212,5 @@ def _time(members: Mapping[str, Any]) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         return None
-    return value / 1000 if value > _LATEST_SECONDS else float(value)
+    seconds = value / 1000 if value > _LATEST_SECONDS else float(value)
+    return seconds if seconds <= _LATEST_SECONDS else None

@@ -106,6 +106,8 @@ def test_a_whole_reply_is_read_for_its_text(value: Any) -> None:
         ("yesterday", None),
         (True, None),
         (-5, None),
+        (1_700_000_000_123_456_789, None),
+        (1e30, None),
     ],
 )
 def test_a_time_counts_where_it_is_clear(value: Any, expected: float | None) -> None:
