@@ -116,9 +116,14 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+_MOST_COUNTED = 2**53
+"""Beyond this a count is nonsense, and sums of such would not fit a journal line's integers."""
+
+
 def integer(value: Any) -> int | None:
     """Return a count if it is one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED
+    return value if is_count else None
 
 
 def has_error(members: Mapping[str, Any]) -> bool:

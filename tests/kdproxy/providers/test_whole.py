@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
+from kdproxy.core.models import Usage
 from kdproxy.providers.base import Ask, Complete, Facts
 from kdproxy.providers.question import endpoint_named
 
@@ -41,3 +43,11 @@ def test_a_completion_has_as_many_choices_as_prompts_were_asked(members: dict[st
     facts = endpoint_named("openai", "completions").read(Ask(path="/v1/completions", query="", members=members))
     assert isinstance(facts, Facts)
     assert facts.choices == choices
+
+
+@pytest.mark.parametrize("tokens", [2**64 - 1, 2**63, -1, 1.5, True, "7"])
+def test_a_count_that_is_none_is_unknown_and_the_answer_is_kept(tokens: Any) -> None:
+    usage = {"input_tokens": tokens, "cache_read_input_tokens": tokens, "output_tokens": 3}
+    message = {"type": "message", "stop_reason": "end_turn", "content": [], "usage": usage}
+    judgement = endpoint_named("anthropic", "messages").judge(orjson.dumps(message))
+    assert judgement == Complete(usage=Usage(input_tokens=None, output_tokens=3))
