@@ -2,6 +2,7 @@
 moderations. Images and audio, and the Responses API, have their own modules.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -283,7 +284,8 @@ ENDPOINTS = (
     Endpoint(
         provider=PROVIDER,
         name="completions",
-        path=suffix("/completions"),
+        # Not Mistral's agents: what one answers depends on how it is set up at the provider at that time.
+        path=re.compile(r"(?<!/agents)/completions$"),
         read=_read_completion,
         judge=_judge_choices,
         judge_stream=ChoiceStream,
