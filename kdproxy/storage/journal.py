@@ -148,8 +148,10 @@ class Journal:
         try:
             descriptor = self._files.get(location.segment)
             if descriptor is None:
-                descriptor = os.open(self._path(location.segment), os.O_RDONLY | os.O_CLOEXEC)
-                descriptor = self._files.setdefault(location.segment, descriptor)
+                opened = os.open(self._path(location.segment), os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = self._files.setdefault(location.segment, opened)
+                if descriptor != opened:
+                    os.close(opened)  # another thread was here first
             return os.pread(descriptor, location.length, location.offset)
         except OSError as error:
             raise StorageFailed(

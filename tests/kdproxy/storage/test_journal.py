@@ -8,7 +8,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -332,3 +334,33 @@ def test_every_append_is_synced_before_it_returns(reopen: Open, monkeypatch: pyt
         journal.append(batch)
         assert sizes[-1] == total
     assert len(sizes) == 20
+
+
+def test_threads_that_open_a_segment_at_once_leave_one_file_open(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = reopen(segment_bytes=1)
+    [first] = journal.append(LINES[:1])
+    journal.seal_if_full()
+    reader = reopen(segment_bytes=1)
+    both = threading.Barrier(2, timeout=10)
+    opened: list[int] = []
+    real = os.open
+
+    def open_together(path: Path, flags: int) -> int:
+        descriptor = real(path, flags)
+        opened.append(descriptor)
+        both.wait()
+        return descriptor
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(1) as other:
+        patch.setattr(os, "open", open_together)
+        found = other.submit(reader.read, first)
+        assert reader.read(first) == found.result(timeout=10) == LINES[0]
+    assert sum(map(is_open, opened)) == 1
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
