@@ -110,6 +110,17 @@ async def test_a_question_gets_no_other_header_either(
     }
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
+async def test_a_caches_directives_go_on_and_our_own_headers_do_not(
+    before_mirror: RunningProxy, mirror: Mirror, send: Any, path: str
+) -> None:
+    ours = {"Kdproxy-Mode": "refresh", "Kdproxy-Run": "r", "Kdproxy-Sample": "1"}
+    await send(before_mirror.address + path, {"messages": []}, headers={"Cache-Control": "no-cache", **ours})
+    _, headers, _ = mirror.request()
+    assert ("Cache-Control", "no-cache") in headers
+    assert not [name for name, _ in headers if name.lower().startswith("kdproxy")]
+
+
 async def test_header_bytes_beyond_ascii_go_through(before_mirror: RunningProxy, mirror: Mirror, exchange: Any) -> None:
     for value, sent in (("naïve\u00a0x".encode(), "naïve\u00a0x".encode()), (b"caf\xe9", "café".encode())):
         # aiohttp writes UTF-8 only: other bytes are taken for Latin-1, as HTTP did long ago, so no letter is lost.
