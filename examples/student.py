@@ -31,7 +31,10 @@ def broken_promises(demo: "Demo") -> list[str]:
             with _start(demo, out) as script:
                 script.wait_for_end(seconds=SECONDS)
         bought = demo.teacher.count() - counted
-    demo.console.print(_last_line(killed), highlight=False)
+    for line in _lines(killed):
+        if line.startswith("resumed at step"):
+            demo.console.print(line, highlight=False)
+    demo.console.print(_lines(killed)[-1], highlight=False)
     problems = []
     if bought:
         problems.append("the resumed student bought answers again")
@@ -51,5 +54,6 @@ def _start(demo: "Demo", out: Path) -> Child:
     return Child("student", command, log=out.with_suffix(".log"), env=environment)
 
 
-def _last_line(out: Path) -> str:
-    return out.with_suffix(".log").read_text(encoding="utf-8").splitlines()[-1]
+def _lines(out: Path) -> list[str]:
+    """What the student said; a progress bar is drawn over itself and then over."""
+    return out.with_suffix(".log").read_text(encoding="utf-8").splitlines()

@@ -21,6 +21,7 @@ from kdproxy.testing.teacher import ScriptedTeacher
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 120
 PROMPTS = 12
+RESUMED = re.compile(r"^resumed at step \d+: (exact|nothing to compare)( \(|$)", re.MULTILINE)
 LOSS = re.compile(r"held-out loss: (\S+) before, (\S+) after")
 
 pytestmark = pytest.mark.asyncio
@@ -110,6 +111,7 @@ async def test_killed_while_asking_and_while_training_it_ends_as_if_it_had_not_b
         assert not (out / "student.safetensors").exists()
         async with running(script, proxy, out, *options) as run:
             before, after = await run.finish()
+        assert RESUMED.search(out.with_suffix(".log").read_text()), "the certificate's line is seen without any setup"
         async with running(script, proxy, whole, *options) as run:
             assert await run.finish() == (before, after)
         assert (out / "student.safetensors").read_bytes() == (whole / "student.safetensors").read_bytes()

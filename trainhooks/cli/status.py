@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainhooks.cli.options import duration, json_option, number, print_json, run_argument
+from trainhooks.core import certificate
 from trainhooks.storage import inspection
 
 
@@ -29,6 +30,8 @@ def _show(found: dict[str, Any]) -> None:
     table.add_row("run", f"{found['session_id']} in {found['output_dir']}")
     table.add_row("state", found["state"] + ("" if held is None else f" (process {held['pid']} on {held['host']})"))
     table.add_row("attempts", str(found["attempts"]))
+    if found["certificate"] is not None:
+        table.add_row("last resume", certificate.told(found["certificate"]))
     if found["progress"] is not None:
         _add_progress(table, found["progress"])
         table.add_row("last seen", f"{duration(found['seen_seconds_ago'])} ago")

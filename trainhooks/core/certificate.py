@@ -1,10 +1,11 @@
 """The resume certificate: whether the steps that a resumed attempt does again come out as they were recorded.
 
-Compared are the batch (which samples, and what was in them), the random numbers before the step, and the loss's bits.
+Compared are the batch (which samples, and what was in them), the random numbers before the step, and the loss's bits;
+of a loop that brings its own loader the loss alone.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -39,17 +40,27 @@ class Certificate:
     """The first that differed."""
     field: str | None = None
     """What differed in it: `batch`, `random numbers` or `loss`."""
+    compared: tuple[str, ...] = ()
+    """What could be compared: of these three, those that both attempts recorded."""
 
     def __str__(self) -> str:
         """One line."""
         where = f", first at step {self.first_step}: {self.field}" if self.first_step is not None else ""
-        compared = f" ({self.compared_steps} of {self.recorded_steps} recorded steps compared)"
+        by = "" if DATA in self.compared or not self.compared else f", by {' and '.join(self.compared)} alone"
+        compared = f" ({self.compared_steps} of {self.recorded_steps} recorded steps compared{by})"
         return f"resumed at step {self.from_step}: {self.verdict}{where}{compared if self.recorded_steps else ''}"
 
 
 def members(certificate: Certificate) -> dict[str, Any]:
     """Return what session.json says of it."""
     return {name: value for name, value in asdict(certificate).items() if value is not None}
+
+
+def told(members: Mapping[str, Any]) -> str:
+    """Return the line of what session.json says."""
+    known = {each.name for each in fields(Certificate)}
+    given = {name: value for name, value in members.items() if name in known}
+    return str(Certificate(**given | {"compared": tuple(given.get("compared", ()))}))
 
 
 class Replay:
@@ -64,14 +75,14 @@ class Replay:
         self.from_step = from_step
         self._recorded = {row["step"]: facts for row in recorded if row["step"] >= from_step and (facts := _facts(row))}
         self._last = max(self._recorded, default=-1)
-        self._seen: set[int] = set()
-        self._differs: dict[int, list[str]] = {}
+        self._seen: dict[int, set[str]] = {}
+        self._differs: dict[int, set[str]] = {}
         self._reached = -1
 
     @property
     def is_over(self) -> bool:
         """Whether nothing that is still to come can change the verdict."""
-        return self._reached > self._last or any(_is_fatal(fields) for fields in self._differs.values())
+        return self._reached > self._last or any(map(self._is_fatal, self._differs))
 
     def observe(self, step: int, row: Mapping[str, Any]) -> None:
         """Compare a row, or a part of one; once a row of a later step comes, a step is done."""
@@ -82,10 +93,10 @@ class Replay:
         facts = _facts(row)
         both = recorded.keys() & facts.keys()
         if both:
-            self._seen.add(step)
-        differs = [name for name in _FIELDS if name in both and recorded[name] != facts[name]]
+            self._seen.setdefault(step, set()).update(both)
+        differs = {name for name in both if recorded[name] != facts[name]}
         if differs:
-            self._differs.setdefault(step, []).extend(differs)
+            self._differs.setdefault(step, set()).update(differs)
 
     def certificate(self) -> Certificate:
         """Return the verdict on what was compared so far."""
@@ -95,7 +106,7 @@ class Replay:
             verdict = Verdict.NOTHING
         elif first is None:
             verdict = Verdict.EXACT
-        elif any(_is_fatal(fields) for fields in self._differs.values()):
+        elif any(map(self._is_fatal, self._differs)):
             verdict = Verdict.DIVERGED
         else:
             verdict = Verdict.NUMERICS
@@ -106,11 +117,12 @@ class Replay:
             recorded_steps=len(self._recorded),
             first_step=first,
             field=field,
+            compared=tuple(name for name in _FIELDS if any(name in seen for seen in self._seen.values())),
         )
 
-
-def _is_fatal(fields: Iterable[str]) -> bool:
-    return any(field != LOSS for field in fields)
+    def _is_fatal(self, step: int) -> bool:
+        """Whether more than numerics may differ in a step: that the data is the same has to be seen, too."""
+        return self._differs[step] != {LOSS} or DATA not in self._seen[step]
 
 
 def _facts(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,10 @@ class TrainhooksCallback(Callback):
     ) -> None:
         """Record a step's loss and learning rate, and what the module has logged as often as loggers get it."""
         step = trainer.global_step
-        if self._witness is None or step == self._recorded_step:  # inside an accumulation window
+        if self._witness is None:
+            return
+        self._witness.saw_batch(batch, epoch=trainer.current_epoch)
+        if step == self._recorded_step:  # inside an accumulation window
             return
         self._recorded_step = step
         members: dict[str, Any] = {}

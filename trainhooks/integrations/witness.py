@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from trainhooks.core.origin import Origin, origin_of_batch, together
 from trainhooks.core.ranks import Ranks
 from trainhooks.core.row import RESERVED
 from trainhooks.pytorch.distributed import connect
@@ -48,12 +49,20 @@ class Witness:
         self._evaluation, self._saving = ExitStack(), ExitStack()
         self._is_evaluating = False
         self._told = False
+        self._origins: list[Origin] = []
 
     def saw_metrics(self, step: int, members: Mapping[str, Any]) -> None:
         """Record numbers when `step` optimizer steps are finished; what is no number is left out."""
         numbers = {name: each for name, each in members.items() if name not in RESERVED and _is_number(each)}
         if numbers:
+            if self._origins:
+                self.tracker.record_origin(together(self._origins))
+                self._origins.clear()
             self.tracker.update_metrics(max(0, step - 1), **numbers)
+
+    def saw_batch(self, batch: Any, *, epoch: int) -> None:
+        """Note what a batch's columns `id`, `key` and `ordinal` tell; the row of its step holds it."""
+        self._origins.append(origin_of_batch(batch, epoch=epoch))
 
     def saw_checkpoint(self, path: str | os.PathLike[str], step: int, metrics: Mapping[str, Any] | None = None) -> None:
         """Register a checkpoint that is written whole, and give it a receipt. Counts on rank 0 alone.

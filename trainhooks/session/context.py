@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from trainhooks.core import seed as seeds
 from trainhooks.core import tokenizer as tokenizers
-from trainhooks.core.certificate import Certificate
 from trainhooks.core.drift import Change, flatten
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.timing import Phase
@@ -169,8 +168,6 @@ class TrainingProgressContext(ProgressTracker):
         self._feed.resume(progress["loader"])
         self.resume_at(progress["step"])
         self._saved_step = self.current_step
-        if self._book is not None:
-            self._book.compare(self.current_step)
 
     @property
     def should_stop(self) -> bool:
@@ -303,11 +300,6 @@ class TrainingProgressContext(ProgressTracker):
             return
         self._save_or_tell(_Demand((PREEMPTED,)))
         self._stopping.leave()
-
-    @property
-    def certificate(self) -> Certificate | None:
-        """How the steps that a resumed attempt did again compare with the recorded ones; None until that is known."""
-        return None if self._book is None else self._book.certificate
 
     def _close(self, end: str) -> None:
         if os.getpid() != self._pid:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainhooks.core.certificate import Certificate
 from trainhooks.core.config import validate
 from trainhooks.core.progress import Progress, Summary
 from trainhooks.core.row import ATTEMPT, RESERVED
@@ -73,6 +74,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         self._extra: dict[str, Any] | None = None
         self._window: DeviceWindow | None = None
         self._book: Book | None = None
+        self._certificate: Certificate | None = None
         if launched().rank == 0:
             self._book = Book(self.config, self.output_dir, total_steps, self.summary)
             self.session_id = self._book.session.session_id
@@ -95,11 +97,19 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
     def resume_at(self, step: int) -> None:
         """Say that training goes on with `step` finished steps: rows of earlier attempts from there on are superseded.
 
-        For loops that load their own checkpoints; with `state=` it happens by itself.
+        What is then done again is compared with what they recorded: see `certificate`. For loops that load their own
+        checkpoints; with `state=` it happens by itself.
         """
         self.current_step = step
         self._at_step(step)
         self._record_event(ATTEMPT, from_step=step)
+        if self._book is not None and step > 0:
+            self._book.compare(step)
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """How the steps that a resumed attempt did again compare with the recorded ones; None until that is known."""
+        return self._certificate if self._book is None else self._book.certificate
 
     def update_metrics(
         self,
@@ -248,6 +258,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         if (window := self._inputs.close()) is not None:
             book.recorder.put((None, time.time(), None, {"kind": INPUTS, **window}))
         book.close(end)
+        self._certificate = book.certificate
         self._book = None
 
     def _forget(self) -> None:

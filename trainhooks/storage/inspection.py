@@ -52,6 +52,7 @@ def status(output_dir: Path) -> dict[str, Any]:
         "holder": None if held is None else asdict(held),
         "created_at": members["created_at"],
         "attempts": len(attempts),
+        "certificate": attempts[-1].get("certificate") if attempts else None,
         "seen_seconds_ago": None if last is None else max(0.0, time.time() - last["at"]),
         "progress": last,
         "checkpoints": len(found),

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from trainhooks import newest_good_checkpoint
+from trainhooks import newest_good_checkpoint, read_metrics
 from trainhooks.integrations.huggingface import TrainhooksCallback
 from trainhooks.storage.receipts import issued
 
@@ -42,6 +42,8 @@ class Killer(TrainerCallback):
             os.kill(os.getpid(), signal.SIGTERM)
         if str(state.global_step) == self.kill_at:
             while len(issued(Path(args.output_dir))) < state.global_step // EVERY:
+                time.sleep(0.005)
+            while read_metrics(args.output_dir)[-1]["step"] < state.global_step - 2:  # rows for the certificate
                 time.sleep(0.005)
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,6 +1,7 @@
-"""A small training by PyTorch Lightning: python job_lightning.py OUTPUT_DIR WHEN plain|callback.
+"""A small training by PyTorch Lightning: python job_lightning.py OUTPUT_DIR WHEN plain|callback|keyed.
 
 WHEN: never; STEP (SIGKILL when it ends); term-early-STEP, term-late-STEP (SIGTERM before or after the callback's hook).
+keyed: with the callback, on samples that have the columns of `kdproxy export`.
 """
 
 import json
@@ -18,7 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainhooks import newest_good_checkpoint
+from trainhooks import newest_good_checkpoint, read_metrics
 from trainhooks.integrations.lightning import TrainhooksCallback
 from trainhooks.storage.receipts import issued
 
@@ -34,8 +35,9 @@ class Line(LightningModule):
         self.save_hyperparameters()
         self.layers = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 1))
 
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        loss = nn.functional.mse_loss(self.layers(batch[0]), batch[1])
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = (batch["x"], batch["y"]) if isinstance(batch, dict) else batch
+        loss = nn.functional.mse_loss(self.layers(x), y)
         self.log("train_loss", loss)
         return loss
 
@@ -66,6 +68,8 @@ class Killer(Callback):
         if str(trainer.global_step) == self.kill_at:
             while not any(receipt.step == EPOCH * (trainer.global_step // EPOCH) for receipt in issued(self.out)):
                 time.sleep(0.005)
+            while read_metrics(self.out)[-1]["step"] < trainer.global_step - 1:  # rows for the certificate
+                time.sleep(0.005)
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -75,8 +79,10 @@ def main() -> None:
     seed_everything(1, verbose=False)
     x = torch.randn(40, 4)
     data = TensorDataset(x, x.sum(1, keepdim=True))
+    rows = [{"x": x, "y": y, "id": f"s{n}", "key": f"{n:064x}", "ordinal": n % 2} for n, (x, y) in enumerate(data)]
+    loader: Any = DataLoader(rows if kind == "keyed" else data, batch_size=2)  # type: ignore[arg-type]
     saving = ModelCheckpoint(out / "checkpoints", filename="{step}", save_top_k=-1, save_on_train_epoch_end=True)
-    watching = [TrainhooksCallback(out, config={"experiment": "tiny"})] if kind == "callback" else []
+    watching = [TrainhooksCallback(out, config={"experiment": "tiny"})] if kind != "plain" else []
     trainer = Trainer(
         max_steps=TOTAL,
         accumulate_grad_batches=2,
@@ -90,9 +96,9 @@ def main() -> None:
         default_root_dir=out,
     )
     model = Line()
-    found = newest_good_checkpoint(out) if kind == "callback" else None
+    found = newest_good_checkpoint(out) if kind != "plain" else None
     print("from", found, flush=True)
-    trainer.fit(model, DataLoader(data, batch_size=2), DataLoader(data, batch_size=8), ckpt_path=found)
+    trainer.fit(model, loader, DataLoader(data, batch_size=8), ckpt_path=found)
     digest = {name: value.double().sum().item() for name, value in model.state_dict().items()}
     (out / "final.json").write_text(json.dumps(digest))
 

@@ -28,7 +28,7 @@ def test_a_session_in_an_accelerated_loop_resumes_exactly_inside_an_accumulation
     run(trainers, whole, "session")
     for kill_at in ("6", "18"):  # on from steps 4 and 16, each the second batch of a window of three
         run(trainers, killed, "session", kill_at=kill_at)
-    run(trainers, killed, "session")
+    assert "resumed at step 16: exact (2 of 2 recorded steps compared)\n" in run(trainers, killed, "session")
     assert final(killed) == final(whole)
     assert [row["loss"] for row in read_metrics(killed)] == [row["loss"] for row in read_metrics(whole)]
 
@@ -41,6 +41,7 @@ def test_what_accelerate_saves_is_vouched_for_and_damage_passed_over(trainers: A
     said = run(trainers, killed, "states")
     assert "from 12\n" in said
     assert "optimizer.bin is damaged" in said
+    assert "resumed at step 12: exact (8 of 8 recorded steps compared, by loss alone)\n" in said
     assert final(killed) == final(whole)
     assert newest_good_checkpoint(killed) == str(killed / "checkpoint-24")
     assert [row["step"] for row in read_metrics(killed)] == list(range(24))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trainhooks import newest_good_checkpoint, read_metrics
+from trainhooks import newest_good_checkpoint, read_lineage, read_metrics
 
 JOB = Path(__file__).with_name("job_lightning.py")
 
@@ -30,6 +30,7 @@ def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(traine
     said = run(trainers, killed)
     assert f"from {killed / 'checkpoints' / 'step=10.ckpt'}\n" in said
     assert "step=20.ckpt is damaged" in said
+    assert "resumed at step 10: exact (13 of 13 recorded steps compared, by loss alone)\n" in said
     final = [json.loads((out / "final.json").read_bytes()) for out in (bare, whole, killed)]
     assert final[0] == final[1] == final[2]
     assert newest_good_checkpoint(killed) == str(killed / "checkpoints" / "step=26.ckpt")
@@ -56,3 +57,16 @@ def test_a_signal_lets_the_trainer_save_and_leave_with_the_code_that_asks_for_an
     assert newest_good_checkpoint(told) == str(found)
     assert f"from {found}\n" in run(trainers, told)
     assert [row["step"] for row in read_metrics(told)] == list(range(26))
+
+
+def test_batches_that_tell_their_samples_and_keys_are_recorded_over_a_kill(trainers: Any, tmp_path: Path) -> None:
+    out = tmp_path / "keyed"
+    run(trainers, out, "keyed", kill_at="13")
+    run(trainers, out, "keyed")
+    steps = read_lineage(out).steps
+    assert list(steps) == list(range(26))
+    for step, found in steps.items():
+        numbers = [4 * (step % 10) + place for place in range(4)]  # two batches of two: the window of one step
+        assert found.ids == tuple(f"s{number}" for number in numbers)
+        assert found.keys == tuple(((f"{number:064x}", number % 2),) for number in numbers)
+        assert found.epoch == step // 10

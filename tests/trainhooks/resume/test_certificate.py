@@ -1,5 +1,7 @@
 """What the certificate says of real resumed trainings: one verdict, in session.json and once in what the user sees."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,13 @@ def test_exact(zygote: Zygote, tmp_path: Path) -> None:
         "from_step": 6,
         "compared_steps": 4,
         "recorded_steps": 4,
+        "compared": ["batch", "random numbers", "loss"],
     }
-    assert told(tmp_path) == []
+    line = "resumed at step 6: exact (4 of 4 recorded steps compared)"
+    assert told(tmp_path) == [line]
+    command = [sys.executable, "-c", "from trainhooks.cli.main import main; main()", "status", str(tmp_path)]
+    status = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"last resume {line}" in " ".join(status.stdout.split())
 
 
 def test_nothing_to_compare(zygote: Zygote, tmp_path: Path) -> None:
