@@ -29,20 +29,26 @@ def rows(stored: Entry | Prompt) -> list[dict[str, Any]]:
     if question is None:
         return []
     asked = list(question(request))
+    choices = choices_of(stored)
+    questions = [asked] * len(choices)
+    if stored.endpoint == "completions":
+        # Prompts side by side, each with as many choices, in the order of the prompts.
+        questions = [asked[index * len(asked) // len(choices) :][:1] for index in range(len(choices))]
     facts = {"model": stored.model, "provider": stored.provider, "key": stored.address.key}
     place = {"ordinal": stored.address.ordinal}
     tools = request.get("tools")
     extra = {"tools": tools} if tools else {}
     return [
         {
-            "messages": [*asked, _answer(choice)],
+            "messages": [*turns, _answer(choice)],
             **extra,
             **facts,
             "finish_reason": choice.finish_reason,
             **place,
             "choice": index,
         }
-        for index, choice in enumerate(choices_of(stored))
+        for index, (turns, choice) in enumerate(zip(questions, choices, strict=True))
+        if turns
     ]
 
 
@@ -66,7 +72,9 @@ def _chat(request: dict[str, Any]) -> Iterator[Message]:
 
 def _completion(request: dict[str, Any]) -> Iterator[Message]:
     prompt = request.get("prompt")
-    yield {"role": "user", "content": prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt}
+    for text in prompt if isinstance(prompt, list) else [prompt]:
+        if isinstance(text, str):  # else tokens, which are no conversation
+            yield {"role": "user", "content": text}
 
 
 def _responses(request: dict[str, Any]) -> Iterator[Message]:

@@ -194,3 +194,21 @@ def test_a_recorded_prompt_is_a_row(entry: Any) -> None:
 def test_what_is_no_conversation_gives_no_rows(entry: Any) -> None:
     assert rows(entry("x", b'{"data":[]}', endpoint="embeddings")) == []
     assert rows(entry("x", b"\x00", form=Form.BINARY, endpoint="audio.speech")) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("one", ["one"] * 4),
+        (["one"], ["one"] * 4),
+        (["one", "two"], ["one", "one", "two", "two"]),
+        (["one", "two", "three", "four"], ["one", "two", "three", "four"]),
+        ([1, 2], []),
+        ([[1, 2], [3]], []),
+    ],
+)
+def test_each_completion_is_a_row_with_its_own_prompt(entry: Any, prompt: Any, asked: list[str]) -> None:
+    body = orjson.dumps({"choices": [{"index": index, "text": str(index)} for index in range(4)]})
+    found = rows(entry("x", body, endpoint="completions", request={"prompt": prompt}))
+    assert [row["messages"][0]["content"] for row in found] == asked
+    assert [row["messages"][1]["content"] for row in found] == [str(index) for index in range(len(asked))]
