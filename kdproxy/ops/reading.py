@@ -11,7 +11,7 @@ import orjson
 
 from kdproxy.core import sse
 from kdproxy.core.models import Answer, Entry, Form
-from kdproxy.providers.base import json_object
+from kdproxy.providers.base import integer, json_object
 
 _REASONS = {
     "end_turn": "stop",
@@ -45,12 +45,13 @@ class Choice:
     refusal: str | None = None
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     """In the form of OpenAI's chat messages."""
-    native_reason: str | None = None
+    native_reason: Any = None
+    """As the provider said it: text, where it keeps to its own words."""
 
     @property
     def finish_reason(self) -> str | None:
         """Why it ended, in OpenAI's words."""
-        if self.native_reason is None:
+        if not isinstance(self.native_reason, str):
             return None
         reason = _REASONS.get(self.native_reason, self.native_reason.lower())
         return "tool_calls" if reason == "stop" and self.tool_calls else reason
@@ -111,7 +112,7 @@ def _chat(parts: list[dict[str, Any]]) -> list[Choice]:
     choices: dict[int, Choice] = {}
     for part in parts:
         for given in _objects(part.get("choices")):
-            choice = choices.setdefault(given.get("index") or 0, Choice())
+            choice = choices.setdefault(integer(given.get("index")) or 0, Choice())
             choice.native_reason = given.get("finish_reason") or choice.native_reason
             choice.add_text(given.get("text"))
             message = _object(given.get("message") or given.get("delta"))
@@ -130,14 +131,16 @@ def _merge_call(calls: list[dict[str, Any]], given: dict[str, Any]) -> None:
         return
     while len(calls) <= index:
         calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
-    call, function = calls[index], _object(given.get("function"))
+    call = calls[index]
     call["id"] = given.get("id") or call["id"]
-    call["type"] = given.get("type") or call["type"]
-    if given.get("type") == "custom":
-        calls[index] = {name: value for name, value in given.items() if name != "index"}
-        return
-    call["function"]["name"] += function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
+    if given.get("type") == "custom" and "custom" not in call:
+        del call["function"]
+        call.update({"type": "custom", "custom": {"name": "", "input": ""}})
+    # Only its first piece says what kind it is.
+    kind = "custom" if "custom" in call else "function"
+    piece = _object(given.get(kind))
+    for name in call[kind]:
+        call[kind][name] += _as_text(piece.get(name))
 
 
 def _call(identity: Any, name: Any, arguments: str) -> dict[str, Any]:
@@ -151,9 +154,9 @@ def _messages(parts: list[dict[str, Any]]) -> list[Choice]:
     for part in parts:
         match part.get("type"):
             case "content_block_start":
-                blocks[part["index"]] = dict(_object(part.get("content_block")))
+                blocks[_place(part, len(blocks))] = dict(_object(part.get("content_block")))
             case "content_block_delta":
-                _grow(blocks.setdefault(part["index"], {}), _object(part.get("delta")))
+                _grow(blocks.setdefault(_place(part, len(blocks) - 1), {}), _object(part.get("delta")))
             case "message_delta":
                 choice.native_reason = _object(part.get("delta")).get("stop_reason") or choice.native_reason
             case "message_start" | "message_stop" | "content_block_stop" | "ping":
@@ -166,10 +169,16 @@ def _messages(parts: list[dict[str, Any]]) -> list[Choice]:
     return [choice]
 
 
+def _place(part: dict[str, Any], otherwise: int) -> int:
+    """Return which content block an event speaks of."""
+    index = integer(part.get("index"))
+    return otherwise if index is None else index
+
+
 def _grow(block: dict[str, Any], delta: dict[str, Any]) -> None:
     for name in ("text", "thinking", "partial_json"):
         if isinstance(delta.get(name), str):
-            block[name] = (block.get(name) or "") + delta[name]
+            block[name] = _as_text(block.get(name)) + delta[name]
 
 
 def _add_block(choice: Choice, block: dict[str, Any]) -> None:
@@ -188,7 +197,7 @@ def _gemini(parts: list[dict[str, Any]]) -> list[Choice]:
     choices: dict[int, Choice] = {}
     for part in parts:
         for candidate in _objects(part.get("candidates")):
-            choice = choices.setdefault(candidate.get("index") or 0, Choice())
+            choice = choices.setdefault(integer(candidate.get("index")) or 0, Choice())
             choice.native_reason = candidate.get("finishReason") or choice.native_reason
             for piece in _objects(_object(candidate.get("content")).get("parts")):
                 if piece.get("thought"):
@@ -222,6 +231,13 @@ def _responses(parts: list[dict[str, Any]]) -> list[Choice]:
             case "function_call":
                 choice.tool_calls.append(_call(item.get("call_id"), item.get("name"), item.get("arguments") or ""))
     return [choice]
+
+
+def _as_text(value: Any) -> str:
+    """Return text as it is; some servers write a tool call's arguments as an object."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _dumped(value)
 
 
 def _dumped(value: Any) -> str:
