@@ -63,18 +63,24 @@ class Preemption:
         return max(self._received, default=0)
 
     def install(self) -> None:
-        """Take the signals over. Outside the main thread Python does not allow it: a warning says so."""
+        """Take the signals over, also after `release`. Outside the main thread that cannot be: a warning says so."""
         if threading.current_thread() is not threading.main_thread():
             log.warning("signals cannot be served: the training was opened outside the main thread")
             return
-        self._pipe = os.pipe()
-        self._watcher = threading.Thread(target=self._watch, args=(self._pipe[0],), name="trainhooks-signals")
-        self._watcher.daemon = True
-        self._watcher.start()
+        if self._pipe is None:
+            self._pipe = os.pipe()
+            self._watcher = threading.Thread(target=self._watch, args=(self._pipe[0],), name="trainhooks-signals")
+            self._watcher.daemon = True
+            self._watcher.start()
         for number in SIGNALS:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            if number not in self._earlier and signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._earlier[number] = signal.signal(number, self._handle)
         _installed.add(self)
+
+    def release(self) -> None:
+        """Let signals act at once, since no step ends for now. If one has come, it and what follows it still wait."""
+        if not self._received:
+            self._restore()
 
     def leave(self, number: int) -> NoReturn:
         """Go, now that everything is saved. `number` is this process's signal or one that another rank got.
@@ -106,8 +112,10 @@ class Preemption:
             for end in self._pipe:
                 os.close(end)
             self._pipe = self._watcher = None
-        if deliver and self._received and not self._has_left:
-            signal.raise_signal(signal.Signals(self.number))
+        number = self.number
+        self._received.clear()
+        if deliver and number and not self._has_left:
+            signal.raise_signal(signal.Signals(number))
 
     def forget(self) -> None:
         """In a forked child: it is told to go by other means, and nobody there comes to a safe point."""

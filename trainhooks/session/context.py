@@ -5,26 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from trainhooks.core import seed as seeds
 from trainhooks.core import tokenizer as tokenizers
 from trainhooks.core.drift import Change, flatten
 from trainhooks.core.policy import CheckpointPolicy
-from trainhooks.core.timing import Phase
-from trainhooks.errors import CheckpointFailed, ConfigInvalid
 from trainhooks.host import provenance
 from trainhooks.host.launch import launched
-from trainhooks.session.feed import Feed
 from trainhooks.session.gate import Gate
 from trainhooks.session.keeper import Keeper
+from trainhooks.session.saving import Demand, SavingTracker
 from trainhooks.session.stopping import Stopping
-from trainhooks.session.tracker import ProgressTracker
-from trainhooks.storage import catalog
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
 
 if TYPE_CHECKING:
@@ -36,7 +29,7 @@ PREEMPTED = "preempted"
 """Tag of a checkpoint that was taken because a signal came."""
 
 
-class TrainingProgressContext(ProgressTracker):
+class TrainingProgressContext(SavingTracker):
     """A training job that goes on where it stopped. Made by `training_progress_context`.
 
     Args:
@@ -66,18 +59,8 @@ class TrainingProgressContext(ProgressTracker):
         tokenizer: Any = None,
     ) -> None:
         super().__init__(config, output_dir, total_steps)
-        self._feed = Feed(seeds.derive("session", self.config.get("seed", 0)))
-        self._keeper: Keeper | None = None
         self._stopping: Stopping | None = None
         self._gate: Gate | None = None
-        self._saved_step: int | None = None
-        """Steps that the newest checkpoint covers which was gone on from or saved on demand."""
-        self._is_in_step = False
-        """Whether the loop's body is running."""
-        self._is_unfinished = False
-        """Whether a step has begun and not ended: the loop is in it, or was left in it."""
-        self._demand: _Demand | None = None
-        """The checkpoint that the running step has asked for."""
         try:
             if self._book is not None:
                 self._gate = self._open_gate(drift or {}, tokenizer)
@@ -142,9 +125,11 @@ class TrainingProgressContext(ProgressTracker):
             return
         self._put = self._put_first
         if self._counts_rows:
+            if self._stopping is not None:
+                self._stopping.give_up()
             log.warning(
-                "steps() does not drive this loop: it does not end by itself at total_steps, and checkpoints are taken"
-                " by save_checkpoint() alone. Iterate progress.steps()."
+                "steps() does not drive this loop: it does not end by itself at total_steps, a signal ends it at once,"
+                " and checkpoints are taken by save_checkpoint() alone. Iterate progress.steps()."
             )
         self._put(row)
 
@@ -223,10 +208,14 @@ class TrainingProgressContext(ProgressTracker):
             CheckpointFailed: the one that the step asked for could not be written.
         """
         self._counts_rows = False
-        if self.current_step >= self.total_steps:
-            return
+        with nullcontext() if self._stopping is None else self._stopping.serving():
+            yield from self._steps()
+
+    def _steps(self) -> Iterator[tuple[int, Any]]:
         if self._is_unfinished:
             self._finish_step()
+        if self.current_step >= self.total_steps:
+            return
         self._stop_if_told()
         if self._keeper is not None:
             self._keeper.state.restore_random()
@@ -246,59 +235,11 @@ class TrainingProgressContext(ProgressTracker):
             if self.current_step >= self.total_steps:
                 return
 
-    def save_checkpoint(
-        self, *, tags: tuple[str, ...] = (), metrics: Mapping[str, float] | None = None
-    ) -> Checkpoint | None:
-        """Save everything and return once it is durable; within a step of `steps()`, do so when that step ends.
-
-        Returns:
-            The checkpoint; None within a step, and on ranks other than 0.
-
-        Args:
-            tags: to find it by; what is tagged `pinned` is never deleted.
-            metrics: beside the last recorded ones, such as the figures of an evaluation; for `keep_best`.
-
-        Raises:
-            CheckpointFailed: it could not be written. The earlier ones are whole.
-        """
-        if self._keeper is None:
-            raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
-        demand = _Demand(tags, dict(metrics or {}))
-        if self._is_in_step:
-            self._demand = demand if self._demand is None else self._demand.joined(demand)
-            return None
-        if self._is_unfinished:
-            self._finish_step()
-        return self._save(self._keeper, demand)
-
-    def _save(self, keeper: Keeper, demand: _Demand) -> Checkpoint | None:
-        self.flush()
-        self._feed.wants_random = True
-        with self._in(Phase.CHECKPOINT):
-            checkpoint = keeper.save(
-                self.current_step, self._where(), {**self._latest(), **demand.metrics}, demand.tags
-            )
-        self._saved_step = self.current_step
-        return checkpoint
-
-    def _save_or_tell(self, demand: _Demand) -> None:
-        """Save where the training ends or is left, which nothing holds up."""
-        if self._keeper is None or self.current_step in (0, self._saved_step):
-            return
-        try:
-            self._save(self._keeper, demand)
-        except CheckpointFailed as error:
-            log.error("%s", error)
-
-    def _take_demand(self) -> _Demand:
-        demand, self._demand = self._demand or _Demand(), None
-        return demand
-
     def _stop_if_told(self) -> None:
         """Serve a signal, between two steps: save what is not saved yet, and leave."""
         if self._stopping is None or not self._stopping.poll():
             return
-        self._save_or_tell(_Demand((PREEMPTED,)))
+        self._save_or_tell(Demand((PREEMPTED,)))
         self._stopping.leave()
 
     def _close(self, end: str) -> None:
@@ -315,78 +256,6 @@ class TrainingProgressContext(ProgressTracker):
         finally:
             if stopping is not None:
                 stopping.close(deliver=end == "closed")
-
-    def _tell_unsaved(self) -> None:
-        newest = catalog.newest(self.output_dir)
-        log.warning(
-            "the loop was left in step %d, and what it did since %s is in no checkpoint: to keep it, call"
-            " save_checkpoint() before the break",
-            self.current_step,
-            "the beginning" if newest is None else newest.name,
-        )
-
-    def _where(self) -> dict[str, Any]:
-        return {"step": self.current_step, "loader": self._feed.position()}
-
-    def _latest(self) -> dict[str, float]:
-        return {} if self._book is None else self._book.recorder.latest()
-
-    def _sync_records(self) -> None:
-        """What a checkpoint follows from is on the medium before the checkpoint is."""
-        if self._book is not None:
-            self._book.recorder.sync()
-
-    def _note_published(self, checkpoint: Checkpoint) -> None:
-        if self._book is not None:
-            self._book.note_checkpoints()
-
-    def _note_failure(self, step: int, failure: str) -> None:
-        self._record_event("checkpoint_failure", step=step, error=failure)
-
-    def _begin_step(self, batch: Any) -> None:
-        """The loop is about to get a batch."""
-        self.attach(self._feed.made_of())
-        if self._keeper is not None:
-            self._keeper.state.begin_step()
-            self.attach(self._feed.digests(self.current_step, batch))
-        self._is_in_step = self._is_unfinished = True
-
-    def _finish_step(self) -> None:
-        """The loop is done with it."""
-        self._is_in_step = self._is_unfinished = False
-        if asked := self._feed.asked_for():
-            self.attach(asked)
-        self.current_step += 1
-        self._attach_alone()
-        self._end_step()
-
-    def _safe_point(self) -> None:
-        """Between two steps, the only place where the state is whole."""
-        keeper = self._keeper
-        if keeper is None:
-            return
-        if self._demand is not None:
-            self._save(keeper, self._take_demand())
-        elif self.current_step >= self.total_steps:
-            self._save_or_tell(_Demand())
-        elif keeper.is_due(self.current_step, self._stopwatch.working(time.monotonic())):
-            with self._in(Phase.CHECKPOINT):
-                if self._book is not None:
-                    self._book.recorder.send()
-                keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
-                self._feed.wants_random = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Demand:
-    """A checkpoint that is to be taken whatever the policy says."""
-
-    tags: tuple[str, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    def joined(self, other: _Demand) -> _Demand:
-        """Return one that does for both."""
-        return _Demand((*self.tags, *other.tags), {**self.metrics, **other.metrics})
 
 
 def _policy(every_steps: int | None) -> CheckpointPolicy:

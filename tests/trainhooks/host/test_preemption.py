@@ -189,3 +189,24 @@ def test_a_forked_child_is_ended_by_sigterm_as_ever() -> None:
             assert child.exitcode == -signal.SIGTERM
         os.kill(os.getpid(), signal.SIGUSR1)
         assert watched.number == signal.SIGUSR1, "and here nothing has changed"
+
+
+def test_released_it_acts_at_once_and_taken_again_it_waits() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with installed() as watched:
+        watched.release()
+        assert signal.getsignal(signal.SIGINT) is before
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        watched.install()
+        signal.raise_signal(signal.SIGINT)
+        assert watched.number == signal.SIGINT
+
+
+def test_what_has_come_is_still_to_be_served_though_no_step_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun hands on the signal that its group got, too: the second one must not end a save after the loop."""
+    with installed() as watched:
+        signal.raise_signal(signal.SIGTERM)
+        watched.release()
+        signal.raise_signal(signal.SIGTERM)
+        assert watched.number == signal.SIGTERM

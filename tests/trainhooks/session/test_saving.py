@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,3 +207,51 @@ def test_a_loop_may_change_its_working_directory(tmp_path: Path, monkeypatch: py
     assert [each.manifest.step for each in published(tmp_path / "run" / CHECKPOINTS)] == [ASKED + 1, TOTAL]
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert json.loads((tmp_path / "run" / "progress" / "session.json").read_bytes())["attempts"][0]["end"] == "closed"
+
+
+def test_after_the_last_step_ctrl_c_acts_at_once(tmp_path: Path) -> None:
+    """Nothing serves it there: it would be heard of when all is over."""
+
+    def evaluate(progress: TrainingProgressContext) -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it goes on")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, at_end=evaluate)
+    assert [each.manifest.step for each in published(tmp_path / CHECKPOINTS)] == [TOTAL]
+
+
+def test_a_loop_that_asks_and_breaks_saves_behind_the_break(tmp_path: Path) -> None:
+    """`if progress.should_stop: break`, and then what the user has to say: the signal waits for that."""
+
+    def ask(progress: TrainingProgressContext, step: int) -> bool:
+        if step == ASKED:
+            signal.raise_signal(signal.SIGINT)
+        return progress.should_stop
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, after=ask, at_end=lambda progress: progress.save_checkpoint())
+    assert [each.manifest.step for each in published(tmp_path / CHECKPOINTS)] == [ASKED + 1]
+
+
+def record(out: Path, interrupted_before: int) -> list[int]:
+    """Record six rows without `steps()`, with Ctrl-C before one of them (-1: before the loop); returns which were."""
+    done = []
+    with training_progress_context({"seed": 1}, out, 6, state={"model": nn.Linear(4, 1)}) as progress:
+        try:
+            if interrupted_before < 0:
+                signal.raise_signal(signal.SIGINT)
+            for step in range(6):
+                if step == interrupted_before:
+                    signal.raise_signal(signal.SIGINT)
+                progress.update_metrics(step, 1.0)
+                done.append(step)
+        except KeyboardInterrupt:
+            pass
+    return done
+
+
+def test_without_steps_signals_are_not_kept(tmp_path: Path) -> None:
+    """One that came while the training was set up acts with the first row, a later one at once."""
+    assert record(tmp_path / "before", -1) == []
+    assert record(tmp_path / "within", 2) == [0, 1]
