@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from kdproxy.testing.teacher import ScriptedTeacher
 
 CLIENT_KEY = "key-of-the-client-0123456789"
 QUESTION: dict[str, Any] = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would every process that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)
