@@ -23,7 +23,9 @@ PROVIDER = "gemini"
 
 _PATH = re.compile(r"/(?:models|tunedModels)/([^/:]+):(generateContent|streamGenerateContent)$")
 _CLIENT_TOOLS = frozenset({"functionDeclarations", "function_declarations"})
-_BEYOND_TEXT = frozenset({"responseSchema", "responseJsonSchema", "responseLogprobs"})
+_BEYOND_TEXT = frozenset({"responseschema", "responsejsonschema", "responselogprobs", "logprobs", "speechconfig"})
+_TEXT_ALONE = {"responsemimetype": "text/plain", "responsemodalities": ["TEXT"], "candidatecount": 1}
+"""Names without their underscores and capitals: the API takes `responseSchema` and `response_schema`."""
 _STREAM_METHOD = ":streamGenerateContent"
 
 
@@ -90,9 +92,7 @@ def _config(members: Mapping[str, Any]) -> Mapping[str, Any]:
 def _turns(ask: Ask) -> tuple[Turn, ...] | None:
     members, config = ask.members, _config(ask.members)
     is_array = ask.path.endswith(_STREAM_METHOD) and not _is_sse(ask.path, ask.query)
-    if is_array or members.get("tools") or not config.keys().isdisjoint(_BEYOND_TEXT):
-        return None
-    if config.get("candidateCount") not in (None, 1):
+    if is_array or members.get("tools") or not _is_plain(config):
         return None
     turns = []
     system = members.get("systemInstruction", members.get("system_instruction"))
@@ -109,6 +109,14 @@ def _turns(ask: Ask) -> tuple[Turn, ...] | None:
             return None
         turns.append(Turn(role="assistant" if role == "model" else "user", text=text))
     return tuple(turns) or None
+
+
+def _is_plain(config: Mapping[str, Any]) -> bool:
+    """Whether nothing is asked beyond one text."""
+    asked = {name.replace("_", "").lower(): value for name, value in config.items() if value is not None}
+    return asked.keys().isdisjoint(_BEYOND_TEXT) and all(
+        asked.get(name, value) == value for name, value in _TEXT_ALONE.items()
+    )
 
 
 def _text_of(content: Any) -> str | None:

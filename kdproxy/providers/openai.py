@@ -158,6 +158,15 @@ def _chat_turns(ask: Ask) -> tuple[Turn, ...] | None:
     return turns_of(ask.members.get("messages")) if _is_plain(ask.members) else None
 
 
+_BEYOND_TEXT = frozenset(
+    {
+        *("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "prompt_logprobs"),
+        *("regex", "ebnf", "structural_tag", "grammar", "json_schema"),
+    }
+)
+"""What vLLM, SGLang and llama.cpp add to the dialect to ask for a form, or for more than text."""
+
+
 def _is_plain(members: Mapping[str, Any]) -> bool:
     """Whether a recorded prompt's text is a full answer: nothing is asked beyond one text."""
     response_format = members.get("response_format")
@@ -170,6 +179,7 @@ def _is_plain(members: Mapping[str, Any]) -> bool:
         and response_format in (None, {"type": "text"})
         and not members.get("audio")
         and members.get("modalities") in (None, ["text"])
+        and not any(members.get(name) for name in _BEYOND_TEXT)
     )
 
 

@@ -19,7 +19,8 @@ from kdproxy.providers.base import (
     suffix,
 )
 
-_BEYOND_TEXT = ("previous_response_id", "tools", "include")
+# A stored prompt stands before what is asked here.
+_BEYOND_TEXT = ("previous_response_id", "tools", "include", "prompt", "top_logprobs")
 _WHOLE = frozenset({"completed", "incomplete"})
 
 
