@@ -48,7 +48,7 @@ def save(figures: list[Figure], path: Path, scratch: Path, *, is_quick: bool, se
     path.parent.mkdir(parents=True, exist_ok=True)
     members = {
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "benchmarks/run.py", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "seconds": seconds,
         "commit": _commit(),
         "is_dirty": _is_dirty(),

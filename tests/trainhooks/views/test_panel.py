@@ -1,5 +1,7 @@
 """Which panels a dashboard has: six, or ten with drift; each falls back to a word; nothing raises."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainhooks.views import chart, page
+from trainhooks.views.board import Board
 from trainhooks.views.panel import best_row, compose
 from trainhooks.views.series import MAX_POINTS
 from trainhooks.views.table import Table
@@ -158,3 +161,25 @@ def test_png_is_drawn_in_both_themes(metrics: pd.DataFrame, drift: pd.DataFrame)
     pictures = [chart.png(board, theme=theme, dpi=40) for theme in ("light", "dark")]
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert pictures[0] != pictures[1]
+
+
+def test_a_million_steps_make_a_small_page_with_each_spike() -> None:
+    steps = 10**6
+    step, noise = np.arange(steps), np.random.default_rng(3)
+    columns = ("train/loss", "learning_rate", "tokens_per_second", "grad_norm", "active_seconds", "eta_seconds")
+    table = pd.DataFrame({"step": step, **{name: noise.gamma(2.0, 1.0, steps) for name in columns}})
+    table["val/loss"] = np.where(step % 1_000 == 999, table["train/loss"], np.nan)
+    table.loc[[123_456, 999_998], "grad_norm"] = 1e4
+    windows = pd.DataFrame({"step": step[::100]})
+    for name in ("length", "tokens", "labels", "logprobs"):
+        windows[f"{name}/psi"] = windows[f"{name}/js"] = noise.gamma(1.0, 0.1, len(windows))
+    board = compose(table, title="long", drift=windows)
+    lines = [line for panel in board.panels for line in panel.series]
+    assert max(max(len(line.y), len(line.smooth or ())) for line in lines) <= MAX_POINTS
+    assert {123_456, 999_998} <= {x for x, y in zip(*_line(board, 4), strict=True) if y == 1e4}
+    assert len(page.render(board).encode()) <= 3_000_000
+
+
+def _line(board: Board, panel: int) -> tuple[Sequence[float], Sequence[float]]:
+    [series] = board.panels[panel].series
+    return series.x, series.y
