@@ -59,8 +59,9 @@ class Journal:
 
     def segments(self) -> list[int]:
         """Return the numbers of all segments, oldest first."""
-        # One that was being sealed when the disk refused has its sealed name already, and counts once.
-        return sorted({*(number for number, _ in self._sealed()), self._end[0]})
+        # Asked first: one that the writer seals meanwhile has both names and counts once; the other way round, none.
+        active = self._end[0]
+        return sorted({active, *(number for number, _ in self._sealed())})
 
     def segment_size(self, segment: int) -> int:
         """Return a segment's bytes; 0 if there is none."""

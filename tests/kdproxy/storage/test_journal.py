@@ -364,3 +364,23 @@ def is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_segment_that_is_sealed_while_they_are_listed_is_listed(
+    reopen: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job lists them on its own thread; a segment left out would be exported as nothing and repaired away."""
+    journal = reopen(segment_bytes=1)
+    journal.append(LINES[:1])
+    list_folder = Path.iterdir
+
+    def seal_afterwards(folder: Path) -> Iterator[Path]:
+        paths = list(list_folder(folder))
+        monkeypatch.undo()
+        journal.seal_if_full()
+        journal.append(LINES[1:2])
+        return iter(paths)
+
+    monkeypatch.setattr(Path, "iterdir", seal_afterwards)
+    assert written(journal)[:1] == LINES[:1]
+    assert written(journal) == LINES[:2]
