@@ -6,6 +6,7 @@ Sources: platform.openai.com/docs/guides/rate-limits, docs.claude.com/en/api/rat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from kdproxy.core.models import Headers
 from kdproxy.core.pace_time import number_of, wait_of
@@ -59,8 +60,7 @@ QUOTAS = {
 """The quotas that a configuration can name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(NamedTuple):
     """What one answer said of one quota; None where it said nothing."""
 
     quota: Quota
@@ -119,8 +119,7 @@ def exhausted(readings: Iterable[Reading]) -> Reading | None:
     return max(found, key=lambda reading: reading.reset_seconds or 0.0, default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(NamedTuple):
     """What a request takes of each dimension: an estimate before it is sent, the provider's count afterwards."""
 
     input_tokens: float = 0.0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 Headers = Mapping[str, str]
 """Request headers; look-up is case-insensitive (aiohttp's `CIMultiDict` or its proxy)."""
@@ -22,8 +22,7 @@ class Form(StrEnum):
     BINARY = "binary"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens as the provider billed them; None where it did not say.
 
     `input_tokens` counts all input, cached tokens included (OpenAI's convention; Anthropic's two cache counters
@@ -46,16 +45,14 @@ class Upstream:
     """Dialect forced by the configuration; None: told from the path of each request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(NamedTuple):
     """One message of a conversation that is text alone."""
 
     role: str
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(NamedTuple):
     """Where a sample lives: whose it is, which question, which of its answers."""
 
     namespace: str
@@ -63,8 +60,7 @@ class Address:
     ordinal: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """What is known of a cacheable request before anything is looked up."""
 
     key: str
@@ -85,8 +81,7 @@ class Question:
     previous_response_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """A complete recording of what the upstream said: the bytes, and the headers worth keeping."""
 
     status: int
@@ -98,8 +93,7 @@ class Answer:
     """What the recorded stream was asked with; matters to replay only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One stored answer with what produced it: an `answer` line of the journal."""
 
     address: Address

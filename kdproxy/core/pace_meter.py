@@ -8,6 +8,7 @@ since is taken off. `now` is a monotonic time throughout, never the wall clock.
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kdproxy.core.limits import Dimension, Quota, Reading
 from kdproxy.core.pace_reset import SLACK_SECONDS, Refill, Reset
@@ -30,8 +31,7 @@ _LEAST, _MOST = 0.05, 4.0
 """Bounds of the pace, as multiples of the even one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """How a meter stood when a request was sent, itself included, by estimate: the scale comes in when it is read.
 
     What was sent in the blink before is left out: the network may have let the younger one in first.

@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kdproxy.core.models import Address, Answer, Disposition, Form, HeaderPairs, Outcome, Prompt, Record
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Location:
+class Location(NamedTuple):
     """Where a line lies in the journal: bytes `offset` to `offset + length` of a segment, line break included."""
 
     segment: int
@@ -16,8 +15,7 @@ class Location:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Watermark:
+class Watermark(NamedTuple):
     """Up to where the index has read the journal; `seal` is the end of the last line read, to know it again."""
 
     segment: int
@@ -94,8 +92,7 @@ class Archive(Protocol):
         """Return when writing works (again)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """A call to make: headers as the client sent them, credentials included, hop-by-hop ones taken out."""
 
     method: str
@@ -162,8 +159,7 @@ class Observer(Protocol):
         """Take one outcome."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalLine:
+class JournalLine(NamedTuple):
     """One line as it lies in the journal."""
 
     location: Location

@@ -5,15 +5,14 @@ Bytes are never changed: the pieces put together are the stream. Independent of 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # An event ends at an empty line; a line ends at CRLF, LF or CR.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A run of whole lines up to and including an empty line: an event, or keep-alive bytes between events."""
 
     raw: bytes

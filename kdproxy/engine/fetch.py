@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import tenacity
 from multidict import CIMultiDict
@@ -32,8 +32,7 @@ class RetrySettings:
     """That failed, probes of a dead upstream not counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
+class Errand(NamedTuple):
     """What is to be fetched."""
 
     request: Callable[[int], UpstreamRequest]
@@ -45,8 +44,7 @@ class Errand:
     """Up to so many bytes of a body that is no stream are read before it counts as had: one that is cut failed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(NamedTuple):
     """An answer's head. `permit.done` or `permit.broken` must be called at the end of its body."""
 
     response: UpstreamResponse

@@ -7,9 +7,8 @@ Event loop only.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdproxy.core.models import HeaderPairs, Usage
 from kdproxy.engine.road import Advice
@@ -33,8 +32,7 @@ class Phase(Enum):
     LANDED = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """Status and headers of the answer, known before its body."""
 
     status: int

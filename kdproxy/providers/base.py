@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -11,8 +11,7 @@ from kdproxy.core.models import Form, Turn, Usage
 from kdproxy.core.sse import Piece
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(NamedTuple):
     """A request as an endpoint reads it. `members` are the JSON members, or a form's text fields."""
 
     path: str
@@ -20,8 +19,7 @@ class Ask:
     members: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(NamedTuple):
     """What a request says of itself."""
 
     form: Form
@@ -40,8 +38,7 @@ class NotAQuestion:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Complete:
+class Complete(NamedTuple):
     """A whole answer."""
 
     usage: Usage | None = None

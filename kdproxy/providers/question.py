@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdproxy.core import canonical, key, multipart
 from kdproxy.core.models import Form, Headers, Question, Turn
@@ -48,8 +47,7 @@ MODELS = Endpoint(
 """A GET, so not a question to buy an answer to: its last answer is kept for replay alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(NamedTuple):
     """How a recorded prompt finds a question."""
 
     model: str = ""

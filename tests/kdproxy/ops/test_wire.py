@@ -1,6 +1,6 @@
 """Events survive the way over HTTP, and a job's arguments are checked where they arrive."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
@@ -84,7 +84,7 @@ def test_wrong_arguments_are_refused(name: str, members: Any, message: str) -> N
 
 
 def test_a_sum_of_which_nothing_is_known_is_unknown(entry: Any) -> None:
-    silent = replace(entry("a").answer, usage=None)
+    silent = entry("a").answer._replace(usage=None)
     prompt = Prompt(
         namespace="default",
         match_key="0" * 64,
