@@ -32,8 +32,7 @@ _PERIOD_NAMES = {seconds: name for name, seconds in PERIODS.items()}
 LONGEST_PACED = 3_600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """One limit: so much of a dimension in so many seconds."""
 
     dimension: Dimension
@@ -100,7 +99,7 @@ def read(headers: Headers, rows: Iterable[LimitHeaders], *, now: float) -> tuple
     """
     found: dict[Quota, Reading] = {}
     for row in rows:
-        if row.quota in found or not (row.limit in headers or row.remaining in headers):
+        if not (row.limit in headers or row.remaining in headers) or row.quota in found:
             continue
         limit = number_of(headers.get(row.limit))
         remaining = number_of(headers.get(row.remaining))

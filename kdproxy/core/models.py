@@ -35,8 +35,7 @@ class Usage(NamedTuple):
     cache_write_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
+class Upstream(NamedTuple):
     """A configured teacher API. `name` goes into every key; `url` is as the provider's SDK takes it."""
 
     name: str

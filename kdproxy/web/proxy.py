@@ -1,5 +1,6 @@
 """HTTP in, HTTP out: a request through the doors to the engine, and its reply back to the client."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -147,11 +148,23 @@ class Proxy:
         disposition = reply.disposition
         self._ledger.count(disposition)
         observers = [observer for observer in self._observers if observer.wants(disposition)]
-        if not observers:
-            return
+        if observers:
+            # Once the reply is on its way: aiohttp writes it in this step of the loop.
+            asyncio.get_running_loop().call_soon(self._tell, observers, request, path, incoming, reply, started, sent)
+
+    def _tell(
+        self,
+        observers: Sequence[Observer],
+        request: web.BaseRequest,
+        path: str,
+        incoming: Incoming,
+        reply: Reply,
+        started: float,
+        sent: int,
+    ) -> None:
         question, flight = reply.question, reply.flight
         outcome = Outcome(
-            disposition=disposition,
+            disposition=reply.disposition,
             method=request.method,
             path=path,
             upstream=incoming.upstream.name,
