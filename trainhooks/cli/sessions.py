@@ -1,5 +1,6 @@
 """`trainhooks sessions`: the runs of an experiment database."""
 
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,101 +9,115 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from trainhooks.cli.options import json_option, number, print_json
-from trainhooks.errors import TrainhooksError
-from trainhooks.storage.registry import DATABASE, Registry, Run
+from trainhooks.cli.options import duration, json_option, number, print_json
+from trainhooks.core.experiment import Run, best_of, pick
+from trainhooks.storage import workspace
+from trainhooks.storage.liveness import state
+from trainhooks.storage.registry import Registry
 
 _database = click.option(
     "--database",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    default=DATABASE,
-    show_default=True,
-    help="The database.",
+    type=click.Path(path_type=Path),
+    help="The database, or its folder.  [where runs usually are]",
 )
 
 
 @click.group("sessions")
 def command() -> None:
-    """Look into an experiment database: list, show, compare."""
+    """Look into an experiment database: list, show, compare. Changes nothing."""
 
 
 @command.command("list")
 @_database
 @json_option
-def list_runs(database: Path, as_json: bool) -> None:
+def list_runs(database: Path | None, as_json: bool) -> None:
     """List the runs, newest first."""
-    runs = _runs(database)
+    runs = _read(database)
     if as_json:
-        print_json([asdict(run) for run in runs])
+        print_json([{**asdict(run), "state": state(run)} for run in runs])
         return
-    table = Table("run", "recovered from", "made", "best val/loss", "directory", box=None)
+    table = Table(box=None)
+    for name in ("run", "name", "state", "made", "sessions", "best val/loss", "recovered from", "directory"):
+        table.add_column(name, overflow="fold")
     for run in runs:
-        table.add_row(run.run_id, run.origin or "", _time(run.created_at), _best(run, "val/loss"), run.directory)
+        best = best_of(run, "val/loss")
+        table.add_row(
+            run.run_id,
+            run.name,
+            state(run) or "",
+            _time(run.created_at),
+            str(len(run.sessions) or ""),
+            "" if best is None else number(best),
+            run.origin or "",
+            run.directory,
+        )
     Console().print(table)
 
 
 @command.command("show")
-@click.argument("run_id", metavar="RUN")
+@click.argument("wanted", metavar="RUN")
 @_database
 @json_option
-def show(run_id: str, database: Path, as_json: bool) -> None:
-    """Show one run with its settings, metrics and checkpoints."""
-    run = _find(database, run_id)
+def show(wanted: str, database: Path | None, as_json: bool) -> None:
+    """Show a run's settings, sessions, metrics and checkpoints. RUN: its id, the id's beginning, or its name."""
+    run = pick(_read(database), wanted)
     if as_json:
-        print_json(asdict(run))
+        print_json({**asdict(run), "state": state(run)})
         return
     console = Console()
-    console.print(f"{run.run_id}  {_time(run.created_at)}  {run.directory}")
+    console.print(f"{run.run_id}  {run.name}  {state(run) or ''}  {_time(run.created_at)}  {run.directory}")
+    if run.tags:
+        console.print(f"  tags: {', '.join(run.tags)}")
     for name, value in sorted(run.config.items()):
         console.print(f"  {name} = {value}")
-    table = Table("metric", "best", "last", "rows", box=None)
-    for each in run.metrics:
-        table.add_row(each.name, number(each.best), number(each.last), str(each.rows))
+    table = Table("session", "started", "took", "ended at step", "how", "where", box=None)
+    for each in run.sessions:
+        is_last = each is run.sessions[-1]
+        table.add_row(
+            str(each.attempt),
+            "" if each.started_at is None else _time(each.started_at),
+            "" if each.started_at is None or each.ended_at is None else duration(each.ended_at - each.started_at),
+            "" if each.step is None else f"{each.step:,}",
+            (state(run) if is_last else each.status) or "",
+            "" if each.host is None else f"process {each.pid} on {each.host}",
+        )
+    console.print(table)
+    table = Table("metric", "best", "last", "steps", box=None)
+    for metric in run.metrics:
+        table.add_row(metric.name, number(metric.best), number(metric.last), str(metric.rows))
     console.print(table)
     for checkpoint in run.checkpoints:
-        console.print(f"  step {checkpoint['step']}  {checkpoint['path']}")
+        console.print(f"  step {number(checkpoint.step)}  {checkpoint.path}")
 
 
 @command.command("compare")
-@click.argument("run_ids", metavar="RUN RUN...", nargs=-1, required=True)
+@click.argument("wanted", metavar="RUN RUN...", nargs=-1, required=True)
 @_database
 @json_option
-def compare(run_ids: tuple[str, ...], database: Path, as_json: bool) -> None:
+def compare(wanted: tuple[str, ...], database: Path | None, as_json: bool) -> None:
     """Put runs side by side: the settings that differ, and the best of every metric."""
-    runs = [_find(database, run_id) for run_id in run_ids]
+    known = _read(database)
+    runs = [pick(known, each) for each in wanted]
     settings = sorted({name for run in runs for name in run.config})
     differ = {name: [run.config.get(name) for run in runs] for name in settings}
     differ = {name: values for name, values in differ.items() if any(value != values[0] for value in values)}
     metrics = sorted({each.name for run in runs for each in run.metrics})
-    best = {name: [_best(run, name) for run in runs] for name in metrics}
+    best = {name: [best_of(run, name) for run in runs] for name in metrics}
     if as_json:
-        print_json({"runs": list(run_ids), "settings": differ, "best": best})
+        print_json({"runs": [run.run_id for run in runs], "settings": differ, "best": best})
         return
-    table = Table("", *run_ids, box=None)
+    table = Table("", *wanted, box=None)
     for name, values in differ.items():
         table.add_row(name, *("" if value is None else str(value) for value in values))
-    for name, texts in best.items():
-        table.add_row(f"best {name}", *texts)
+    for name, numbers in best.items():
+        table.add_row(f"best {name}", *("" if each is None else number(each) for each in numbers))
     Console().print(table)
 
 
-def _runs(database: Path) -> list[Run]:
-    registry = Registry(database)
-    try:
+def _read(database: Path | None) -> list[Run]:
+    path = workspace.usual() if database is None else workspace.in_folder(database)
+    with closing(Registry(path, is_copy=True)) as registry:
         return registry.runs()
-    finally:
-        registry.close()
-
-
-def _find(database: Path, run_id: str) -> Run:
-    runs = {run.run_id: run for run in _runs(database)}
-    if run_id not in runs:
-        raise TrainhooksError(f"{database} has no run {run_id}.", hint="`trainhooks sessions list` names all of them.")
-    return runs[run_id]
-
-
-def _best(run: Run, name: str) -> str:
-    return next((number(each.best) for each in run.metrics if each.name == name), "")
 
 
 def _time(at: float) -> str:

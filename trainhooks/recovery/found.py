@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from trainhooks.core.experiment import Session
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedModel:
@@ -17,6 +19,8 @@ class SavedModel:
     epoch: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    created_at: float | None = None
+    """UTC Unix seconds, where its writer says it."""
     is_ours: bool = False
     """Written by trainhooks: verified against its manifest before it is used."""
 
@@ -37,5 +41,6 @@ class Found:
     rewinds: tuple[tuple[int, int], ...] = ()
     total_steps: int | None = None
     status: str | None = None
+    sessions: tuple[Session, ...] = ()
     gaps: tuple[str, ...] = ()
     """What is not there or could not be read, a sentence each."""

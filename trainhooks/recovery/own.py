@@ -14,6 +14,8 @@ import pandas as pd
 
 from trainhooks.core import distribution
 from trainhooks.core import row as rows
+from trainhooks.core.experiment import RUNNING, run_name, sessions_of
+from trainhooks.core.metric_name import part_prefix
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery.found import Found, SavedModel
 from trainhooks.session.inputs import INPUTS
@@ -22,7 +24,6 @@ from trainhooks.storage import inspection, metrics, session
 _SIDECAR = "metrics.parquet"
 _SIDECAR_FROM_BYTES = 8 << 20
 _SOURCE = "trainhooks_source"
-_COMPONENTS = "loss_components"
 _NOT_MEASURED = ("v", "seq", "kind", "replay", "lineage")
 
 
@@ -42,11 +43,10 @@ def read(root: Path) -> Found:
     resumes = list(_resumes(events))
     attempts: list[dict[str, Any]] = members["attempts"]
     config: dict[str, Any] = members.get("config") or {}
+    state = str(inspection.status(root)["state"])
     return Found(
         run_id=str(members["session_id"]),
-        run_name=str(
-            config.get("run_name") or config.get("name") or f"{root.resolve().name}-{members['session_id'][:8]}"
-        ),
+        run_name=run_name(config, root.resolve().name, members["session_id"]),
         rows=table,
         checkpoints=tuple(
             SavedModel(
@@ -54,6 +54,7 @@ def read(root: Path) -> Found:
                 step=entry.step,
                 metrics=entry.metrics,
                 tags=entry.tags,
+                created_at=entry.created_at,
                 is_ours=not entry.is_registered,
             )
             for entry in inspection.recoverable(root)
@@ -70,7 +71,8 @@ def read(root: Path) -> Found:
         resumes=tuple(start for start, _ in resumes),
         rewinds=tuple((start, end) for start, end in resumes if end > start),
         total_steps=members.get("total_steps"),
-        status=str(inspection.status(root)["state"]),
+        sessions=sessions_of(attempts, running=attempts[-1]["attempt"] if state == RUNNING else None),
+        status=state,
         gaps=tuple(gaps),
     )
 
@@ -100,8 +102,7 @@ def _frame(path: Path) -> pd.DataFrame:
     for name in table.select_dtypes("object").columns:
         if table[name].map(lambda value: isinstance(value, Mapping)).any():
             parts = [part if isinstance(part, Mapping) else {} for part in table.pop(name)]
-            prefix = "loss" if name == _COMPONENTS else name
-            table = table.join(pd.DataFrame.from_records(parts).add_prefix(f"{prefix}/"))
+            table = table.join(pd.DataFrame.from_records(parts).add_prefix(part_prefix(str(name))))
     if {"at", "attempt"} <= set(table):
         seconds = table.groupby("attempt")["at"].diff().clip(lower=0).fillna(0.0)
         table["active_seconds"] = seconds.cumsum()

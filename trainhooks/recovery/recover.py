@@ -2,18 +2,22 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from trainhooks.core.experiment import KnownCheckpoint, MetricSummary, Run, tags_of
+from trainhooks.core.metric_name import NOT_MEASURED
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery import column, foreign, own
 from trainhooks.recovery.found import Found
 from trainhooks.recovery.place import USUAL, Kind, Place, look
 from trainhooks.recovery.recovered import PassedOver, Recovered, choose_best
-from trainhooks.storage.registry import DATABASE, MetricSummary, Registry, Run
+from trainhooks.storage.registry import Registry
+from trainhooks.storage.workspace import locate
 
 _READERS: Mapping[Kind, Callable[[Path], Found]] = {
     Kind.TRAINHOOKS: own.read,
@@ -32,7 +36,7 @@ def recover(
         path: where to look: a run's folder, its `checkpoints/` or `progress/`, or a folder of runs. None: where runs
             usually are, relative to the working directory, and on Colab's Drive.
         database: write the recovery to an experiment database as a run of its own, `<run>_recovered`, that names its
-            origin. True: `WORKSPACE/experiments.db`.
+            origin. True: `experiments.db` in the folder that the run's own folder lies in.
 
     Raises:
         TrainhooksError: no run was found; the message lists where it was looked for and why each place was passed over.
@@ -125,45 +129,56 @@ def _assemble(place: Place, found: Found, passed: tuple[PassedOver, ...]) -> Rec
         resumes=found.resumes,
         rewinds=found.rewinds,
         total_steps=found.total_steps,
+        sessions=found.sessions,
         status=found.status,
     )
 
 
 def _registered(recovered: Recovered, database: str | os.PathLike[str] | bool) -> Recovered:
-    path = Path(recovered.workspace_root) / DATABASE if database is True else Path(os.fspath(database))  # type: ignore[arg-type]
-    registry = Registry(path)
-    try:
+    path = locate(database, recovered.root)
+    assert path is not None
+    with closing(Registry(path)) as registry:
         run_id = registry.record_recovery(as_run(recovered), created_at=time.time())
-    finally:
-        registry.close()
     return replace(recovered, run_id=run_id, results={**recovered.results, "run_id": run_id})
 
 
 def as_run(recovered: Recovered) -> Run:
     """Return what the experiment database keeps of a run."""
-    metrics = recovered.metrics_df
+    config = vars(recovered.training_config)
     return Run(
         run_id=recovered.run_id,
         origin=None,
-        directory=str(recovered.root.resolve()),
-        config=vars(recovered.training_config),
+        name=recovered.run_name,
+        directory=str(recovered.root.absolute()),
+        config=config,
         created_at=float(recovered.provenance.get("created_at") or time.time()),
-        metrics=tuple(
-            MetricSummary(
-                name=str(name),
-                best=float(metrics[name].min()),
-                last=float(metrics[name].dropna().iloc[-1]),
-                rows=int(metrics[name].notna().sum()),
-            )
-            for name in metrics.select_dtypes("number")
-            if metrics[name].notna().any()
-        ),
+        total_steps=recovered.total_steps,
+        metrics=tuple(_summaries(recovered.metrics_df)),
         checkpoints=tuple(
-            {"path": str(saved.path), "step": saved.step, "metrics": dict(saved.metrics)}
+            KnownCheckpoint(
+                path=str(saved.path.absolute()),
+                step=saved.step,
+                created_at=saved.created_at,
+                metrics=dict(saved.metrics),
+            )
             for saved in recovered.checkpoints
         ),
-        tags=tuple(sorted({tag for saved in recovered.checkpoints for tag in saved.tags})),
+        tags=tags_of(config, (tag for saved in recovered.checkpoints for tag in saved.tags)),
+        sessions=recovered.sessions,
     )
+
+
+def _summaries(metrics: Any) -> Iterator[MetricSummary]:
+    for name in metrics.select_dtypes("number"):
+        measured = metrics[metrics[name].notna()]
+        if len(measured) and name not in NOT_MEASURED:
+            yield MetricSummary(
+                name=str(name),
+                best=float(measured[name].min()),
+                last=float(measured[name].iloc[-1]),
+                rows=len(measured),
+                step=int(measured["step"].iloc[-1]) if "step" in measured else None,
+            )
 
 
 def _least(metrics: Any, name: str) -> float | None:

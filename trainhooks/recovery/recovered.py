@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from trainhooks.core.experiment import Session
 from trainhooks.recovery.found import SavedModel
 from trainhooks.recovery.place import Kind
 
@@ -51,6 +52,7 @@ class Recovered:
     resumes: tuple[int, ...] = ()
     rewinds: tuple[tuple[int, int], ...] = ()
     total_steps: int | None = None
+    sessions: tuple[Session, ...] = ()
     status: str | None = None
 
     @property

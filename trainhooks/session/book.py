@@ -13,6 +13,7 @@ from trainhooks.core.progress import Progress, Summary
 from trainhooks.core.timing import Phase
 from trainhooks.errors import DirectoryUnusable
 from trainhooks.session.recorder import Recorder
+from trainhooks.session.registrar import Registrar
 from trainhooks.session.replaying import Replaying
 from trainhooks.storage import metrics, session, snapshot
 from trainhooks.storage.catalog import NAME as CHECKPOINTS
@@ -22,6 +23,7 @@ from trainhooks.storage.metrics import MetricsLog
 from trainhooks.storage.replay import rows_from
 from trainhooks.storage.responses import ResponseLog
 from trainhooks.storage.session import SessionFile
+from trainhooks.storage.workspace import locate
 
 log = logging.getLogger("trainhooks")
 
@@ -31,6 +33,7 @@ class Book:
 
     Args:
         summarise: gives what progress.json says; called from the recorder's thread.
+        database: the experiment database that knows of the run; see `ProgressTracker`.
 
     Raises:
         SessionBusy: another process writes there.
@@ -39,7 +42,12 @@ class Book:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], output_dir: Path, total_steps: int, summarise: Callable[[], Summary]
+        self,
+        config: Mapping[str, Any],
+        output_dir: Path,
+        total_steps: int,
+        summarise: Callable[[], Summary],
+        database: str | os.PathLike[str] | bool,
     ) -> None:
         self.directory = output_dir / "progress"
         self.certificate: Certificate | None = None
@@ -59,6 +67,11 @@ class Book:
         except BaseException:
             self._lock.release()
             raise
+        path = locate(database, output_dir)
+        self._registrar: Registrar | None = None
+        if path is not None:
+            self._registrar = Registrar(path, output_dir, self.session, self.recorder, reached_step=self.reached_step)
+            self._registrar.note(self._saved)
 
     def _open(self, config: Mapping[str, Any], output_dir: Path, total_steps: int) -> None:
         self.session = SessionFile(self.directory / session.NAME, config, total_steps)
@@ -69,7 +82,7 @@ class Book:
             self.attempt = self.session.begin(at_least=log.tail.attempt + 1)
             self.session.write()
             self.catalog = Catalog(output_dir)
-            self.catalog.write()
+            self._saved = self.catalog.write()
         except BaseException:
             log.close()
             raise
@@ -111,15 +124,17 @@ class Book:
     def note_checkpoints(self) -> None:
         """Make checkpoints.json again."""
         try:
-            self.catalog.write()
+            self._saved = self.catalog.write()
         except OSError as error:
             log.warning("%s could not be written (%s)", self.directory / CHECKPOINTS, error.strerror or error)
+        if self._registrar is not None:
+            self._registrar.note(self._saved)
 
     def compare(self, from_step: int) -> None:
         """Compare what this attempt records with what earlier ones did from `from_step` on; see `Replaying`."""
         recorded = rows_from(self.directory / metrics.NAME, from_step, before_attempt=self.attempt)
         self._replaying = Replaying(recorded, from_step, self._keep_certificate)
-        self.recorder.watch = self._replaying.observe
+        self.recorder.watchers.append(self._replaying.observe)
 
     def _keep_certificate(self, certificate: Certificate) -> None:
         self.certificate = certificate
@@ -143,11 +158,14 @@ class Book:
                 "seconds": dict(summary.attempt_seconds),
             }
             self.session.write()
-            self.catalog.write()
+            self._saved = self.catalog.write()
         except OSError as error:  # the training is done: its result is not lost over this
             log.error("the end of the attempt could not be written (%s)", error.strerror or error)
         finally:
             self.responses.close()
+            if self._registrar is not None:
+                self._registrar.note(self._saved)
+                self._registrar.close()
             self._lock.release()
 
 

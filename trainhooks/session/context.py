@@ -43,6 +43,7 @@ class TrainingProgressContext(SavingTracker):
         drift: what becomes of differences to the attempt that is gone on from: name or pattern to `block`, `warn` or
             `allow`, before the defaults of `core/drift.py`.
         tokenizer: one that must not change: see `core/tokenizer.py`.
+        database: see `ProgressTracker`.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class TrainingProgressContext(SavingTracker):
         grace_seconds: float | None = None,
         drift: Mapping[str, str] | None = None,
         tokenizer: Any = None,
+        database: str | os.PathLike[str] | bool = True,
     ) -> None:
-        super().__init__(config, output_dir, total_steps)
+        super().__init__(config, output_dir, total_steps, database=database)
         self._stopping: Stopping | None = None
         self._gate: Gate | None = None
         try:

@@ -41,8 +41,8 @@ class Recorder:
 
     def __init__(self, metrics: MetricsLog, progress: Progress, snapshot: Callable[[], None]) -> None:
         self.device: Device | None = None
-        self.watch: Callable[[int, dict[str, Any]], None] | None = None
-        """Is shown each row's step and members, with `lock` held."""
+        self.watchers: list[Callable[[int, dict[str, Any]], None]] = []
+        """Are shown each row's step and members, with `lock` held."""
         self.trouble: str | None = None
         """What the disk refuses at the moment."""
         self.lock = threading.RLock()
@@ -143,8 +143,8 @@ class Recorder:
                 self._metrics.add({"attempt": self._progress.attempt, "at": at, **members})
             else:
                 self._progress.row(step, members)
-                if self.watch is not None:
-                    self.watch(step, members)
+                for watch in self.watchers:
+                    watch(step, members)
                 self._metrics.add({"attempt": self._progress.attempt, "step": step, "at": at, **members})
 
     def _complain(self, error: OSError) -> None:

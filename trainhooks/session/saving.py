@@ -36,8 +36,15 @@ class Demand:
 class SavingTracker(ProgressTracker):
     """A tracker that has its training's state and data, and saves both between two steps."""
 
-    def __init__(self, config: Any, output_dir: str | os.PathLike[str], total_steps: int) -> None:
-        super().__init__(config, output_dir, total_steps)
+    def __init__(
+        self,
+        config: Any,
+        output_dir: str | os.PathLike[str],
+        total_steps: int,
+        *,
+        database: str | os.PathLike[str] | bool = True,
+    ) -> None:
+        super().__init__(config, output_dir, total_steps, database=database)
         self._feed = Feed(seeds.derive("session", self.config.get("seed", 0)))
         self._keeper: Keeper | None = None
         self._saved_step: int | None = None

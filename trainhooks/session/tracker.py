@@ -48,6 +48,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         config: of the run; a mapping or an object with attributes. Stored, credentials starred.
         output_dir: its `progress/` holds the files. One process at a time writes there.
         total_steps: steps of the whole training.
+        database: the experiment database that is told of the run; True: `experiments.db` in the folder that output_dir
+            lies in (docs/formats/registry.md has the exceptions), False: none.
 
     Raises:
         ConfigInvalid: every problem of the arguments at once.
@@ -56,7 +58,14 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         DirectoryUnusable: the directory cannot be written to.
     """
 
-    def __init__(self, config: Any, output_dir: str | os.PathLike[str], total_steps: int) -> None:
+    def __init__(
+        self,
+        config: Any,
+        output_dir: str | os.PathLike[str],
+        total_steps: int,
+        *,
+        database: str | os.PathLike[str] | bool = True,
+    ) -> None:
         self.config = validate(config, total_steps)
         total_steps = operator.index(total_steps)
         Timekeeping.__init__(self)
@@ -76,7 +85,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         self._book: Book | None = None
         self._certificate: Certificate | None = None
         if launched().rank == 0:
-            self._book = Book(self.config, self.output_dir, total_steps, self.summary)
+            self._book = Book(self.config, self.output_dir, total_steps, self.summary, database)
             self.session_id = self._book.session.session_id
             self.attempt = self._book.attempt
             self._progress = self._book.progress

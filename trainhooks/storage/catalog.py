@@ -55,10 +55,12 @@ class Catalog:
         """Remember a file that the user saved; the last one of a path counts. `write` makes it durable."""
         self._registered[entry.path] = entry
 
-    def write(self) -> None:
-        """Make checkpoints.json again, durably."""
-        members = {"v": CATALOG_VERSION, "checkpoints": [asdict(entry) for entry in self.entries()]}
+    def write(self) -> list[Recoverable]:
+        """Make checkpoints.json again, durably; returns what it lists."""
+        found = self.entries()
+        members = {"v": CATALOG_VERSION, "checkpoints": [asdict(entry) for entry in found]}
         atomic.write(self._path, json.dumps(members, indent=1).encode() + b"\n")
+        return found
 
     def entries(self) -> list[Recoverable]:
         """Return all that are there, oldest step first."""

@@ -5,107 +5,54 @@ work, it has the plain journal. docs/formats/registry.md.
 """
 
 import json
-import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainhooks.core.experiment import KnownCheckpoint, MetricSummary, Run, Session
 from trainhooks.errors import TrainhooksError
+from trainhooks.storage import registry_copy
+from trainhooks.storage.filesystem import is_network
+from trainhooks.storage.registry_schema import MIGRATIONS
 
-DATABASE = "experiments.db"
 _BUSY_SECONDS = 20.0
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "beegfs", "ceph", "fuse", "9p", "afs", "gpfs"}
-)
-
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE runs (
-        run_id     TEXT PRIMARY KEY,
-        origin     TEXT REFERENCES runs(run_id),
-        directory  TEXT NOT NULL,
-        config     TEXT NOT NULL,
-        created_at REAL NOT NULL
-    );
-    CREATE TABLE sessions (
-        run_id     TEXT NOT NULL REFERENCES runs(run_id) ON DELETE CASCADE,
-        attempt    INTEGER NOT NULL,
-        started_at REAL,
-        ended_at   REAL,
-        status     TEXT,
-        PRIMARY KEY (run_id, attempt)
-    );
-    CREATE TABLE checkpoints (
-        run_id     TEXT NOT NULL REFERENCES runs(run_id) ON DELETE CASCADE,
-        path       TEXT NOT NULL,
-        step       INTEGER,
-        created_at REAL,
-        metrics    TEXT NOT NULL,
-        PRIMARY KEY (run_id, path)
-    );
-    CREATE TABLE metrics (
-        run_id TEXT NOT NULL REFERENCES runs(run_id) ON DELETE CASCADE,
-        name   TEXT NOT NULL,
-        best   REAL,
-        last   REAL,
-        rows   INTEGER NOT NULL,
-        PRIMARY KEY (run_id, name)
-    );
-    CREATE TABLE tags (
-        run_id TEXT NOT NULL REFERENCES runs(run_id) ON DELETE CASCADE,
-        tag    TEXT NOT NULL,
-        PRIMARY KEY (run_id, tag)
-    );
-    """,
-)
-"""Applied in order, once each; `PRAGMA user_version` counts them. A published one is never changed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricSummary:
-    """One metric of a run: its best and last value and how often it was measured."""
-
-    name: str
-    best: float | None
-    last: float | None
-    rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One run as the database knows it."""
-
-    run_id: str
-    origin: str | None
-    """The run that this one was recovered from."""
-    directory: str
-    config: Mapping[str, Any]
-    created_at: float
-    metrics: tuple[MetricSummary, ...] = ()
-    tags: tuple[str, ...] = ()
-    checkpoints: tuple[Mapping[str, Any], ...] = ()
-    sessions: tuple[Mapping[str, Any], ...] = ()
+_RETRY_SECONDS = 0.02
 
 
 class Registry:
-    """The database at `path`; made and brought up to date where it must be.
+    """The database at `path`, to write to: made, with its folder, and brought up to date where it must be.
+
+    One thread uses it, and it does not outlive a fork: open it, write, close it.
+
+    Args:
+        is_copy: read only; what is at `path` stays untouched, and has to be there.
 
     Raises:
-        TrainhooksError: not a database, one of a newer release, or a place that cannot be written.
+        TrainhooksError: not there, not a database, one of a newer release, or a place that cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_copy: bool = False) -> None:
         self.path = path
+        if is_copy and not path.is_file():
+            raise TrainhooksError(
+                f"There is no experiment database at {path}.",
+                hint="A training writes one, beside its output directory, when it starts: name it with --database.",
+                code="registry_missing",
+            )
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-            self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA foreign_keys = ON")
-            self._connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_network(path.parent) else 'WAL'}")
-            self._migrate()
+            self._connection = registry_copy.copy(path) if is_copy else _connect(path)
+            try:
+                self._connection.row_factory = sqlite3.Row
+                self._refuse_newer()
+                if not is_copy:
+                    _set_journal(self._connection, path)
+                self._migrate()
+            except BaseException:
+                self._connection.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise TrainhooksError(
                 f"The experiment database {path} cannot be used ({error}).",
@@ -127,74 +74,62 @@ class Registry:
             raise
         self._connection.execute("COMMIT")
 
+    def _refuse_newer(self) -> None:
+        version = self._version()
+        if version > len(MIGRATIONS):
+            raise TrainhooksError(
+                f"The experiment database {self.path} was written by a newer trainhooks (version {version}; this"
+                f" release knows {len(MIGRATIONS)}).",
+                hint="Upgrade trainhooks, or name another file.",
+                code="registry_newer",
+            )
+
     def _migrate(self) -> None:
+        if self._version() == len(MIGRATIONS):
+            return
         with self._write() as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > len(MIGRATIONS):
-                raise TrainhooksError(
-                    f"The experiment database {self.path} was written by a newer trainhooks (version {version}).",
-                    hint="Upgrade trainhooks, or name another file.",
-                    code="registry_newer",
-                )
-            for migration in MIGRATIONS[version:]:
+            for migration in MIGRATIONS[self._version() :]:  # another process may have come first
                 for statement in migration.split(";"):
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
+    def _version(self) -> int:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
     def record(self, run: Run) -> None:
-        """Write a run; what the database knew of it is replaced."""
-        with self._write() as connection:
-            connection.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET"
-                " origin = excluded.origin, directory = excluded.directory, config = excluded.config",
-                (run.run_id, run.origin, run.directory, _text(run.config), run.created_at),
-            )
-            for table in ("sessions", "checkpoints", "metrics", "tags"):
-                connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run.run_id,))  # noqa: S608
-            connection.executemany(
-                "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)",
-                (
-                    (run.run_id, each["attempt"], each.get("started_at"), each.get("ended_at"), each.get("status"))
-                    for each in run.sessions
-                ),
-            )
-            connection.executemany(
-                "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)",
-                (
-                    (
-                        run.run_id,
-                        each["path"],
-                        each.get("step"),
-                        each.get("created_at"),
-                        _text(each.get("metrics") or {}),
-                    )
-                    for each in run.checkpoints
-                ),
-            )
-            connection.executemany(
-                "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?)",
-                ((run.run_id, each.name, each.best, each.last, each.rows) for each in run.metrics),
-            )
-            connection.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?)", ((run.run_id, tag) for tag in run.tags))
+        """Write a run. Its checkpoints, metrics and tags replace those known; of its sessions none is forgotten."""
+        with self._write():
+            self._put("runs", run.run_id, [_run_row(run)])
+            for table in ("checkpoints", "metrics", "tags"):
+                self._connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run.run_id,))  # noqa: S608
+            self._put("sessions", run.run_id, (_session_row(each) for each in run.sessions))
+            self._put("checkpoints", run.run_id, (_checkpoint_row(each) for each in run.checkpoints))
+            self._put("metrics", run.run_id, (_metric_row(each) for each in run.metrics))
+            self._put("tags", run.run_id, ({"tag": tag} for tag in run.tags))
+
+    def _put(self, table: str, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            names = ["run_id", *row]
+            places = ", ".join("?" * len(names))
+            changes = ", ".join(f"{name} = excluded.{name}" for name in names)
+            statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})"  # noqa: S608
+            self._connection.execute(f"{statement} ON CONFLICT DO UPDATE SET {changes}", (run_id, *row.values()))
 
     def record_recovery(self, run: Run, *, created_at: float) -> str:
         """Write a recovery of `run` as a run of its own (`<run>_recovered`, `..._2`); return the id."""
         self.record(run)
         with self._write() as connection:
-            base = f"{run.run_id}_recovered"
             taken = {
                 row["run_id"]
                 for row in connection.execute("SELECT run_id FROM runs WHERE origin = ?", (run.run_id,)).fetchall()
             }
-            run_id = next(name for name in _numbered(base) if name not in taken)
-            connection.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?)",
-                (run_id, run.run_id, run.directory, _text(run.config), created_at),
-            )
+            run_id = next(name for name in _numbered(f"{run.run_id}_recovered") if name not in taken)
+            self._put("runs", run_id, [{**_run_row(run), "origin": run.run_id, "created_at": created_at}])
         return run_id
 
     def runs(self) -> list[Run]:
-        """Return all runs, newest first, with their metrics and tags."""
+        """Return all runs, newest first, with all that belongs to them."""
         rows = self._connection.execute("SELECT run_id FROM runs ORDER BY created_at DESC, run_id").fetchall()
         return [run for row in rows if (run := self.find(row["run_id"])) is not None]
 
@@ -204,43 +139,72 @@ class Registry:
         if row is None:
             return None
         return Run(
-            run_id=row["run_id"],
-            origin=row["origin"],
-            directory=row["directory"],
-            config=json.loads(row["config"]),
-            created_at=row["created_at"],
-            metrics=tuple(
-                MetricSummary(name=each["name"], best=each["best"], last=each["last"], rows=each["rows"])
-                for each in self._of("metrics", run_id, "name")
-            ),
+            **{**dict(row), "config": json.loads(row["config"])},
+            metrics=tuple(MetricSummary(**each) for each in self._of("metrics", run_id, "name")),
             tags=tuple(each["tag"] for each in self._of("tags", run_id, "tag")),
             checkpoints=tuple(
-                {**dict(each), "metrics": json.loads(each["metrics"])}
-                for each in self._of("checkpoints", run_id, "step")
+                KnownCheckpoint(**{**each, "metrics": json.loads(each["metrics"])})
+                for each in self._of("checkpoints", run_id, "step, path")
             ),
-            sessions=tuple(dict(each) for each in self._of("sessions", run_id, "attempt")),
+            sessions=tuple(Session(**each) for each in self._of("sessions", run_id, "attempt")),
         )
 
-    def _of(self, table: str, run_id: str, order: str) -> Iterable[sqlite3.Row]:
+    def _of(self, table: str, run_id: str, order: str) -> Iterator[dict[str, Any]]:
         statement = f"SELECT * FROM {table} WHERE run_id = ? ORDER BY {order}"  # noqa: S608
-        return self._connection.execute(statement, (run_id,)).fetchall()
+        for row in self._connection.execute(statement, (run_id,)).fetchall():
+            yield {name: row[name] for name in row.keys() if name != "run_id"}  # noqa: SIM118
 
 
-def is_network(path: Path) -> bool:
-    """Tell whether a folder lies on a network or FUSE file system, where SQLite's shared memory does not work."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    place = os.path.realpath(path)
-    kind, longest = "", -1
-    for line in mounts:
-        _, mount, found, *_ = line.split(" ")
-        mount = mount.replace("\\040", " ")
-        inside = place == mount or place.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) > longest:
-            kind, longest = found, len(mount)
-    return kind.partition(".")[0] in _NETWORK_FILE_SYSTEMS
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+
+
+def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    if is_network(path.parent):
+        connection.execute("PRAGMA journal_mode = DELETE")
+    else:
+        _switch_to_log(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")  # all of it can be made again from the runs
+
+
+def _switch_to_log(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log: where processes make the file at once, SQLite may say busy without waiting."""
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # One of 360 that began at once, six at a time.
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    return {
+        "origin": run.origin,
+        "name": run.name,
+        "directory": run.directory,
+        "config": _text(run.config),
+        "created_at": run.created_at,
+        "total_steps": run.total_steps,
+    }
+
+
+def _session_row(each: Session) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in each.__slots__}
+
+
+def _checkpoint_row(each: KnownCheckpoint) -> dict[str, Any]:
+    return {"path": each.path, "step": each.step, "created_at": each.created_at, "metrics": _text(each.metrics)}
+
+
+def _metric_row(each: MetricSummary) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in each.__slots__}
 
 
 def _numbered(base: str) -> Iterator[str]:

@@ -123,7 +123,7 @@ def test_a_recovery_is_written_as_a_run_that_names_its_origin(tmp_path: Path, ou
     first = recover(tmp_path / "run", database=True)
     second = recover(tmp_path / "run", database=True)
     assert second.run_id == f"{first.run_id}_2"
-    database = Registry(tmp_path / "run" / "experiments.db")
+    database = Registry(tmp_path / "experiments.db")
     names = {run.run_id: run.origin for run in database.runs()}
     database.close()
     origin = first.run_id.removesuffix("_recovered")
