@@ -16,14 +16,18 @@ class TorchFileRefused(TrainhooksError):
     default_code = "torch_file_refused"
 
 
-def read(path: Path) -> Any:
+def read(path: Path, *, is_mapped: bool = False) -> Any:
     """Read a file that `torch.save` wrote, onto the CPU, with `weights_only=True`.
+
+    Args:
+        is_mapped: leave the numbers of its tensors on the disk until they are asked for.
 
     Raises:
         TorchFileRefused: it holds objects that only free pickle could make, is damaged, or cannot be read.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        is_mapped = is_mapped and zipfile.is_zipfile(path)  # the old form cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
     except pickle.UnpicklingError as error:
         raise TorchFileRefused(
             f"{path.name} holds more than tensors and plain values, and reading it would execute what is in it"

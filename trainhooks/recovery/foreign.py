@@ -13,7 +13,7 @@ import pandas as pd
 
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery.found import Found, SavedModel
-from trainhooks.recovery.place import TORCH_SUFFIXES
+from trainhooks.recovery.place import TORCH_SUFFIXES, changed_at
 
 _NUMBER = re.compile(r"(step|epoch|checkpoint|iter)[-_=]?(\d+)")
 _HISTORY = ("history", "metrics_history", "metrics", "log_history", "training_history", "results")
@@ -77,17 +77,23 @@ def read_lightning(root: Path) -> Found:
     except (OSError, ValueError) as error:
         raise _unreadable(root, [f"metrics.csv cannot be read ({error})."]) from error
     config: dict[str, Any] = {}
-    if (file := root / "hparams.yaml").is_file():
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    gaps = []
+    try:
+        for line in (root / "hparams.yaml").read_text(encoding="utf-8", errors="replace").splitlines():
             name, colon, value = line.partition(":")
             if colon and name.isidentifier() and value.strip():
                 config[name] = _scalar(value.strip())
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        gaps.append(f"hparams.yaml cannot be read ({error.strerror}).")
     return Found(
-        run_id=root.name if root.name != "." else root.resolve().name,
+        run_id=root.resolve().name,
         run_name=root.resolve().name,
         rows=rows,
         checkpoints=tuple(_files(root / "checkpoints")) or tuple(_files(root)),
         config=config,
+        gaps=tuple(gaps),
     )
 
 
@@ -102,18 +108,24 @@ def read_torch(root: Path) -> Found:
     gaps: list[str] = []
     saved: list[SavedModel] = []
     history: list[Mapping[str, Any]] = []
-    from trainhooks.pytorch import torch_file  # torch is loaded only where torch files are read
-
-    for file in _files(root):
+    try:
+        from trainhooks.pytorch import torch_file  # torch is loaded only where torch files are read
+    except ImportError as error:
+        if error.name != "torch":
+            raise
+        gaps.append("torch is not installed: what is inside the checkpoints is not read.")
+        saved += _files(root)
+    for file in _files(root) if not gaps else ():
         try:
-            members = torch_file.read(file.path)
+            members = torch_file.read(file.path, is_mapped=True)
         except TrainhooksError as error:
             gaps.append(str(error))
             continue
         if not isinstance(members, Mapping):
             saved.append(file)
             continue
-        epoch, step = members.get("epoch"), members.get("step", members.get("global_step", file.step))
+        epoch, step = _number(members.get("epoch")), _number(members.get("step", members.get("global_step")))
+        step = file.step if step is None else int(step)
         own = {
             name: float(value)
             for name, value in members.items()
@@ -142,6 +154,12 @@ def read_torch(root: Path) -> Found:
         config=config,
         gaps=tuple(gaps),
     )
+
+
+def _number(value: Any) -> float | None:
+    if hasattr(value, "numel") and value.numel() == 1:
+        value = value.item()
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _history(members: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -207,7 +225,7 @@ def _files(root: Path) -> Iterable[SavedModel]:
 
 
 def _order(path: Path) -> tuple[int, float]:
-    return (_step(path), path.stat().st_mtime)
+    return (_step(path), changed_at(path))
 
 
 def _step(path: Path) -> int:

@@ -1,29 +1,34 @@
 """Where runs usually are, and what kind of run a folder holds."""
 
-from collections.abc import Iterator
+import errno
+import os
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-USUAL = (
-    "/content/workspace/checkpoints",
-    "/content/workspace",
-    "./training_output/checkpoints",
-    "./training_output",
-    "./tmp_training_output/checkpoints",
-    "./tmp_training_output",
-    "./checkpoints",
-    "./output",
-    "./outputs",
-    "./runs",
-    "./lightning_logs",
+COLAB = Path("/content")
+"""Where Colab keeps files; Google Drive is mounted in `drive/`."""
+_DRIVE = "drive"
+_USUAL = (
+    "training_output/checkpoints",
+    "training_output",
+    "tmp_training_output/checkpoints",
+    "tmp_training_output",
+    "checkpoints",
+    "output",
+    "outputs",
+    "runs",
+    "lightning_logs",
     ".",
-    "/content/drive/MyDrive",
 )
-"""Looked at in this order where no directory is given; the last is where Colab mounts Google Drive."""
 
 TORCH_SUFFIXES = frozenset({".pt", ".pth", ".ckpt"})
-_MAX_CHILDREN = 200
+LOOK_SECONDS = 15.0
+"""How long is looked, in all; what was not looked into by then is told."""
+_PARTS = frozenset({"checkpoints", "ckpt", "weights"})
+_MOUNT_GONE = frozenset({errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.ENODEV, errno.ENXIO})
 
 
 class Kind(StrEnum):
@@ -46,34 +51,108 @@ class Place:
     """UTC Unix seconds of the newest of its files."""
 
 
-def look(path: Path) -> Iterator[Place]:
-    """Yield the runs in a folder, beside it and one level below it, each once."""
-    seen: set[Path] = set()
-    for folder in _around(path):
-        place = recognise(folder)
-        if place is not None and place.root.resolve() not in seen:
-            seen.add(place.root.resolve())
-            yield place
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassedOver:
+    """A place that was looked at and not taken."""
+
+    path: Path
+    reason: str
 
 
-def _around(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        return
+def usual() -> list[tuple[Path, int]]:
+    """Return where runs usually are, each with the levels of folders below it that are looked into."""
+    here = [(Path(folder), 1) for folder in _USUAL]
+    if not _is_folder(COLAB):
+        return here
+    workspace, drive = COLAB / "workspace", COLAB / _DRIVE
+    shared = [(drive / "Shareddrives", 2)] if _is_folder(drive / "Shareddrives") else []
+    return [(workspace / "checkpoints", 1), (workspace, 1), *here, (drive / "MyDrive", 2), *shared]
+
+
+def look(folders: Sequence[tuple[Path, int]]) -> tuple[list[Place], list[PassedOver]]:
+    """Return the runs in folders, beside them and below them, each once, the newest first; and what was passed over.
+
+    A run's own folder of checkpoints comes after all runs: it is what is left where the rest of its run is damaged.
+    """
+    until = time.monotonic() + LOOK_SECONDS
+    places: dict[Path, Place] = {}
+    passed: list[PassedOver] = []
+    for folder, levels in folders:
+        has_run = False
+        try:
+            os.scandir(folder).close()
+            for each in _around(folder, levels, until, passed):
+                try:
+                    place = recognise(each)
+                except OSError as error:
+                    passed.append(PassedOver(path=each, reason=reason(each, error)))
+                    continue
+                if place is not None:
+                    has_run = True
+                    places.setdefault(place.root.resolve(), place)
+        except (OSError, ValueError) as error:
+            passed.append(PassedOver(path=folder, reason=reason(folder, error)))
+            continue
+        if not has_run:
+            passed.append(PassedOver(path=folder, reason="it holds no run"))
+    parts = {root for root in places if root.name in _PARTS and root.parent in places}
+    found = [place for root, place in places.items() if root not in parts]
+    found.sort(key=lambda place: place.changed_at, reverse=True)
+    return [*found, *(places[root] for root in parts)], passed
+
+
+def reason(path: Path, error: Exception) -> str:
+    """Say in half a sentence why a place cannot be looked at."""
+    drive = COLAB / _DRIVE
+    is_drive = path.is_relative_to(drive)
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _MOUNT_GONE:
+        again = f": run drive.mount({str(drive)!r}, force_remount=True)" if is_drive else ": mount it again"
+        return f"its mount is gone ({os.strerror(number or 0)}){again}"
+    if isinstance(error, FileNotFoundError):
+        return f"Google Drive is not mounted: run drive.mount({str(drive)!r})" if is_drive else "it does not exist"
+    if isinstance(error, NotADirectoryError):
+        return "it is a file: name its folder"
+    if isinstance(error, PermissionError):
+        return "it may not be read (permission denied)"
+    return f"it cannot be read ({os.strerror(number) if number is not None else error})"
+
+
+def _around(path: Path, levels: int, until: float, passed: list[PassedOver]) -> Iterator[Path]:
+    """Yield a folder, its parent where it is a part of a run, and the folders below it, newest first."""
     yield path
     if path.name in {"checkpoints", "progress"}:
         yield path.parent
     try:
-        children = sorted((child for child in path.iterdir() if child.is_dir()), key=_changed, reverse=True)
-    except OSError:
+        with os.scandir(path) as found:
+            children = [Path(entry.path) for entry in found if _is_folder(entry)]
+    except OSError as error:
+        passed.append(PassedOver(path=path, reason=reason(path, error)))
         return
-    for child in children[:_MAX_CHILDREN]:
-        yield child
+    children.sort(key=changed_at, reverse=True)
+    for number, child in enumerate(children):
+        if time.monotonic() > until:
+            left = len(children) - number
+            passed.append(
+                PassedOver(
+                    path=path, reason=f"{left:,} of its {len(children):,} folders were not looked into, for time"
+                )
+            )
+            return
+        if levels > 1:
+            yield from _around(child, levels - 1, until, passed)
+        else:
+            yield child
         if child.name == "lightning_logs":
-            yield from (version for version in child.iterdir() if version.is_dir())
+            yield from filter(_is_folder, child.iterdir())
 
 
 def recognise(folder: Path) -> Place | None:
-    """Tell what kind of run a folder is, if it is one."""
+    """Tell what kind of run a folder is, if it is one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     if folder.name == "progress" and (folder / "session.json").is_file():
         folder = folder.parent
     if (session := folder / "progress" / "session.json").is_file():
@@ -86,16 +165,25 @@ def recognise(folder: Path) -> Place | None:
     table = folder / "metrics.csv"
     if table.is_file():
         return _place(folder, Kind.LIGHTNING, [table])
-    files = [file for file in folder.iterdir() if file.suffix in TORCH_SUFFIXES] if folder.is_dir() else []
+    with os.scandir(folder) as found:
+        files = [Path(entry.path) for entry in found if Path(entry.name).suffix in TORCH_SUFFIXES]
     return _place(folder, Kind.TORCH, files) if files else None
 
 
 def _place(root: Path, kind: Kind, files: list[Path]) -> Place:
-    return Place(root=root, kind=kind, changed_at=max(map(_changed, files)))
+    return Place(root=root, kind=kind, changed_at=max(map(changed_at, files)))
 
 
-def _changed(path: Path) -> float:
+def changed_at(path: Path) -> float:
+    """Return when a file was last written to, UTC Unix seconds; 0 where that cannot be told."""
     try:
         return path.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def _is_folder(entry: "Path | os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

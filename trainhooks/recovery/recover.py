@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,8 @@ from trainhooks.core.metric_name import NOT_MEASURED
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery import column, foreign, own
 from trainhooks.recovery.found import Found
-from trainhooks.recovery.place import USUAL, Kind, Place, look
-from trainhooks.recovery.recovered import PassedOver, Recovered, choose_best
+from trainhooks.recovery.place import Kind, PassedOver, Place, look, reason, usual
+from trainhooks.recovery.recovered import Recovered, choose_best
 from trainhooks.storage.registry import Registry
 from trainhooks.storage.workspace import locate
 
@@ -41,39 +41,32 @@ def recover(
     Raises:
         TrainhooksError: no run was found; the message lists where it was looked for and why each place was passed over.
     """
-    passed: list[PassedOver] = []
-    for place in _candidates(path, passed):
+    folders = usual() if path is None or not str(path) else [(Path(path).expanduser(), 1)]
+    places, passed = look(folders)
+    for place in places:
         try:
-            found = _READERS[place.kind](place.root)
+            recovered = _assemble(place, _READERS[place.kind](place.root), tuple(passed))
         except TrainhooksError as error:
             passed.append(PassedOver(path=place.root, reason=error.message))
-            continue
-        recovered = _assemble(place, found, tuple(passed))
-        return _registered(recovered, database) if database else recovered
+        except OSError as error:
+            passed.append(PassedOver(path=place.root, reason=reason(place.root, error)))
+        except Exception as error:  # what others wrote, or half of it, can be anything
+            passed.append(PassedOver(path=place.root, reason=f"it cannot be read ({type(error).__name__}: {error})"))
+        else:
+            return _registered(recovered, database) if database else recovered
     raise _nothing(path, passed)
 
 
-def _candidates(path: str | os.PathLike[str] | None, passed: list[PassedOver]) -> Iterable[Place]:
-    """Return places with runs: those of a given folder; or the usual ones, newest first."""
-    folders = [Path(path).expanduser()] if path is not None and str(path) else [Path(usual) for usual in USUAL]
-    places: dict[Path, Place] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            passed.append(
-                PassedOver(path=folder, reason="it does not exist" if not folder.exists() else "it is no folder")
-            )
-            continue
-        found = list(look(folder))
-        if not found:
-            passed.append(PassedOver(path=folder, reason="it holds no run"))
-        places.update({place.root.resolve(): place for place in found if place.root.resolve() not in places})
-    return sorted(places.values(), key=lambda place: place.changed_at, reverse=True)
-
-
-def _nothing(path: str | os.PathLike[str] | None, passed: Iterable[PassedOver]) -> TrainhooksError:
-    listing = "\n".join(f"  - {each.path}: {each.reason}" for each in passed)
+def _nothing(path: str | os.PathLike[str] | None, passed: Sequence[PassedOver]) -> TrainhooksError:
+    where = "" if path is None or not str(path) else f" in {path}"
+    if len(passed) == 1:
+        listing = (
+            f": {passed[0].reason}." if str(passed[0].path) in where else f": {passed[0].path}: {passed[0].reason}."
+        )
+    else:
+        listing = ". Looked at:\n" + "\n".join(f"  - {each.path}: {each.reason}" for each in passed) + "\n"
     return TrainhooksError(
-        f"No run was found{'' if path is None else f' in {path}'}. Looked at:\n{listing}\n",
+        f"No run was found{where}{listing}",
         hint="Run the training first, or give recover() the folder that holds progress/, checkpoints or metrics.csv.",
         code="run_not_found",
     )

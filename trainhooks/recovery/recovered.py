@@ -10,18 +10,10 @@ import pandas as pd
 
 from trainhooks.core.experiment import Session
 from trainhooks.recovery.found import SavedModel
-from trainhooks.recovery.place import Kind
+from trainhooks.recovery.place import Kind, PassedOver
 
 NAMES = ("results", "metrics_df", "workspace_root", "training_config", "config", "drift_data", "run_id")
 """What `into` sets: the names that the cells after a training read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassedOver:
-    """A place that was looked at and not taken."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from trainhooks.storage import atomic
 
 NAME = "progress.json"
 SNAPSHOT_VERSION = 1
+_NEEDED = {"at", "attempt", "step", "attempt_seconds"}
 
 
 def write(path: Path, members: dict[str, Any]) -> None:
@@ -25,6 +26,6 @@ def read(path: Path) -> dict[str, Any] | None:
         members = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(members, dict) or members.get("v") != SNAPSHOT_VERSION:
+    if not isinstance(members, dict) or members.get("v") != SNAPSHOT_VERSION or not members.keys() >= _NEEDED:
         return None
     return members
