@@ -10,8 +10,11 @@ import pandas as pd
 from trainhooks.errors import TrainhooksError
 from trainhooks.views import results
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Characters without width, and those that turn the direction of what follows: a formula could hide behind them."""
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Also full width: Japanese spreadsheets take them too. Tab and line break are control characters."""
 
 
 def export(
@@ -24,16 +27,19 @@ def export(
     """Write `WORKSPACE/results/RUN_metrics.csv` (or .parquet) and return its path. Folders are made.
 
     Text that a spreadsheet would run as a formula is led by an apostrophe (OWASP, CSV injection); control characters
-    become spaces.
+    become spaces, invisible ones go.
 
     Raises:
-        TrainhooksError: the place cannot be written, or Parquet is asked for without pyarrow.
+        TrainhooksError: nothing to write, a place that cannot be written, or Parquet without pyarrow.
     """
+    if metrics.empty:
+        raise TrainhooksError(
+            "There are no metrics to export.",
+            hint="`trainhooks recover DIR` says what the run has, and where else was looked.",
+            code="export_failed",
+        )
     path = results.place(workspace_root, run_name, f"metrics.{kind}")
-    table = metrics.rename(columns=lambda column: _safe(str(column)))
-    for column in table.columns:
-        if table[column].dtype == object or isinstance(table[column].dtype, pd.StringDtype):
-            table[column] = table[column].map(_safe)
+    table = _harmless(metrics)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "csv":
@@ -55,8 +61,21 @@ def export(
     return path
 
 
+def _harmless(metrics: pd.DataFrame) -> pd.DataFrame:
+    columns: dict[str, Any] = {}
+    for at, name in enumerate(metrics.columns):
+        column, name = metrics.iloc[:, at], _safe(str(name))
+        while name in columns:
+            name += "_"
+        is_text = not (
+            pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_datetime64_any_dtype(column.dtype)
+        )
+        columns[name] = column.astype(object).map(_safe) if is_text else column
+    return pd.DataFrame(columns, index=metrics.index)
+
+
 def _safe(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    value = _CONTROL.sub(" ", value)
+    value = _UNSEEN.sub("", _CONTROL.sub(" ", value))
     return f"'{value}" if value.lstrip().startswith(_FORMULA) else value
