@@ -62,8 +62,8 @@ def test_time_of_all_attempts_is_kept_and_replays_are_told(tmp_path: Path) -> No
     train(first, range(30))
     with first.evaluating():
         pass
-    first.close()
     ended = first.summary().seconds
+    first.close()
     second = ProgressTracker({}, tmp_path, 100)
     assert second.summary().seconds["active"] >= ended["active"]
     second.resume_at(20)
