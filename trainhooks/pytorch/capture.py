@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.parameter import Buffer, Parameter, is_lazy
 
 from trainhooks.errors import StateUnsupported
-from trainhooks.pytorch import tree
+from trainhooks.pytorch import sharding, tree
 from trainhooks.storage.tensors import METADATA, Blob
 
-_DTYPES = {
+DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -41,7 +41,9 @@ class Part:
 
     tree: Any = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """By name in the file; by reference."""
+    """By name in the file; by reference. Of one that is dealt out over the ranks, what this rank has."""
+    sharded: dict[str, Any] = field(default_factory=dict)
+    """Those of `tensors` that are dealt out over the ranks, as DTensors."""
     aliases: dict[str, str] = field(default_factory=dict)
     """Further names of a tensor that is in the file once, as of tied weights."""
     paths: dict[str, Tensor] = field(default_factory=dict)
@@ -54,9 +56,20 @@ class Part:
         raw = {
             name: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
             for name, tensor in self.tensors.items()
-            if tensor.dtype not in _DTYPES
+            if tensor.dtype not in DTYPES and name not in self.sharded
         }
-        return {"tree": self.tree, "tensors": list(self.tensors), "raw": raw, "versions": self.versions}
+        sharded = {
+            name: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
+            for name, tensor in self.sharded.items()
+        }
+        return {
+            "tree": self.tree,
+            "tensors": list(self.tensors),
+            "raw": raw,
+            "versions": self.versions,
+            "aliases": self.aliases,
+            "sharded": sharded,
+        }
 
 
 def capture(value: Any, *, of: str) -> Part:
@@ -72,9 +85,11 @@ def capture(value: Any, *, of: str) -> Part:
     numbers: dict[tuple[Any, ...], tuple[int, str]] = {}
 
     def put(path: str, tensor: Tensor) -> int:
-        plain = _plain(tensor, path or "its top")
-        part.paths[path] = plain
-        identity = _identity(plain)
+        where = path or "its top"
+        dealt = tensor if sharding.is_sharded(tensor) else None
+        plain = _plain(tensor if dealt is None else _mine(dealt, where), where)
+        part.paths[path] = plain if dealt is None else dealt.detach()
+        identity = *_identity(plain), tensor.shape
         known = numbers.get(identity) if plain.numel() else None
         if known is not None:
             number, name = known
@@ -83,6 +98,8 @@ def capture(value: Any, *, of: str) -> Part:
         name = _free_name(path or _ROOT, part.tensors)
         numbers[identity] = len(part.tensors), name
         part.tensors[name] = plain
+        if dealt is not None:
+            part.sharded[name] = part.paths[path]
         return len(part.tensors) - 1
 
     try:
@@ -101,24 +118,23 @@ def rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
 
     Args:
         described: from `Part.describe`.
-        tensors: what the file holds, by name; they become part of the value.
+        tensors: what the files hold, by name; they become part of the value.
     """
-    numbered = []
-    for name in described["tensors"]:
-        tensor = tensors[name]
-        if name in described["raw"]:
-            dtype, shape = described["raw"][name]
-            tensor = tensor.view(getattr(torch, dtype)).reshape(shape)
-        numbered.append(tensor)
+    numbered = [tensors[name] for name in described["tensors"]]
     value = tree.decode(described["tree"], numbered.__getitem__)
     if described["versions"] is not None:
         value._metadata = tree.decode(described["versions"], numbered.__getitem__)
     return value
 
 
+def spelled_out(tensor: Tensor, dtype: str, shape: list[int]) -> Tensor:
+    """Return a tensor of a dtype that went to the file as bytes. Not mapped from it: files don't align to 16 bytes."""
+    return tensor.view(getattr(torch, dtype)).reshape(shape)
+
+
 def blob(name: str, tensor: Tensor) -> Blob:
     """Return a contiguous CPU tensor's bytes as they go to the file."""
-    dtype, shape = _DTYPES.get(tensor.dtype), tuple(tensor.shape)
+    dtype, shape = DTYPES.get(tensor.dtype), tuple(tensor.shape)
     if dtype is None:
         dtype, shape = "U8", (*shape, tensor.dtype.itemsize)
     flat = tensor.reshape(-1).view(torch.uint8)
@@ -146,6 +162,15 @@ def _free_name(name: str, taken: Mapping[str, Tensor]) -> str:
         number += 1
         free = f"{name}~{number}"
     return free
+
+
+def _mine(tensor: Any, where: str) -> Tensor:
+    if sharding.is_unreduced(tensor):
+        raise StateUnsupported(
+            f"{where} is a sum over the ranks that has not been made yet (a DTensor with a Partial placement).",
+            hint="Give it with redistribute(placements=[Replicate()]).",
+        )
+    return sharding.local(tensor)
 
 
 def _plain(tensor: Tensor, where: str) -> Tensor:

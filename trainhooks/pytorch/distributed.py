@@ -5,7 +5,7 @@ Texts go as tensors of bytes, since torch's `*_object` collectives are pickle.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -73,7 +73,8 @@ class ProcessRanks:
     def close(self) -> None:
         """End what is under way. Where a rank has died this does not wait for it."""
         if self._work is not None and self._work.is_completed():
-            self._finish()
+            with suppress(RankLost):  # what was to be agreed on no longer matters
+                self._finish()
         self._wish = self._work = None
 
     def _finish(self) -> int:

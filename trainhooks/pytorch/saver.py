@@ -1,6 +1,5 @@
 """From live training state to published checkpoints, at the right moments, and back."""
 
-import json
 import logging
 import math
 import time
@@ -8,18 +7,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from safetensors.torch import load_file
-from torch import Tensor
-
 from trainhooks.core.cadence import Cadence
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.ranks import Alone, Ranks
-from trainhooks.errors import CheckpointFailed, CheckpointInvalid, RankLost, StateUnsupported
-from trainhooks.pytorch.capture import rebuild
+from trainhooks.errors import CheckpointFailed, CheckpointInvalid, RankLost
+from trainhooks.pytorch.loading import load
+from trainhooks.pytorch.share import Share
 from trainhooks.pytorch.snapshot import Snapshotter
-from trainhooks.pytorch.state import RANK_FILE, TrainingState
-from trainhooks.pytorch.writing import STATE, STATE_VERSION, Material, SaveRecord, Writing
-from trainhooks.storage import tensors
+from trainhooks.pytorch.state import TrainingState
+from trainhooks.pytorch.writing import Material, SaveRecord, Writing
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
 from trainhooks.storage.verification import read_manifest
 
@@ -205,16 +201,14 @@ class Saver:
     def _copy(self, step: int, progress: Any, metrics: Mapping[str, Any], tags: tuple[str, ...]) -> Material:
         parts = self._state.capture()
         own = self._state.capture_rank(progress)
-        every = [tensor for part in (*parts.values(), own) for tensor in part.tensors.values()]
+        share = Share(self._ranks.rank, parts, self._state.capture_gradients(), own, self._state.kinds())
         return Material(
             step=step,
             attempt=self._attempt,
             metrics={name: float(value) for name, value in metrics.items() if _is_finite(value)},
             tags=tags,
-            parts=parts,
-            own=own,
-            kinds=self._state.kinds(),
-            snapshot=self._snapshotter.take(every),
+            share=share,
+            snapshot=self._snapshotter.take(share.tensors()),
         )
 
     def _look_after(self, writing: Writing) -> None:
@@ -241,42 +235,6 @@ class Saver:
                 writing.give_up()
             writing.join()
             self._look_after(writing)
-
-
-def load(checkpoint: Checkpoint, state: TrainingState, *, rank: int = 0) -> Any:
-    """Put a verified checkpoint's state back into the live objects; returns what `progress` held.
-
-    A rank that the checkpoint does not have takes the progress of rank 0 and keeps its own random numbers.
-
-    Raises:
-        StateUnsupported: it does not fit; nothing was changed.
-    """
-    shared = _read_json(checkpoint, STATE)
-    objects = shared["objects"]
-    is_known = rank < checkpoint.manifest.world
-    mine = RANK_FILE.format(rank if is_known else 0)
-    described = _read_json(checkpoint, f"{mine}.json")
-    own = rebuild(described, _tensors(checkpoint, mine))
-    state.restore(objects, shared["kinds"], {name: _tensors(checkpoint, name) for name in objects})
-    if is_known:
-        state.restore_rank(own)
-    return own["progress"]
-
-
-def _read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    members: dict[str, Any] = json.loads((checkpoint.path / name).read_bytes())
-    if members["v"] != STATE_VERSION:
-        raise StateUnsupported(
-            f"{checkpoint.path.name}/{name} has version {members['v']!r}; this release reads version {STATE_VERSION}.",
-            hint="It was written by a newer trainhooks: upgrade to read it.",
-        )
-    return members
-
-
-def _tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
-    """Read a file whole: a tensor that is mapped from it would keep the file's disk space after its deletion."""
-    mapped = load_file(checkpoint.path / (name + tensors.SUFFIX))
-    return {key: tensor.clone() for key, tensor in mapped.items()}
 
 
 def _is_finite(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """What a training is made of, taken and put back: named objects with `state_dict` and `load_state_dict`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainhooks.errors import StateUnsupported
-from trainhooks.pytorch import rng
+from trainhooks.pytorch import rng, sharding
 from trainhooks.pytorch.capture import Part, capture, rebuild
 
-RANK_FILE = "rank-{:05d}"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_RESERVED = re.compile(r"rank-\d+|state|manifest|sharded", re.IGNORECASE)
+_RESERVED = re.compile(r"rank-\d+|state|manifest|sharded|gradients", re.IGNORECASE)
+_OF_PARAMETER = re.compile(r"state\.(\d+)\..+")
+"""The name of a tensor that an optimizer has for its n-th parameter."""
 
 
 class TrainingState:
@@ -65,7 +66,14 @@ class TrainingState:
 
     def capture_rank(self, progress: Any) -> Part:
         """Take what every rank has for itself: `progress`, random numbers, gradients of an open accumulation window."""
-        return capture({"progress": progress, "rng": rng.capture(), "gradients": self._gradients()}, of="the session")
+        gradients = self._gradients(dealt=False)
+        return capture({"progress": progress, "rng": rng.capture(), "gradients": gradients}, of="the session")
+
+    def capture_gradients(self) -> Part | None:
+        """Take gradients of an open window that are dealt out over the ranks; None where no parameter is."""
+        if not any(sharding.is_sharded(parameter) for _, parameter in self._parameters()):
+            return None
+        return capture(self._gradients(dealt=True), of="the gradients")
 
     def kinds(self) -> dict[str, dict[str, Any]]:
         """Return what tells, beside its state, whether an object is the one that was saved. JSON."""
@@ -75,16 +83,17 @@ class TrainingState:
         self,
         described: Mapping[str, Any],
         kinds: Mapping[str, Any],
-        tensors: Mapping[str, Mapping[str, Tensor]],
+        read: Callable[[str, Callable[[str, Sequence[int]], Tensor | None]], Mapping[str, Tensor]],
     ) -> None:
-        """Put every object back to what `capture` took, on the devices where its tensors are now.
+        """Put every object back to what `capture` took, where its tensors are now and dealt out as they are now.
 
         Everything is compared first: a checkpoint that does not fit leaves the objects as they were.
 
         Args:
             described: `Part.describe()` of each object.
             kinds: from `kinds()` of then.
-            tensors: of each object, by name; the objects may keep them.
+            read: gives an object's tensors by name, each as the second argument's live tensor of its name and shape
+                is, where there is one; the objects may keep them.
 
         Raises:
             StateUnsupported: naming all that does not fit.
@@ -93,7 +102,7 @@ class TrainingState:
         problems = _differing_names("object", described.keys(), self.objects.keys())
         values: dict[str, Any] = {}
         for name in self.objects.keys() & described.keys():
-            values[name] = rebuild(described[name], _beside(now[name].paths, tensors[name]))
+            values[name] = rebuild(described[name], read(name, self._target(name, now[name])))
             problems += [f"{name}: {problem}" for problem in self._misfits(name, kinds[name], values[name])]
         if problems:
             raise StateUnsupported(
@@ -103,13 +112,12 @@ class TrainingState:
             )
         self._load(values, now)
 
-    def restore_rank(self, value: Mapping[str, Any]) -> None:
-        """Put back gradients, then random numbers."""
-        self._restore_gradients(value["gradients"])
-        self._random = dict(value["rng"])
+    def restore_random(self, value: Mapping[str, Any]) -> None:
+        """Put back a rank's random numbers, last of all."""
+        self._random = dict(value)
         rng.restore(self._random)
 
-    def restore_random(self) -> None:
+    def restore_random_again(self) -> None:
         """Put the restored random numbers back once more: what was set up since then may have drawn some."""
         if self._random is not None:
             rng.restore(self._random)
@@ -154,9 +162,31 @@ class TrainingState:
                 for path, parameter in each.named_parameters():
                     yield f"{name}.{path}", parameter
 
-    def _gradients(self) -> dict[str, Tensor | bool]:
-        """Gradients still to be used. Those of an optimizer that has just stepped are spent: of them only that they
-        exist counts, since None and zero are not the same to an optimizer."""
+    def _target(self, name: str, live: Part) -> Callable[[str, Sequence[int]], Tensor | None]:
+        """An optimizer that has not stepped yet has no tensors: those that it will have lie as their parameters do."""
+        each = self.objects[name]
+        parameters = (
+            [one for group in each.param_groups for one in group["params"]] if isinstance(each, Optimizer) else []
+        )
+
+        def target(tensor: str, shape: Sequence[int]) -> Tensor | None:
+            of = _OF_PARAMETER.fullmatch(tensor)
+            if tensor in live.paths or of is None or int(of[1]) >= len(parameters):
+                return live.paths.get(tensor)
+            parameter = parameters[int(of[1])]
+            is_alike = sharding.is_sharded(parameter) and list(parameter.shape) == list(shape)
+            return parameter.detach() if is_alike else None
+
+        return target
+
+    def gradient_target(self, path: str, shape: Sequence[int]) -> Tensor | None:
+        """Return the parameter that a gradient is of."""
+        return next((parameter.detach() for name, parameter in self._parameters() if name == path), None)
+
+    def _gradients(self, *, dealt: bool) -> dict[str, Tensor | bool]:
+        """Gradients still to be used, of parameters that are dealt out over the ranks or of the others. Those of an
+        optimizer that has just stepped are spent: of them only that they exist counts, since None and zero are not the
+        same to an optimizer."""
         spent = {
             id(parameter)
             for each in self.objects.values()
@@ -167,15 +197,18 @@ class TrainingState:
         return {
             path: True if id(parameter) in spent else parameter.grad
             for path, parameter in self._parameters()
-            if parameter.grad is not None
+            if parameter.grad is not None and sharding.is_sharded(parameter) is dealt
         }
 
-    def _restore_gradients(self, gradients: Mapping[str, Tensor | bool]) -> None:
+    def restore_gradients(self, gradients: Mapping[str, Tensor | bool]) -> None:
+        """Put back gradients, of every parameter; those that are not given are none."""
         for path, parameter in self._parameters():
             saved = gradients.get(path)
             if saved is None:
                 parameter.grad = None
             elif isinstance(saved, Tensor):
+                if sharding.is_sharded(parameter) and not sharding.is_sharded(saved):
+                    saved = sharding.cut(saved, parameter)
                 parameter.grad = saved.to(parameter.device, parameter.dtype)
             else:
                 parameter.grad = torch.zeros_like(parameter)
@@ -191,7 +224,8 @@ def _check_names(objects: Mapping[str, Any]) -> None:
     if problems:
         raise StateUnsupported(
             f"state= has names that cannot be file names here: {', '.join(map(repr, problems))}.",
-            hint="Use letters, digits, '_', '-' and '.', each name once, and none of state, manifest, sharded, rank-N.",
+            hint="Use letters, digits, '_', '-' and '.', each name once, "
+            "and none of state, manifest, sharded, gradients, rank-N.",
         )
 
 
@@ -233,11 +267,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 300 else f"{text[:300]}..."
 
 
-def _beside(live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring each saved tensor to the device where the live one of its name is; others stay on the CPU."""
-    return {name: tensor.to(live[name].device) if name in live else tensor for name, tensor in saved.items()}
-
-
 def _copied(part: Part) -> Any:
-    copies = {name: tensor.clone() for name, tensor in part.tensors.items()}
+    copies = {name: part.sharded.get(name, tensor).clone() for name, tensor in part.tensors.items()}
     return rebuild(part.describe(), copies)

@@ -1,6 +1,5 @@
 """One checkpoint on its way to the disk: written by all ranks into one draft, published by rank 0, tried again."""
 
-import json
 import os
 import sys
 import threading
@@ -8,20 +7,18 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from trainhooks.core.manifest import Manifest
 from trainhooks.core.ranks import Ranks
 from trainhooks.core.retention import Retention
 from trainhooks.errors import CheckpointFailed, CheckpointInvalid, RankLost
-from trainhooks.pytorch.capture import Part, blob
-from trainhooks.pytorch.snapshot import Snapshot, size_of
-from trainhooks.pytorch.state import RANK_FILE
+from trainhooks.pytorch.capture import blob
+from trainhooks.pytorch.saved import encode
+from trainhooks.pytorch.share import Share
+from trainhooks.pytorch.snapshot import Snapshot
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
 from trainhooks.storage.draft import Draft
 
-STATE = "state.json"
-STATE_VERSION = 1
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 _NICENESS = 10
@@ -37,18 +34,10 @@ class Material:
     attempt: int
     metrics: Mapping[str, float]
     tags: tuple[str, ...]
-    parts: Mapping[str, Part]
-    """By object; each becomes one file. Written by rank 0, who has the same as the others."""
-    own: Part
-    """What this rank has for itself."""
-    kinds: Mapping[str, Any]
+    share: Share
+    """What this rank writes."""
     snapshot: Snapshot
-    """Of the tensors of `parts` and then of `own`, in order."""
-
-    @property
-    def size_bytes(self) -> int:
-        """About what it takes on disk."""
-        return sum(size_of(list(part.tensors.values())) for part in (*self.parts.values(), self.own))
+    """Of its tensors, in order."""
 
 
 @dataclass(slots=True)
@@ -185,7 +174,7 @@ class Writing:
     def _begin(self) -> Draft | None:
         if self._ranks.rank != 0:
             return None
-        self._store.require_space(self._material.size_bytes)
+        self._store.require_space(self._material.share.whole_bytes)
         return self._store.begin(self._material.step)
 
     def _agree(self, failure: Exception | None, draft: Draft | None) -> None:
@@ -199,23 +188,16 @@ class Writing:
 
     def _fill(self, draft: Draft) -> None:
         host = iter(self._material.snapshot.wait())
-        is_first = self._ranks.rank == 0
-        for name, part in self._material.parts.items():
-            blobs = [blob(key, next(host)) for key in part.tensors]
-            if is_first:
-                draft.write_tensors(name, blobs, metadata={"format": "pt", **part.aliases})
-        own = self._material.own
-        mine = RANK_FILE.format(self._ranks.rank)
-        draft.write_tensors(mine, [blob(key, next(host)) for key in own.tensors], metadata={"format": "pt"})
-        draft.write_text(f"{mine}.json", _json(own.describe()))
-        if is_first:
-            described = {name: part.describe() for name, part in self._material.parts.items()}
-            draft.write_text(STATE, _json({"kinds": self._material.kinds, "objects": described}))
-        else:
+        for file in self._material.share.files:
+            draft.write_tensors(file.name, [blob(key, next(host)) for key in file.tensors], metadata=file.metadata)
+        for name, members in self._material.share.texts():
+            draft.write_text(name, encode(members))
+        if self._ranks.rank != 0:
             draft.share(self._ranks.rank)
 
     def _publish(self, draft: Draft) -> Checkpoint:
         draft.gather(self._ranks.world)
+        self._material.share.check_whole(draft.path, self._ranks.world)
         manifest = Manifest(
             step=self._material.step,
             serial=self._store.next_serial(),
@@ -259,7 +241,3 @@ def _yield_to_training() -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-
-
-def _json(members: dict[str, Any]) -> bytes:
-    return json.dumps({"v": STATE_VERSION, **members}).encode()

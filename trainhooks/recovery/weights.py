@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainhooks.errors import CheckpointInvalid, TrainhooksError
-from trainhooks.pytorch import torch_file
+from trainhooks.pytorch import loading, torch_file
+from trainhooks.pytorch import saved as saved_files
 from trainhooks.recovery.found import SavedModel
 from trainhooks.storage import verification
 
@@ -45,6 +46,8 @@ def read(saved: SavedModel) -> Mapping[str, Tensor]:
     """
     if saved.is_ours:
         verification.verify(saved.path)
+    if saved.is_ours and (saved.path / saved_files.STATE).is_file():
+        return _ours(saved.path)
     if saved.path.is_dir():
         for file in (saved.path / name for name in _FILES):
             if file.is_file():
@@ -53,6 +56,15 @@ def read(saved: SavedModel) -> Mapping[str, Tensor]:
             f"{saved.path.name} has no weights of a model.", hint="Name the model `model` in state=."
         )
     return _file(saved.path)
+
+
+def _ours(path: Path) -> Mapping[str, Tensor]:
+    """Read the model of a checkpoint of ours, also what was dealt out over ranks."""
+    described = saved_files.read_json(path, saved_files.STATE)["objects"].get("model")
+    if described is None:
+        raise CheckpointInvalid(f"{path.name} has no weights of a model.", hint="Name the model `model` in state=.")
+    found = loading.read(path, "model", described)
+    return {**found, **{alias: found[name] for alias, name in described.get("aliases", {}).items()}}
 
 
 def _file(path: Path) -> Mapping[str, Tensor]:

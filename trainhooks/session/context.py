@@ -220,7 +220,7 @@ class TrainingProgressContext(SavingTracker):
             return
         self._stop_if_told()
         if self._keeper is not None:
-            self._keeper.state.restore_random()
+            self._keeper.state.restore_random_again()
         for batch in self._feed.batches():
             self._begin_step(batch)
             try:

@@ -21,21 +21,14 @@ class Draft:
         self.files: dict[str, FileRecord] = {}
 
     def write_tensors(self, name: str, blobs: Iterable[Blob], *, metadata: Mapping[str, str] | None = None) -> None:
-        """Write `name`.safetensors."""
+        """Write `name`.safetensors; the name may begin with a folder."""
         file = name + tensors.SUFFIX
+        (self.path / file).parent.mkdir(exist_ok=True)
         self.files[file] = tensors.write(self.path / file, blobs, metadata=metadata)
 
     def write_text(self, name: str, text: bytes) -> None:
         """Write a small file."""
         self.files[name] = tensors.write_pieces(self.path / name, [memoryview(text)])
-
-    def adopt(self, folder: str) -> None:
-        """Take in what another library wrote into a folder of the draft: sync and hash each of its files."""
-        for path in sorted((self.path / folder).rglob("*")):
-            if path.is_file():
-                with path.open("rb") as file:
-                    atomic.sync_file(file.fileno())
-                self.files[path.relative_to(self.path).as_posix()] = tensors.digest(path)
 
     def share(self, rank: int) -> None:
         """Tell rank 0 what this rank has written."""

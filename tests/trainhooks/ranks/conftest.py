@@ -37,7 +37,9 @@ Start = Callable[..., Team]
 
 @pytest.fixture(scope="module")
 def _training(zygote_with: Callable[..., Zygote]) -> Zygote:
-    return zygote_with("trainhooks.pytorch.saver", "trainhooks.pytorch.source", "torch.distributed.fsdp")
+    return zygote_with(
+        "trainhooks.pytorch.reader", "trainhooks.pytorch.saver", "trainhooks.pytorch.source", "torch.distributed.fsdp"
+    )
 
 
 @pytest.fixture

@@ -6,17 +6,18 @@ with is in OUT/final-RANK.
 """
 
 import errno
-import hashlib
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bits import digest, settle
 
 from trainhooks import CheckpointPolicy, training_progress_context
 from trainhooks.errors import CheckpointFailed
@@ -85,41 +86,24 @@ def main() -> None:
     with training_progress_context({"seed": 3}, OUT, TOTAL, state=state, checkpoints=policy) as progress:
         print("from", progress.current_step, flush=True)
         progress.loader([torch.randn(8, generator=torch.Generator().manual_seed(n)) for n in range(40)], batch_size=3)
-        for step, x in progress.steps():
-            if HOW == "demanded" and step and step % EVERY == 0:
-                try:
-                    progress.save_checkpoint()
-                except CheckpointFailed as error:
-                    print("refused", error, flush=True)
-            loss = model(x + torch.randn_like(x)).square().mean()
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            progress.update_metrics(step=step, loss=loss)
-            if (step + 1) % EVERY == EVERY - 1:
-                settle()
+        while progress.current_step < TOTAL:
+            try:
+                for step, x in progress.steps():
+                    loss = model(x + torch.randn_like(x)).square().mean()
+                    loss.backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    progress.update_metrics(step=step, loss=loss)
+                    if (step + 1) % EVERY == EVERY - 1:
+                        settle()
+                    if HOW == "demanded" and (step + 1) % EVERY == 0:
+                        progress.save_checkpoint()
+            except CheckpointFailed as error:
+                print("refused", error, flush=True)
     end = [model.module.state_dict(), optimizer.state_dict(), torch.rand(3)]
     (OUT / f"final-{rank}").write_text(digest(end))
     dist.barrier()  # rank 0 holds the store that the others take their leave from
     dist.destroy_process_group()
-
-
-def settle() -> None:
-    """Wait for the thread that writes: the next save is to begin at its step."""
-    for thread in threading.enumerate():
-        if thread.name == "trainhooks-checkpoint":
-            thread.join()
-
-
-def digest(value: Any) -> str:
-    """Return a hash of every bit in it."""
-    if isinstance(value, torch.Tensor):
-        return hashlib.sha256(value.numpy().tobytes()).hexdigest()
-    if isinstance(value, dict):
-        value = list(value.items())
-    if isinstance(value, list | tuple):
-        return hashlib.sha256("".join(map(digest, value)).encode()).hexdigest()
-    return repr(value)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_a_rank_that_cannot_write_keeps_all_from_publishing_and_the_training_goe
     assert final(out) == uninterrupted(start, whole, tmp_path)
 
 
-@pytest.mark.parametrize(("fault", "steps"), [("ENOSPC", [4, 8]), ("bug", [4])])
+@pytest.mark.parametrize(("fault", "steps"), [("ENOSPC", [4, 8, 12]), ("bug", [4, 12])])
 def test_all_ranks_know_alike_whether_there_is_another_try(
     start: Start, tmp_path: Path, fault: str, steps: list[int]
 ) -> None:

@@ -1,0 +1,48 @@
+"""docs/formats/checkpoint.md: a sample of each version is read by every release."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from trainhooks.pytorch.loading import load
+from trainhooks.pytorch.state import TrainingState
+from trainhooks.recovery import weights
+from trainhooks.recovery.found import SavedModel
+from trainhooks.storage.checkpoints import Checkpoint, published
+from trainhooks.storage.verification import verify
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+
+
+def sample(version: int) -> Checkpoint:
+    """Version 1 is of one process; version 2 of two ranks over which the model was sharded."""
+    [found] = published(DATA / f"checkpoint_v{version}")
+    verify(found.path)
+    return found
+
+
+@pytest.mark.parametrize(("version", "world"), [(1, 1), (2, 2)])
+def test_each_version_is_read(version: int, world: int) -> None:
+    checkpoint = sample(version)
+    manifest = checkpoint.manifest
+    assert (manifest.step, manifest.world, manifest.tags, dict(manifest.metrics)) == (
+        2,
+        world,
+        ("sample",),
+        {"loss": 0.5},
+    )
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    assert load(checkpoint, TrainingState({"model": model, "optimizer": optimizer})) == {"step": 2, "loader": None}
+    wanted = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.arange(2.0) + 10}
+    for number, (name, parameter) in enumerate(model.named_parameters()):
+        assert torch.equal(parameter, wanted[name])
+        assert parameter.grad is not None, "it was there and spent"
+        assert optimizer.state[parameter]["step"] == 1
+        assert bool((optimizer.state[parameter]["exp_avg"] == number + 0.5).all())
+    found = weights.read(SavedModel(path=checkpoint.path, is_ours=True))
+    assert {name: each.tolist() for name, each in found.items()} == {
+        name: each.tolist() for name, each in wanted.items()
+    }
