@@ -59,7 +59,7 @@ def round_robin_forgotten() -> None:
 def open_window_dropped() -> None:
     from trainhooks.pytorch.state import TrainingState
 
-    TrainingState._restore_gradients = lambda self, gradients: None
+    TrainingState.restore_gradients = lambda self, gradients: None
 
 
 @fault
