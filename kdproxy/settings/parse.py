@@ -50,6 +50,22 @@ def text(value: Any) -> str:
     return value.strip()
 
 
+def host(value: Any) -> str:
+    """An address to listen on, or a name that has one."""
+    name = text(value)
+    if not _is_name(name):
+        raise ValueError("must be an address or a host name")
+    return name
+
+
+def _is_name(name: str) -> bool:
+    """Whether DNS can be asked for it (RFC 1035 section 2.3.4): who asks for another gets no answer but a crash."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def path(value: Any) -> Path:
     """A file or directory; `~` is the home directory."""
     return _expanded(text(str(value)))
@@ -240,7 +256,7 @@ def _url(url: Any) -> str:
         raise problem
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in ("http", "https") and parts.port != 0 and _is_name(parts.hostname or "")
     except ValueError:
         raise problem from None
     if not valid or parts.query or parts.fragment or parts.username is not None or re.search(r"\s", url):

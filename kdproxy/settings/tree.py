@@ -23,7 +23,7 @@ def _setting(default: Any, sentence: str, read: Callable[[Any], Any]) -> Any:
 class Settings:
     """Everything that can be set. Names are the TOML keys; `KDPROXY_` and the name in capitals is the variable."""
 
-    host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs a token.", parse.text)
+    host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs a token.", parse.host)
     port: int = _setting(8400, "Port to listen on; 0 takes a free one.", parse.integer(0, 65_535))
     data_dir: Path = _setting(Path("kdproxy-data"), "Where the journal and its index lie.", parse.path)
     mode: Mode = _setting(Mode.CACHE, "What to do with cacheable requests.", parse.mode)
