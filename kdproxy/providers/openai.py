@@ -187,6 +187,15 @@ def _read_embeddings(ask: Ask) -> Facts | NotAQuestion:
     return Facts(form=Form.JSON, model=text_member(ask.members, "model"))
 
 
+_INTERRUPTED = frozenset({"error", "abort", "insufficient_system_resource"})
+"""OpenRouter's and Mistral's; vLLM's and SGLang's, where the server stops; DeepSeek's, where it is out of machines."""
+
+
+def _is_interrupted(reason: Any) -> bool:
+    """Whether a finish reason says that the server broke off: what there is of the text is not the answer."""
+    return isinstance(reason, str) and reason in _INTERRUPTED
+
+
 def _judge_choices(body: bytes) -> Judgement:
     members = json_object(body)
     if members is None or has_error(members):
@@ -194,7 +203,7 @@ def _judge_choices(body: bytes) -> Judgement:
     choices = members.get("choices")
     if not isinstance(choices, list) or not choices:
         return Broken("no choices")
-    if any(not isinstance(choice, dict) or choice.get("finish_reason") == "error" for choice in choices):
+    if any(not isinstance(choice, dict) or _is_interrupted(choice.get("finish_reason")) for choice in choices):
         return Broken("a choice ended in an error")
     return Complete(usage=usage_of(members))
 
@@ -256,7 +265,7 @@ class ChoiceStream:
             index = integer(choice.get("index")) or 0
             self._seen.add(index)
             reason = choice.get("finish_reason")
-            if reason == "error":
+            if _is_interrupted(reason):
                 self._failure = "a choice ended in an error"
             elif reason is not None:
                 self._finished.add(index)
