@@ -61,7 +61,7 @@ class StreamFetcher(Dataset[Answer]):
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.collate = collate
-        self.keeps_state = is_stateful(source) and not replays
+        self.keeps_state = is_stateful(source) and not replays and not loses_its_buffer(source)
         self._pristine: Any = None
         self._has_begun = False
         self._samples: Iterator[Any] = iter(())
@@ -134,3 +134,14 @@ class StreamFetcher(Dataset[Answer]):
 def is_stateful(source: Any) -> bool:
     """Whether an object's place can be taken and put back."""
     return hasattr(source, "state_dict") and hasattr(source, "load_state_dict")
+
+
+def loses_its_buffer(source: Any) -> bool:
+    """Whether a Hugging Face stream shuffles through a buffer: its own state leaves that out, as it says itself when it
+    is put back (datasets 5.2, `IterableDataset.load_state_dict`)."""
+    stage = getattr(source, "_ex_iterable", None)
+    while stage is not None:
+        if type(stage).__name__ == "BufferShuffledExamplesIterable":
+            return True
+        stage = getattr(stage, "ex_iterable", None)
+    return False

@@ -11,6 +11,8 @@ from trainhooks.errors import CheckpointInvalid, NoRun, SessionInvalid
 from trainhooks.storage import catalog, lock, metrics, responses, session, snapshot
 from trainhooks.storage.catalog import Recoverable
 from trainhooks.storage.checkpoints import CHECKPOINTS, directories, published, set_aside
+from trainhooks.storage.receipts import Receipt, issued
+from trainhooks.storage.receipts import verify as verify_receipt
 from trainhooks.storage.verification import verify as verify_checkpoint
 
 
@@ -23,12 +25,13 @@ class Problem:
 
 
 def find(path: Path) -> Path:
-    """Return the output directory that `path`, or its parent where `path` is a `progress/`, is.
+    """Return the output directory that `path` is, or its parent where `path` is a `progress/` or `checkpoints/`.
 
     Raises:
         NoRun: neither holds a session.
     """
-    for candidate in (path, path.parent):
+    inside = path.resolve().name in ("progress", CHECKPOINTS)
+    for candidate in (path, path.resolve().parent) if inside else (path,):
         if (candidate / "progress" / session.NAME).exists():
             return candidate
     raise NoRun(
@@ -67,9 +70,10 @@ def _state(attempts: list[dict[str, Any]], *, is_held: bool) -> str:
 
 
 def recoverable(output_dir: Path) -> list[Recoverable]:
-    """Return every checkpoint, own and registered, oldest step first."""
+    """Return every checkpoint that is there, own and registered, oldest step first."""
     own = published(output_dir / CHECKPOINTS)
-    return catalog.entries(output_dir, own, catalog.registered(output_dir).values())
+    others = [each for each in catalog.registered(output_dir).values() if (output_dir / each.path).exists()]
+    return catalog.entries(output_dir, own, others)
 
 
 def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
@@ -91,8 +95,7 @@ def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
     except SessionInvalid as error:
         members = None
         yield name, [Problem(where=name, what=error.message)]
-    for entry in catalog.registered(output_dir).values():
-        yield entry.path, _verify_registered(output_dir, entry)
+    yield from _verify_registered(output_dir)
     for name, check in ((metrics.NAME, _verify_metrics), (responses.NAME, _verify_responses)):
         path = output_dir / "progress" / name
         if path.exists():
@@ -101,14 +104,32 @@ def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
             yield f"progress/{name}", [Problem(where=f"progress/{name}", what="It is gone, with every row.")]
 
 
-def _verify_registered(output_dir: Path, entry: Recoverable) -> list[Problem]:
+def _verify_registered(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
+    """Files of the user's by their size, those of a trainer by their receipts.
+
+    Who keeps the last few deletes the others: what is gone is a problem only where nothing later is there, and of a
+    trainer, which may keep the best, only where nothing at all is.
+    """
+    receipts = {each.path: each for each in issued(output_dir)}
+    entries = sorted(catalog.registered(output_dir).values(), key=lambda entry: (entry.step, entry.created_at))
+    there = [number for number, entry in enumerate(entries) if (output_dir / entry.path).exists()]
+    for number, entry in enumerate(entries):
+        if number in there:
+            yield entry.path, _verify_file(output_dir, entry, receipts.get(entry.path))
+        elif not there or (number > there[-1] and entry.path not in receipts):
+            yield entry.path, [Problem(where=entry.path, what="It was registered and is gone.")]
+
+
+def _verify_file(output_dir: Path, entry: Recoverable, receipt: Receipt | None) -> list[Problem]:
     path = output_dir / entry.path
-    if not path.exists():
-        return [Problem(where=entry.path, what="It was registered and is gone.")]
-    if path.is_file() and entry.size_bytes not in (None, path.stat().st_size):
-        return [
-            Problem(where=entry.path, what=f"It has another size than when it was registered ({entry.size_bytes}).")
-        ]
+    if receipt is not None:
+        try:
+            verify_receipt(output_dir, receipt)
+        except CheckpointInvalid as error:
+            return [Problem(where=entry.path, what=error.message)]
+    elif path.is_file() and entry.size_bytes not in (None, path.stat().st_size):
+        what = f"It has another size than when it was registered ({entry.size_bytes})."
+        return [Problem(where=entry.path, what=what)]
     return []
 
 

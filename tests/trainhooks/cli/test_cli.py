@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from trainhooks import training_progress_context
+from trainhooks.storage import receipts
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -167,6 +168,35 @@ def test_verify_tells_every_problem(copied: Path) -> None:
     done = trainhooks("verify", copied)
     assert done.returncode == 1
     assert "mine.pt: It was registered and is gone." in done.stdout
+
+
+def test_what_was_deleted_since_later_ones_are_there_is_no_problem(tmp_path: Path) -> None:
+    """Trainers keep the last few, or the best; of theirs the receipts are looked at."""
+    with training_progress_context({}, tmp_path, 100) as progress:
+        for step in (10, 20, 30):
+            path = tmp_path / f"checkpoint-{step}"
+            path.write_bytes(b"weights")
+            receipts.issue(tmp_path, path, step=step)
+            progress.record_checkpoint(path, step=step)
+            (tmp_path / f"mine-{step}").write_bytes(b"weights")
+            progress.record_checkpoint(tmp_path / f"mine-{step}", step=step)
+    for gone in ("checkpoint-10", "checkpoint-30", "mine-10", "mine-20"):
+        (tmp_path / gone).unlink()
+    found = as_json("verify", tmp_path)
+    assert found["problems"] == []
+    assert {"checkpoint-20", "mine-30"} <= set(found["checked"])
+    assert as_json("status", tmp_path)["checkpoints"] == 2
+    (tmp_path / "checkpoint-20").write_bytes(b"Weights")  # as long as before
+    (tmp_path / "mine-30").unlink()
+    done = trainhooks("verify", tmp_path)
+    assert done.returncode == 1
+    assert "checkpoint-20 is damaged" in done.stdout
+    assert "mine-30: It was registered and is gone." in done.stdout
+
+
+def test_a_directory_within_a_run_is_not_the_run(copied: Path) -> None:
+    (copied / "plots").mkdir()
+    assert "holds no run" in trainhooks("status", copied / "plots").stderr
 
 
 def test_verify_tells_of_whatever_stops_the_next_start(copied: Path) -> None:

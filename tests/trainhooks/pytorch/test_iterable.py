@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset as HubDataset
 from torch.utils.data import IterableDataset
 
 from tests.trainhooks.pytorch.data import StatefulStream, Stream, noise, plain
@@ -50,6 +51,32 @@ def test_going_on_anywhere_and_again_equals_never_stopping(kind: type[Stream], w
             got += take(each, count)
             state = each.state_dict()
         assert got == expected, (first, second)
+
+
+def rows_of(samples: list[dict[str, int]]) -> list[int]:
+    return [sample["row"] for sample in samples]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shuffle_buffer_of_the_hub_is_gone_back_to_by_reading(workers: int) -> None:
+    """Its own state leaves the buffer out, and what goes on from there gives other samples."""
+
+    def begin() -> IterableLoader:
+        rows = HubDataset.from_dict({"row": list(range(60))}).to_iterable_dataset(num_shards=2)
+        return IterableLoader(
+            rows.shuffle(seed=1, buffer_size=10).map(dict),
+            collate_fn=rows_of,
+            batch_size=3,
+            seed=1,
+            num_workers=workers,
+        )
+
+    expected = take(begin(), 30)
+    assert len({str(batch) for batch in expected[:20]}) == 20
+    first, second = begin(), begin()
+    got = take(first, 13)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert got + take(second, 17) == expected
 
 
 @KINDS
