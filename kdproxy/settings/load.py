@@ -171,6 +171,11 @@ def _credentials(
         well_known = _BUILT_IN_CREDENTIALS.get(built_in_at(upstream.url) or "")
         variables = upstream.credential_env or ((well_known,) if well_known else ())
         values = {variable: environment.get(variable, "").strip() for variable in variables}
+        problems += [
+            f"upstreams.{upstream.name}: the variable {variable} holds what no header may (a line break in it, perhaps)"
+            for variable, value in values.items()
+            if not (value.isascii() and value.isprintable())
+        ]
         if any(values.values()):
             # The same key twice would be one limit taken for two.
             found[upstream.name] = tuple(Secret(value) for value in dict.fromkeys(values.values()) if value)

@@ -194,6 +194,13 @@ def test_credentials_are_read_only_where_there_is_a_token_and_never_for_stranger
     assert "MINE is not set" in problem
 
 
+@pytest.mark.parametrize("value", ["first-canary\nsecond-canary", "canary\tkey", "canary-ünï"])
+def test_a_credential_that_no_header_can_hold_is_told_and_not_repeated(value: str) -> None:
+    (problem,) = problems(KDPROXY_TOKEN=TOKEN, OPENAI_API_KEY=value)
+    assert "OPENAI_API_KEY" in problem
+    assert "canary" not in problem
+
+
 def test_secrets_are_stars_wherever_they_are_shown() -> None:
     environment = {"KDPROXY_TOKEN": TOKEN, "OPENAI_API_KEY": "canary-credential"}
     found = loaded(**environment)
