@@ -26,6 +26,15 @@ _NOT_OVER = frozenset({"running", "not started", None})
 """States of a run that may still write. None: of another writer, who leaves no word of its end."""
 
 
+class Sentence(str):
+    """What a cell says in place of a result; shown as it is, without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A dashboard as a notebook shows it, and the files that it was written to."""
@@ -56,12 +65,12 @@ def recover(
     path: str | os.PathLike[str] | None = None,
     *,
     database: str | os.PathLike[str] | bool = False,
-) -> Table | str:
+) -> Table | Sentence:
     """Find a run and set the variables that the other cells read. An empty `path` looks where runs usually are."""
     try:
         found = recover_run(path or None, database=database)
     except TrainhooksError as error:
-        return str(error)
+        return Sentence(error)
     _set(names, found)
     rows = [
         ("run", found.run_id),
@@ -80,7 +89,9 @@ def _set(names: MutableMapping[str, Any], found: Recovered) -> None:
     names[_RECOVERED] = found
 
 
-def dashboard(names: Mapping[str, Any], *, theme: str = "light", refresh_seconds: float | None = None) -> Picture | str:
+def dashboard(
+    names: Mapping[str, Any], *, theme: str = "light", refresh_seconds: float | None = None
+) -> Picture | Sentence:
     """Draw the dashboard; writes it as PNG and as a self-contained page to `WORKSPACE/results/`.
 
     Args:
@@ -89,9 +100,9 @@ def dashboard(names: Mapping[str, Any], *, theme: str = "light", refresh_seconds
     """
     metrics, drift = names.get("metrics_df"), names.get("drift_data")
     if not isinstance(metrics, pd.DataFrame):
-        return f"Nothing to draw yet: metrics_df is not there. {summary.RUN_FIRST}"
+        return Sentence(f"Nothing to draw yet: metrics_df is not there. {summary.RUN_FIRST}")
     if theme not in THEMES:
-        return f"There is no theme {theme!r}. Choose {' or '.join(THEMES)}."
+        return Sentence(f"There is no theme {theme!r}. Choose {' or '.join(THEMES)}.")
     found = names.get(_RECOVERED)
     recovered = found if isinstance(found, Recovered) and found.metrics_df is metrics else None
     board = panel.compose(
@@ -110,7 +121,9 @@ def dashboard(names: Mapping[str, Any], *, theme: str = "light", refresh_seconds
         for file, content in zip(files, (image, text.encode()), strict=True):
             results.write(file, content)
     except OSError as error:
-        return f"{files[0].parent} cannot be written ({error.strerror}). Set workspace_root to another folder."
+        return Sentence(
+            f"{files[0].parent} cannot be written ({error.strerror}). Set workspace_root to another folder."
+        )
     return Picture(image=image, files=files)
 
 
@@ -124,15 +137,15 @@ def best_model(names: Mapping[str, Any]) -> Table:
     return summary.summarise_best(names)
 
 
-def export_csv(names: Mapping[str, Any]) -> str:
+def export_csv(names: Mapping[str, Any]) -> Sentence:
     """Write the metrics as CSV, named after the run."""
     metrics = names.get("metrics_df")
     if not isinstance(metrics, pd.DataFrame):
-        return f"Nothing to export yet: metrics_df is not there. {summary.RUN_FIRST}"
+        return Sentence(f"Nothing to export yet: metrics_df is not there. {summary.RUN_FIRST}")
     try:
-        return f"Metrics: {export(metrics, _workspace(names), _run_name(names))}"
+        return Sentence(f"Metrics: {export(metrics, _workspace(names), _run_name(names))}")
     except TrainhooksError as error:
-        return str(error)
+        return Sentence(error)
 
 
 def watch(path: str | os.PathLike[str], *, seconds: float = 3600.0, every_seconds: float = 5.0) -> None:

@@ -1,5 +1,6 @@
 """examples/training.ipynb, executed: in every order each cell gives its result or one sentence, never a traceback."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ QUICK = "total_steps = 45\n"
 """A cell of ours between settings and training: the same training, shorter."""
 
 
-def execute(folder: Path, cells: Sequence[str], settings: str = QUICK) -> dict[str, str]:
-    """Run the named cells in a new kernel, in this order; returns what each put out, pictures as `<png>`."""
-    source = nbformat.read(NOTEBOOK, as_version=4)
+def execute(
+    folder: Path, cells: Sequence[str], settings: str = QUICK, edit: tuple[str, str] = ("", "")
+) -> dict[str, str]:
+    """Run the named cells in a new kernel, in this order; returns what each put out, pictures as `<png>`.
+
+    Args:
+        edit: (from, to): what the user chose in a form.
+    """
+    source = nbformat.reads(NOTEBOOK.read_text().replace(*edit) if edit[0] else NOTEBOOK.read_text(), as_version=4)
     by_id = {cell.id: cell for cell in source.cells}
     chosen = [by_id[name] for name in cells]
     if "settings" in cells:
@@ -42,13 +49,17 @@ LOOK = ("dashboard", "diagnostic", "summary", "csv")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A folder in which the whole notebook ran, and what it put out."""
     folder = tmp_path_factory.mktemp("workspace")
-    return folder, execute(folder, ["settings", "training", *LOOK, "recovery"])
+    return folder, execute(folder, ["install", "settings", "training", *LOOK, "recovery", "watch"])
 
 
 def test_the_whole_notebook(trained: tuple[Path, dict[str, str]]) -> None:
     folder, said = trained
     assert not [name for name, text in said.items() if "TRACEBACK" in text], said
+    assert said["install"] == "trainhooks is here.\n"
+    assert said["settings"] == "200 steps of 16 samples; the run is kept in training_output.\n"
+    assert "Trained to the end." in said["training"]
     assert "Recovered" in said["training"]
+    assert "has ended (closed) after 45 of 45 steps." in said["watch"]
     assert said["dashboard"] == "<png>"
     assert "All there" in said["diagnostic"]
     assert "least val/loss" in said["summary"]
@@ -81,6 +92,19 @@ def test_nothing_run_yet_says_what_to_run(tmp_path: Path) -> None:
     said = execute(tmp_path, LOOK)
     assert not [text for text in said.values() if "TRACEBACK" in text], said
     assert all("Run the training cell" in said[name] for name in LOOK)
+    assert not [text for text in said.values() if "\\n" in text or text.startswith("'")], said
+
+
+def test_training_before_the_settings_says_so(tmp_path: Path) -> None:
+    assert execute(tmp_path, ["training"])["training"] == "Run the settings cell first.\n"
+
+
+def test_there_is_no_drive_here(tmp_path: Path) -> None:
+    said = execute(tmp_path, ["settings"], edit=("keep_on_drive = False", "keep_on_drive = True"))
+    assert said["settings"].splitlines() == [
+        "This is not Colab, so there is no Drive.",
+        "200 steps of 16 samples; the run is kept in training_output.",
+    ]
 
 
 def test_training_goes_on_after_the_kernel_was_lost(tmp_path: Path) -> None:
@@ -95,8 +119,20 @@ def test_training_goes_on_after_the_kernel_was_lost(tmp_path: Path) -> None:
         "context.TrainingProgressContext.update_metrics = lose\n"
     )
     first = execute(tmp_path, ["settings", "training", "diagnostic"], settings=stopped)
-    assert "KeyboardInterrupt" in first["training"]
+    assert "Stopped. Run this cell again" in first["training"]
+    assert "TRACEBACK" not in first["training"]
+    assert "All there" in first["diagnostic"]
     said = execute(tmp_path, ["settings", "training", "csv"])
-    assert "TRACEBACK" not in said["training"]
+    assert "Trained to the end." in said["training"]
     rows = next((tmp_path / "training_output" / "results").glob("*.csv")).read_text().splitlines()
     assert len(rows) == 46
+
+
+def test_a_finished_training_and_other_settings_are_a_sentence(trained: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(trained[0], folder)
+    said = execute(folder, ["settings", "training"])
+    assert "Trained to the end." in said["training"]
+    said = execute(folder, ["settings", "training"], settings=QUICK + "batch_size = 8\n")
+    assert "config.batch_size was 16 and is 8. Hint: Put it back" in said["training"]
+    assert "TRACEBACK" not in said["training"]
