@@ -226,8 +226,15 @@ def _figure(
     cpu: float | None = None,
 ) -> Figure:
     verdict = Verdict.REPORTED if is_met is None else Verdict.MET if is_met else Verdict.MISSED
-    text = "" if cpu is None else f"{cpu:.0f}"
-    return Figure(work=work, goal=goal, figure=figure, reference=reference, ratio=ratio, cpu=text, verdict=verdict)
+    return Figure(
+        work=work,
+        goal=goal,
+        figure=figure,
+        reference=reference,
+        ratio=ratio,
+        cpu_microseconds=cpu,
+        verdict=verdict,
+    )
 
 
 def main() -> int:
@@ -242,11 +249,14 @@ def main() -> int:
         child(options.child, options.steps, options.output)
         return 0
     steps, rounds = (500, 1) if options.quick else (options.steps, options.rounds)
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="trainhooks-bench-", dir="/var/tmp") as scratch:
         figures, raw = measure(steps, rounds, Path(scratch))
         report.table(figures, "ten float metrics a step, a millisecond of native work between two steps")
         if options.output:
-            report.save(figures, Path(scratch), is_quick=options.quick, path=options.output)
+            report.save(
+                figures, options.output, Path(scratch), is_quick=options.quick, seconds=time.monotonic() - begun
+            )
             saved = json.loads(options.output.read_bytes())
             options.output.write_text(json.dumps({**saved, "steps": steps, **raw}, indent=2) + "\n", encoding="utf-8")
     return int(any(figure.verdict is Verdict.MISSED for figure in figures))
