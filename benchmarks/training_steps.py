@@ -189,7 +189,9 @@ def main() -> int:
                 figures, options.output, Path(scratch), is_quick=options.quick, seconds=time.monotonic() - begun
             )
             saved = json.loads(options.output.read_bytes())
-            options.output.write_text(json.dumps({**saved, "steps": steps, "rounds": raw}, indent=2) + "\n")
+            saved["command"] = " ".join(["python", "benchmarks/training_steps.py", *sys.argv[1:]])
+            text = json.dumps({**saved, "steps": steps, "rounds": raw}, indent=2)
+            options.output.write_text(text + "\n", encoding="utf-8")
     return int(any(figure.verdict is Verdict.MISSED for figure in figures))
 
 
