@@ -1,13 +1,21 @@
 """The one place that reads torch's own files: never anything but data, whatever is in them."""
 
+import logging
 import pickle
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.torch_version import TorchVersion
 
 from trainhooks.errors import TrainhooksError
+
+log = logging.getLogger("trainhooks")
+
+_SAFE_SINCE = TorchVersion("2.10")
+"""CVE-2026-24747: before, a crafted file corrupts memory in spite of `weights_only=True`."""
 
 
 class TorchFileRefused(TrainhooksError):
@@ -25,6 +33,7 @@ def read(path: Path, *, is_mapped: bool = False) -> Any:
     Raises:
         TorchFileRefused: it holds objects that only free pickle could make, is damaged, or cannot be read.
     """
+    _warn_of(torch.__version__)
     try:
         is_mapped = is_mapped and zipfile.is_zipfile(path)  # the old form cannot be mapped
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
@@ -39,6 +48,17 @@ def read(path: Path, *, is_mapped: bool = False) -> Any:
             f"{path.name} is damaged or no torch file ({_first_line(error)}).",
             hint="An earlier checkpoint may be whole.",
         ) from error
+
+
+@cache
+def _warn_of(version: str) -> None:
+    """Once for a version. Our own checkpoints are safetensors and JSON: they are not read by it."""
+    if TorchVersion(version) < _SAFE_SINCE:
+        log.warning(
+            "torch %s can be attacked by a torch file in spite of weights_only=True (CVE-2026-24747): "
+            "read only files that you trust, or install torch 2.10 or later",
+            version,
+        )
 
 
 def _first_line(error: Exception) -> str:

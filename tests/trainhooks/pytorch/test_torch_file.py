@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainhooks.pytorch import torch_file
 from trainhooks.pytorch.torch_file import TorchFileRefused, read
 
 
@@ -50,3 +51,17 @@ def test_damage_is_one_sentence(tmp_path: Path, cut: int) -> None:
         read(path)
     with pytest.raises(TorchFileRefused):
         read(tmp_path / "nowhere.pt")
+
+
+@pytest.mark.parametrize(
+    ("version", "warnings"), [("2.9.1+cu126", 1), ("2.10.0", 0), ("2.13.0+cpu", 0), ("3.0.0a1", 0)]
+)
+def test_a_torch_that_a_file_can_attack_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str, warnings: int
+) -> None:
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
+    torch_file._warn_of.cache_clear()
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pt")
+    for _ in range(2):
+        assert torch.equal(torch_file.read(tmp_path / "w.pt")["w"], torch.ones(2))
+    assert sum("CVE-2026-24747" in each.getMessage() for each in caplog.records) == warnings
