@@ -75,7 +75,7 @@ class DataDirectory:
                 lock.release()
                 raise
         except OSError as error:
-            is_read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+            is_read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
             raise (DirectoryReadOnly if is_read_only else StorageFailed)(
                 f"The data directory {path} cannot be used ({error.strerror}).",
                 hint="Check that it exists or can be created, that you own it, and that the disk is not full; "

@@ -18,7 +18,7 @@ import diskcache
 import orjson
 
 from kdproxy.core.ports import Batch, Watermark
-from kdproxy.errors import StorageFailed
+from kdproxy.errors import DirectoryReadOnly, StorageFailed
 
 _RAW = 1  # diskcache's MODE_RAW: the value is in the row, as it is
 _WATERMARK = "watermark"
@@ -164,7 +164,8 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def _failure(what: str, error: Exception) -> StorageFailed:
-    return StorageFailed(
+    has_no_room = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return (DirectoryReadOnly if has_no_room else StorageFailed)(
         f"{what} ({error}).",
         hint="Free disk space if there is none. The index is derived data: if it is damaged, move its directory "
         "away and start again, it is rebuilt.",

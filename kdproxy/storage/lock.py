@@ -80,7 +80,12 @@ class DirectoryLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        self._write()
+        try:
+            self._write()
+        except BaseException:
+            self._descriptor = None
+            os.close(descriptor)  # a disk without room: who only reads may still have the directory
+            raise
         if self._is_network:
             self._confirm()
             self._beat = threading.Thread(target=self._keep_beating, name="kdproxy-lock", daemon=True)

@@ -1,6 +1,7 @@
 """A data directory that cannot be written is read all the same, and not a byte of it changes."""
 
 import hashlib
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,3 +127,26 @@ async def test_a_running_proxy_is_asked_as_ever(
             subprocess.run(["umount", "-l", str(mirror)], check=True)
     assert stats["answers"] == 1
     assert stats["serving"]["address"] == proxy.address
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_what_only_reads_works_on_a_full_disk(
+    teacher: ScriptedTeacher, small_disk: Path, send: Any, kdproxy: Run, ballast: Any, how: signal.Signals
+) -> None:
+    """What was paid for must be got out of it, just then."""
+    data = small_disk / "data"
+    async with run_proxy_process(teacher, data) as proxy:
+        for number in range(3):
+            assert (await send(proxy.address + CHAT, ask(number))).status == 200
+        proxy.send(how)
+        await proxy.wait()
+    ballast.fill()
+    exported = kdproxy("export", "--data-dir", data)
+    assert (exported.code, len(exported.out.splitlines())) == (0, 3), exported.err
+    assert kdproxy("stats", "--data-dir", data, "--json").json["answers"] == 3
+    assert kdproxy("verify", "--data-dir", data, "--json").json["problems"] == 0
+    refused = kdproxy("forget", "--data-dir", data, "--match", "Why", "--yes")
+    assert (refused.code, "raceback" in refused.err) == (1, False)
+    ballast.free()
+    assert kdproxy("forget", "--data-dir", data, "--match", "Why", "--yes", "--json").json["withdrawn"] == 3
