@@ -193,9 +193,7 @@ class TrainingProgressContext(SavingTracker):
             ConfigInvalid: the source or an option cannot be used.
             PositionInvalid: the data is not that of the checkpoint.
         """
-        self._check_data(
-            getattr(source, "dataset", source), getattr(source, "num_workers", options.get("num_workers", 0))
-        )
+        self._check_data(source, options.get("num_workers", 0))
         launch = launched()
         return self._feed.open(source, **{"rank": launch.rank, "world": launch.world, **options})
 
@@ -249,6 +247,8 @@ class TrainingProgressContext(SavingTracker):
             return
         keeper, self._keeper = self._keeper, None
         stopping, self._stopping = self._stopping, None
+        if self._is_unfinished:
+            self._extra = None  # of a step that never ended: it will be done again
         try:
             if keeper is not None:
                 keeper.close()

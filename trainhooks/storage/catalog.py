@@ -76,13 +76,24 @@ def entries(output_dir: Path, own: Iterable[Checkpoint], others: Iterable[Recove
 def newest(output_dir: Path, tag: str | None = None) -> Path | None:
     """Return the checkpoint with the highest step that is there, own or registered, with `tag` if one is given.
 
-    Works on a directory that nobody writes to, and beside one who does.
+    A registered file that has another size by now is passed over, which is logged. Works on a directory that nobody
+    writes to, and beside one who does.
     """
     own = published(output_dir / CHECKPOINTS)
     for entry in reversed(entries(output_dir, own, registered(output_dir).values())):
-        if (tag is None or tag in entry.tags) and (output_dir / entry.path).exists():
-            return output_dir / entry.path
+        path = output_dir / entry.path
+        if (tag is not None and tag not in entry.tags) or not path.exists():
+            continue
+        if has_other_size(path, entry):
+            log.warning("%s is passed over: it had %d bytes when it was registered", path, entry.size_bytes)
+            continue
+        return path
     return None
+
+
+def has_other_size(path: Path, entry: Recoverable) -> bool:
+    """Whether a registered file is not as long as it was. Of directories nothing is said."""
+    return entry.is_registered and path.is_file() and entry.size_bytes not in (None, path.stat().st_size)
 
 
 def describe(path: Path, output_dir: Path, *, step: int, tags: tuple[str, ...], **more: Any) -> Recoverable:

@@ -127,7 +127,7 @@ def _verify_file(output_dir: Path, entry: Recoverable, receipt: Receipt | None) 
             verify_receipt(output_dir, receipt)
         except CheckpointInvalid as error:
             return [Problem(where=entry.path, what=error.message)]
-    elif path.is_file() and entry.size_bytes not in (None, path.stat().st_size):
+    elif catalog.has_other_size(path, entry):
         what = f"It has another size than when it was registered ({entry.size_bytes})."
         return [Problem(where=entry.path, what=what)]
     return []

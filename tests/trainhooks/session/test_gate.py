@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Subset
 
 from trainhooks import training_progress_context
 from trainhooks.errors import ConfigInvalid, DriftBlocked
@@ -25,13 +26,23 @@ class Words:
         return {word: number for number, word in enumerate(self.words)}
 
 
-def train(out: Path, config: Any = CONFIG, *, steps: int = 2, width: int = 4, data: int = 12, **options: Any) -> None:
+def train(
+    out: Path,
+    config: Any = CONFIG,
+    *,
+    steps: int = 2,
+    width: int = 4,
+    data: int = 12,
+    part: list[int] | None = None,
+    **options: Any,
+) -> None:
     torch.manual_seed(0)
     model = nn.Linear(width, 1)
     state = {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
     options = {"checkpoint_every_steps": 1, "tokenizer": Words("a", "b"), **options}
     with training_progress_context(config, out, 6, state=state, **options) as progress:
-        progress.loader([torch.full((width,), float(row)) for row in range(data)], batch_size=2)
+        rows = [torch.full((width,), float(row)) for row in range(data)]
+        progress.loader(rows if part is None else Subset(rows, part), batch_size=2)  # type: ignore[arg-type]
         for step, x in progress.steps():
             model(x).sum().backward()
             if step + 1 == steps:
@@ -63,6 +74,14 @@ def test_what_must_not_change_stops_the_run(tmp_path: Path, changed: dict[str, A
     assert f"{name!r}: 'allow'" in refused.value.hint
     assert sorted((tmp_path / "checkpoints").iterdir()) == before
     train(tmp_path, steps=4)  # put back, it goes on
+
+
+def test_another_part_of_the_same_data_is_other_data(tmp_path: Path) -> None:
+    """As `random_split` gives it where it is not seeded."""
+    train(tmp_path, part=[0, 1, 2, 3, 4, 5, 6, 7])
+    with pytest.raises(DriftBlocked) as refused:
+        train(tmp_path, part=[4, 5, 6, 7, 8, 9, 10, 11])
+    assert "data.record.0" in str(refused.value)
 
 
 def test_the_hint_is_the_way_in(tmp_path: Path) -> None:

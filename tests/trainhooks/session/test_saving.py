@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainhooks import TrainingProgressContext, training_progress_context
+from trainhooks import TrainingProgressContext, read_metrics, training_progress_context
 from trainhooks.errors import CheckpointFailed, DirectoryUnusable
 from trainhooks.storage import atomic
 from trainhooks.storage.checkpoints import CHECKPOINTS, published
@@ -255,3 +255,22 @@ def test_without_steps_signals_are_not_kept(tmp_path: Path) -> None:
     """One that came while the training was set up acts with the first row, a later one at once."""
     assert record(tmp_path / "before", -1) == []
     assert record(tmp_path / "within", 2) == [0, 1]
+
+
+def test_an_error_before_the_step_is_recorded_leaves_no_row_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was known of its batch was put beside the step before it, and the next start said that it differed."""
+
+    def fail(progress: TrainingProgressContext, step: int) -> bool:
+        if step == ASKED + 2:
+            raise RuntimeError("as a crash would")
+        return save(progress, step)
+
+    with pytest.raises(RuntimeError):
+        train(tmp_path, before=fail)
+    assert [row["step"] for row in read_metrics(tmp_path)] == list(range(ASKED + 2))
+    train(tmp_path)
+    assert "diverged" not in caplog.text
+    attempts = json.loads((tmp_path / "progress" / "session.json").read_bytes())["attempts"]
+    assert attempts[1]["certificate"]["verdict"] == "exact"

@@ -240,6 +240,16 @@ def test_a_failed_block_says_so_and_lets_go(tmp_path: Path) -> None:
     setup_progress_tracking({}, tmp_path, 10).close()
 
 
+def test_a_registered_file_that_has_been_cut_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with training_progress_context({}, tmp_path, 10) as progress:
+        for step in (1, 2):
+            (tmp_path / f"mine-{step}.pt").write_bytes(b"weights")
+            progress.record_checkpoint(tmp_path / f"mine-{step}.pt", step=step)
+        (tmp_path / "mine-2.pt").write_bytes(b"wei")
+        assert progress.recovery_checkpoint() == tmp_path / "mine-1.pt"
+    assert "mine-2.pt is passed over: it had 7 bytes" in caplog.text
+
+
 def test_one_writer(tmp_path: Path) -> None:
     tracker = ProgressTracker({}, tmp_path, 10)
     with pytest.raises(SessionBusy, match="by this process itself"):
