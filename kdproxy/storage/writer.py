@@ -216,7 +216,7 @@ class Writer:
         self._journal_error = None
         try:
             self._append(writes)
-        except (StorageFailed, OSError) as error:
+        except Exception as error:  # want of memory too: a writer that dies would leave every keeper waiting
             self._journal_error = error
         # First: who is told of a refusal must find `is_writable` false and the lines counted.
         self._count_refused(writes)
@@ -259,7 +259,7 @@ class Writer:
                 del self._unindexed[: len(placed)]
             self._fresh = {}
             self._index_at = None
-        except Exception as error:  # whatever it is: a writer that dies would leave every keeper waiting
+        except Exception as error:  # whatever it is, as above
             self._index_error = error
             self._index_at = time.monotonic() + RETRY_SECONDS
         self._note_health()

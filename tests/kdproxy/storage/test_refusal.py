@@ -60,6 +60,24 @@ async def test_a_refused_answer_is_written_once_the_disk_heals(
 
 
 @pytest.mark.asyncio
+async def test_want_of_memory_is_a_refusal_too(
+    archive: FileArchive, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of long answers is joined for one write: where that fails, the writer must not die of it."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr(Journal, "append", fail)
+        async with asyncio.timeout(10):
+            assert not await archive.keep(make_entry(0))
+        assert archive.trouble == "The disk refuses (MemoryError)."
+    await asyncio.wait_for(archive.wait_writable(), 10)
+    assert archive.find(make_entry(0).address, Form.JSON) == make_entry(0).answer
+
+
+@pytest.mark.asyncio
 async def test_a_withdrawal_that_had_to_wait_empties_the_memory_too(
     archive: FileArchive, ballast: Any, make_entry: MakeEntry
 ) -> None:
