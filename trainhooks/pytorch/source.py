@@ -19,7 +19,7 @@ from trainhooks.errors import ConfigInvalid
 from trainhooks.pytorch.foreign import ForeignLoader
 from trainhooks.pytorch.iterable import IterableLoader
 from trainhooks.pytorch.loader import PositionedLoader
-from trainhooks.pytorch.stream import is_stateful
+from trainhooks.pytorch.stream import is_stateful, loses_its_buffer
 
 _TAKEN_OVER = (
     "num_workers",
@@ -72,6 +72,8 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
     if isinstance(source, DataLoader) and not is_stateful(source):
         return _from_loader(source, seed=seed, rank=rank, world=world, **options)
     if is_stateful(source) and not options:
+        if loses_its_buffer(source):
+            return _iterable_loader(source, seed=seed, world=world, batch_size=None, collate_fn=_as_it_is)
         return ForeignLoader(source, seed=seed)
     if isinstance(source, DataLoader):
         raise ConfigInvalid(
@@ -84,6 +86,10 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
         f"A {type(source).__name__} can be read once only, so no place in it can be gone back to.",
         hint="Give a data set: an object with len() and [index], or whose iter() begins anew each time.",
     )
+
+
+def _as_it_is(sample: Any) -> Any:
+    return sample
 
 
 def _is_map_style(source: Any) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset as HubDataset
 from torch.utils.data import (
     DataLoader,
     DistributedSampler,
@@ -30,6 +31,15 @@ def double(samples: list[Any]) -> list[int]:
 def test_a_data_set_with_options() -> None:
     made = make_loader(DATA, seed=1, batch_size=6, shuffle=False, drop_last=True)
     assert [plain(batch)[0] for batch in made] == [list(range(first, first + 6)) for first in (0, 6, 12)]
+
+
+def test_a_stream_of_the_hub_with_a_shuffle_buffer_is_read_up_to_its_place() -> None:
+    """Its own state leaves the buffer out; samples come as they are, as from one that is used as it is."""
+    rows = HubDataset.from_dict({"row": list(range(20))}).to_iterable_dataset()
+    assert isinstance(make_loader(rows, seed=1), ForeignLoader)
+    made = make_loader(rows.shuffle(seed=1, buffer_size=5), seed=1)
+    assert isinstance(made, IterableLoader)
+    assert {type(sample["row"]) for sample in made} == {int}
 
 
 def test_a_list_is_a_data_set() -> None:
