@@ -7,7 +7,7 @@ A line is a JSON object whose last member is `sha256`: the SHA-256, in hex, of t
 import base64
 import hashlib
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -347,7 +347,15 @@ def _load(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
-        return json.loads(line)  # a request may hold a number beyond double, which orjson refuses
+        # A request may hold a number beyond double, which orjson refuses. What else it refuses is no JSON, or text that
+        # can be neither indexed nor served: lone surrogates.
+        members = json.loads(line, parse_constant=_refuse_constant)
+        json.dumps(members, ensure_ascii=False).encode()
+        return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _replace_surrogates(value: Any) -> Any:

@@ -308,3 +308,15 @@ def test_the_committed_samples_keep_decoding() -> None:
     prompts = [record for record in records if isinstance(record, Prompt)]
     assert prompts[0].turns == (Turn(role="system", text="Be short."), Turn(role="user", text="What is 2 + 2?"))
     assert [encode(record) for record in records] == SAMPLES.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("value", [b'"\\ud800"', b'["\\udc00"]', b"NaN", b"-Infinity"])
+def test_what_no_answer_can_hold_is_not_read(value: bytes) -> None:
+    """A line that somebody else has sealed; numbers of any size are fine."""
+    line = (
+        b'{"v":1,"kind":"prompt","namespace":"default","key":"k","ordinal":0,"prompt_hash":"","model":"m",'
+        b'"messages":[],"response":"r","created_at":1,"source":null,"more":%b}'
+    )
+    assert decode(seal(line % b"1e400"))
+    with pytest.raises(RecordInvalid, match="not JSON"):
+        decode(seal(line % value))
