@@ -156,7 +156,7 @@ def _asks_for_json(entry: Entry) -> bool:
     if any(_member(given, "type") in ("json_object", "json_schema") for given in formats):
         return True
     config = asked.get("generationConfig", asked.get("generation_config"))
-    return bool(_member(config, "responseMimeType") == "application/json")
+    return "application/json" in (_member(config, "responseMimeType"), _member(config, "response_mime_type"))
 
 
 def _member(value: Any, name: str) -> Any:

@@ -84,8 +84,9 @@ def test_invalid_json_counts_only_where_json_was_asked_for(found: Any) -> None:
         free_text={"body": chat("hello")},
         responses=responses,
         gemini=gemini,
+        rest={**gemini, "request": {"contents": [], "generation_config": {"response_mime_type": "application/json"}}},
     )
-    assert bad == {"fenced", "cut_stream", "responses", "gemini"}
+    assert bad == {"fenced", "cut_stream", "responses", "gemini", "rest"}
 
 
 def test_a_match_looks_at_questions_and_answers(found: Any) -> None:
