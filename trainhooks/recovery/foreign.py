@@ -3,6 +3,7 @@
 Torch files are read with `weights_only=True`: nothing in them is executed.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +39,7 @@ def read_hugging_face(root: Path) -> Found:
             continue
         best = state.get("best_model_checkpoint")
         return Found(
-            run_id=root.name,
+            run_id=_run_id(root),
             run_name=root.name,
             rows=rows,
             checkpoints=tuple(
@@ -88,7 +89,7 @@ def read_lightning(root: Path) -> Found:
     except OSError as error:
         gaps.append(f"hparams.yaml cannot be read ({error.strerror}).")
     return Found(
-        run_id=root.resolve().name,
+        run_id=_run_id(root),
         run_name=root.resolve().name,
         rows=rows,
         checkpoints=tuple(_files(root / "checkpoints")) or tuple(_files(root)),
@@ -147,7 +148,7 @@ def read_torch(root: Path) -> Found:
     if rows is None:
         rows = pd.DataFrame.from_records(history)
     return Found(
-        run_id=root.resolve().name,
+        run_id=_run_id(root),
         run_name=_name(root),
         rows=rows,
         checkpoints=tuple(saved),
@@ -239,6 +240,12 @@ def _step(path: Path) -> int:
 def _name(root: Path) -> str:
     resolved = root.resolve()
     return resolved.parent.name if resolved.name in {"checkpoints", "ckpt", "weights"} else resolved.name
+
+
+def _run_id(root: Path) -> str:
+    """Return an id of this folder and no other: many runs are called `version_0` or `checkpoints`."""
+    place = root.resolve()
+    return f"{_name(root)}-{hashlib.sha256(str(place).encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def _scalar(text: str) -> Any:

@@ -1,6 +1,7 @@
 """A run is found and read whoever wrote it and however it ended; what is not there is said, and never raises."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,20 @@ def test_a_recovery_is_written_as_a_run_that_names_its_origin(tmp_path: Path, ou
     database.close()
     origin = first.run_id.removesuffix("_recovered")
     assert names == {origin: None, first.run_id: origin, second.run_id: origin}
+
+
+def test_runs_of_one_name_are_two_in_a_database(tmp_path: Path) -> None:
+    for project in ("a", "b"):
+        (tmp_path / project / "checkpoints").mkdir(parents=True)
+        torch.save({"project": project}, tmp_path / project / "checkpoints" / "last.pt")
+        for _ in range(2):
+            recover(tmp_path / project / "checkpoints", database=tmp_path / "all.db")
+    with closing(Registry(tmp_path / "all.db", is_copy=True)) as database:
+        runs = database.runs()
+    assert sorted(run.directory for run in runs if run.origin is None) == [
+        str(tmp_path / project / "checkpoints") for project in ("a", "b")
+    ]
+    assert sum(run.origin is not None for run in runs) == 4
 
 
 def test_hugging_face(hugging_face: Path) -> None:
