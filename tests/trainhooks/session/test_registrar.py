@@ -279,3 +279,15 @@ def test_what_is_over_is_not_taken_for_interrupted(tmp_path: Path) -> None:
         run = runs(tmp_path / DATABASE)["a"]
     assert run.sessions[0].status == RUNNING
     assert liveness.state(run) == "closed"
+
+
+def test_a_run_that_failed_says_so(tmp_path: Path) -> None:
+    def fail() -> None:
+        with training_progress_context({"name": "a"}, tmp_path / "a", 10) as progress:
+            progress.update_metrics(0, loss=float("nan"))
+            raise ValueError("of the loop")
+
+    with pytest.raises(ValueError, match="of the loop"):
+        fail()
+    run = runs(tmp_path / DATABASE)["a"]
+    assert (state(run), run.sessions[0].step, run.metrics) == ("failed: ValueError", 1, ())
