@@ -123,6 +123,8 @@ def read(
     if isinstance(facts, NotAQuestion):
         if not (allow_hosted_tools and facts.reason.startswith("hosted tool")):
             return facts
+        if _has_credential(members):
+            return NotAQuestion("a credential for a tool in the body, which would be stored with it")
         without = {name: member for name, member in members.items() if name not in _HOSTED_MEMBERS}
         facts = endpoint.read(Ask(path=path, query=query, members=without))
         if isinstance(facts, NotAQuestion):
@@ -164,6 +166,17 @@ def match(question: Question, *, path: str, query: str, members: Mapping[str, An
     if endpoint.takes_form or question.model is None or members is None:
         return Match()
     return Match(model=question.model, turns=endpoint.turns(Ask(path=path, query=query, members=members)) or ())
+
+
+def _has_credential(members: Mapping[str, Any]) -> bool:
+    """Whether an MCP server is called with somebody's credential."""
+    holders = [
+        item for name in ("tools", "mcp_servers") if isinstance(members.get(name), list) for item in members[name]
+    ]
+    return any(
+        isinstance(item, dict) and any(item.get(name) for name in ("authorization", "headers", "authorization_token"))
+        for item in holders
+    )
 
 
 _HOSTED_MEMBERS = frozenset({"tools", "web_search_options", "mcp_servers", "container"})

@@ -253,6 +253,26 @@ async def test_hosted_tools_are_stored_where_they_are_allowed(teacher: ScriptedT
     assert teacher.count() == 2
 
 
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/responses", {"tools": [{"type": "mcp", "server_url": "https://x", "authorization": "canary"}]}),
+        ("/v1/responses", {"tools": [{"type": "mcp", "server_url": "https://x", "headers": {"X-Key": "canary"}}]}),
+        ("/v1/messages", {"mcp_servers": [{"type": "url", "url": "https://x", "authorization_token": "canary"}]}),
+    ],
+)
+async def test_a_hosted_tools_credential_is_not_stored_even_then(
+    teacher: ScriptedTeacher, send: Any, path: str, more: dict[str, Any]
+) -> None:
+    async with run_proxy(teacher, allow_hosted_tools=True) as proxy:
+        for number in (1, 2):
+            got = await send(proxy.address + path, {**BASE, "input": "x", "max_tokens": 9, **more})
+            assert "credential" in got.cache
+            assert teacher.count() == number
+        for file in proxy.data_dir.rglob("*"):
+            assert not file.is_file() or b"canary" not in file.read_bytes(), file
+
+
 async def test_a_form_is_its_parts_whatever_the_boundary(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
 ) -> None:
