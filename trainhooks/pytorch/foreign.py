@@ -22,9 +22,11 @@ class ForeignLoader:
 
     kind = "foreign"
 
-    def __init__(self, source: Any, *, seed: int) -> None:
+    def __init__(self, source: Any, *, seed: int, world: int = 1) -> None:
         self.source = source
         self.seed = seed
+        self.world = world
+        """Ranks that read the data, each with a state of its own."""
         self.epoch = 0
         self.origin: Origin | None = None
         """Of the last batch that was yielded: what its own columns tell."""
@@ -52,6 +54,7 @@ class ForeignLoader:
         return {
             "kind": self.kind,
             "epoch": self.epoch,
+            "world": self.world,
             "source": type(self.source).__qualname__,
             "state": self.source.state_dict(),
         }
@@ -60,13 +63,18 @@ class ForeignLoader:
         """Go to a saved position.
 
         Raises:
-            PositionInvalid: it was taken of another kind of loader.
+            PositionInvalid: it was taken of another kind of loader, or with other ranks.
         """
         name = type(self.source).__qualname__
         if state.get("kind") != self.kind or state["source"] != name:
             raise PositionInvalid(
                 f"The saved position is one of {state.get('source', state.get('kind'))}, this loader is a {name}.",
                 hint="Resume with the loader of the run.",
+            )
+        if state.get("world", self.world) != self.world:
+            raise PositionInvalid(
+                f"The saved position is one of {state['world']} ranks, each with its own; these are {self.world}.",
+                hint="Resume with as many ranks, or give map-style data, whose position counts for any number.",
             )
         self.epoch = state["epoch"]
         if hasattr(self.source, "set_epoch"):

@@ -31,10 +31,11 @@ class IterableLoader:
     """One epoch per iteration, from the position on.
 
     Args:
-        dataset: `iter()` gives samples; shards itself by `get_worker_info()`. With `state_dict` and `load_state_dict`
-            it goes to its place; without, it is read up to there.
+        dataset: `iter()` gives samples; shards itself by `get_worker_info()` and, with several ranks, by rank. With
+            `state_dict` and `load_state_dict` it goes to its place; without, it is read up to there.
         batch_size: None: each sample by itself.
         seed: of every sample.
+        rank, world: this process among those that read the data; each has a position of its own.
         replays: read up to the place even so, for a source whose own state loses something (a shuffle buffer).
         options: for `torch.utils.data.DataLoader`.
     """
@@ -47,6 +48,8 @@ class IterableLoader:
         *,
         batch_size: int | None,
         seed: int,
+        rank: int = 0,
+        world: int = 1,
         drop_last: bool = False,
         replays: bool = False,
         collate_fn: Collate | None = None,
@@ -55,6 +58,7 @@ class IterableLoader:
         **options: Any,
     ) -> None:
         self.seed = seed
+        self._world = world
         self.epoch = 0
         self.origin: Origin | None = None
         """Of the last batch that was yielded."""
@@ -66,6 +70,7 @@ class IterableLoader:
         fetcher = StreamFetcher(
             dataset,
             seed=seed,
+            first_stream=rank * self._workers,
             batch_size=batch_size,
             drop_last=drop_last,
             collate=collate_fn or (default_convert if batch_size is None else default_collate),
@@ -107,6 +112,7 @@ class IterableLoader:
             "epoch": self.epoch,
             "turn": self._turn,
             "seed": self.seed,
+            "world": self._world,
             "workers": [{"count": place.count, "state": copy.deepcopy(place.state)} for place in self._places],
         }
 
@@ -114,20 +120,23 @@ class IterableLoader:
         """Go to a saved position.
 
         Raises:
-            PositionInvalid: it was taken with other workers, another seed, or of another kind of data.
+            PositionInvalid: it was taken with other ranks or workers, another seed, or of another kind of data.
         """
-        saved, mine = _shape(state), _shape(self.state_dict())
+        mine = _shape(self.state_dict())
+        saved = _shape({"world": self._world, **state})  # releases before it was kept
         if saved != mine:
             listing = ", ".join(
                 f"{name} was {saved[name]!r} and is {mine[name]!r}" for name in mine if saved[name] != mine[name]
             )
             raise PositionInvalid(
                 f"The saved position does not fit this loader: {listing}.",
-                hint="Each worker reads its own stream: resume with the workers, seed and kind of data of the run.",
+                hint="Each worker of each rank reads its own stream: resume with the ranks, workers, seed and kind "
+                "of data of the run.",
             )
         self.epoch, self._turn = state["epoch"], state["turn"]
         self._places = [Begin(self.epoch, place["count"], place["state"]) for place in state["workers"]]
 
 
 def _shape(state: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": state.get("kind"), "seed": state.get("seed"), "num_workers": len(state.get("workers", ()))}
+    members = {name: state.get(name) for name in ("kind", "seed", "world")}
+    return {**members, "num_workers": len(state.get("workers", ()))}

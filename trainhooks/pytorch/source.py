@@ -73,15 +73,15 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
         return _from_loader(source, seed=seed, rank=rank, world=world, **options)
     if is_stateful(source) and not options:
         if loses_its_buffer(source):
-            return _iterable_loader(source, seed=seed, world=world, batch_size=None, collate_fn=_as_it_is)
-        return ForeignLoader(source, seed=seed)
+            return _iterable_loader(source, seed=seed, rank=rank, world=world, batch_size=None, collate_fn=_as_it_is)
+        return ForeignLoader(source, seed=seed, world=world)
     if isinstance(source, DataLoader):
         raise ConfigInvalid(
             f"A {type(source).__name__} is used as it is; {', '.join(sorted(options))} cannot be given beside it.",
             hint="Give the options to the loader itself.",
         )
     if hasattr(source, "__iter__") and iter(source) is not source:
-        return _iterable_loader(source, seed=seed, world=world, **options)
+        return _iterable_loader(source, seed=seed, rank=rank, world=world, **options)
     raise ConfigInvalid(
         f"A {type(source).__name__} can be read once only, so no place in it can be gone back to.",
         hint="Give a data set: an object with len() and [index], or whose iter() begins anew each time.",
@@ -113,7 +113,7 @@ def _map_loader(
     )
 
 
-def _iterable_loader(source: Any, *, world: int, batch_size: int | None = 1, **options: Any) -> Loader:
+def _iterable_loader(source: Any, *, batch_size: int | None = 1, **options: Any) -> Loader:
     _refuse(options)
     if options.pop("shuffle", False):
         raise ConfigInvalid(
@@ -134,7 +134,7 @@ def _from_loader(source: DataLoader[Any], *, seed: int, rank: int, world: int, *
         raise ConfigInvalid("A DataLoader with in_order=False gives batches in no fixed order.", hint="Leave it out.")
     if isinstance(source.dataset, IterableDataset):
         taken.update(batch_size=source.batch_size, drop_last=source.drop_last)
-        return _iterable_loader(source.dataset, seed=seed, world=world, **taken)
+        return _iterable_loader(source.dataset, seed=seed, rank=rank, world=world, **taken)
     batches = source.batch_sampler
     if batches is not None and type(batches) is not BatchSampler:
         raise _unsupported(batches)

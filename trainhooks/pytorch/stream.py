@@ -46,18 +46,28 @@ Answer: TypeAlias = Fetched | StreamEnd | None
 
 
 class StreamFetcher(Dataset[Answer]):
-    """Batches of an iterable-style data set. A sample's seed is hash(seed, epoch, worker, number in its stream).
+    """Batches of an iterable-style data set. A sample's seed is hash(seed, epoch, stream, number in it).
 
     Args:
+        first_stream: the number of the first worker's stream; those of other ranks have others.
         batch_size: None: each sample by itself.
         replays: whether to read up to a place even where the source could be put there.
     """
 
     def __init__(
-        self, source: Any, *, seed: int, batch_size: int | None, drop_last: bool, collate: Collate, replays: bool
+        self,
+        source: Any,
+        *,
+        seed: int,
+        first_stream: int,
+        batch_size: int | None,
+        drop_last: bool,
+        collate: Collate,
+        replays: bool,
     ) -> None:
         self.source = source
         self.seed = seed
+        self.first_stream = first_stream
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.collate = collate
@@ -127,8 +137,8 @@ class StreamFetcher(Dataset[Answer]):
 
     def _seed(self, what: str) -> int:
         info = get_worker_info()
-        worker = 0 if info is None else info.id
-        return seeds.derive("stream", self.seed, self._begin.epoch, worker, what, self._count)
+        stream = self.first_stream + (0 if info is None else info.id)
+        return seeds.derive("stream", self.seed, self._begin.epoch, stream, what, self._count)
 
 
 def is_stateful(source: Any) -> bool:

@@ -35,7 +35,7 @@ class Team:
 Start = Callable[..., Team]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def _training(zygote_with: Callable[..., Zygote]) -> Zygote:
     return zygote_with(
         "trainhooks.pytorch.reader", "trainhooks.pytorch.saver", "trainhooks.pytorch.source", "torch.distributed.fsdp"

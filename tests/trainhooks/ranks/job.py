@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bits import digest, settle
+from bits import digest, leave, settle
 
 from trainhooks import CheckpointPolicy, training_progress_context
 from trainhooks.errors import CheckpointFailed
@@ -70,7 +70,8 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     dist.init_process_group("gloo")
     rank = dist.get_rank()
-    if len(sys.argv) > 2 and int(sys.argv[3]) == rank:
+    is_first_time = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    if is_first_time and len(sys.argv) > 2 and int(sys.argv[3]) == rank:
         plant(sys.argv[2], int(sys.argv[4]))
     torch.manual_seed(1)
     model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.3), nn.Linear(16, 1)))
@@ -107,6 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
-    sys.stdout.flush()
-    os._exit(0)  # taking a forked torch down costs a second of CPU
+    leave(main)

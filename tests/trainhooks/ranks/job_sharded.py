@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bits import digest, settle
+from bits import digest, leave, settle
 
 from trainhooks import CheckpointPolicy, training_progress_context
 from trainhooks.pytorch import sharding
@@ -126,6 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
-    sys.stdout.flush()
-    os._exit(0)  # taking a forked torch down costs a second of CPU
+    leave(main)

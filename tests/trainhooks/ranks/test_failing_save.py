@@ -48,14 +48,13 @@ def uninterrupted(start: Start, whole: dict[str, list[str]], root: Path) -> list
     return whole["final"]
 
 
-@pytest.mark.parametrize("how", ["synchronous", "asynchronous"])
 @pytest.mark.parametrize(
-    ("fault", "rank", "words"),
+    ("fault", "rank", "words", "how"),
     [
-        ("ENOSPC", 1, "No space left on device"),
-        ("EIO", 0, "Input/output error"),
-        ("bug", 1, "ZeroDivisionError: a planted bug"),
-        ("publish", 0, "ZeroDivisionError: a planted bug"),
+        ("ENOSPC", 1, "No space left on device", "synchronous"),
+        ("EIO", 0, "Input/output error", "asynchronous"),
+        ("bug", 1, "ZeroDivisionError: a planted bug", "asynchronous"),
+        ("publish", 0, "ZeroDivisionError: a planted bug", "synchronous"),
     ],
 )
 def test_a_rank_that_cannot_write_keeps_all_from_publishing_and_the_training_goes_on(

@@ -58,7 +58,7 @@ def cut(start: Start, runs: Path, root: Path, name: str, world: int = 2) -> Path
     return copied
 
 
-@pytest.mark.parametrize("how", ["synchronous", "asynchronous"])
+@pytest.mark.parametrize("how", [pytest.param("synchronous", marks=pytest.mark.faults), "asynchronous"])
 def test_killed_and_resumed_it_ends_as_the_uninterrupted_one_did(
     start: Start, runs: Path, tmp_path: Path, how: str
 ) -> None:
