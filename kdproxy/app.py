@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -256,9 +257,10 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _price(settings: Settings) -> Price:
     table = PriceTable.load(None if settings.prices is None else _read_prices(settings.prices))
+    seller_of = lru_cache(maxsize=256)(table.seller_of)
 
     def price(upstream: Upstream, model: str | None, usage: Usage | None) -> Decimal | None:
-        seller = table.seller_of(upstream)
+        seller = seller_of(upstream)
         if seller is None or model is None or usage is None:
             return None
         return table.price(seller, model, usage)

@@ -38,6 +38,9 @@ class Store(Protocol):
     def get(self, name: str) -> bytes | None:
         """Return a value, or None. Called from the event loop: must be fast."""
 
+    def get_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the values of those names that have one: a third of the time of as many `get` where few have."""
+
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Yield the names with a prefix, in name order, with their values."""
 

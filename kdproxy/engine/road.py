@@ -9,7 +9,6 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from operator import itemgetter
 
 from kdproxy.core.limits import Cost, Reading
 from kdproxy.core.pace import Grant
@@ -236,7 +235,12 @@ class Road:
 
     def _soonest(self, cost: Cost, now: float) -> tuple[Lane, float]:
         """Return the lane that can send first, and in how many seconds."""
-        return min(((lane, lane.wait(cost, now)) for lane in self.lanes), key=itemgetter(1))
+        soonest, shortest = self.lanes[0], math.inf
+        for lane in self.lanes:
+            wait = lane.wait(cost, now)
+            if wait < shortest:
+                soonest, shortest = lane, wait
+        return soonest, shortest
 
     def _grant(self, lane: Lane, waiter: Waiter, now: float) -> Permit:
         is_look = lane.stop is not None

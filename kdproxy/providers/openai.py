@@ -179,7 +179,7 @@ def _is_plain(members: Mapping[str, Any]) -> bool:
         and response_format in (None, {"type": "text"})
         and not members.get("audio")
         and members.get("modalities") in (None, ["text"])
-        and not any(members.get(name) for name in _BEYOND_TEXT)
+        and not any(members.get(name) for name in _BEYOND_TEXT.intersection(members))
     )
 
 

@@ -38,12 +38,9 @@ def cost_of(members: Mapping[str, Any] | None, guess: OutputGuess, *, body_bytes
     for name in _INPUT_NAMES:
         if name in members:
             given += _given(members[name])
-    generation = members.get("generationConfig")
-    config = generation if isinstance(generation, dict) else {}
-    limits = [_count(members.get(name)) for name in _OUTPUT_NAMES] + [_count(config.get("maxOutputTokens"))]
-    asked = next((float(found) for found in limits if found is not None), guess.tokens)
-    answers = max((found for name in ("n", "best_of") if (found := _count(members.get(name))) is not None), default=1)
-    return Cost(input_tokens=given, output_tokens=asked * answers)
+    bound = _output_bound(members)
+    answers = max(_count(members.get("n")) or 1, _count(members.get("best_of")) or 1)
+    return Cost(input_tokens=given, output_tokens=(guess.tokens if bound is None else float(bound)) * answers)
 
 
 def used_of(usage: Usage | None) -> Cost | None:
@@ -77,6 +74,13 @@ def _given(value: Any) -> float:
     return given
 
 
+def _output_bound(members: Mapping[str, Any]) -> int | None:
+    for name in _OUTPUT_NAMES:
+        if (found := _count(members.get(name))) is not None:
+            return found
+    generation = members.get("generationConfig")
+    return _count(generation.get("maxOutputTokens")) if isinstance(generation, dict) else None
+
+
 def _count(value: Any) -> int | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10_000_000
-    return value if is_count else None
+    return value if type(value) is int and 0 < value < 10_000_000 else None

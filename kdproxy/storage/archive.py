@@ -176,7 +176,8 @@ class FileArchive:
 
     def look_up(self, wanted: Sequence[str]) -> list[bytes | None]:
         """Return the index's values of some names."""
-        return self._writer.call(lambda: [self._store.get(name) for name in wanted])
+        found = self._writer.call(lambda: self._store.get_all(wanted))
+        return [found.get(name) for name in wanted]
 
     def index(self) -> Iterator[tuple[str, bytes]]:
         """Yield the index's rows that lead to lines; a page at a time, so that writes get their turn."""

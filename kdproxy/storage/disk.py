@@ -9,7 +9,7 @@ read-only: SQLite before 3.51.3 can lose rows when two connections checkpoint at
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,10 @@ _SETTINGS: dict[str, Any] = {
     "disk_pickle_protocol": 5,
 }
 _GET = "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
+_GET_ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN ({})"
 _SCAN = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? ORDER BY key LIMIT ?"
-_PAGE_ROWS = 1000
+_PAGE_ROWS = 500
+"""SQLite takes 999 parameters at least."""
 _KNOWN = frozenset(_SETTINGS) | {"count", "size", "hits", "misses"}
 _PUT = (
     "INSERT INTO Cache (key, raw, store_time, access_time, access_count, size, mode, value)"
@@ -110,6 +112,16 @@ class DiskStore:
         except sqlite3.Error as error:
             raise _failure("The index cannot be read", error) from error
         return None if row is None else _checked(*row)
+
+    def get_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the values of those names that have one."""
+        found: dict[str, bytes] = {}
+        for start in range(0, len(names), _PAGE_ROWS):
+            page = names[start : start + _PAGE_ROWS]
+            with _translated("The index cannot be read"):
+                rows = self._reader.execute(_GET_ALL.format(",".join("?" * len(page))), page).fetchall()
+            found.update((name, _checked(mode, filename, value)) for name, mode, filename, value in rows)
+        return found
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Yield the names with a prefix, in name order, with their values."""

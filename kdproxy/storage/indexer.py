@@ -69,16 +69,18 @@ class Indexer:
         puts: dict[str, bytes] = {}
         deletes: set[str] = set()
         counters = self.counters.copy()
-        for record, location in placed:
-            for name, value in names.rows_of(record, location).items():
-                is_held = name in puts or (name not in deletes and self._store.get(name) is not None)
+        changes = [(record, names.rows_of(record, location)) for record, location in placed]
+        stored = self._store.get_all([name for _, rows in changes for name in rows])
+        for record, rows in changes:
+            for name, value in rows.items():
+                is_held = name in puts or (name not in deletes and name in stored)
                 if value is not None:
                     if name.startswith(names.COUNTED) and not is_held:
                         counters.add(record)
                     deletes.discard(name)
                     puts[name] = value
                 elif is_held:
-                    self._uncount(counters, puts.pop(name, None) or self._store.get(name))
+                    self._uncount(counters, puts.pop(name, None) or stored.get(name))
                     deletes.add(name)
         puts[names.COUNTERS] = counters.dump()
         self._store.apply(Batch(puts=puts, deletes=frozenset(deletes), watermark=watermark))

@@ -1,6 +1,6 @@
 """A store in memory: for tests and throw-away proxies. Everything is gone with the process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kdproxy.core.ports import Batch, Watermark
 
@@ -15,6 +15,11 @@ class MemoryStore:
     def get(self, name: str) -> bytes | None:
         """Return a value, or None."""
         return self._values.get(name)
+
+    def get_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the values of those names that have one."""
+        values = self._values
+        return {name: values[name] for name in names if name in values}
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Yield the names with a prefix, in name order, with their values."""

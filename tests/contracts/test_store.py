@@ -74,6 +74,7 @@ def everything(store: Store) -> dict[str, bytes]:
 
 def test_a_new_store_is_empty(store: Store) -> None:
     assert store.get("a") is None
+    assert store.get_all(["a"]) == store.get_all([]) == {}
     assert list(store.scan("")) == []
     assert store.watermark() is None
 
@@ -84,6 +85,13 @@ def test_values_are_replaced_and_deleted(store: Store) -> None:
     assert (store.get("a"), store.get("b")) == (b"3", b"2")
     store.apply(Batch(puts={"c": b"4"}, deletes=frozenset({"a", "never"})))
     assert everything(store) == {"b": b"2", "c": b"4"}
+
+
+def test_thousands_of_names_are_looked_up_at_once(store: Store) -> None:
+    values = {f"name {number}": b"%d" % number for number in range(2_345)}
+    store.apply(Batch(puts=values))
+    assert store.get_all(list(values)) == values
+    assert store.get_all([f"name {number}" for number in range(2_300, 9_999)]) == dict(list(values.items())[2_300:])
 
 
 def test_what_a_batch_both_puts_and_deletes_is_gone(store: Store) -> None:
@@ -102,6 +110,7 @@ def test_names_may_be_any_text(store: Store) -> None:
     values = {name: str(place).encode() for place, name in enumerate(ODD_NAMES)}
     store.apply(Batch(puts=values))
     assert {name: store.get(name) for name in ODD_NAMES} == values
+    assert store.get_all([*ODD_NAMES, "never", *ODD_NAMES]) == values
     assert list(store.scan("")) == sorted(values.items())
     for prefix in ("a", "a/", "nul\0", "\U0010ffff", "x" * 9_999, "g"):
         assert list(store.scan(prefix)) == sorted(item for item in values.items() if item[0].startswith(prefix))
