@@ -16,10 +16,12 @@ from trainhooks.core import distribution
 from trainhooks.core import row as rows
 from trainhooks.core.experiment import RUNNING, run_name, sessions_of
 from trainhooks.core.metric_name import part_prefix
-from trainhooks.errors import TrainhooksError
+from trainhooks.errors import SessionInvalid, TrainhooksError
 from trainhooks.recovery.found import Found, SavedModel
 from trainhooks.session.inputs import INPUTS
 from trainhooks.storage import inspection, metrics, session
+from trainhooks.storage.catalog import Recoverable
+from trainhooks.storage.checkpoints import CHECKPOINTS, published, set_aside
 
 _SIDECAR = "metrics.parquet"
 _SIDECAR_FROM_BYTES = 8 << 20
@@ -28,22 +30,26 @@ _NOT_MEASURED = ("v", "seq", "kind", "replay", "lineage")
 
 
 def read(root: Path) -> Found:
-    """Read a run of ours, finished, killed or still going on.
+    """Read a run of ours, finished, killed or still going on; without its session.json as far as the rest goes.
 
     Raises:
-        TrainhooksError: its session.json is damaged or of a newer release.
+        TrainhooksError: there is neither that nor a row or a checkpoint.
     """
-    members = session.read(root / "progress" / session.NAME)
-    if members is None:
-        raise TrainhooksError(
-            f"{root}/progress has no session.json.", hint="Name the output_dir of the run.", code="run_unreadable"
-        )
     gaps: list[str] = []
+    members = _session(root, gaps)
     table, events = _metrics(root, gaps)
     resumes = list(_resumes(events))
     attempts: list[dict[str, Any]] = members["attempts"]
     config: dict[str, Any] = members.get("config") or {}
-    state = str(inspection.status(root)["state"])
+    state = str(inspection.status(root)["state"]) if "created_at" in members else None
+    checkpoints = inspection.recoverable(root)
+    if "created_at" not in members and table.empty and not checkpoints:
+        raise TrainhooksError(
+            f"{gaps[0]} Neither is there a row or a checkpoint.", hint="Name another run.", code="run_unreadable"
+        )
+    _look_for_lost_rows(table, checkpoints, gaps)
+    if aside := set_aside(root / CHECKPOINTS):
+        gaps.append(f"{len(aside)} damaged checkpoints are in {aside[0][0].parent}, each with the reason beside it.")
     return Found(
         run_id=str(members["session_id"]),
         run_name=run_name(config, root.resolve().name, members["session_id"]),
@@ -57,7 +63,7 @@ def read(root: Path) -> Found:
                 created_at=entry.created_at,
                 is_ours=not entry.is_registered,
             )
-            for entry in inspection.recoverable(root)
+            for entry in checkpoints
         ),
         config=config,
         provenance={
@@ -77,6 +83,28 @@ def read(root: Path) -> Found:
     )
 
 
+def _session(root: Path, gaps: list[str]) -> dict[str, Any]:
+    """Return session.json, or what stands in for it: the run is then called after its checkpoints, or its folder."""
+    try:
+        members = session.read(root / "progress" / session.NAME)
+        trouble = "There is no session.json"
+    except SessionInvalid as error:
+        members, trouble = None, error.message.rstrip(".")
+    if members is not None:
+        return members
+    gaps.append(f"{trouble}: the run's configuration and attempts are unknown.")
+    named = next((each.manifest.session_id for each in published(root / CHECKPOINTS)), root.resolve().name)
+    return {"session_id": named, "attempts": []}
+
+
+def _look_for_lost_rows(table: pd.DataFrame, checkpoints: Iterable[Recoverable], gaps: list[str]) -> None:
+    """A checkpoint is published once every row before it is on the medium."""
+    saved = max((entry.step for entry in checkpoints if not entry.is_registered), default=0)
+    recorded = int(table["step"].max()) + 1 if "step" in table and len(table) else 0
+    if 0 < recorded < saved:
+        gaps.append(f"metrics.jsonl ends at step {recorded - 1}, and there is a checkpoint of {saved} steps.")
+
+
 Event = tuple[dict[str, Any], int]
 """(an event's members, the steps that the rows before it had reached)."""
 
@@ -90,28 +118,60 @@ def _metrics(root: Path, gaps: list[str]) -> tuple[pd.DataFrame, list[Event]]:
     events = list(_events(path))
     table = _sidecar(path.with_name(_SIDECAR), source)
     if table is None:
-        table = _frame(path)
+        table = _frame(path, gaps)
         if path.stat().st_size >= _SIDECAR_FROM_BYTES:
             _leave_sidecar(table, path.with_name(_SIDECAR), source)
     return table, events
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    table = pd.DataFrame.from_records(list(rows.settle(metrics.read_lines(path))))
+def _frame(path: Path, gaps: list[str]) -> pd.DataFrame:
+    count = _count(path)  # before they are read: a training may be adding some
+    lines = list(metrics.read_lines(path))
+    written = max((line["seq"] for line in lines), default=-1) + 1
+    if (lost := max(written, count) - len(lines)) > 0:
+        gaps.append(f"{lost} of the lines of metrics.jsonl are damaged or missing.")
+    settled = list(rows.settle(lines))
+    try:
+        table = pd.DataFrame.from_records(settled)
+    except UnicodeEncodeError:
+        table = pd.DataFrame.from_records([_writable(row) for row in settled])
     table = table.drop(columns=[name for name in _NOT_MEASURED if name in table])
-    for name in table.select_dtypes("object").columns:
+    for name in _not_numbers(table):
         if table[name].map(lambda value: isinstance(value, Mapping)).any():
             parts = [part if isinstance(part, Mapping) else {} for part in table.pop(name)]
             table = table.join(pd.DataFrame.from_records(parts).add_prefix(part_prefix(str(name))))
     if {"at", "attempt"} <= set(table):
         seconds = table.groupby("attempt")["at"].diff().clip(lower=0).fillna(0.0)
         table["active_seconds"] = seconds.cumsum()
-    for name in table.select_dtypes("object").columns:
+    for name in _not_numbers(table):
         numbers = pd.to_numeric(table[name], errors="coerce")
         spelled = table[name].isin(["NaN", "Infinity", "-Infinity"])
         if (numbers.notna() | spelled | table[name].isna()).all():
             table[name] = numbers
     return table
+
+
+def _not_numbers(table: pd.DataFrame) -> list[str]:
+    return [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
+
+
+def _writable(value: Any) -> Any:
+    """Text of a model that was cut within a character may hold half a surrogate pair, which no file takes."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case dict():
+            return {_writable(name): _writable(each) for name, each in value.items()}
+        case list():
+            return [_writable(each) for each in value]
+        case _:
+            return value
+
+
+def _count(path: Path) -> int:
+    """Return how many whole lines a file has."""
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _events(path: Path) -> Iterator[Event]:

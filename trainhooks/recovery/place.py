@@ -121,8 +121,8 @@ def reason(path: Path, error: Exception) -> str:
 def _around(path: Path, levels: int, until: float, passed: list[PassedOver]) -> Iterator[Path]:
     """Yield a folder, its parent where it is a part of a run, and the folders below it, newest first."""
     yield path
-    if path.name in {"checkpoints", "progress"}:
-        yield path.parent
+    if (whole := path.resolve()).name in {"checkpoints", "progress"}:
+        yield whole.parent
     try:
         with os.scandir(path) as found:
             children = [Path(entry.path) for entry in found if _is_folder(entry)]
@@ -153,10 +153,10 @@ def recognise(folder: Path) -> Place | None:
     Raises:
         OSError: it cannot be read.
     """
-    if folder.name == "progress" and (folder / "session.json").is_file():
+    if folder.name == "progress" and _ours(folder.parent):
         folder = folder.parent
-    if (session := folder / "progress" / "session.json").is_file():
-        return _place(folder, Kind.TRAINHOOKS, [session, *(folder / "progress").glob("*.jsonl")])
+    if ours := _ours(folder):
+        return _place(folder, Kind.TRAINHOOKS, ours)
     states = [*folder.glob("trainer_state.json"), *folder.glob("checkpoint-*/trainer_state.json")]
     if states:
         if folder.name.startswith("checkpoint-") and len(states) == 1:
@@ -168,6 +168,13 @@ def recognise(folder: Path) -> Place | None:
     with os.scandir(folder) as found:
         files = [Path(entry.path) for entry in found if Path(entry.name).suffix in TORCH_SUFFIXES]
     return _place(folder, Kind.TORCH, files) if files else None
+
+
+def _ours(folder: Path) -> list[Path]:
+    """Return the files that tell a run of ours; each of them alone will do, whatever has become of the others."""
+    progress = folder / "progress"
+    found = [each for each in (progress / "session.json", progress / "metrics.jsonl") if each.is_file()]
+    return found or list(folder.glob("checkpoints/step-*/manifest.json"))
 
 
 def _place(root: Path, kind: Kind, files: list[Path]) -> Place:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from trainhooks.core.experiment import Session
+from trainhooks.errors import TrainhooksError
 from trainhooks.recovery.found import SavedModel
 from trainhooks.recovery.place import Kind, PassedOver
 
@@ -68,6 +69,10 @@ class Recovered:
         Raises:
             TrainhooksError: no such checkpoint, a damaged one, or weights that do not fit the model.
         """
+        if which not in ("best", "last"):
+            raise TrainhooksError(
+                f"{which!r} is no choice of a checkpoint.", hint="Choose best or last.", code="weights_missing"
+            )
         from trainhooks.recovery import weights  # torch is loaded only when weights are
 
         return weights.load(model, self.checkpoints_by_choice(which))

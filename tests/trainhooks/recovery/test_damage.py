@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainhooks import training_progress_context
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery import place, recover
 from trainhooks.recovery.place import Kind
@@ -223,3 +224,76 @@ def test_metrics_of_any_writer_become_columns(tmp_path: Path) -> None:
     metrics = recover(tmp_path).metrics_df
     assert metrics["step"].tolist() == [1, 2]
     assert metrics["train/loss"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("lost", ["progress/session.json", "progress"])
+def test_a_run_without_its_session_goes_as_far_as_the_rest(tmp_path: Path, ours: Train, lost: str) -> None:
+    ours(tmp_path / "run")
+    if lost == "progress":
+        shutil.rmtree(tmp_path / "run" / lost)
+    else:
+        (tmp_path / "run" / lost).unlink()
+    run = recover(tmp_path / "run")
+    assert run.kind == Kind.TRAINHOOKS
+    assert len(run.metrics_df) == (0 if lost == "progress" else 60)
+    assert [saved.step for saved in run.checkpoints] == [20, 40, 60]
+    assert run.gaps[0] == "There is no session.json: the run's configuration and attempts are unknown."
+    run.load_model(nn.Linear(4, 1))
+
+
+def test_a_damaged_session_is_told_and_the_rest_is_given(tmp_path: Path, ours: Train) -> None:
+    ours(tmp_path)
+    (tmp_path / "progress" / "session.json").write_bytes(b'{"v": 1, "att')
+    run = recover(tmp_path)
+    assert (len(run.metrics_df), len(run.checkpoints), run.status) == (60, 3, None)
+    assert "session.json" in run.gaps[0]
+    assert "configuration and attempts are unknown" in run.gaps[0]
+
+
+def test_rows_that_are_lost_are_told(tmp_path: Path, ours: Train) -> None:
+    ours(tmp_path)
+    path = tmp_path / "progress" / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], *lines[8:20], b"\xff\x00\n", *lines[21:30]]))
+    gaps = " ".join(recover(tmp_path).gaps)
+    assert "4 of the lines of metrics.jsonl are damaged or missing." in gaps
+    assert "and there is a checkpoint of 60 steps." in gaps
+
+
+def test_checkpoints_in_quarantine_are_told(tmp_path: Path, ours: Train) -> None:
+    ours(tmp_path)
+    (tmp_path / "checkpoints" / "step-000000060" / "model.safetensors").write_bytes(b"")
+    ours(tmp_path)  # it goes on from the one before
+    assert any("1 damaged checkpoints are in" in gap and "quarantine" in gap for gap in recover(tmp_path).gaps)
+
+
+def test_text_that_was_cut_within_a_character_is_read(tmp_path: Path) -> None:
+    with training_progress_context({}, tmp_path, 2) as progress:
+        progress.update_metrics(0, loss=1.0, said="cut \ud83d")
+    (said,) = recover(tmp_path).metrics_df["said"]
+    assert said == "cut ?"
+
+
+def test_epochs_of_fractions_are_not_counted_by_rows(tmp_path: Path) -> None:
+    for folder, epochs in (("whole", [0, 0, 1, 1]), ("parts", [0.5, 1.0, 1.5, 2.25])):
+        with training_progress_context({}, tmp_path / folder, 4) as progress:
+            for step, epoch in enumerate(epochs):
+                progress.update_metrics(step, loss=1.0, epoch=epoch)
+    assert recover(tmp_path / "whole").results["epochs"] == 2
+    assert recover(tmp_path / "parts").results["epochs"] == 2.25
+
+
+def test_only_best_and_last_can_be_chosen(tmp_path: Path, ours: Train) -> None:
+    model = ours(tmp_path)
+    with pytest.raises(TrainhooksError, match="'middle' is no choice"):
+        recover(tmp_path).load_model(model, which="middle")
+
+
+@pytest.mark.parametrize("inside", ["progress", "checkpoints"])
+def test_from_within_a_run_it_is_found(
+    tmp_path: Path, ours: Train, inside: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours(tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run" / inside)
+    assert recover().root.resolve() == tmp_path / "run"
+    assert recover(".").root.resolve() == tmp_path / "run"

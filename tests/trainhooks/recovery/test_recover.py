@@ -1,5 +1,6 @@
 """A run is found and read whoever wrote it and however it ended; what is not there is said, and never raises."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -73,7 +74,9 @@ def test_without_a_path_the_newest_of_the_usual_places_is_taken(
     ours(Path("tmp_training_output"), name="new")
     run = recover()
     assert run.run_name == "new"
-    (Path("tmp_training_output") / "progress" / "session.json").write_text("{ half")
+    shutil.rmtree(Path("tmp_training_output") / "checkpoints")
+    for path in (Path("tmp_training_output") / "progress").iterdir():
+        path.write_text("{ half")
     run = recover()
     assert run.run_name == "old"
     assert [each.path.name for each in run.passed_over if "damaged" in each.reason] == ["tmp_training_output"]
