@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_another_threads_question_is_nobodys() -> None:
         thread.start()
         thread.join()
     assert heard == []
+
+
+def test_each_thread_of_a_pool_can_keep_its_own() -> None:
+    def ask(key: str) -> list[Any]:
+        with lineage.noting() as heard:
+            lineage.note(reply(cache_status.hit(key)))
+        return heard
+
+    keys = [f"{number:064x}" for number in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, keys)) == [[(key, None)] for key in keys]
 
 
 def test_tasks_that_were_started_inside_count() -> None:

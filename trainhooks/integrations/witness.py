@@ -50,18 +50,20 @@ class Witness:
         self._is_evaluating = False
         self._told = False
         self._origins: list[Origin] = []
+        self._sees_batches = False
 
     def saw_metrics(self, step: int, members: Mapping[str, Any]) -> None:
         """Record numbers when `step` optimizer steps are finished; what is no number is left out."""
         numbers = {name: each for name, each in members.items() if name not in RESERVED and _is_number(each)}
         if numbers:
-            if self._origins:
+            if self._origins or not self._sees_batches:  # of a trainer that shows none, unknown
                 self.tracker.record_origin(together(self._origins))
                 self._origins.clear()
             self.tracker.update_metrics(max(0, step - 1), **numbers)
 
     def saw_batch(self, batch: Any, *, epoch: int) -> None:
         """Note what a batch's columns `id`, `key` and `ordinal` tell; the row of its step holds it."""
+        self._sees_batches = True
         self._origins.append(origin_of_batch(batch, epoch=epoch))
 
     def saw_checkpoint(self, path: str | os.PathLike[str], step: int, metrics: Mapping[str, Any] | None = None) -> None:

@@ -49,6 +49,7 @@ def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(
     assert [row["step"] for row in rows] == [row["step"] for row in expected] == list(range(16))
     assert [row["loss"] for row in rows] == [row["loss"] for row in expected]
     assert [row["step"] for row in rows if "eval_loss" in row] == [7, 15]
+    assert [row["lineage"] for row in rows] == [{"ids": "unknown", "keys": "unknown"}] * 16
     assert [row["attempt"] for row in rows] == [1] * 4 + [2] * 12
     session = json.loads((killed / "progress" / "session.json").read_bytes())
     assert session["config"]["experiment"] == "tiny"

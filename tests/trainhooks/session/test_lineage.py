@@ -11,6 +11,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from trainhooks import lineage, read_lineage, training_progress_context
 from trainhooks.core.lineage import StepLineage
 from trainhooks.errors import ConfigInvalid
+from trainhooks.session.feed import Feed
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 with torch 2.13
 
@@ -88,6 +89,16 @@ def test_what_the_data_does_not_tell_is_unknown(tmp_path: Path) -> None:
     assert [(found.ids, found.keys) for found in steps] == [(None, None)] * STEPS
     text = (tmp_path / "foreign" / "progress" / "metrics.jsonl").read_text()
     assert text.count('"lineage":{"epoch":0,"ids":"unknown","keys":"unknown"}') == 3
+
+
+def test_the_row_says_that_other_ranks_had_samples_too() -> None:
+    feed = Feed(1)
+    feed.open(list(range(SAMPLES)), batch_size=2, shuffle=False, rank=0, world=2)
+    given = feed.batches()
+    for first in (0, 4):
+        batch = next(given)
+        assert feed.made_of() == {"lineage": {"epoch": 0, "ids": (first, first + 1), "keys": "unknown", "ranks": 2}}
+        assert batch.tolist() == [first, first + 1]
 
 
 def test_a_loop_with_a_loader_of_its_own_says_it_itself(tmp_path: Path) -> None:
