@@ -11,11 +11,20 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 
+def _devices() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("gpu")
+            wanted = getattr(getattr(item, "module", None), "DEVICES", 1)
+            if wanted > 1 and _devices() < wanted:
+                item.add_marker(pytest.mark.skip(reason=f"it needs {wanted} CUDA devices"))
 
 
 @pytest.fixture
