@@ -171,8 +171,8 @@ def test_sessions_compare(work: Path) -> None:
 def test_sessions_with_bad_input(work: Path, tmp_path: Path) -> None:
     assert "There is no experiment database at experiments.db" in bad("sessions", "list", cwd=tmp_path)
     assert not list(tmp_path.iterdir()), "none is made by looking"
-    assert "No run is called c" in bad("sessions", "show", "c", cwd=work)
-    assert "No run is called c" in bad("sessions", "compare", "a", "c", cwd=work)
+    assert "No run is called nobody" in bad("sessions", "show", "nobody", cwd=work)
+    assert "No run is called nobody" in bad("sessions", "compare", "a", "nobody", cwd=work)
     (tmp_path / "notes.txt").write_text("my notes " * 100)
     assert "cannot be used" in bad("sessions", "list", "--database", tmp_path / "notes.txt", cwd=work)
     assert trainhooks("sessions", "compare", cwd=work).returncode == 2

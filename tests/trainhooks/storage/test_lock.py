@@ -17,9 +17,13 @@ import os, sys, time
 from pathlib import Path
 from trainhooks.storage.lock import DirectoryLock
 lock = DirectoryLock(Path(sys.argv[1]))
-if sys.argv[2] == "with a worker" and os.fork() == 0:
-    sys.stdin.read()
-    os._exit(0)
+if sys.argv[2] == "with a worker":
+    told, tell = os.pipe()
+    if os.fork() == 0:
+        os.write(tell, b"forked")  # a SIGKILL of the parent that comes before would meet half a fork
+        sys.stdin.read()
+        os._exit(0)
+    os.read(told, 6)
 print("held", flush=True)
 sys.stdin.read()
 """
