@@ -73,6 +73,7 @@ class CheckpointReader(StorageReader):
             raise CheckpointInvalid(
                 f"{self.path.name} has no object {self.name}.", hint="Name one that was in state=, such as `model`."
             )
+        self._places.clear()
         found: dict[str, STORAGE_TYPES] = dict(self._plain(described))
         found |= self._sharded(described)
         for alias, name in described.get("aliases", {}).items():
@@ -108,11 +109,11 @@ class CheckpointReader(StorageReader):
         for rank in range(read_manifest(self.path).world):
             stem = SHARD.format(rank)
             for name, (offsets, sizes) in read_json(self.path, f"{stem}.json")["parts"].get(self.name, {}).items():
-                chunks[name].append(ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)))
-                dtype = sharded[name][0]
-                self._places[MetadataIndex(name, offsets)] = _Place(
-                    f"{stem}.{self.name}{tensors.SUFFIX}", name, None if dtype in _NAMES.values() else dtype
-                )
+                index, dtype = MetadataIndex(name, offsets), sharded[name][0]
+                if index not in self._places:  # ranks of another mesh may have the same
+                    chunks[name].append(ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)))
+                    raw = None if dtype in _NAMES.values() else dtype
+                    self._places[index] = _Place(f"{stem}.{self.name}{tensors.SUFFIX}", name, raw)
         return [(name, _entry(dtype, shape, chunks[name])) for name, (dtype, shape) in sharded.items()]
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:

@@ -91,9 +91,10 @@ class Share:
         ranks = [read_json(draft, f"{SHARD.format(rank)}.json")["parts"] for rank in range(world)]
         for name, part in self._parts.items():
             for key, tensor in part.sharded.items():
-                boxes = [parts[name][key] for parts in ranks if key in parts[name]]
+                found = [parts[name][key] for parts in ranks if key in parts[name]]
+                boxes = {(tuple(offsets), tuple(sizes)) for offsets, sizes in found}  # other meshes have it too
                 covered = sum(math.prod(sizes) for _, sizes in boxes)
-                if covered != tensor.numel() or len({tuple(offsets) for offsets, _ in boxes}) < len(boxes):
+                if covered != tensor.numel() or len({offsets for offsets, _ in boxes}) < len(boxes):
                     raise StateUnsupported(
                         f"{name}: the ranks together do not have the whole of {key}.",
                         hint="Give state= the same objects on every rank.",
