@@ -96,6 +96,15 @@ def read_prompt(line: bytes) -> tuple[str, str] | None:
     return (found.match_key, found.response) if isinstance(found, Prompt) else None
 
 
+def read_bill(line: bytes) -> tuple[str, Usage | None, str | None] | None:
+    """Return (key, tokens, cost in USD as decimal text) of an answer line, or None where it is damaged or another."""
+    try:
+        found = decode(line)
+    except RecordInvalid:
+        return None
+    return (found.address.key, found.answer.usage, found.cost_usd) if isinstance(found, Entry) else None
+
+
 def _turns(prompt: str, system: str | None) -> tuple[Turn, ...]:
     asked = Turn(role="user", text=prompt)
     return (asked,) if system is None else (Turn(role="system", text=system), asked)

@@ -10,18 +10,26 @@ from trainhooks.cli.options import json_option, print_json, run_argument
 from trainhooks.core.lineage import StepLineage
 from trainhooks.errors import TrainhooksError
 from trainhooks.storage import inspection
+from trainhooks.storage.bill import read_bill
 from trainhooks.storage.lineage import Lineage, read_lineage
 
 
 @click.command("lineage")
 @click.option("--step", type=click.IntRange(min=0), help="The samples of this step, and their answers.")
 @click.option("--key", metavar="HEX", help="The steps that the answers to this question were in; first digits will do.")
+@click.option(
+    "--journal",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="kdproxy's data directory: what the answers have cost.",
+)
 @run_argument
 @json_option
-def command(directory: Path, step: int | None, key: str | None, as_json: bool) -> None:
+def command(directory: Path, step: int | None, key: str | None, journal: Path | None, as_json: bool) -> None:
     """Show what the steps of the run in DIR were made of: how much is known, one step, or the steps of one answer."""
     found = read_lineage(inspection.find(directory))
-    if step is not None:
+    if journal is not None:
+        _show_bill(found, step, journal, as_json)
+    elif step is not None:
         _show_step(found, step, as_json)
     elif key is not None:
         steps = found.steps_of_key(key.lower())
@@ -30,10 +38,26 @@ def command(directory: Path, step: int | None, key: str | None, as_json: bool) -
         _show_summary(_summary(found), as_json)
 
 
-def _show_step(found: Lineage, step: int, as_json: bool) -> None:
+def _show_bill(found: Lineage, step: int | None, journal: Path, as_json: bool) -> None:
+    steps = found.steps.values() if step is None else [_step(found, step)]
+    told = read_bill(journal, {key for of in steps for key, _ in of.answers})
+    if as_json:
+        print_json({**asdict(told), "cost_usd": str(told.cost_usd)})
+        return
+    click.echo(f"{told.found} of {told.questions} questions are in the journal, {told.answers} answers were bought")
+    click.echo(f"{told.input_tokens:,} tokens in, {told.output_tokens:,} out, {told.cost_usd} USD")
+    if told.without_cost:
+        click.echo(f"{told.without_cost} answers have no price there")
+
+
+def _step(found: Lineage, step: int) -> StepLineage:
     if step not in found.steps:
         raise TrainhooksError(f"Step {step} is not recorded.", hint="`trainhooks tail` shows the last ones.")
-    of = found.steps[step]
+    return found.steps[step]
+
+
+def _show_step(found: Lineage, step: int, as_json: bool) -> None:
+    of = _step(found, step)
     if as_json:
         print_json(asdict(of))
         return

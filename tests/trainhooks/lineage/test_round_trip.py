@@ -58,6 +58,17 @@ async def train(
     assert code == (0 if kill_at is None else -signal.SIGKILL), job.said()
 
 
+async def bill(out: Path, data_dir: Path, *arguments: object) -> Any:
+    """What `trainhooks lineage --journal` says."""
+    command = [sys.executable, "-c", "from trainhooks.cli.main import main; main()", "lineage", str(out), "--json"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--journal", str(data_dir), *map(str, arguments), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    return json.loads(said)
+
+
 def answers(data_dir: Path) -> dict[tuple[str, int], str]:
     """What the journal holds: (key, ordinal) to the answer's text."""
     lines = map(json.loads, (data_dir / "api_recovery.jsonl").read_text(encoding="utf-8").splitlines())
@@ -108,6 +119,15 @@ async def test_samples_that_are_asked_for_while_they_are_loaded(
         await train(clients, out, proxy, "asking", workers)
     assert sold.count() == SAMPLES, "no question was bought twice, and the last resume bought nothing"
     assert_round_trip(out, data)
+    whole, step = await bill(out, data), await bill(out, data, "--step", 2)
+    bought = [json.loads(line) for line in (data / "api_recovery.jsonl").read_text().splitlines()]
+    bought = [line for line in bought if line["kind"] == "answer"]
+    assert (whole["questions"], whole["found"], whole["answers"]) == (SAMPLES,) * 3
+    assert whole["output_tokens"] == sum(line["usage"]["output_tokens"] for line in bought) > 0
+    assert (whole["cost_usd"], whole["without_cost"]) == ("0", SAMPLES), "nobody knows what this teacher takes"
+    keys = {key for key, _ in read_lineage(out).steps[2].answers}
+    assert step["output_tokens"] == sum(line["usage"]["output_tokens"] for line in bought if line["key"] in keys)
+    assert step["answers"] == BATCH
 
 
 async def test_rows_of_an_export_tell_their_key_and_ordinal(
