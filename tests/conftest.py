@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import hypothesis
 import pytest
 import pytest_asyncio
 from multidict import CIMultiDictProxy
@@ -25,6 +26,11 @@ QUESTION: dict[str, Any] = {"model": "gpt-4.1", "messages": [{"role": "user", "c
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every process that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# An example's time is the machine's matter: a busy one is no failure.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ BATCHES = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(BATCHES, max_size=5))
 def test_any_batches_leave_what_a_dict_would_hold(make: Make, batches: list[Batch]) -> None:
     store = make()

@@ -120,7 +120,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from([found.name for found in fields(Settings)][:-2]), ANYTHING, max_size=3))
 def test_any_value_is_taken_or_told(flags: dict[str, Any]) -> None:
     try:

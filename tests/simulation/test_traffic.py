@@ -172,7 +172,7 @@ def test_a_bound_on_calls_at_once_is_found(at_once: int, latency: float) -> None
         seed=st.integers(0, 1_000_000),
     )
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_whatever_the_world_all_are_served_in_order_and_no_floor_is_broken(scenario: Scenario) -> None:
     result = Traffic(scenario).run(most_seconds=86_400)
     assert result.served == scenario.requests
@@ -187,7 +187,7 @@ def test_whatever_the_world_all_are_served_in_order_and_no_floor_is_broken(scena
     costs=st.lists(st.integers(1, 200), min_size=1, max_size=200),
     seed=st.integers(0, 1_000),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_limit_of_our_own_is_never_overspent(limit: int, tokens: int, costs: list[int], seed: int) -> None:
     randomness = random.Random(seed)
     pace = Pace(allowed={Quota(Dimension.REQUESTS): float(limit), Quota(Dimension.TOKENS): float(tokens)})

@@ -110,7 +110,7 @@ def test_a_request_sent_back_keeps_its_place() -> None:
     steps=st.lists(st.tuples(st.integers(0, 20), st.floats(0, 0.5), st.booleans()), min_size=1, max_size=40),
     at_once=st.integers(1, 4),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_cancelled_waiters_leave_no_hole(steps: list[tuple[int, float, bool]], at_once: int) -> None:
     async def main() -> None:
         road = road_of(most_in_flight=at_once)

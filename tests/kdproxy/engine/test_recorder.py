@@ -30,7 +30,7 @@ def stream(limit: int = 1 << 20) -> StreamRecorder:
     return StreamRecorder(CHAT, 1, limit)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cuts(STREAM))
 def test_a_stream_cut_anywhere_is_the_same(chunks: list[bytes]) -> None:
     recorder = stream()
@@ -44,7 +44,7 @@ def test_a_stream_cut_anywhere_is_the_same(chunks: list[bytes]) -> None:
     assert recorder.recording == FIRST + LAST + USAGE + DONE
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cuts(STREAM + FIRST[:20]), st.integers(0, 300))
 def test_whatever_the_limit_all_bytes_are_delivered(chunks: list[bytes], limit: int) -> None:
     recorder = stream(limit)
@@ -104,7 +104,7 @@ def test_a_stream_is_over_with_its_own_last_event_only() -> None:
     assert recorder.is_over
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cuts(bytes(range(200))), st.integers(0, 300))
 def test_sound_is_live_but_for_its_last_byte(chunks: list[bytes], limit: int) -> None:
     whole = bytes(range(200))
@@ -120,7 +120,7 @@ def test_sound_is_live_but_for_its_last_byte(chunks: list[bytes], limit: int) ->
         assert isinstance(judgement, Broken)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cuts(b'\n \n{"choices":[{"finish_reason":"stop"}]}'), st.integers(0, 60))
 def test_json_is_held_whole_and_recorded_without_keep_alives(chunks: list[bytes], limit: int) -> None:
     whole = b"".join(chunks)

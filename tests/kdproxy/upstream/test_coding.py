@@ -4,7 +4,7 @@ import gzip
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kdproxy.upstream.coding import Decoder
@@ -15,7 +15,6 @@ def decoded(*chunks: bytes) -> tuple[bytes, bool]:
     return b"".join(piece for chunk in chunks for piece in decoder.feed(chunk)), decoder.is_whole
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 400), st.sampled_from([gzip.compress, zlib.compress]))
 def test_any_cut_gives_the_same(data: bytes, place: int, compress: object) -> None:
     coded = compress(data)  # type: ignore[operator]

@@ -132,7 +132,7 @@ COLUMNS = ["step", "epoch", "train/loss", "val/loss", "grad_norm", "learning_rat
 VALUES = st.one_of(st.none(), st.floats(), st.integers(-5, 10**12), st.text(max_size=3), st.booleans())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_table_makes_it_raise(data: st.DataObject) -> None:
     rows = data.draw(st.integers(0, 5))

@@ -124,7 +124,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(st.sampled_from([*REQUIRED, *OPTIONAL]), ANYTHING), st.lists(ANYTHING, max_size=3), st.booleans()
 )
