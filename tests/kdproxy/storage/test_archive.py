@@ -114,8 +114,7 @@ def test_an_answer_lies_in_memory_from_its_second_look_up_on(
 ) -> None:
     archive = reopen(memory_bytes=1 << 20)
     keep(archive, make_entry(0), make_entry(1))
-    assert (body(archive, make_entry(0)), body(archive, make_entry(1))) == (b"answer 0", b"answer 1")
-    assert body(archive, make_entry(0)) == b"answer 0"
+    assert [body(archive, make_entry(number)) for number in (0, 1, 0)] == [b"answer 0", b"answer 1", b"answer 0"]
     for number in range(2):
         damage(tmp_path / ACTIVE_NAME, number)
     assert (body(archive, make_entry(0)), body(archive, make_entry(1))) == (b"answer 0", None)
