@@ -4,7 +4,7 @@ SHELL = /bin/sh
 VENV = .venv
 BIN = $(VENV)/bin
 PACKAGES = kdproxy trainhooks
-BENCH = run training_metrics checkpoints
+BENCH = run training_metrics training_steps checkpoints hashing dashboard
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
@@ -40,7 +40,7 @@ faults: $(VENV)/.stamp-dev ## the tests that break disks, networks and processes
 	@exec $(BIN)/python -m pytest -m faults $(ARGS)
 
 soak: $(VENV)/.stamp-dev ## the tests that run for long
-	@exec $(BIN)/python -m pytest -m soak $(ARGS)
+	@exec $(BIN)/python -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
 
 gpu: $(VENV)/.stamp-dev ## the tests that want a CUDA device (and a build of torch for it: TORCH=)
 	@exec $(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
