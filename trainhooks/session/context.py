@@ -207,7 +207,9 @@ class TrainingProgressContext(SavingTracker):
         Raises:
             CheckpointFailed: the one that the step asked for could not be written.
         """
-        self._counts_rows = False
+        if self._counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
+            self._counts_rows = False
+            self.current_step = max(self._first_step, self._saved_step or 0)
         with nullcontext() if self._stopping is None else self._stopping.serving():
             yield from self._steps()
 

@@ -76,6 +76,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         self.total_steps = total_steps
         self.current_step = 0
         """Steps finished so far, over all attempts."""
+        self._first_step = 0
+        """Steps that were finished where this attempt goes on."""
         self._counts_rows = True
         """Whether a row ends its step; a loop that is driven by `steps()` ends them itself."""
         self._pid = os.getpid()
@@ -109,7 +111,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         What is then done again is compared with what they recorded: see `certificate`. For loops that load their own
         checkpoints; with `state=` it happens by itself.
         """
-        self.current_step = step
+        self.current_step = self._first_step = step
         self._at_step(step)
         self._record_event(ATTEMPT, from_step=step)
         if self._book is not None and step > 0:

@@ -274,3 +274,22 @@ def test_an_error_before_the_step_is_recorded_leaves_no_row_of_it(
     assert "diverged" not in caplog.text
     attempts = json.loads((tmp_path / "progress" / "session.json").read_bytes())["attempts"]
     assert attempts[1]["certificate"]["verdict"] == "exact"
+
+
+def test_what_is_recorded_before_the_loop_is_no_step_of_it(tmp_path: Path) -> None:
+    def steps(until: int) -> list[int]:
+        model = nn.Linear(4, 1)
+        state = {"model": model, "optimizer": torch.optim.SGD(model.parameters())}
+        seen = []
+        with training_progress_context({}, tmp_path, TOTAL, state=state) as progress:
+            progress.loader(ROWS, batch_size=2)
+            progress.update_metrics(step=progress.current_step, val_loss=3.0)
+            for step, _ in progress.steps():
+                seen.append(step)
+                if step == until:
+                    progress.save_checkpoint()
+                    break
+        return seen
+
+    assert steps(ASKED) == [0, 1, 2, 3]
+    assert steps(TOTAL) == [4, 5, 6, 7]
