@@ -31,20 +31,25 @@ class ForeignLoader:
         self.origin: Origin | None = None
         """Of the last batch that was yielded: what its own columns tell."""
         self._empty_epochs = 0
+        self._is_within = False
+        """Whether an iteration was left in the middle of the epoch: the next one goes on there."""
         workers.shield(source)
 
     def __iter__(self) -> Iterator[Any]:
-        if hasattr(self.source, "set_epoch"):
+        if self._is_within:
+            self.load_state_dict(self.state_dict())  # by itself a source begins its epoch anew
+        elif hasattr(self.source, "set_epoch"):
             self.source.set_epoch(self.epoch)
         with kept_apart():
             seed_all(seeds.derive("iterator", self.seed, self.epoch))
             batches = workers.begin(self.source)
         has_given = False
         for batch in batches:
-            has_given = True
+            has_given = self._is_within = True
             self.origin = origin_of_batch(batch, epoch=self.epoch)
             yield batch
         self.epoch += 1
+        self._is_within = False
         self._empty_epochs = 0 if has_given else self._empty_epochs + 1
         if self._empty_epochs == _MOST_EMPTY:
             raise PositionInvalid("The loader gave no batch in a whole epoch.", hint="Give data that is not empty.")

@@ -39,11 +39,13 @@ class Feed:
         """Make the loader. Sources and options: see `trainhooks.pytorch.source.make_loader`."""
         from trainhooks.pytorch.source import make_loader
 
-        self._ranks = world
-        self._loader = make_loader(source, seed=self.seed, world=world, **options)
+        loader = make_loader(source, seed=self.seed, world=world, **options)
+        if self._loader is not None and self._loader.origin is not None:  # made anew in the middle, as in a notebook
+            self._saved = self._loader.state_dict()
         if self._saved is not None:
-            self._loader.load_state_dict(self._saved)
-        return self._loader
+            loader.load_state_dict(self._saved)
+        self._ranks, self._loader = world, loader
+        return loader
 
     def batches(self) -> Iterator[Any]:
         """Yield batches, epoch after epoch, without end."""

@@ -98,3 +98,12 @@ def test_a_loader_that_gives_nothing_is_told_and_not_waited_for() -> None:
     empty = StatefulDataLoader(Stream(0), batch_size=3)
     with pytest.raises(PositionInvalid, match="no batch"):
         take(make_loader(empty, seed=1), 1)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_iteration_that_is_left_is_gone_on_with_by_the_next(source: str) -> None:
+    seed_everything()
+    expected = take(SOURCES[source](), 60)
+    seed_everything()
+    loader = SOURCES[source]()
+    assert [batch for count in (5, 1, 14, 40) for batch in take(loader, count)] == expected

@@ -293,3 +293,18 @@ def test_what_is_recorded_before_the_loop_is_no_step_of_it(tmp_path: Path) -> No
 
     assert steps(ASKED) == [0, 1, 2, 3]
     assert steps(TOTAL) == [4, 5, 6, 7]
+
+
+def test_a_loader_that_is_made_again_goes_on_where_the_loop_was_left(tmp_path: Path) -> None:
+    """As when a notebook's cell is run once more, with other options perhaps."""
+    seen = []
+    with training_progress_context({}, tmp_path, TOTAL) as progress:
+        progress.loader(list(range(100)), batch_size=2, shuffle=False)
+        progress.loader(list(range(100)), batch_size=4, shuffle=False)  # nothing was read yet: nothing to go on with
+        for step, batch in progress.steps():
+            seen.append(batch.tolist())
+            if step == 1:
+                break
+        progress.loader(list(range(100)), batch_size=2, shuffle=False)
+        seen += [batch.tolist() for _, batch in progress.steps()]
+    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], *([at, at + 1] for at in range(8, 20, 2))]
