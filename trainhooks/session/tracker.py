@@ -168,8 +168,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         for name, each in members.items():
             if type(each) not in _PLAIN:
                 members[name] = self._take(name, each)
-        if self._extra is not None:
-            members |= self._extra
+        if self._extra is not None and (self._counts_rows or step >= self.current_step):
+            members |= self._extra  # a late row of a step before is not what it belongs to
             self._extra = None
         if (step < self._reached_step) is not self._is_replaying:
             self._at_step(step)

@@ -139,3 +139,14 @@ def test_a_loop_that_goes_back_in_one_attempt_keeps_what_the_superseded_rows_tol
     found = read_lineage(tmp_path)
     assert [step.keys for step in found.steps.values()] == [(((key(7), 0),),), (((key(9), 0),),)]
     assert found.steps_of_key(key(9)) == [1]
+
+
+def test_a_late_row_does_not_take_what_the_running_step_is_made_of(tmp_path: Path) -> None:
+    """Such as an evaluation's that a thread has finished meanwhile."""
+    with training_progress_context({}, tmp_path, 3) as progress:
+        progress.loader(rows(), batch_size=2, shuffle=False, collate_fn=list)
+        for step, _ in progress.steps():
+            if step == 2:
+                progress.update_metrics(1, val_loss=0.5)
+            progress.update_metrics(step, loss=0.5)
+    assert [found.ids for found in read_lineage(tmp_path).steps.values()] == [(0, 1), (2, 3), (4, 5)]
