@@ -6,6 +6,7 @@ their entry here (and an event in metrics.jsonl, from which a damaged file is ma
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -44,22 +45,25 @@ class Recoverable:
 
 
 class Catalog:
-    """The checkpoints of one output directory."""
+    """The checkpoints of one output directory. Thread-safe."""
 
     def __init__(self, output_dir: Path) -> None:
+        self._lock = threading.Lock()
         self._output_dir = output_dir
         self._path = output_dir / "progress" / NAME
         self._registered = registered(output_dir)
 
     def register(self, entry: Recoverable) -> None:
         """Remember a file that the user saved; the last one of a path counts. `write` makes it durable."""
-        self._registered[entry.path] = entry
+        with self._lock:
+            self._registered[entry.path] = entry
 
     def write(self) -> list[Recoverable]:
         """Make checkpoints.json again, durably; returns what it lists."""
-        found = self.entries()
-        members = {"v": CATALOG_VERSION, "checkpoints": [asdict(entry) for entry in found]}
-        atomic.write(self._path, json.dumps(members, indent=1).encode() + b"\n")
+        with self._lock:
+            found = self.entries()
+            members = {"v": CATALOG_VERSION, "checkpoints": [asdict(entry) for entry in found]}
+            atomic.write(self._path, json.dumps(members, indent=1).encode() + b"\n")
         return found
 
     def entries(self) -> list[Recoverable]:

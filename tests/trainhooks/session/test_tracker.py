@@ -214,6 +214,26 @@ def test_threads_lose_no_row(tmp_path: Path) -> None:
     assert all(row[name] == row["step"] for row in rows for name in "abcd")
 
 
+def test_threads_register_their_checkpoints_side_by_side(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = ProgressTracker({}, tmp_path, 100, database=False)
+
+    def register(name: str) -> None:
+        for step in range(20):
+            path = tmp_path / f"{name}-{step}.pt"
+            path.write_bytes(b"mine")
+            tracker.record_checkpoint(path, step=step)
+
+    threads = [threading.Thread(target=register, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    listed = json.loads((tmp_path / "progress" / "checkpoints.json").read_bytes())["checkpoints"]
+    tracker.close()
+    assert len(listed) == 80
+    assert "could not be written" not in caplog.text
+
+
 def test_what_is_attached_goes_with_the_next_row_or_alone(tmp_path: Path) -> None:
     tracker = ProgressTracker({}, tmp_path, 10)
     tracker.attach({"ids": [1]})
