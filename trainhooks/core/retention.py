@@ -18,7 +18,11 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """Keep the `count` checkpoints with the best values of `metric`."""
+    """Keep the checkpoints with the `count` best values of `metric`.
+
+    A checkpoint has the value that was measured last, so those that come after an evaluation, up to the next one, have
+    its value too: of equal values the first step's is the one that was measured.
+    """
 
     metric: str
     count: int = 1
@@ -69,13 +73,15 @@ def _last(ordered: list[Candidate], count: int) -> set[int]:
 def _best(ordered: list[Candidate], best: Best | None) -> set[int]:
     if best is None:
         return set()
-    sign = 1 if best.mode is Mode.MIN else -1
-    ranked = sorted(
-        (sign * value, -each.serial)
-        for each in ordered
-        if (value := each.metrics.get(best.metric)) is not None and not math.isnan(value)
-    )
-    return {-negative for _, negative in ranked[: best.count]}
+    first_of_value: dict[float, Candidate] = {}
+    for each in ordered:
+        value = each.metrics.get(best.metric)
+        if value is not None and not math.isnan(value):
+            known = first_of_value.get(value)
+            if known is None or each.step <= known.step:
+                first_of_value[value] = each
+    ranked = sorted(first_of_value, reverse=best.mode is Mode.MAX)
+    return {first_of_value[value].serial for value in ranked[: best.count]}
 
 
 def _is_repeated(candidate: Candidate, ordered: list[Candidate]) -> bool:

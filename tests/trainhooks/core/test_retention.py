@@ -88,3 +88,14 @@ def test_rules_together() -> None:
 def test_of_a_step_that_was_saved_twice_the_newer_counts() -> None:
     found = [candidate(1, 10), candidate(2, 20), candidate(3, 30), candidate(4, 20)]
     assert doomed(found, Retention(keep_last=2)) == [1, 2]
+
+
+def test_of_checkpoints_with_one_evaluation_the_first_is_the_evaluated_one() -> None:
+    """Evaluated were steps 20, 50 and 80; the others carry what was measured last."""
+    losses = [9.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 4.0, 4.0, 4.0]
+    found = [candidate(serial, loss=loss) for serial, loss in enumerate(losses, 1)]
+    left = {each.serial for each in found} - set(doomed(found, Retention(keep_best=Best(metric="loss", count=2))))
+    assert left == {2, 5, 8, 9, 10}
+    again = [*found, candidate(11, 20, loss=2.0)]
+    assert 11 not in doomed(again, Retention(keep_best=Best(metric="loss")))
+    assert 2 in doomed(again, Retention(keep_best=Best(metric="loss")))
