@@ -15,7 +15,7 @@ from trainhooks.errors import DirectoryUnusable
 from trainhooks.session.recorder import Recorder
 from trainhooks.session.registrar import Registrar
 from trainhooks.session.replaying import Replaying
-from trainhooks.storage import metrics, session, snapshot
+from trainhooks.storage import atomic, metrics, session, snapshot
 from trainhooks.storage.catalog import NAME as CHECKPOINTS
 from trainhooks.storage.catalog import Catalog, Recoverable
 from trainhooks.storage.lock import DirectoryLock
@@ -55,7 +55,7 @@ class Book:
         self._replaying: Replaying | None = None
         self._summarise = summarise
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            atomic.make_directory(self.directory)
             self._lock = DirectoryLock(self.directory)
         except OSError as error:
             raise unusable(self.directory, error) from error

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
@@ -17,6 +18,15 @@ def write(path: Path, text: bytes, *, durable: bool = True) -> None:
     scratch.replace(path)
     if durable:
         sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Make a folder, and those above it, durably: without its name in the one above, what is in it is gone as well."""
+    new = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in new:
+        with suppress(PermissionError):  # one that may be written to and not be read
+            sync_directory(each.parent)
 
 
 def sync_file(descriptor: int) -> None:

@@ -65,7 +65,7 @@ class CheckpointStore:
         """
         last = self.published()[-1:]
         needed = max(size_bytes, *(int(_SPACE_FACTOR * each.manifest.size_bytes) for each in last), 0)
-        self.root.mkdir(parents=True, exist_ok=True)
+        atomic.make_directory(self.root)
         free = shutil.disk_usage(self.root).free
         if free < needed:
             raise CheckpointFailed(
@@ -83,7 +83,7 @@ class CheckpointStore:
         path = self.draft_path(step)
         if path.exists():
             shutil.rmtree(path)
-        path.mkdir(parents=True)
+        atomic.make_directory(path)
         return Draft(path)
 
     def publish(self, draft: Draft, manifest: Manifest) -> Checkpoint:

@@ -78,7 +78,7 @@ def issue(output_dir: Path, path: Path, *, step: int) -> Receipt:
         atomic.sync_directory(folder)
     receipt = Receipt(path=_relative(output_dir, path), step=step, created_at=time.time(), files=files)
     target = _location(output_dir, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    atomic.make_directory(target.parent)
     atomic.write(target, json.dumps({"v": RECEIPT_VERSION, **asdict(receipt)}, indent=1).encode() + b"\n")
     for other in issued(output_dir):
         if not (output_dir / other.path).exists():

@@ -76,7 +76,10 @@ class ResponseLog:
 
     def _open(self) -> int:
         if self._descriptor is None:
+            is_new = not self._path.exists()
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            if is_new:
+                atomic.sync_directory(self._path.parent)
             self._read(self._descriptor)
         return self._descriptor
 

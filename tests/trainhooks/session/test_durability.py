@@ -56,3 +56,23 @@ def test_rows_are_synced_before_their_checkpoint_is_published(
     for name, rows in medium.seen:
         finished = int(name.removeprefix("step-").split("-")[0])
         assert rows[:finished] == list(range(finished)), f"{name} was visible with rows of {rows} alone"
+
+
+def test_the_names_of_new_folders_and_files_are_durable_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut takes a whole checkpoint, or an answer that was paid for, with the folder that it is in."""
+    named: set[Path] = set()
+    sync = atomic.sync_directory
+
+    def watch(path: Path) -> None:
+        sync(path)
+        named.update(path.iterdir())
+
+    monkeypatch.setattr(atomic, "sync_directory", watch)
+    out = tmp_path / "runs" / "a"
+    with training_progress_context({}, out, TOTAL, state={"model": nn.Linear(2, 1)}, database=False) as progress:
+        progress.record_api_response("question", "answer", model="teacher")
+        assert out / "progress" / "api_recovery.jsonl" in named
+        progress.update_metrics(0, loss=1.0)
+        progress.save_checkpoint()
+    expected = [out.parent, out, out / "progress", out / "checkpoints", out / "progress" / "metrics.jsonl"]
+    assert set(expected) <= named
