@@ -14,6 +14,7 @@ from trainhooks.core.drift import Change, flatten
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.host import provenance
 from trainhooks.host.launch import launched
+from trainhooks.host.leaving import is_broken_off
 from trainhooks.session.gate import Gate
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.saving import Demand, SavingTracker
@@ -202,7 +203,8 @@ class TrainingProgressContext(SavingTracker):
 
         When the loop comes back for the next batch, its step is finished: that is the safe point. After the last of
         them a checkpoint is taken. A loop that is left early (`break`) has one taken by `save_checkpoint()`, before it
-        leaves or after: the step that it leaves then counts as finished.
+        leaves or after: the step that it leaves then counts as finished. One that an error breaks off does not,
+        nor one of a loop over a variable that holds this iterator, since how that was left could not be told.
 
         Raises:
             CheckpointFailed: the one that the step asked for could not be written.
@@ -228,8 +230,7 @@ class TrainingProgressContext(SavingTracker):
             except GeneratorExit:
                 self._is_in_step = False
                 if self._demand is not None and self._keeper is not None:
-                    self._finish_step()
-                    self._save_or_tell(self._take_demand())
+                    self._serve_where_it_was_left(is_broken_off())
                 raise
             self._finish_step()
             self._safe_point()

@@ -100,6 +100,15 @@ class SavingTracker(ProgressTracker):
         except CheckpointFailed as error:
             log.error("%s", error)
 
+    def _serve_where_it_was_left(self, is_broken_off: bool) -> None:
+        """The loop was left in a step that has asked for a checkpoint: half a step is none, and will be done again."""
+        demand = self._take_demand()
+        if is_broken_off:
+            log.warning("step %d asked for a checkpoint and was broken off: there is none of it", self.current_step)
+            return
+        self._finish_step()
+        self._save_or_tell(demand)
+
     def _take_demand(self) -> Demand:
         demand, self._demand = self._demand or Demand(), None
         return demand

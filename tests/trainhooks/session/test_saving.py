@@ -308,3 +308,18 @@ def test_a_loader_that_is_made_again_goes_on_where_the_loop_was_left(tmp_path: P
         progress.loader(list(range(100)), batch_size=2, shuffle=False)
         seen += [batch.tolist() for _, batch in progress.steps()]
     assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], *([at, at + 1] for at in range(8, 20, 2))]
+
+
+def test_a_step_that_asks_and_is_broken_off_by_an_error_is_not_saved(tmp_path: Path) -> None:
+    """Half of it would be in the checkpoint, as a whole one; with several ranks, on some of them."""
+    whole = train(tmp_path / "whole")
+
+    def fail(progress: TrainingProgressContext, step: int) -> bool:
+        if step == ASKED:
+            raise RuntimeError("as out of memory would")
+        return False
+
+    with pytest.raises(RuntimeError):
+        train(tmp_path / "cut", before=save, after=lambda progress, step: step == ASKED and fail(progress, step))
+    assert published(tmp_path / "cut" / CHECKPOINTS) == []
+    assert_same(train(tmp_path / "cut"), whole)
