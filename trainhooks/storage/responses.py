@@ -50,8 +50,13 @@ class ResponseLog:
             except OSError:
                 os.ftruncate(descriptor, self._end)
                 raise
-            places.append((self._end, len(line)))
-            self._end += len(line)
+            except BaseException:  # Ctrl-C, most likely while the medium is waited for: what is whole was paid for
+                if os.fstat(descriptor).st_size == self._end + len(line):
+                    self._note(places, line)
+                else:
+                    os.ftruncate(descriptor, self._end)
+                raise
+            self._note(places, line)
             return len(places) - 1
 
     def find(self, prompt: str, *, model: str, system: str | None, ordinal: int) -> str | None:
@@ -74,13 +79,22 @@ class ResponseLog:
                 os.close(self._descriptor)
                 self._descriptor = None
 
+    def _note(self, places: list[tuple[int, int]], line: bytes) -> None:
+        places.append((self._end, len(line)))
+        self._end += len(line)
+
     def _open(self) -> int:
         if self._descriptor is None:
             is_new = not self._path.exists()
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            if is_new:
-                atomic.sync_directory(self._path.parent)
-            self._read(self._descriptor)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                if is_new:
+                    atomic.sync_directory(self._path.parent)
+                self._read(descriptor)
+            except BaseException:  # what is not read to its end must not be written behind
+                os.close(descriptor)
+                raise
+            self._descriptor = descriptor
         return self._descriptor
 
     def _read(self, descriptor: int) -> None:

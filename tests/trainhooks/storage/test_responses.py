@@ -10,6 +10,7 @@ import pytest
 
 from kdproxy.testing.proxy import run_proxy
 from kdproxy.testing.teacher import ScriptedTeacher
+from trainhooks.storage import atomic
 from trainhooks.storage.responses import ResponseLog
 
 
@@ -44,6 +45,46 @@ def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:
     third = ResponseLog(tmp_path)
     assert [third.find("a", model="gpt-4.1", system=None, ordinal=at) for at in range(3)] == ["1", "2", None]
     third.close()
+
+
+def test_an_answer_that_ctrl_c_comes_into_is_kept_and_the_next_lies_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ResponseLog(tmp_path)
+    record(log, "a", "1")
+    monkeypatch.setattr(atomic, "sync_file", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        record(log, "b", "interrupted")
+    monkeypatch.undo()
+    record(log, "c", "3")
+    found = [log.find(prompt, model="gpt-4.1", system=None, ordinal=0) for prompt in "abc"]
+    log.close()
+    assert found == ["1", "interrupted", "3"]
+
+
+def interrupt(descriptor: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_answers_that_could_not_be_read_for_once_are_not_cut_off_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ResponseLog(tmp_path)
+    record(log, "a", "1")
+    log.close()
+    again = ResponseLog(tmp_path)
+    for module, name in ((Path, "open"), (atomic, "sync_file")):
+        monkeypatch.setattr(module, name, refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            record(again, "a", "2")
+        monkeypatch.undo()
+    assert record(again, "a", "2") == 1
+    assert again.find("a", model="gpt-4.1", system=None, ordinal=0) == "1"
+    again.close()
+
+
+def refuse(*args: object, **options: object) -> None:
+    raise OSError(24, "Too many open files")
 
 
 def test_threads_lose_and_mix_nothing(tmp_path: Path) -> None:
