@@ -21,10 +21,10 @@ def capture() -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Put every generator where `capture` found it."""
+    """Put every generator where `capture` found it; of GPUs those that are here."""
     version, words, gauss_next = state["python"]
     random.setstate((version, tuple(words), gauss_next))
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    for device, each in enumerate(state["cuda"]):
+    for device, each in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(each, device)

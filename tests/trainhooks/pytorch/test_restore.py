@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 
 from tests.trainhooks.pytorch.objects import Holder, equal, model, save, train
 from trainhooks.errors import StateUnsupported
+from trainhooks.pytorch import rng
 from trainhooks.pytorch import saver as savers
 from trainhooks.pytorch.state import TrainingState
 
@@ -88,3 +89,13 @@ def test_an_object_that_refuses_while_it_loads_leaves_the_others_as_they_were(tm
     with pytest.raises(StateUnsupported, match="b does not take"):
         savers.load(checkpoint, TrainingState(objects))
     assert unchanged(objects, before)
+
+
+def test_random_numbers_of_gpus_that_are_not_here_are_left() -> None:
+    """Of a machine with more of them. Without one, they would wait for the first use of CUDA and fail there."""
+    saved = rng.capture()
+    saved["cuda"] = [torch.zeros(16, dtype=torch.uint8)] * (torch.cuda.device_count() + 2)
+    saved["cuda"][: torch.cuda.device_count()] = torch.cuda.get_rng_state_all()
+    waiting = len(torch.cuda._queued_calls)
+    rng.restore(saved)
+    assert len(torch.cuda._queued_calls) == waiting
