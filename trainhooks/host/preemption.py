@@ -54,6 +54,8 @@ class Preemption:
         self._received: dict[int, float] = {}
         self._held: BaseException | None = None
         self._has_left = False
+        self._is_waiting = False
+        """Whether a signal waits for a step to end; else it acts at once."""
         self._pipe: tuple[int, int] | None = None
         self._watcher: threading.Thread | None = None
 
@@ -72,6 +74,7 @@ class Preemption:
             self._watcher = threading.Thread(target=self._watch, args=(self._pipe[0],), name="trainhooks-signals")
             self._watcher.daemon = True
             self._watcher.start()
+        self._is_waiting = True
         for number in SIGNALS:
             if number not in self._earlier and signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._earlier[number] = signal.signal(number, self._handle)
@@ -123,13 +126,22 @@ class Preemption:
         self._pipe = self._watcher = None
 
     def _restore(self) -> None:
+        self._is_waiting = False
         if threading.current_thread() is threading.main_thread():
-            for number, earlier in self._earlier.items():
+            for number, earlier in list(self._earlier.items()):
                 if signal.getsignal(number) == self._handle:
                     signal.signal(number, earlier)
-        self._earlier.clear()
+                    del self._earlier[number]
+                # else a handler that was set since then stays, and perhaps calls ours
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        earlier = self._earlier[number]
+        if not self._is_waiting:  # called by a handler that was set after ours
+            if callable(earlier):
+                earlier(number, frame)
+            else:
+                _act_at_once(number)
+            return
         now = time.monotonic()
         if now - self._received.get(number, now) > self._repeat_seconds:
             _act_at_once(number)
@@ -137,7 +149,6 @@ class Preemption:
         self._received.setdefault(number, now)
         if self._pipe is not None:
             os.write(self._pipe[1], bytes([number]))
-        earlier = self._earlier[number]
         if callable(earlier) and earlier is not signal.default_int_handler:
             try:
                 earlier(number, frame)

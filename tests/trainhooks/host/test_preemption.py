@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,27 @@ def test_a_signal_is_noted_and_leaves_with_the_code_for_running_again(number: si
             watched.leave(watched.number)
     assert (left.value.code, left.value.signal) == (EXIT_CODE, number)
     assert EXIT_CODE == 75
+
+
+def test_a_handler_that_was_set_since_and_calls_ours_is_heard_once_in_every_loop() -> None:
+    got: list[str] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: got.append("first"))
+    with installed() as watched:
+        ours = signal.getsignal(signal.SIGUSR1)
+        assert callable(ours)
+
+        def later(number: int, frame: Any) -> None:
+            got.append("later")
+            ours(number, frame)
+
+        signal.signal(signal.SIGUSR1, later)
+        watched.release()
+        signal.raise_signal(signal.SIGUSR1)
+        assert (got, watched.number) == (["later", "first"], 0)
+        watched.install()
+        signal.raise_signal(signal.SIGUSR1)
+        assert (got, watched.number) == (["later", "first"] * 2, signal.SIGUSR1)
+    assert signal.signal(signal.SIGUSR1, before) is later
 
 
 def test_ctrl_c_becomes_a_keyboard_interrupt_when_it_is_served() -> None:
