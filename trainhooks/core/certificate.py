@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from trainhooks.core.number import as_float
+
 DIGESTS = "replay"
 """Member of a row that holds its digests."""
 DATA, RANDOM, LOSS = "batch", "random numbers", "loss"
@@ -131,7 +133,7 @@ def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
     facts = {DATA: digests.get("batch"), RANDOM: digests.get("random")}
     loss = row.get("loss")
     if isinstance(loss, int | float | str):
-        facts[LOSS] = loss if isinstance(loss, str) else _spelled(float(loss))
+        facts[LOSS] = loss if isinstance(loss, str) else _spelled(as_float(loss))
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainhooks.core import timing
+from trainhooks.core.number import as_float
 from trainhooks.core.rate import StepRate
 from trainhooks.core.timing import WORK, Phase
 from trainhooks.core.trend import WINDOW, Trend, trend
@@ -68,11 +69,11 @@ class Progress:
         """Take in what a step measured."""
         for name, value in members.items():
             if isinstance(value, int | float):
-                self._latest[name] = number = _number(value)
+                self._latest[name] = number = as_float(value)
                 if name == "loss":
                     self._losses.append(number)
         for name, seen in self._counts.items():
-            if isinstance(value := members.get(name), int | float) and math.isfinite(value := _number(value)):
+            if isinstance(value := members.get(name), int | float) and math.isfinite(value := as_float(value)):
                 if seen and (step <= seen[-1][0] or value < seen[-1][1]):
                     seen.clear()  # a counter that begins anew
                 seen.append((step, value))
@@ -124,11 +125,3 @@ class Progress:
         work = sum(seconds[phase] for phase in WORK)
         beside = seconds[Phase.CHECKPOINT] + seconds[Phase.EVALUATION]
         return left * step_seconds * (1.0 + (beside / work if work > 0 else 0.0))
-
-
-def _number(value: float) -> float:
-    """Return a number that can be reckoned with: an integer may be beyond every float."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf

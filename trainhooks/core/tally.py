@@ -7,6 +7,7 @@ from typing import Any
 
 from trainhooks.core import metric_name
 from trainhooks.core.experiment import MetricSummary
+from trainhooks.core.number import as_float
 
 
 @dataclass(slots=True)
@@ -95,6 +96,6 @@ def _numbers(members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             if not math.isnan(value):
                 yield prefix + name, value
         elif isinstance(value, int) and not isinstance(value, bool):
-            yield prefix + name, float(value)
+            yield prefix + name, as_float(value)
         elif isinstance(value, Mapping) and name not in metric_name.NOT_MEASURED:
             yield from _numbers(value, prefix + metric_name.part_prefix(name))

@@ -137,15 +137,20 @@ class Recorder:
             self._is_changed = True
             if step is not None and working is not None:
                 self._progress.tick(step + 1, working)
-            if members is None:
-                continue
-            if step is None:
-                self._metrics.add({"attempt": self._progress.attempt, "at": at, **members})
-            else:
-                self._progress.row(step, members)
-                for watch in self.watchers:
-                    watch(step, members)
-                self._metrics.add({"attempt": self._progress.attempt, "step": step, "at": at, **members})
+            if members is not None:
+                try:
+                    self._add(step, at, members)
+                except Exception as error:  # the rows behind it are not lost over one that cannot be written
+                    log.error("what was recorded of step %s is lost (%s: %s)", step, type(error).__name__, error)
+
+    def _add(self, step: int | None, at: float, members: dict[str, Any]) -> None:
+        if step is None:
+            self._metrics.add({"attempt": self._progress.attempt, "at": at, **members})
+            return
+        self._metrics.add({"attempt": self._progress.attempt, "step": step, "at": at, **members})
+        self._progress.row(step, members)
+        for watch in self.watchers:
+            watch(step, members)
 
     def _complain(self, error: OSError) -> None:
         trouble = f"progress cannot be written ({error.strerror or error}); rows are kept and tried again"
