@@ -56,8 +56,10 @@ class Stopwatch:
         self._switch((*self._state.stack, phase), now)
 
     def leave(self, phase: Phase, now: float) -> None:
-        """End the innermost such phase; others that were entered since go on."""
+        """End the innermost such phase; others that were entered since go on. One that has been ended stays so."""
         stack = list(self._state.stack)
+        if phase not in stack:  # `resume()` within `paused()`, perhaps in another thread
+            return
         at = len(stack) - 1 - stack[::-1].index(phase)
         del stack[at]
         self._switch(tuple(stack), now)

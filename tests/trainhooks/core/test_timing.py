@@ -34,6 +34,15 @@ def test_a_pause_outlives_what_it_began_in() -> None:
     assert watch.seconds(5.0)[Phase.PAUSED] == 3.0
 
 
+def test_what_was_ended_before_is_ended_once() -> None:
+    watch = Stopwatch(0.0)
+    watch.enter(Phase.PAUSED, 1.0)
+    watch.leave(Phase.PAUSED, 3.0)
+    watch.leave(Phase.PAUSED, 4.0)
+    assert watch.seconds(5.0)[Phase.PAUSED] == 2.0
+    assert watch.phase is Phase.ACTIVE
+
+
 def test_replayed_steps_are_work_and_not_active() -> None:
     watch = Stopwatch(0.0)
     watch.work_as(Phase.REPLAYED, 1.0)
