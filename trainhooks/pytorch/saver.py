@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,8 @@ from trainhooks.storage.verification import read_manifest
 log = logging.getLogger("trainhooks")
 
 _DEMANDED_TRIES = 3
+_RECORDS = 1_000
+"""2 KB each."""
 _VOTE_EVERY_STEPS = 16
 """With several ranks, whether time has made a save due is asked this often: each question is a collective."""
 
@@ -48,8 +51,8 @@ class Saver:
         on_failure: Callable[[int, str], None] = lambda step, failure: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.records: list[SaveRecord] = []
-        """How each save of this process went; the last may be under way."""
+        self.records: deque[SaveRecord] = deque(maxlen=_RECORDS)
+        """How the latest saves of this process went; the last may be under way."""
         self._store = store
         self._state = state
         self._policy = policy
