@@ -119,12 +119,12 @@ class Book:
         """Make a registration durable; what the disk refuses is told and still stands in metrics.jsonl."""
         self.recorder.flush(sync=True)
         self.catalog.register(entry)
-        self.note_checkpoints()
+        self.note_checkpoints(durable=True)
 
-    def note_checkpoints(self) -> None:
-        """Make checkpoints.json again."""
+    def note_checkpoints(self, *, durable: bool = False) -> None:
+        """Make checkpoints.json again. Own checkpoints are told from their directories: for them nobody waits."""
         try:
-            self._saved = self.catalog.write()
+            self._saved = self.catalog.write(durable=durable)
         except OSError as error:
             log.warning("%s could not be written (%s)", self.directory / CHECKPOINTS, error.strerror or error)
         if self._registrar is not None:

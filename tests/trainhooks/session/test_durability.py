@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,31 @@ def test_the_names_of_new_folders_and_files_are_durable_too(tmp_path: Path, monk
         progress.save_checkpoint()
     expected = [out.parent, out, out / "progress", out / "checkpoints", out / "progress" / "metrics.jsonl"]
     assert set(expected) <= named
+
+
+def test_the_training_waits_for_no_medium_where_a_checkpoint_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait behind the gigabytes of that checkpoint."""
+    waited: list[str] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            waited.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    policy = CheckpointPolicy(every_steps=EVERY, every_seconds=None, max_overhead=None)
+    state = {"model": nn.Linear(2, 1)}
+    listed = tmp_path / "progress" / "checkpoints.json"
+    with training_progress_context({}, tmp_path, TOTAL, state=state, checkpoints=policy, database=False) as progress:
+        progress.loader(torch.ones(8, 2), batch_size=2)
+        monkeypatch.setattr(os, "fsync", watched)
+        for step, _ in progress.steps():
+            if step == EVERY:
+                while any(each.name == "trainhooks-checkpoint" for each in threading.enumerate()):
+                    time.sleep(0.01)
+            if step == TOTAL - 1:  # the last one is waited for
+                monkeypatch.undo()
+                assert len(json.loads(listed.read_bytes())["checkpoints"]) >= 1
+    assert waited == []
