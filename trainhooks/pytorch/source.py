@@ -80,12 +80,21 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
             f"A {type(source).__name__} is used as it is; {', '.join(sorted(options))} cannot be given beside it.",
             hint="Give the options to the loader itself.",
         )
-    if hasattr(source, "__iter__") and iter(source) is not source:
+    if _begins_anew(source):
         return _iterable_loader(source, seed=seed, rank=rank, world=world, **options)
     raise ConfigInvalid(
         f"A {type(source).__name__} can be read once only, so no place in it can be gone back to.",
         hint="Give a data set: an object with len() and [index], or whose iter() begins anew each time.",
     )
+
+
+def _begins_anew(source: Any) -> bool:
+    if not hasattr(source, "__iter__"):
+        return False
+    try:
+        return iter(source) is not source
+    except Exception:  # one for a loader's workers alone, say: they meet what it is, if it is to be met
+        return True
 
 
 def _as_it_is(sample: Any) -> Any:

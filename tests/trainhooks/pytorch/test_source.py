@@ -1,5 +1,6 @@
 """What may be given to a session as its data, and what is refused with a hint."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ from datasets import Dataset as HubDataset
 from torch.utils.data import (
     DataLoader,
     DistributedSampler,
+    IterableDataset,
     RandomSampler,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
+    get_worker_info,
 )
 
 from tests.trainhooks.pytorch.data import Noisy, StatefulStream, Stream, plain
@@ -125,3 +128,17 @@ def test_a_stream_with_a_state_is_used_as_it_is_unless_batches_are_asked_for() -
     assert isinstance(make_loader(StatefulStream(3), seed=1), ForeignLoader)
     assert isinstance(make_loader(StatefulStream(3), seed=1, batch_size=2), IterableLoader)
     assert isinstance(make_loader(Noisy(3), seed=1), PositionedLoader)
+
+
+class ForWorkersAlone(IterableDataset[int]):
+    """Has no way to be read in the main process."""
+
+    def __iter__(self) -> Iterator[int]:
+        info = get_worker_info()
+        assert info is not None
+        return iter(range(info.id, 8, info.num_workers))
+
+
+def test_a_data_set_that_only_workers_can_read_is_read_by_them() -> None:
+    made = make_loader(ForWorkersAlone(), seed=1, batch_size=2, num_workers=2)
+    assert [batch.tolist() for batch in made] == [[0, 2], [1, 3], [4, 6], [5, 7]]
