@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainhooks.core import tokenizer as tokenizers
 from trainhooks.core.drift import Change, flatten
 from trainhooks.core.policy import CheckpointPolicy
+from trainhooks.errors import ConfigInvalid
 from trainhooks.host import provenance
 from trainhooks.host.launch import launched
 from trainhooks.host.leaving import is_broken_off
@@ -61,6 +62,7 @@ class TrainingProgressContext(SavingTracker):
         tokenizer: Any = None,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
+        policy = _policy(state, checkpoints, checkpoint_every_steps)
         super().__init__(config, output_dir, total_steps, database=database)
         self._stopping: Stopping | None = None
         self._gate: Gate | None = None
@@ -70,13 +72,11 @@ class TrainingProgressContext(SavingTracker):
             if state is not None:
                 from trainhooks.pytorch.distributed import connect
 
-                if checkpoints is None:
-                    checkpoints = _policy(checkpoint_every_steps)
-                self._ranks = connect(checkpoints.patience_seconds)
+                self._ranks = connect(policy.patience_seconds)
                 who = json.dumps([self.session_id, self.attempt]).encode()
                 self.session_id, self.attempt = json.loads(self._ranks.share(who))
                 self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
-                self._keeper = self._keep(state, checkpoints)
+                self._keeper = self._keep(state, policy)
                 if self._gate is not None:
                     self._gate.add({"world": self._ranks.world, **self._keeper.facts()})
                 self._go_on(self._keeper)
@@ -263,7 +263,18 @@ class TrainingProgressContext(SavingTracker):
                 stopping.close(deliver=end == "closed")
 
 
-def _policy(every_steps: int | None) -> CheckpointPolicy:
-    if every_steps is None:
-        return CheckpointPolicy()
-    return CheckpointPolicy(every_steps=every_steps, every_seconds=None, asynchronous=False)
+def _policy(state: object, given: CheckpointPolicy | None, every_steps: int | None) -> CheckpointPolicy:
+    """Return when checkpoints are taken; refuse what would silently take none, or others than was asked for."""
+    if given is not None and every_steps is not None:
+        raise ConfigInvalid(
+            "checkpoints= and checkpoint_every_steps= cannot both be given.",
+            hint=f"Give checkpoints=CheckpointPolicy(every_steps={every_steps}, ...) alone.",
+        )
+    if state is None and (given is not None or every_steps is not None):
+        raise ConfigInvalid(
+            "Checkpoints are asked for and there is nothing to save.",
+            hint="Give state={'model': model, ...}, or save them yourself: record_checkpoint(path).",
+        )
+    if every_steps is not None:
+        return CheckpointPolicy(every_steps=every_steps, every_seconds=None, asynchronous=False)
+    return given or CheckpointPolicy()

@@ -5,13 +5,14 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from trainhooks import TrainingProgressContext, read_metrics, training_progress_context
-from trainhooks.errors import CheckpointFailed, DirectoryUnusable
+from trainhooks import CheckpointPolicy, TrainingProgressContext, read_metrics, training_progress_context
+from trainhooks.errors import CheckpointFailed, ConfigInvalid, DirectoryUnusable
 from trainhooks.storage import atomic
 from trainhooks.storage.checkpoints import CHECKPOINTS, published
 
@@ -323,3 +324,18 @@ def test_a_step_that_asks_and_is_broken_off_by_an_error_is_not_saved(tmp_path: P
         train(tmp_path / "cut", before=save, after=lambda progress, step: step == ASKED and fail(progress, step))
     assert published(tmp_path / "cut" / CHECKPOINTS) == []
     assert_same(train(tmp_path / "cut"), whole)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"checkpoints": CheckpointPolicy(), "checkpoint_every_steps": 5, "state": {"model": nn.Linear(2, 1)}},
+        {"checkpoints": CheckpointPolicy()},
+        {"checkpoint_every_steps": 5},
+    ],
+    ids=["both", "a policy without state", "a number without state"],
+)
+def test_what_would_silently_not_be_saved_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigInvalid):
+        TrainingProgressContext({}, tmp_path / "run", TOTAL, **options)
+    assert not (tmp_path / "run").exists()
