@@ -229,8 +229,9 @@ class TrainingProgressContext(SavingTracker):
                 yield self.current_step, batch
             except GeneratorExit:
                 self._is_in_step = False
+                self._is_broken_off = is_broken_off()
                 if self._demand is not None and self._keeper is not None:
-                    self._serve_where_it_was_left(is_broken_off())
+                    self._serve_where_it_was_left()
                 raise
             self._finish_step()
             self._safe_point()

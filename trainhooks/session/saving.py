@@ -53,6 +53,8 @@ class SavingTracker(ProgressTracker):
         """Whether the loop's body is running."""
         self._is_unfinished = False
         """Whether a step has begun and not ended: the loop is in it, or was left in it."""
+        self._is_broken_off = False
+        """Whether the step that was left in the middle was so by an error."""
         self._demand: Demand | None = None
         """The checkpoint that the running step has asked for."""
 
@@ -78,6 +80,12 @@ class SavingTracker(ProgressTracker):
             self._demand = demand if self._demand is None else self._demand.joined(demand)
             return None
         if self._is_unfinished:
+            if self._is_broken_off:
+                log.warning(
+                    "step %d was broken off and counts as finished in this checkpoint: what goes on from it will not"
+                    " be what an uninterrupted training would have been",
+                    self.current_step,
+                )
             self._finish_step()
         return self._save(self._keeper, demand)
 
@@ -100,10 +108,10 @@ class SavingTracker(ProgressTracker):
         except CheckpointFailed as error:
             log.error("%s", error)
 
-    def _serve_where_it_was_left(self, is_broken_off: bool) -> None:
+    def _serve_where_it_was_left(self) -> None:
         """The loop was left in a step that has asked for a checkpoint: half a step is none, and will be done again."""
         demand = self._take_demand()
-        if is_broken_off:
+        if self._is_broken_off:
             log.warning("step %d asked for a checkpoint and was broken off: there is none of it", self.current_step)
             return
         self._finish_step()
@@ -150,7 +158,7 @@ class SavingTracker(ProgressTracker):
 
     def _finish_step(self) -> None:
         """The loop is done with it."""
-        self._is_in_step = self._is_unfinished = False
+        self._is_in_step = self._is_unfinished = self._is_broken_off = False
         if asked := self._feed.asked_for():
             self.attach(asked)
         self.current_step += 1
