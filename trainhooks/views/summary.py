@@ -61,7 +61,9 @@ def _run(names: Mapping[str, Any]) -> str:
     metrics = names["metrics_df"]
     if not isinstance(metrics, pd.DataFrame):
         return f"But metrics_df is no table of pandas. {RUN_FIRST}"
-    epochs = f"{metrics['epoch'].nunique()} epochs, " if "epoch" in metrics else ""
+    # As numbers: a cell may have put anything there.
+    counted = pd.to_numeric(metrics["epoch"], errors="coerce").nunique() if "epoch" in metrics else None
+    epochs = "" if counted is None else f"{counted} epochs, "
     return (
         f"Run {setting(names, 'run_name') or 'without a name'}: {epochs}{len(metrics)} rows, workspace "
         f"{names['workspace_root']}, checkpoints in {setting(names, 'checkpoint_dir') or 'no known folder'}."

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainhooks import notebook, training_progress_context
@@ -125,6 +125,7 @@ ANYTHING = st.one_of(
 
 
 @settings(max_examples=40)
+@example({"results": "", "workspace_root": "", "training_config": ""}, [{}], True)
 @given(
     st.dictionaries(st.sampled_from([*REQUIRED, *OPTIONAL]), ANYTHING), st.lists(ANYTHING, max_size=3), st.booleans()
 )
