@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from trainhooks import lineage
@@ -90,6 +91,7 @@ class StreamFetcher(Dataset[Answer]):
         if not self._has_begun and self.keeps_state:
             self._pristine = self.source.state_dict()
         if hasattr(self.source, "set_epoch"):
+            _unshare_epoch(self.source)
             self.source.set_epoch(begin.epoch)
         if begin.state is not None:
             self.source.load_state_dict(begin.state)
@@ -155,3 +157,10 @@ def loses_its_buffer(source: Any) -> bool:
             return True
         stage = getattr(stage, "ex_iterable", None)
     return False
+
+
+def _unshare_epoch(source: Any) -> None:
+    """Give a Hugging Face stream an epoch of this process's own: theirs lies in memory that all workers share, and
+    `set_epoch` adds a difference to it, so that two workers at once may add it twice."""
+    if isinstance(epoch := getattr(source, "_epoch", None), Tensor) and epoch.is_shared():
+        source._epoch = epoch.clone()
