@@ -162,5 +162,5 @@ def loses_its_buffer(source: Any) -> bool:
 def _unshare_epoch(source: Any) -> None:
     """Give a Hugging Face stream an epoch of this process's own: theirs lies in memory that all workers share, and
     `set_epoch` adds a difference to it, so that two workers at once may add it twice."""
-    if isinstance(epoch := getattr(source, "_epoch", None), Tensor) and epoch.is_shared():
+    if isinstance(epoch := getattr(source, "_epoch", None), Tensor) and epoch.is_shared():  # type: ignore[no-untyped-call]
         source._epoch = epoch.clone()
