@@ -235,9 +235,9 @@ def _run_name(names: Mapping[str, Any]) -> str:
 
 def _subtitle(metrics: pd.DataFrame) -> str:
     parts = []
-    for column, unit, added in (("step", "steps", 1), ("epoch", "epochs", 0)):
-        values = pd.to_numeric(metrics[column], errors="coerce").dropna() if column in metrics else pd.Series()
-        count = (values.max() + added if column == "step" else values.nunique()) if len(values) else math.nan
-        if math.isfinite(count):
-            parts.append(f"{int(count):,} {unit}")
+    steps = pd.to_numeric(metrics["step"], errors="coerce").max() if "step" in metrics else math.nan
+    if math.isfinite(steps):
+        parts.append(f"{int(steps) + 1:,} steps")
+    if (epochs := summary.count_epochs(metrics)) is not None:
+        parts.append(f"{epochs:,g} epochs")
     return " · ".join(parts)

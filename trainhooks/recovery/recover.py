@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from trainhooks.core import epochs
 from trainhooks.core.experiment import KnownCheckpoint, MetricSummary, Run, tags_of
 from trainhooks.core.metric_name import NOT_MEASURED
 from trainhooks.errors import TrainhooksError
@@ -106,7 +107,7 @@ def _assemble(place: Place, found: Found, passed: tuple[PassedOver, ...]) -> Rec
             "best_val_loss": _least(metrics, "val/loss"),
             "final_train_loss": _last(metrics, "train/loss"),
             "steps": int(metrics["step"].max()) + 1 if "step" in metrics and len(metrics) else None,
-            "epochs": _epochs(metrics),
+            "epochs": epochs.count(metrics["epoch"].dropna().unique()) if "epoch" in metrics else None,
             "status": found.status,
             "recovered": True,
         },
@@ -172,14 +173,6 @@ def _summaries(metrics: Any) -> Iterator[MetricSummary]:
                 rows=len(measured),
                 step=int(measured["step"].iloc[-1]) if "step" in measured else None,
             )
-
-
-def _epochs(metrics: Any) -> float | None:
-    """Return how many epochs there were: of whole numbers how many, of fractions (Hugging Face) how far they came."""
-    if "epoch" not in metrics or not metrics["epoch"].notna().any():
-        return None
-    epochs = metrics["epoch"].dropna()
-    return int(epochs.nunique()) if (epochs % 1 == 0).all() else round(float(epochs.max()), 2)
 
 
 def _least(metrics: Any, name: str) -> float | None:

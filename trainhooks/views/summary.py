@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from trainhooks.core import epochs
 from trainhooks.core.manifest import MANIFEST
+from trainhooks.core.number import as_float
 from trainhooks.errors import CheckpointInvalid
 from trainhooks.storage.verification import read_manifest
 from trainhooks.views.board import number
@@ -61,13 +63,20 @@ def _run(names: Mapping[str, Any]) -> str:
     metrics = names["metrics_df"]
     if not isinstance(metrics, pd.DataFrame):
         return f"But metrics_df is no table of pandas. {RUN_FIRST}"
-    # As numbers: a cell may have put anything there.
-    counted = pd.to_numeric(metrics["epoch"], errors="coerce").nunique() if "epoch" in metrics else None
-    epochs = "" if counted is None else f"{counted} epochs, "
+    counted = count_epochs(metrics)
+    passed = "" if counted is None else f"{counted:g} epochs, "
     return (
-        f"Run {setting(names, 'run_name') or 'without a name'}: {epochs}{len(metrics)} rows, workspace "
+        f"Run {setting(names, 'run_name') or 'without a name'}: {passed}{len(metrics)} rows, workspace "
         f"{names['workspace_root']}, checkpoints in {setting(names, 'checkpoint_dir') or 'no known folder'}."
     )
+
+
+def count_epochs(metrics: pd.DataFrame) -> float | None:
+    """Return how many epochs a table tells of; None where it tells of none. A cell may have put anything there."""
+    if "epoch" not in metrics:
+        return None
+    numbers = map(as_float, pd.to_numeric(metrics["epoch"], errors="coerce").dropna().unique())
+    return epochs.count(filter(math.isfinite, numbers))
 
 
 def setting(names: Mapping[str, Any], name: str) -> Any:
