@@ -43,8 +43,8 @@ def default_path() -> Path:
     return RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{kind}-{_commit()[:7] or 'unknown'}.json"
 
 
-def save(figures: list[Figure], path: Path, scratch: Path, *, is_quick: bool, seconds: float) -> None:
-    """Write the result file."""
+def save(figures: list[Figure], path: Path, scratch: Path, *, is_quick: bool, seconds: float, **more: Any) -> None:
+    """Write the result file; `more` are further members of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     members = {
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,6 +55,7 @@ def save(figures: list[Figure], path: Path, scratch: Path, *, is_quick: bool, se
         "is_quick": is_quick,
         "machine": machine(scratch),
         "figures": [asdict(figure) for figure in figures],
+        **more,
     }
     path.write_bytes(orjson.dumps(_rounded(members), option=orjson.OPT_INDENT_2) + b"\n")
 
@@ -77,7 +78,7 @@ def _commit() -> str:
 
 
 def _is_dirty() -> bool:
-    return bool(_git("status", "--porcelain", "--", "kdproxy", "benchmarks/*.py"))
+    return bool(_git("status", "--porcelain", "--", "kdproxy", "trainhooks", "benchmarks/*.py"))
 
 
 def machine(scratch: Path) -> dict[str, Any]:

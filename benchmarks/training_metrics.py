@@ -254,13 +254,10 @@ def main() -> int:
         figures, raw = measure(steps, rounds, Path(scratch))
         report.table(figures, "ten float metrics a step, a millisecond of native work between two steps")
         if options.output:
+            seconds = time.monotonic() - begun
             report.save(
-                figures, options.output, Path(scratch), is_quick=options.quick, seconds=time.monotonic() - begun
+                figures, options.output, Path(scratch), is_quick=options.quick, seconds=seconds, steps=steps, **raw
             )
-            saved = json.loads(options.output.read_bytes())
-            saved["command"] = " ".join(["python", "benchmarks/training_metrics.py", *sys.argv[1:]])
-            text = json.dumps({**saved, "steps": steps, **raw}, indent=2)
-            options.output.write_text(text + "\n", encoding="utf-8")
     return int(any(figure.verdict is Verdict.MISSED for figure in figures))
 
 

@@ -6,7 +6,6 @@ order and seeds are set against a plain DataLoader's, in turns. Counted is the C
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -185,13 +184,16 @@ def main() -> int:
         figures, raw = measure(steps, rounds, Path(scratch))
         report.table(figures, "a small training on one thread; CPU time of the loop's own thread")
         if options.output:
+            seconds = time.monotonic() - begun
             report.save(
-                figures, options.output, Path(scratch), is_quick=options.quick, seconds=time.monotonic() - begun
+                figures,
+                options.output,
+                Path(scratch),
+                is_quick=options.quick,
+                seconds=seconds,
+                steps=steps,
+                rounds=raw,
             )
-            saved = json.loads(options.output.read_bytes())
-            saved["command"] = " ".join(["python", "benchmarks/training_steps.py", *sys.argv[1:]])
-            text = json.dumps({**saved, "steps": steps, "rounds": raw}, indent=2)
-            options.output.write_text(text + "\n", encoding="utf-8")
     return int(any(figure.verdict is Verdict.MISSED for figure in figures))
 
 
