@@ -1,12 +1,17 @@
 """docs/formats/checkpoint.md: a sample of each version is read by every release."""
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from trainhooks.errors import StateUnsupported
 from trainhooks.pytorch.loading import load
+from trainhooks.pytorch.saved import RANK, SHARD, STATE, STATE_VERSION
 from trainhooks.pytorch.state import TrainingState
 from trainhooks.recovery import weights
 from trainhooks.recovery.found import SavedModel
@@ -46,3 +51,17 @@ def test_each_version_is_read(version: int, world: int) -> None:
     assert {name: each.tolist() for name, each in found.items()} == {
         name: each.tolist() for name, each in wanted.items()
     }
+
+
+@pytest.mark.parametrize("name", [STATE, f"{RANK.format(0)}.json", f"{SHARD.format(0)}.json"])
+def test_a_newer_version_is_refused_and_nothing_is_changed(tmp_path: Path, name: str) -> None:
+    checkpoint = sample(2)
+    shutil.copytree(checkpoint.path, tmp_path / "copy")
+    path = tmp_path / "copy" / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), "v": STATE_VERSION + 1}))
+    model = nn.Linear(3, 2)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = TrainingState({"model": model, "optimizer": torch.optim.AdamW(model.parameters())})
+    with pytest.raises(StateUnsupported, match=f"has version {STATE_VERSION + 1}"):
+        load(replace(checkpoint, path=tmp_path / "copy"), state)
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())

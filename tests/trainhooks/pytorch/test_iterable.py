@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 from tests.trainhooks.pytorch.data import StatefulStream, Stream, noise, plain
 from trainhooks.errors import PositionInvalid
 from trainhooks.pytorch.iterable import IterableLoader
+from trainhooks.pytorch.stream import Begin, StreamFetcher, StreamTask
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4")  # this machine may have fewer cores
 
@@ -77,6 +78,18 @@ def test_a_shuffle_buffer_of_the_hub_is_gone_back_to_by_reading(workers: int) ->
     got = take(first, 13)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert got + take(second, 17) == expected
+
+
+def test_workers_do_not_share_the_epoch_of_a_stream() -> None:
+    """`set_epoch` adds a difference in memory that all of them share: two at once would add it twice."""
+    stream = HubDataset.from_dict({"row": [1, 2]}).to_iterable_dataset().shuffle(seed=1, buffer_size=2)
+    shared = stream._epoch
+    assert shared.is_shared(), "the library does otherwise by now: nothing is to be taken apart"
+    fetcher = StreamFetcher(
+        stream, seed=1, batch_size=1, drop_last=False, collate=rows_of, replays=False, first_stream=0
+    )
+    fetcher[StreamTask(Begin(3))]
+    assert (stream.epoch, int(shared)) == (3, 0)
 
 
 @KINDS

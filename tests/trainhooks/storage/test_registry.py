@@ -109,6 +109,30 @@ def version_1(tmp_path: Path) -> Path:
     return path
 
 
+def test_who_is_told_busy_while_another_makes_the_file_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite does not wait at this point, whatever timeout it was given."""
+    path = tmp_path / "experiments.db"
+    waits = []
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as mine,
+    ):
+        other.execute("CREATE TABLE a (b)")
+        other.execute("BEGIN EXCLUSIVE")
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr(registry.time, "sleep", wait)
+        registry._switch_to_log(mine)
+        assert len(waits) == 3
+        assert mine.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_database_of_version_1_is_brought_up_to_date(version_1: Path) -> None:
     with closing(Registry(version_1)) as database:
         run, recovered = database.find("run-a"), database.find("run-a_recovered")
