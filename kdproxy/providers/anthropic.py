@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kdproxy.core.models import Form, Turn, Usage
+from kdproxy.core.models import Form, Turn
 from kdproxy.core.sse import Piece
 from kdproxy.providers.base import (
     Ask,
@@ -18,6 +18,7 @@ from kdproxy.providers.base import (
     no_stream,
     suffix,
 )
+from kdproxy.providers.usage import UsageMeter, read_anthropic
 
 PROVIDER = "anthropic"
 
@@ -30,21 +31,6 @@ OUT_OF_KEY = {
 # Tools without a type are the client's own; these typed ones run at the client too.
 _BEYOND_TEXT = ("tools", "mcp_servers", "container", "thinking", "output_config", "output_format")
 _CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")
-
-
-def usage_of(usage: Any) -> Usage | None:
-    """Read `usage`: input_tokens leaves cached tokens out here, so both cache counters are added in."""
-    if not isinstance(usage, dict):
-        return None
-    fresh = integer(usage.get("input_tokens"))
-    read = integer(usage.get("cache_read_input_tokens"))
-    written = integer(usage.get("cache_creation_input_tokens"))
-    return Usage(
-        input_tokens=None if fresh is None else fresh + (read or 0) + (written or 0),
-        output_tokens=integer(usage.get("output_tokens")),
-        cached_input_tokens=read,
-        cache_write_tokens=written,
-    )
 
 
 def _read(ask: Ask) -> Facts | NotAQuestion:
@@ -123,7 +109,7 @@ def _judge(body: bytes) -> Judgement:
         return Broken("not an answer")
     if members.get("type") != "message" or members.get("stop_reason") is None:
         return Broken("not a whole message")
-    return Complete(usage=usage_of(members.get("usage")))
+    return Complete(usage=read_anthropic(members.get("usage")))
 
 
 def _judge_count(body: bytes) -> Judgement:
@@ -138,7 +124,7 @@ class MessageStream:
 
     def __init__(self, choices: int) -> None:
         del choices  # a message stream has one
-        self._usage: dict[str, Any] = {}
+        self._meter = UsageMeter()
         self._has_started = False
         self._is_stopped = False
         self._failure: str | None = None
@@ -162,17 +148,12 @@ class MessageStream:
             case "message_start":
                 self._has_started = True
                 message = members.get("message")
-                self._merge(message.get("usage") if isinstance(message, dict) else None)
+                self._meter.take_anthropic(message.get("usage") if isinstance(message, dict) else None)
             case "message_delta":
-                self._merge(members.get("usage"))
+                self._meter.take_anthropic(members.get("usage"))
             case "message_stop":
                 self._is_stopped = True
         return self._is_stopped
-
-    def _merge(self, usage: Any) -> None:
-        """The counts are cumulative: a later one replaces an earlier."""
-        if isinstance(usage, dict):
-            self._usage.update({name: count for name, count in usage.items() if count is not None})
 
     def finish(self) -> Judgement:
         """Say whether the stream was whole."""
@@ -180,7 +161,7 @@ class MessageStream:
             return Broken(self._failure)
         if not (self._has_started and self._is_stopped):
             return Broken("the stream was cut")
-        return Complete(usage=usage_of(self._usage) if self._usage else None)
+        return Complete(usage=self._meter.usage)
 
 
 ENDPOINTS = (

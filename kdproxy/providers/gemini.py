@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from kdproxy.core.models import Form, Turn, Usage
+from kdproxy.core.models import Form, Turn
 from kdproxy.core.sse import Piece
 from kdproxy.providers.base import (
     Ask,
@@ -18,6 +18,7 @@ from kdproxy.providers.base import (
     integer,
     json_object,
 )
+from kdproxy.providers.usage import UsageMeter
 
 PROVIDER = "gemini"
 
@@ -27,20 +28,6 @@ _BEYOND_TEXT = frozenset({"responseschema", "responsejsonschema", "responselogpr
 _TEXT_ALONE = {"responsemimetype": "text/plain", "responsemodalities": ["TEXT"], "candidatecount": 1}
 """Names without their underscores and capitals: the API takes `responseSchema` and `response_schema`."""
 _STREAM_METHOD = ":streamGenerateContent"
-
-
-def usage_of(members: Mapping[str, Any]) -> Usage | None:
-    """Read `usageMetadata`; thoughts are billed as output."""
-    usage = members.get("usageMetadata")
-    if not isinstance(usage, dict):
-        return None
-    answer = integer(usage.get("candidatesTokenCount"))
-    thoughts = integer(usage.get("thoughtsTokenCount"))
-    return Usage(
-        input_tokens=integer(usage.get("promptTokenCount")),
-        output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
-        cached_input_tokens=integer(usage.get("cachedContentTokenCount")),
-    )
 
 
 def _is_sse(path: str, query: str) -> bool:
@@ -153,7 +140,7 @@ class CandidateStream:
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._failure: str | None = None
-        self._usage: Usage | None = None
+        self._meter = UsageMeter()
 
     def take(self, piece: Piece) -> bool:
         """Look at an event."""
@@ -171,7 +158,7 @@ class CandidateStream:
         if not isinstance(members, dict) or members.get("error") is not None:
             self._failure = "the answer carried an error"
             return
-        self._usage = usage_of(members) or self._usage
+        self._meter.take_gemini(members.get("usageMetadata"))
         candidates = members.get("candidates")
         for candidate in candidates if isinstance(candidates, list) else ():
             if not isinstance(candidate, dict):
@@ -188,7 +175,7 @@ class CandidateStream:
             return Broken(self._failure)
         if not self._seen or not self._seen <= self._finished:
             return Broken("a candidate has no finishReason")
-        return Complete(usage=self._usage)
+        return Complete(usage=self._meter.usage)
 
 
 ENDPOINTS = (

@@ -16,7 +16,8 @@ from kdproxy.providers.base import (
     json_object,
     suffix,
 )
-from kdproxy.providers.openai import PROVIDER, judge_list, stream_facts, text_member, usage_of
+from kdproxy.providers.openai import PROVIDER, judge_list, stream_facts, text_member
+from kdproxy.providers.usage import read_openai
 
 
 def _read_image(ask: Ask) -> Facts | NotAQuestion:
@@ -60,7 +61,7 @@ def _judge_transcription(body: bytes) -> Judgement:
         return Complete() if text and not text.startswith(b"{") else Broken("empty, or JSON that was cut")
     if has_error(members) or not isinstance(members.get("text"), str):
         return Broken("no text")
-    return Complete(usage=usage_of(members))
+    return Complete(usage=read_openai(members))
 
 
 def _terminal(*complete: str) -> Callable[[int], TerminalEvent]:
@@ -68,7 +69,7 @@ def _terminal(*complete: str) -> Callable[[int], TerminalEvent]:
         return TerminalEvent(
             complete=frozenset(complete),
             failed=frozenset({"error"}),
-            read=lambda event: Complete(usage=usage_of(event)),
+            read=lambda event: Complete(usage=read_openai(event)),
         )
 
     return make

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kdproxy.core.models import Form, Turn, Usage
+from kdproxy.core.models import Form, Turn
 from kdproxy.core.sse import Piece
 from kdproxy.providers.base import (
     Ask,
@@ -22,6 +22,7 @@ from kdproxy.providers.base import (
     no_stream,
     suffix,
 )
+from kdproxy.providers.usage import UsageMeter, read_openai
 
 PROVIDER = "openai"
 
@@ -38,21 +39,6 @@ OUT_OF_KEY = {
 """Members that cannot change the answer, with the reason (docs/keys.md)."""
 
 _CLIENT_TOOLS = frozenset({"function", "custom"})
-
-
-def usage_of(members: Mapping[str, Any]) -> Usage | None:
-    """Read `usage` (chat, completions, embeddings): prompt_tokens counts cached tokens in."""
-    usage = members.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
-    answer = usage.get("completion_tokens", usage.get("output_tokens"))
-    return Usage(
-        input_tokens=integer(prompt),
-        output_tokens=integer(answer),
-        cached_input_tokens=integer(details.get("cached_tokens")) if isinstance(details, dict) else None,
-    )
 
 
 def stream_facts(members: Mapping[str, Any]) -> tuple[Form, Mapping[str, Any] | None] | NotAQuestion:
@@ -205,7 +191,7 @@ def _judge_choices(body: bytes) -> Judgement:
         return Broken("no choices")
     if any(not isinstance(choice, dict) or _is_interrupted(choice.get("finish_reason")) for choice in choices):
         return Broken("a choice ended in an error")
-    return Complete(usage=usage_of(members))
+    return Complete(usage=read_openai(members))
 
 
 def judge_list(name: str, item: str | None = None) -> Callable[[bytes], Judgement]:
@@ -218,7 +204,7 @@ def judge_list(name: str, item: str | None = None) -> Callable[[bytes], Judgemen
             return Broken(f"no {name}")
         if item is not None and any(not isinstance(row, dict) or row.get(item) is None for row in rows):
             return Broken(f"a row has no {item}")
-        return Complete(usage=usage_of(members))
+        return Complete(usage=read_openai(members))
 
     return judge
 
@@ -232,7 +218,7 @@ class ChoiceStream:
         self._finished: set[int] = set()
         self._is_done = False
         self._failure: str | None = None
-        self._usage: Usage | None = None
+        self._meter = UsageMeter()
 
     @property
     def is_over(self) -> bool:
@@ -256,7 +242,7 @@ class ChoiceStream:
         return self._failure is None and len(self._finished) >= self._expected
 
     def _read(self, members: Mapping[str, Any]) -> None:
-        self._usage = usage_of(members) or self._usage
+        self._meter.take_openai(members)
         choices = members.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
@@ -277,7 +263,7 @@ class ChoiceStream:
         if not self._seen:
             return Broken("no choices")
         if self._is_done or (self._seen <= self._finished and len(self._finished) >= self._expected):
-            return Complete(usage=self._usage)
+            return Complete(usage=self._meter.usage)
         return Broken("the stream was cut")
 
 

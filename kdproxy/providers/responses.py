@@ -18,6 +18,7 @@ from kdproxy.providers.base import (
     json_object,
     suffix,
 )
+from kdproxy.providers.usage import read_openai
 
 # A stored prompt stands before what is asked here.
 _BEYOND_TEXT = ("previous_response_id", "tools", "include", "prompt", "top_logprobs")
@@ -69,7 +70,7 @@ def _turns(ask: Ask) -> tuple[Turn, ...] | None:
 
 def _complete(response: Mapping[str, Any]) -> Complete:
     identity = response.get("id")
-    return Complete(usage=openai.usage_of(response), response_id=identity if isinstance(identity, str) else None)
+    return Complete(usage=read_openai(response), response_id=identity if isinstance(identity, str) else None)
 
 
 def _judge(body: bytes) -> Judgement:
