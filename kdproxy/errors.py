@@ -85,16 +85,19 @@ class UpstreamFailed(KdproxyError):
 
     Args:
         message: with the cause, in words that hold nothing of the request.
-        sent: whether the provider may have billed the call.
+        was_sent: whether a byte of the request may have reached the server, so that the provider may bill the call;
+            false after a failed DNS look-up, a refused connection or a failed TLS handshake.
         retryable: whether another attempt may fare better by itself.
     """
 
     default_code = "upstream_failed"
     default_status = 502
 
-    def __init__(self, message: str, *, hint: str, code: str | None = None, sent: bool, retryable: bool = True) -> None:
+    def __init__(
+        self, message: str, *, hint: str, code: str | None = None, was_sent: bool, retryable: bool = True
+    ) -> None:
         super().__init__(message, hint=hint, code=code, retryable=retryable)
-        self.sent = sent
+        self.was_sent = was_sent
 
 
 class RequestRefused(KdproxyError):

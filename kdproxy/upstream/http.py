@@ -78,21 +78,21 @@ class HttpUpstream:
         """Send a request and return when the answer's head is there.
 
         Raises:
-            UpstreamFailed: `sent` is false where the request cannot have reached the provider.
+            UpstreamFailed: `was_sent` is false where the request cannot have reached the provider.
         """
         ends_at = asyncio.get_running_loop().time() + self._total_seconds
         try:
             response = await self._answer(request)
         except aiohttp.ConnectionTimeoutError as error:
-            raise _too_late("connect", self._connect_seconds, sent=False) from error
+            raise _too_late("connect", self._connect_seconds, was_sent=False) from error
         except HeadTooLate as error:
-            raise _too_late(self._head_deadline, self._head_seconds, sent=True) from error
+            raise _too_late(self._head_deadline, self._head_seconds, was_sent=True) from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise _untrusted(error) from error
         except aiohttp.ClientConnectorError as error:
-            raise _failed("The upstream could not be reached", error, sent=False) from error
+            raise _failed("The upstream could not be reached", error, was_sent=False) from error
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise _failed("The upstream broke off before it answered", error, sent=True) from error
+            raise _failed("The upstream broke off before it answered", error, was_sent=True) from error
         return HttpResponse(
             response, read_seconds=self._read_seconds, total_seconds=self._total_seconds, ends_at=ends_at
         )
@@ -171,7 +171,7 @@ class HttpResponse:
         try:
             chunk = await (self._next() if self._decoder is None else self._next_decoded(self._decoder))
         except (aiohttp.ClientError, TimeoutError, OSError, EOFError, zlib.error) as error:
-            raise _failed("The upstream cut its answer", error, sent=True) from error
+            raise _failed("The upstream cut its answer", error, was_sent=True) from error
         finally:
             if not chunk:
                 self.close()
@@ -213,7 +213,7 @@ class HttpResponse:
             raise _too_late(
                 "total" if is_total else "between_bytes",
                 self._total_seconds if is_total else self._read_seconds,
-                sent=True,
+                was_sent=True,
             ) from error
         finally:
             timer.cancel()
@@ -235,7 +235,7 @@ class HttpResponse:
                     f"The upstream's answer is longer than {limit_bytes} bytes.",
                     hint="Ask for less at once, or raise answer_limit_bytes.",
                     code="answer_too_large",
-                    sent=True,
+                    was_sent=True,
                     retryable=False,
                 )
         return b"".join(parts)
@@ -287,21 +287,21 @@ _DEADLINES = {
 """What struck, and the setting that it is."""
 
 
-def _too_late(deadline: str, seconds: float, *, sent: bool) -> UpstreamFailed:
+def _too_late(deadline: str, seconds: float, *, was_sent: bool) -> UpstreamFailed:
     what, setting = _DEADLINES[deadline]
     return UpstreamFailed(
         f"{what} within {seconds:g} s ({setting}).",
         hint=f"Look at the upstream, or raise {setting}.",
         code=f"{deadline}_timeout",
-        sent=sent,
+        was_sent=was_sent,
     )
 
 
-def _failed(what: str, error: BaseException, *, sent: bool) -> UpstreamFailed:
+def _failed(what: str, error: BaseException, *, was_sent: bool) -> UpstreamFailed:
     return UpstreamFailed(
         f"{what} ({_cause(error)}).",
         hint="Check the upstream's address and the network; the call is tried again until the deadline.",
-        sent=sent,
+        was_sent=was_sent,
     )
 
 
@@ -343,6 +343,6 @@ def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> UpstreamFailed
         f"The certificate of the upstream {error.host} is not trusted ({why.rstrip('.')}).",
         hint="If it is your own, set SSL_CERT_FILE to the certificate of who signed it and start kdproxy again.",
         code="upstream_untrusted",
-        sent=False,
+        was_sent=False,
         retryable=False,
     )

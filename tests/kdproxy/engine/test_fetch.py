@@ -129,7 +129,7 @@ class Shop:
         return result
 
 
-LOST = UpstreamFailed("The upstream could not be reached.", hint="x", sent=False)
+LOST = UpstreamFailed("The upstream could not be reached.", hint="x", was_sent=False)
 
 
 @pytest.mark.parametrize(
