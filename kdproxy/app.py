@@ -26,6 +26,7 @@ from kdproxy.engine.lane import Policy
 from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.purchase import Price, Purchase
+from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.errors import ConfigError, KdproxyError
 from kdproxy.ops.context import JobContext
 from kdproxy.settings import Settings, UpstreamSettings
@@ -85,6 +86,7 @@ class App:
             clock,
             RetrySettings(total_seconds=settings.retry_seconds, max_attempts=settings.retry_attempts),
         )
+        self._kinds = ServerKinds(self._upstream, clock)
         self._lanes = _lanes(settings, clock)
         purchase = Purchase(
             archive,
@@ -182,6 +184,7 @@ class App:
             return UnderWay(calls=0, answers=0)
         self.refuse_calls()
         given_up = await self._drain.run()
+        await self._kinds.close()
         # What passes through and is given up ends with its connection.
         await self._upstream.close()
         await self._runner.cleanup()

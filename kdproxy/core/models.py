@@ -42,6 +42,8 @@ class Upstream(NamedTuple):
     url: str
     provider: str | None = None
     """Dialect forced by the configuration; None: told from the path of each request."""
+    billed: bool | None = None
+    """Whether its calls cost money; None: they do, unless its server is recognised as one of one's own."""
 
 
 class Turn(NamedTuple):

@@ -41,6 +41,8 @@ class UpstreamSettings:
     """Calls at once; None: as the setting of that name says."""
     rules: str | None = None
     """Name of the table of limits and errors that holds for it; None: told from its host."""
+    billed: bool | None = None
+    """Whether its calls cost money; None: they do, unless its server is recognised as one of one's own."""
 
 
 def text(value: Any) -> str:
@@ -206,6 +208,7 @@ def _upstream_of_table(name: str, table: Any) -> UpstreamSettings:
         limits=_limits(name, table.get("limits", {})),
         max_in_flight=_optional(f"upstreams.{name}.max_in_flight", table.get("max_in_flight"), integer(1, 100_000)),
         rules=_optional(f"upstreams.{name}.rules", table.get("rules"), choice(*TABLES)),
+        billed=_optional(f"upstreams.{name}.billed", table.get("billed"), flag),
     )
 
 

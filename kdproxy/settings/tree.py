@@ -96,5 +96,6 @@ class Settings:
     def upstream_models(self) -> tuple[Upstream, ...]:
         """Return the configured upstreams as the router takes them."""
         return tuple(
-            Upstream(name=upstream.name, url=upstream.url, provider=upstream.provider) for upstream in self.upstreams
+            Upstream(name=upstream.name, url=upstream.url, provider=upstream.provider, billed=upstream.billed)
+            for upstream in self.upstreams
         )

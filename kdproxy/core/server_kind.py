@@ -1,0 +1,166 @@
+"""Which inference server answers: told from what it says on routes of its own, never from where it is. Pure.
+
+An address proves nothing, since gateways to paid APIs are local too, and so does `Server: uvicorn`, which most of them
+send as well. Evidence is the server's own name: in a header, as the owner of every model, or on a route that only it
+has. Where one piece speaks for another server than the next, or a model belongs to somebody else, it is a gateway and
+not recognised. Read on 2026-11-30: vllm/entrypoints/openai (models: owned_by `vllm`; /metrics: `vllm:`),
+sglang/srt/entrypoints (owned_by `sglang`; /get_model_info: `model_path`), llama.cpp tools/server (`Server: llama.cpp`,
+owned_by `llamacpp`; /props: `total_slots`), ollama/server/routes.go (owned_by `library`; `Ollama is running`).
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+from kdproxy.core.models import Headers, Upstream
+from kdproxy.core.routing import join
+
+
+class ServerKind(StrEnum):
+    """An inference server that one runs oneself."""
+
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    LLAMA_CPP = "llama.cpp"
+    OLLAMA = "ollama"
+
+    @property
+    def is_batching(self) -> bool:
+        """Whether it runs as many requests at once as it has memory for: more callers make it faster in all."""
+        return self in (ServerKind.VLLM, ServerKind.SGLANG)
+
+
+class Recognition(NamedTuple):
+    """What is known of a server."""
+
+    kind: ServerKind
+    slots: int | None = None
+    """How many requests it runs at once, where it says so (llama.cpp: `total_slots`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One answer to a GET."""
+
+    path: str
+    status: int
+    headers: Headers
+    body: bytes
+
+
+MODELS_PATH = "/models"
+"""Of the OpenAI dialect: below the upstream's version."""
+
+QUESTIONS = ("/props", "/metrics", "/get_model_info", "/")
+"""Asked below the server's root, after the models, until one of them names the server."""
+
+_OWNERS = {
+    "vllm": ServerKind.VLLM,
+    "sglang": ServerKind.SGLANG,
+    "llamacpp": ServerKind.LLAMA_CPP,
+    "library": ServerKind.OLLAMA,
+}
+_LOCAL_ENDS = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".svc", ".test")
+
+
+def recognise(found: Iterable[Evidence]) -> Recognition | None:
+    """Return the server that all evidence together names; None where none does, or two disagree."""
+    kinds: set[ServerKind] = set()
+    slots = None
+    for evidence in found:
+        owners = _owners(evidence)
+        if owners is not None and not owners <= set(_OWNERS):
+            return None  # somebody else's model: a gateway
+        kinds |= {_OWNERS[owner] for owner in owners or ()} | _named(evidence)
+        slots = _slots(evidence) or slots
+    if len(kinds) != 1:
+        return None
+    (kind,) = kinds
+    return Recognition(kind, slots if kind is ServerKind.LLAMA_CPP else None)
+
+
+def is_free(found: Recognition | None, upstream: Upstream, model: str | None) -> bool:
+    """Whether a call costs nothing, as far as the server itself tells.
+
+    A recognised server at a public host may be somebody's paid API that runs it, and Ollama's `cloud` models run at its
+    makers: both count as billed until the configuration says otherwise.
+    """
+    if found is None or is_public(upstream.url):
+        return False
+    return not (found.kind is ServerKind.OLLAMA and (model or "").endswith("cloud"))
+
+
+def is_public(url: str) -> bool:
+    """Whether a URL's host is one that anybody may reach: a public address, or a name with a public ending."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith(_LOCAL_ENDS)
+
+
+def urls(upstream: Upstream) -> tuple[tuple[str, str], ...]:
+    """Return what to ask: the path as `Evidence` has it, and the URL."""
+    parts = urlsplit(upstream.url)
+    base = f"{parts.scheme}://{parts.netloc}"
+    models, _ = join(parts.path, f"/v1{MODELS_PATH}")
+    root = models.removesuffix(f"/v1{MODELS_PATH}") if models.endswith(f"/v1{MODELS_PATH}") else parts.path.rstrip("/")
+    return ((MODELS_PATH, base + models), *((path, base + root + path) for path in QUESTIONS))
+
+
+def _named(evidence: Evidence) -> set[ServerKind]:
+    """Return the servers that this answer names by itself."""
+    kinds = set()
+    server = evidence.headers.get("server", "").lower()
+    if server.startswith("llama.cpp"):
+        kinds.add(ServerKind.LLAMA_CPP)
+    if evidence.status == 200:
+        kinds |= {kind for path, speaks, kind in _ROUTES if path == evidence.path and speaks(evidence.body)}
+    return kinds
+
+
+def _owners(evidence: Evidence) -> set[str] | None:
+    """Return who owns the models of a list; None: it is no list of models."""
+    members = _members(evidence.body) if evidence.path == MODELS_PATH and evidence.status == 200 else {}
+    rows = members.get("data")
+    if not isinstance(rows, list):
+        return None
+    # LoRA adapters are owned by the server too; Ollama names who published a model, `library` for its own.
+    owners = {str(row.get("owned_by", "")) if isinstance(row, dict) else "" for row in rows}
+    return {"library"} if "library" in owners and not owners & _FOREIGN_TO_OLLAMA else owners
+
+
+_FOREIGN_TO_OLLAMA = frozenset({"", "openai", "anthropic", "google", "system", "openai-internal", "vllm", "sglang"})
+
+
+def _slots(evidence: Evidence) -> int | None:
+    found = _members(evidence.body).get("total_slots") if evidence.path == "/props" else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+
+
+def _members(body: bytes) -> dict[str, Any]:
+    try:
+        members = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return members if isinstance(members, dict) else {}
+
+
+def _is_props(body: bytes) -> bool:
+    members = _members(body)
+    return isinstance(members.get("total_slots"), int) and "default_generation_settings" in members
+
+
+_ROUTES: tuple[tuple[str, Callable[[bytes], bool], ServerKind], ...] = (
+    ("/props", _is_props, ServerKind.LLAMA_CPP),
+    ("/metrics", lambda body: b"\nvllm:" in body, ServerKind.VLLM),
+    ("/metrics", lambda body: b"\nsglang:" in body, ServerKind.SGLANG),
+    ("/metrics", lambda body: b"\nllamacpp:" in body, ServerKind.LLAMA_CPP),
+    ("/get_model_info", lambda body: "model_path" in _members(body), ServerKind.SGLANG),
+    ("/", lambda body: body.strip() == b"Ollama is running", ServerKind.OLLAMA),
+)
