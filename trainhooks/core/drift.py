@@ -31,6 +31,7 @@ class Policy(StrEnum):
 DEFAULTS: Rules = (
     ("model.*", Policy.BLOCK),
     ("data.type", Policy.WARN),
+    ("data.*.type", Policy.WARN),
     ("data.*", Policy.BLOCK),
     ("tokenizer", Policy.BLOCK),
     ("config.seed", Policy.BLOCK),

@@ -20,27 +20,28 @@ _REVISIONS = ("_fingerprint", "fingerprint", "revision", "version")
 
 
 def facts_of(source: Any, *, num_workers: int = 0) -> dict[str, str | int]:
-    """Describe a data set, or the one in a DataLoader. Reads the first record, the last and three more, 2 s at most.
+    """Describe a data set, or the one in a DataLoader: `type`, `revision`, `length`, `record.N`.
 
+    Reads the first record, the last and three more, 2 s at most.
     A record is read under a seed of its own and read twice: one that comes out differently says nothing. Where workers
     will read the data, one worker reads the records, since a file that a data set opens here would be shared with them.
     Of data that can only be iterated no record is read.
     """
     if isinstance(source, DataLoader):
         source, num_workers = source.dataset, source.num_workers
-    facts: dict[str, str | int] = {"data.type": f"{type(source).__module__}.{type(source).__qualname__}"}
+    facts: dict[str, str | int] = {"type": f"{type(source).__module__}.{type(source).__qualname__}"}
     for name in _REVISIONS:
         revision = getattr(source, name, None)
         if isinstance(revision, str | int):
-            facts["data.revision"] = str(revision)
+            facts["revision"] = str(revision)
             break
     if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         return facts
     length = len(source)
-    facts["data.length"] = length
+    facts["length"] = length
     for index, digest in _digests(source, length, num_workers):
         if digest:
-            facts[f"data.record.{index}"] = digest
+            facts[f"record.{index}"] = digest
     return facts
 
 

@@ -54,6 +54,10 @@ class ForeignLoader:
         if self._empty_epochs == _MOST_EMPTY:
             raise PositionInvalid("The loader gave no batch in a whole epoch.", hint="Give data that is not empty.")
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Begin an epoch at its first sample: by itself a source does."""
+        self.epoch, self._is_within = epoch, False
+
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and the source's own state."""
         return {

@@ -101,9 +101,12 @@ class IterableLoader:
             yield answer.batch
         if is_from_start and not any(place.count for place in self._places):
             raise PositionInvalid("The data set gave no batch in a whole epoch.", hint="Give data that is not empty.")
-        self.epoch += 1
-        self._turn = 0
-        self._places = [Begin(self.epoch)] * self._workers
+        self.begin_epoch(self.epoch + 1)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Go to the first sample of an epoch."""
+        self.epoch, self._turn = epoch, 0
+        self._places = [Begin(epoch)] * self._workers
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position: numbers, and the source's own states."""

@@ -88,6 +88,10 @@ class PositionedLoader:
             self.position = self.deal.after(self.position)
             yield fetched.batch
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Go to the first sample of an epoch."""
+        self.position = Position(epoch=epoch)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the position and what it counts in: JSON."""
         return {

@@ -52,6 +52,9 @@ class Loader(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a place, before the first batch."""
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Go to the first sample of an epoch."""
+
 
 def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **options: Any) -> Loader:
     """Make a loader that goes on exactly where it stopped.
@@ -67,7 +70,7 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
         ConfigInvalid: the source or an option cannot be used.
         PositionInvalid: the data is too short for one step.
     """
-    if _is_map_style(source):
+    if is_map_style(source):
         return _map_loader(source, seed=seed, rank=rank, world=world, **options)
     if isinstance(source, DataLoader) and not is_stateful(source):
         return _from_loader(source, seed=seed, rank=rank, world=world, **options)
@@ -88,6 +91,18 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
     )
 
 
+def has_own_order(source: Any) -> bool:
+    """Whether a DataLoader gives its samples in an order that its own sampler decides."""
+    if not isinstance(source, DataLoader) or is_stateful(source):
+        return False
+    if isinstance(source.dataset, IterableDataset):
+        return not source.in_order
+    batches = source.batch_sampler
+    if not source.in_order or (batches is not None and type(batches) is not BatchSampler):
+        return True
+    return _order_of(source.sampler) is None
+
+
 def _begins_anew(source: Any) -> bool:
     if not hasattr(source, "__iter__"):
         return False
@@ -101,7 +116,8 @@ def _as_it_is(sample: Any) -> Any:
     return sample
 
 
-def _is_map_style(source: Any) -> bool:
+def is_map_style(source: Any) -> bool:
+    """Whether it has a length and gives samples by index."""
     return hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, IterableDataset)
 
 
@@ -160,7 +176,14 @@ def _from_loader(source: DataLoader[Any], *, seed: int, rank: int, world: int, *
 
 
 def _is_shuffled(source: DataLoader[Any]) -> bool:
-    sampler = source.sampler
+    is_shuffled = _order_of(source.sampler)
+    if is_shuffled is None:
+        raise _unsupported(source.sampler)
+    return is_shuffled
+
+
+def _order_of(sampler: Any) -> bool | None:
+    """Return whether a sampler shuffles; None for an order of its own."""
     match sampler:
         case DistributedSampler():  # each rank takes its part from our own sampler
             return bool(sampler.shuffle)
@@ -169,7 +192,7 @@ def _is_shuffled(source: DataLoader[Any]) -> bool:
         case SequentialSampler():
             return False
         case _:
-            raise _unsupported(sampler)
+            return None
 
 
 def _unsupported(sampler: object) -> ConfigInvalid:

@@ -23,6 +23,7 @@ from trainhooks.session.stopping import Stopping
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
 
 if TYPE_CHECKING:
+    from trainhooks.pytorch.evaluation import EvaluationLoader
     from trainhooks.pytorch.source import Loader
 
 log = logging.getLogger("trainhooks")
@@ -113,13 +114,6 @@ class TrainingProgressContext(SavingTracker):
         if self._gate is not None:
             self._gate.go_on_from(found.manifest.attempt)
 
-    def _check_data(self, source: Any, num_workers: int) -> None:
-        if self._gate is not None and self._book is not None:
-            from trainhooks.pytorch.data_facts import facts_of
-
-            self._gate.add(facts_of(source, num_workers=num_workers))
-            self._book.session.write()
-
     def _look_at_first(self, row: Any) -> None:
         """Take the first row, and tell a loop of the user's own what it does without."""
         step = row[0]
@@ -153,7 +147,7 @@ class TrainingProgressContext(SavingTracker):
                 )
             self.resume_at(0)
             return
-        self._feed.resume(progress["loader"])
+        self._feed.resume(progress)
         self.resume_at(progress["step"])
         self._saved_step = self.current_step
 
@@ -172,34 +166,62 @@ class TrainingProgressContext(SavingTracker):
         So an evaluation may be cut short, or left out, without changing what the training comes to.
         """
         with super().evaluating():
-            if self._keeper is None:
-                yield
-                return
-            from trainhooks.pytorch import rng
-
-            before = rng.capture()
+            before_evaluating, self._feed.is_evaluating = self._feed.is_evaluating, True
             try:
-                yield
-            finally:
-                rng.restore(before)
+                if self._keeper is None:
+                    yield
+                    return
+                from trainhooks.pytorch import rng
 
-    def loader(self, source: Any, **options: Any) -> Loader:
+                before = rng.capture()
+                try:
+                    yield
+                finally:
+                    rng.restore(before)
+            finally:
+                self._feed.is_evaluating = before_evaluating
+
+    def loader(
+        self,
+        source: Any,
+        *,
+        evaluates: bool = False,
+        name: str | None = None,
+        replaces: bool = False,
+        **options: Any,
+    ) -> Loader | EvaluationLoader:
         """Make a loader that goes on at the session's position.
 
         Args:
             source: a data set (map-style or iterable), a `DataLoader`, or a loader with `state_dict` and
                 `load_state_dict`; what becomes of each, and the options: see docs/training.md.
+            evaluates: it is for an evaluation: each `iter()` begins at the first sample, unshuffled by default, and
+                only the number of the pass is saved. Within `evaluating()` every loader is.
+            name: of a further stream of training data, with a position of its own; or of an evaluation.
+            replaces: the data takes the place of what the training read so far, and begins at its first sample;
+                resumed in the middle of it, it goes on there.
 
         Raises:
-            ConfigInvalid: the source or an option cannot be used.
+            ConfigInvalid: the source or an option cannot be used, or a second source comes and nothing says what for.
             PositionInvalid: the data is not that of the checkpoint.
         """
-        self._check_data(source, options.get("num_workers", 0))
+        evaluates = evaluates or self._feed.is_evaluating
+        if evaluates and replaces:
+            raise ConfigInvalid("evaluates= and replaces= cannot both be given.", hint="An evaluation has no position.")
+        opening = self._feed.describe(
+            source, evaluates=evaluates, name=name, replaces=replaces, num_workers=options.get("num_workers", 0)
+        )
+        if self._gate is not None and self._book is not None:
+            self._gate.add(opening.facts)
+            self._book.session.write()
         launch = launched()
-        return self._feed.open(source, **{"rank": launch.rank, "world": launch.world, **options})
+        return self._feed.open(opening, **{"rank": launch.rank, "world": launch.world, **options})
 
-    def steps(self) -> Iterator[tuple[int, Any]]:
+    def steps(self, loader: Loader | None = None) -> Iterator[tuple[int, Any]]:
         """Yield (step, batch), epoch after epoch, until `total_steps` are done.
+
+        Args:
+            loader: whose batches they are, where the training has several streams of data.
 
         When the loop comes back for the next batch, its step is finished: that is the safe point. After the last of
         them a checkpoint is taken. A loop that is left early (`break`) has one taken by `save_checkpoint()`, before it
@@ -209,6 +231,7 @@ class TrainingProgressContext(SavingTracker):
         Raises:
             CheckpointFailed: the one that the step asked for could not be written.
         """
+        self._feed.drive_by(loader)
         if self._counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
             self._counts_rows = False
             self.current_step = max(self._first_step, self._saved_step or 0)

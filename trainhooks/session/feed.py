@@ -1,67 +1,235 @@
-"""The data of a session: its loader, where in it the session goes on, and what is known of each batch."""
+"""The data of a session: its loaders, where in each the session goes on, and what is known of each batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainhooks import lineage
+from trainhooks.core import seed as seeds
 from trainhooks.core.certificate import DIGESTS
 from trainhooks.core.lineage import LINEAGE, Teller
-from trainhooks.errors import ConfigInvalid
+from trainhooks.errors import ConfigInvalid, PositionInvalid
+from trainhooks.session.streams import TRAINING, Source, describe
 
 if TYPE_CHECKING:
     from trainhooks.core.origin import Origin
+    from trainhooks.pytorch.evaluation import EvaluationLoader
     from trainhooks.pytorch.source import Loader
+
+log = logging.getLogger("trainhooks")
 
 RANDOM_EVERY_STEPS = 10
 """How often a row holds a digest of the random numbers; the first step after a checkpoint does too."""
+EVALUATION = "evaluation"
+"""What an evaluation's loader without a name is called; the second one `evaluation 2`."""
+
+
+class Opening(NamedTuple):
+    """A source on its way to a loader."""
+
+    source: Any
+    data: Source
+    name: str
+    evaluates: bool = False
+    replaces: bool = False
+
+    @property
+    def facts_name(self) -> str:
+        """What the names of its facts begin with."""
+        if self.evaluates:
+            return f"{EVALUATION}.{self.name}"
+        return "data" if self.name == TRAINING else f"data.{self.name}"
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What the drift check compares. Data that replaces other data is told by the checkpoint that is read at."""
+        return {} if self.replaces else {f"{self.facts_name}.{fact}": each for fact, each in self.data.facts.items()}
+
+
+class Stage(NamedTuple):
+    """Which data a stream reads."""
+
+    number: int
+    """How often it has been replaced."""
+    identity: str | None
 
 
 class Feed:
-    """Gives batches from the position where the session stopped."""
+    """Gives batches from the position where the session stopped.
+
+    A training has one stream of data, or several that have names; each keeps its position. The data of an evaluation
+    has none: it begins anew in each pass, and the number of the pass is kept.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.wants_random = True
         """Whether the next row is to hold a digest of the random numbers, whatever its step."""
-        self._loader: Loader | None = None
+        self.is_evaluating = False
+        """Inside an evaluation no loader becomes the training's."""
+        self._streams: dict[str, Loader] = {}
+        self._evaluations: dict[str, EvaluationLoader] = {}
+        self._sources: dict[str, Source] = {}
+        """Of every loader, by `Opening.facts_name`."""
+        self._driver = TRAINING
         self._ranks = 1
         self._teller = Teller()
         self._told: dict[str, Any] = {}
-        self._saved: dict[str, Any] | None = None
+        self._places: dict[str, dict[str, Any]] = {}
+        """Of the checkpoint, by the name of the stream."""
+        self._stages: dict[str, Stage] = {}
+        self._passes: dict[str, int] = {}
 
-    def resume(self, saved: dict[str, Any] | None) -> None:
-        """Take over the position of a checkpoint; a loader that is made later begins there."""
-        self._saved = saved
+    def resume(self, saved: Mapping[str, Any]) -> None:
+        """Take over the positions of a checkpoint; a loader that is made later begins there."""
+        main = saved.get("loader")  # releases before knew one stream alone
+        self._places = {**({} if main is None else {TRAINING: main}), **saved.get("streams", {})}
+        self._stages = {name: Stage(*each) for name, each in saved.get("stages", {}).items()}
+        self._passes = dict(saved.get("passes", {}))
 
-    def open(self, source: Any, *, world: int = 1, **options: Any) -> Loader:
-        """Make the loader. Sources and options: see `trainhooks.pytorch.source.make_loader`."""
-        from trainhooks.pytorch.source import make_loader
+    def state(self) -> dict[str, Any]:
+        """Return where each loader is, behind the batch that it gave last."""
+        places = {**self._places, **{name: each.state_dict() for name, each in self._streams.items()}}
+        passes = {name: each.passes for name, each in self._evaluations.items()}
+        return {
+            "loader": places.pop(TRAINING, None),
+            "streams": places,
+            "stages": {name: list(each) for name, each in self._stages.items()},
+            "passes": {**self._passes, **passes},
+        }
 
-        loader = make_loader(source, seed=self.seed, world=world, **options)
-        if self._loader is not None and self._loader.origin is not None:  # made anew in the middle, as in a notebook
-            self._saved = self._loader.state_dict()
-        if self._saved is not None:
-            loader.load_state_dict(self._saved)
-        self._ranks, self._loader = world, loader
+    # -- making loaders ---------------------------------------------------------------------------------------
+
+    def describe(
+        self,
+        source: Any,
+        *,
+        evaluates: bool = False,
+        name: str | None = None,
+        replaces: bool = False,
+        num_workers: int = 0,
+    ) -> Opening:
+        """Say what a source is and what it is for, before its loader is made.
+
+        Raises:
+            ConfigInvalid: a second source, and nothing says what it is for.
+        """
+        data = describe(source, num_workers=num_workers)
+        if evaluates or self.is_evaluating:
+            return Opening(source, data, self._name_evaluation(data) if name is None else name, evaluates=True)
+        opening = Opening(source, data, TRAINING if name is None else name, replaces=replaces)
+        before = self._sources.get(opening.facts_name)
+        if replaces and data.identity is None:
+            raise _not_told_apart(data)
+        if not replaces and before is not None and not data.is_same(before):
+            raise _second_source(opening.name, before, data)
+        return opening
+
+    def open(self, opening: Opening, *, world: int = 1, **options: Any) -> Loader | EvaluationLoader:
+        """Make the loader. Options: see `trainhooks.pytorch.source.make_loader`.
+
+        Raises:
+            PositionInvalid: the data is not that of the checkpoint.
+        """
+        loader = (self._open_evaluation if opening.evaluates else self._open_stream)(opening, world=world, **options)
+        self._sources[opening.facts_name] = opening.data
         return loader
 
-    def batches(self) -> Iterator[Any]:
-        """Yield batches, epoch after epoch, without end."""
-        if self._loader is None:
-            raise ConfigInvalid("steps() has no data.", hint="Call progress.loader(dataset, batch_size=...) before.")
-        while True:
-            yield from self._loader
+    def _open_evaluation(self, opening: Opening, **options: Any) -> EvaluationLoader:
+        from trainhooks.pytorch.evaluation import EvaluationLoader
 
-    def position(self) -> dict[str, Any] | None:
-        """Return where the loader is, behind the batch that it gave last; None without one."""
-        return self._saved if self._loader is None else self._loader.state_dict()
+        name = opening.name
+        before = self._evaluations.get(name)
+        loader = EvaluationLoader(opening.source, seed=seeds.derive("evaluation", self.seed, name), **options)
+        loader.passes = self._passes.get(name, 0) if before is None else before.passes
+        self._evaluations[name] = loader
+        return loader
+
+    def _open_stream(self, opening: Opening, *, world: int, **options: Any) -> Loader:
+        from trainhooks.pytorch.source import make_loader
+
+        name = opening.name
+        seed = self.seed if name == TRAINING else seeds.derive("stream", self.seed, name)
+        loader = make_loader(opening.source, seed=seed, world=world, **options)
+        place = self._place(name, opening.data, replaces=opening.replaces)
+        if place is not None:
+            loader.load_state_dict(place)
+        self._ranks, self._streams[name] = world, loader
+        return loader
+
+    def _place(self, name: str, given: Source, *, replaces: bool) -> dict[str, Any] | None:
+        """Return where a loader begins; None: at its first sample."""
+        stage = self._stages.get(name, Stage(0, given.identity))
+        is_other = stage.identity != given.identity
+        if is_other and not replaces and stage.number > 0 and name not in self._streams:
+            raise PositionInvalid(
+                "The checkpoint was taken after the training's data had been replaced, and this is not that data.",
+                hint="Open the data that this step is to read, with replaces=True.",
+            )
+        if is_other and replaces:
+            if name not in self._streams:
+                log.warning("the data is not that of the checkpoint and replaces it: it begins at its first sample")
+            self._places.pop(name, None)
+            self._stages[name] = Stage(stage.number + 1, given.identity)
+            return None
+        self._stages[name] = Stage(stage.number, given.identity)
+        before = self._streams.get(name)
+        if before is not None and before.origin is not None:  # made anew in the middle, as in a notebook
+            return before.state_dict()
+        return self._places.get(name)
+
+    def _name_evaluation(self, given: Source) -> str:
+        number = 1
+        while True:
+            name = EVALUATION if number == 1 else f"{EVALUATION} {number}"
+            before = self._sources.get(Opening(None, given, name, evaluates=True).facts_name)
+            if before is None or before.is_same(given):
+                return name
+            number += 1
+
+    # -- giving batches ---------------------------------------------------------------------------------------
+
+    def drive_by(self, loader: Any = None) -> None:
+        """Choose the stream whose batches are the steps; None: the only one, or the one without a name.
+
+        Raises:
+            ConfigInvalid: it is no stream of this training, or there are several and none is named.
+        """
+        if loader is not None:
+            driver = next((name for name, each in self._streams.items() if each is loader), None)
+            if driver is None:
+                raise ConfigInvalid(
+                    "steps() got a loader that does not feed this training.",
+                    hint="Give one that progress.loader(data) returned; one with evaluates=True has no steps.",
+                )
+            self._driver = driver
+        elif TRAINING in self._streams or not self._streams:
+            self._driver = TRAINING
+        elif len(self._streams) == 1:
+            self._driver = next(iter(self._streams))
+        else:
+            raise ConfigInvalid(
+                f"steps() has {len(self._streams)} streams to choose from: {', '.join(self._streams)}.",
+                hint="Say whose batches the steps are: progress.steps(loader).",
+            )
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the driving stream's batches, epoch after epoch, without end."""
+        if self._driver not in self._streams:
+            only_evaluates = " but that of an evaluation" if self._evaluations else ""
+            raise ConfigInvalid(
+                f"steps() has no data{only_evaluates}.", hint="Call progress.loader(dataset, batch_size=...) before."
+            )
+        while True:
+            yield from self._streams[self._driver]
 
     @property
     def origin(self) -> Origin | None:
-        """Where the last batch came from."""
-        return None if self._loader is None else self._loader.origin
+        """Where the last batch of the driving stream came from."""
+        driver = self._streams.get(self._driver)
+        return None if driver is None else driver.origin
 
     def made_of(self) -> dict[str, Any]:
         """Return what the row of the step that begins says of where its batch came from; hear what the loop asks."""
@@ -87,3 +255,20 @@ class Feed:
             self.wants_random = False
             digests["random"] = fingerprint.of_random_numbers()
         return {DIGESTS: digests}
+
+
+def _not_told_apart(given: Source) -> ConfigInvalid:
+    return ConfigInvalid(
+        f"After a restart nothing would tell this {given} from the data that it replaces.",
+        hint="Give each its own name: loader = progress.loader(data, name='stage 2'), then progress.steps(loader).",
+    )
+
+
+def _second_source(name: str, before: Source, given: Source) -> ConfigInvalid:
+    which = "The training" if name == TRAINING else f"The stream {name!r}"
+    return ConfigInvalid(
+        f"{which} already reads a {before}, and nothing says what this {given} is for.",
+        hint="For an evaluation, whichever of the two it is: progress.loader(data, evaluates=True). For a second stream"
+        " of training data: progress.loader(data, name='...'). For data that takes the place of the first from here on:"
+        " progress.loader(data, replaces=True).",
+    )

@@ -131,7 +131,7 @@ class SavingTracker(ProgressTracker):
         )
 
     def _where(self) -> dict[str, Any]:
-        return {"step": self.current_step, "loader": self._feed.position()}
+        return {"step": self.current_step, **self._feed.state()}
 
     def _latest(self) -> dict[str, float]:
         return {} if self._book is None else self._book.recorder.latest()

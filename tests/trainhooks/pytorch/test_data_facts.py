@@ -31,16 +31,16 @@ def test_the_same_data_has_the_same_facts_and_few_reads() -> None:
     before = torch.get_rng_state()
     facts = facts_of(data)
     assert facts == facts_of(Noisy())
-    assert facts["data.length"] == 100
-    assert {"data.record.0", "data.record.99"} <= facts.keys()
+    assert facts["length"] == 100
+    assert {"record.0", "record.99"} <= facts.keys()
     assert len(data.reads) <= 10
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_other_records_are_noticed() -> None:
     one, other = facts_of(Noisy()), facts_of(Noisy(offset=1e-6))
-    assert one["data.length"] == other["data.length"]
-    assert one["data.record.0"] != other["data.record.0"]
+    assert one["length"] == other["length"]
+    assert one["record.0"] != other["record.0"]
 
 
 def test_with_workers_a_worker_reads() -> None:
@@ -53,8 +53,8 @@ def test_with_workers_a_worker_reads() -> None:
     data = Owned()
     facts = facts_of(DataLoader(data, num_workers=1))
     assert data.reads == []
-    assert {name: each for name, each in facts.items() if name != "data.type"} == {
-        name: each for name, each in facts_of(Noisy()).items() if name != "data.type"
+    assert {name: each for name, each in facts.items() if name != "type"} == {
+        name: each for name, each in facts_of(Noisy()).items() if name != "type"
     }
 
 
@@ -76,7 +76,7 @@ def test_a_revision_is_taken_where_there_is_one() -> None:
     class Revised(Noisy):
         _fingerprint = "abc"
 
-    assert facts_of(Revised())["data.revision"] == "abc"
+    assert facts_of(Revised())["revision"] == "abc"
 
 
 def test_iterable_data_is_not_read() -> None:
@@ -84,7 +84,7 @@ def test_iterable_data_is_not_read() -> None:
         def __iter__(self) -> Any:
             raise AssertionError
 
-    assert list(facts_of(Stream())) == ["data.type"]
+    assert list(facts_of(Stream())) == ["type"]
 
 
 def test_data_that_cannot_be_read_or_is_empty_is_no_matter_here() -> None:
@@ -92,5 +92,5 @@ def test_data_that_cannot_be_read_or_is_empty_is_no_matter_here() -> None:
         def __getitem__(self, index: int) -> dict[str, Any]:
             raise OSError("the disk is away")
 
-    assert facts_of(Broken())["data.length"] == 100
-    assert facts_of([])["data.length"] == 0
+    assert facts_of(Broken())["length"] == 100
+    assert facts_of([])["length"] == 0

@@ -93,7 +93,7 @@ def test_what_the_data_does_not_tell_is_unknown(tmp_path: Path) -> None:
 
 def test_the_row_says_that_other_ranks_had_samples_too() -> None:
     feed = Feed(1)
-    feed.open(list(range(SAMPLES)), batch_size=2, shuffle=False, rank=0, world=2)
+    feed.open(feed.describe(list(range(SAMPLES))), batch_size=2, shuffle=False, rank=0, world=2)
     given = feed.batches()
     for first in (0, 4):
         batch = next(given)
