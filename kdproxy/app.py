@@ -5,6 +5,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -72,7 +73,7 @@ class App:
             KdproxyError: the port is taken or the address is not this machine's.
         """
         settings, archive, clock = self._settings, self._directory.archive, SystemClock()
-        price = _price(settings)  # first: what is wrong with a price file is said before anything is open
+        price = _price(settings, clock)  # first: what is wrong with a price file is said before anything is open
         self._upstream = HttpUpstream(
             connect_seconds=settings.connect_seconds,
             first_byte_seconds=settings.first_byte_seconds,
@@ -258,7 +259,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _price(settings: Settings) -> Price:
+def _price(settings: Settings, clock: SystemClock) -> Price:
     table = PriceTable.load(None if settings.prices is None else _read_prices(settings.prices))
     seller_of = lru_cache(maxsize=256)(table.seller_of)
 
@@ -266,7 +267,7 @@ def _price(settings: Settings) -> Price:
         seller = seller_of(upstream)
         if seller is None or model is None or usage is None:
             return None
-        return table.price(seller, model, usage)
+        return table.price(seller, model, usage, at_date=datetime.fromtimestamp(clock.now(), UTC).date())
 
     return price
 

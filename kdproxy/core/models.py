@@ -23,16 +23,26 @@ class Form(StrEnum):
 
 
 class Usage(NamedTuple):
-    """Tokens as the provider billed them; None where it did not say.
+    """Tokens by the classes that the provider tells and bills apart; None where it did not say.
 
     `input_tokens` counts all input, cached tokens included (OpenAI's convention; Anthropic's two cache counters
-    are added in by its provider module).
+    are added in by its provider module), `output_tokens` all output, reasoning included. The others are parts of these.
+    Version 1 of the journal keeps the first four.
     """
 
     input_tokens: int | None
     output_tokens: int | None
     cached_input_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    """Of `cache_write_tokens`, those kept for an hour (Anthropic)."""
+    reasoning_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    tier: str | None = None
+    """The tier that served it, in lower case, `standard` for each provider's word for it; None: not told."""
+    unpriced: str | None = None
+    """Why its tokens do not tell what it cost: something else is billed, or the counts contradict each other."""
 
 
 class Upstream(NamedTuple):

@@ -7,6 +7,8 @@ from decimal import Decimal, localcontext
 
 from kdproxy.core.models import Usage
 
+STANDARD = "standard"
+
 # How each provider names the dated snapshots of one model. Anything else after a name is another model.
 SUFFIXES = {
     "date": r"-20\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])",
@@ -25,7 +27,10 @@ class Price:
     input: Decimal | None
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
     output: Decimal | None = None
+    tier: str = STANDARD
+    """The tier as the answer names it, such as `flex`; what a batch costs is a tier too."""
     above_input_tokens: int = -1
     """The row holds for prompts longer than this, for all of their tokens."""
     since: date = date.min
@@ -35,20 +40,25 @@ class Price:
     """Last day on which the row is known to have stood at `source`."""
 
     def cost(self, usage: Usage) -> Decimal | None:
-        """Return what `usage` costs in US dollars, or None if a count or the rate for one is unknown."""
-        if usage.input_tokens is None:
+        """Return what `usage` costs in US dollars, or None if a count or the rate for one is unknown.
+
+        Audio has rates of its own, which no row holds.
+        """
+        if usage.input_tokens is None or usage.unpriced or usage.audio_input_tokens or usage.audio_output_tokens:
             return None
         cached = usage.cached_input_tokens or 0
-        written = usage.cache_write_tokens or 0
-        plain = usage.input_tokens - cached - written
+        hour = usage.cache_write_1h_tokens or 0
+        written = (usage.cache_write_tokens or 0) - hour
+        plain = usage.input_tokens - cached - written - hour
         # Embeddings have no output: no rate for it, and no count. Elsewhere a missing count is unknown.
         output = 0 if usage.output_tokens is None and self.output is None else usage.output_tokens
-        if output is None or min(plain, cached, written, output) < 0:
+        if output is None or min(plain, cached, written, hour, output) < 0:
             return None
         parts = (
             (plain, self.input),
             (cached, self.cached_input),
             (written, self.cache_write),
+            (hour, self.cache_write_1h),
             (output, self.output),
         )
         total = Decimal(0)

@@ -6,11 +6,11 @@ from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Any
 
-from kdproxy.core.price import SUFFIXES, Price, Seller
+from kdproxy.core.price import STANDARD, SUFFIXES, Price, Seller
 from kdproxy.errors import ConfigError
 
-_RATES = ("input", "cached_input", "cache_write", "output")
-_ROW_FIELDS = {"seller", "model", *_RATES, "above_input_tokens", "since", "until", "source", "read_on"}
+_RATES = ("input", "cached_input", "cache_write", "cache_write_1h", "output")
+_ROW_FIELDS = {"seller", "model", *_RATES, "tier", "above_input_tokens", "since", "until", "source", "read_on"}
 _HINT = "Rates are decimal strings in US dollars per million tokens; see kdproxy/core/prices.toml."
 
 
@@ -64,6 +64,7 @@ def _read_row(row: Mapping[str, Any], where: str, sources: Mapping[str, str], pr
     problems += [f"{where}: {field} is missing" for field in ("seller", "model", "input") if field not in row]
     seller = _field(row, "seller", _is_text, "text", where, problems) or ""
     model = _field(row, "model", _is_text, "text", where, problems) or ""
+    tier = _field(row, "tier", _is_text, "text", where, problems) or STANDARD
     source = _field(row, "source", _is_text, "text", where, problems) or sources.get(seller, "")
     above = _field(row, "above_input_tokens", _is_count, "a whole number", where, problems)
     since, until, read_on = (
@@ -78,6 +79,7 @@ def _read_row(row: Mapping[str, Any], where: str, sources: Mapping[str, str], pr
     return Price(
         seller=seller,
         model=model,
+        tier=tier.lower(),
         above_input_tokens=-1 if above is None else above,
         since=since or date.min,
         until=until or date.max,
@@ -105,10 +107,10 @@ def _rate(row: Mapping[str, Any], field: str, where: str, problems: list[str]) -
 def _overlaps(prices: list[Price]) -> list[str]:
     """Two rows for one model, prompt length and day would leave the price to chance."""
     problems = []
-    ordered = sorted(prices, key=lambda row: (row.seller, row.model, row.above_input_tokens, row.since))
+    ordered = sorted(prices, key=lambda row: (row.seller, row.model, row.tier, row.above_input_tokens, row.since))
     for earlier, later in pairwise(ordered):
-        same = (earlier.seller, earlier.model, earlier.above_input_tokens)
-        if same == (later.seller, later.model, later.above_input_tokens) and later.since <= earlier.until:
+        same = (earlier.seller, earlier.model, earlier.tier, earlier.above_input_tokens)
+        if same == (later.seller, later.model, later.tier, later.above_input_tokens) and later.since <= earlier.until:
             problems.append(f"prices: two rows for {later.seller} {later.model} hold on the same day")
     return problems
 

@@ -4,9 +4,8 @@ Pure: no clock (the day is an argument), no network. The built-in table is `pric
 package data that says where and when each row was read. A user's override file has the same shape. A wrong
 bill is worse than none: no model is priced by resemblance, and no missing price is taken for 0.
 
-Counts come in one normal form (`Usage`): `input_tokens` is *all* input. OpenAI, Gemini and DeepSeek report
-it so, cached tokens being part of it; Anthropic reports its two cache counters beside `input_tokens`, and
-its provider module adds them in. Here they are taken out again, each at its own rate.
+Counts come in one normal form (`Usage`, made by providers/usage.py): `input_tokens` is *all* input, `output_tokens`
+all output. Here the classes that have a rate of their own are taken out again.
 """
 
 import tomllib
@@ -18,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdproxy.core.models import Upstream, Usage
-from kdproxy.core.price import Price, Seller
+from kdproxy.core.price import STANDARD, Price, Seller
 from kdproxy.core.pricefile import read_prices
 
 
@@ -61,7 +60,15 @@ class PriceTable:
         found = self._hosts.get(parts.netloc.lower()) or self._hosts.get(parts.hostname or "")
         return found or (None if upstream.name in self._sellers else upstream.name)
 
-    def find(self, seller: str, model: str, *, input_tokens: int = 0, at_date: date | None = None) -> Price | None:
+    def find(
+        self,
+        seller: str,
+        model: str,
+        *,
+        tier: str = STANDARD,
+        input_tokens: int = 0,
+        at_date: date | None = None,
+    ) -> Price | None:
         """Return the row for a model: its own, else its family's; at `at_date`, or the newest."""
         rows = self._rows.get((seller, model))
         if rows is None and seller in self._sellers:
@@ -69,13 +76,13 @@ class PriceTable:
             rows = self._rows.get((seller, family)) if family else None
         if at_date is not None:
             rows = [row for row in rows or () if row.since <= at_date <= row.until]
-        fitting = [row for row in rows or () if input_tokens > row.above_input_tokens]
+        fitting = [row for row in rows or () if row.tier == tier and input_tokens > row.above_input_tokens]
         return max(fitting, key=lambda row: (row.since, row.above_input_tokens), default=None)
 
     def price(self, seller: str, model: str, usage: Usage, *, at_date: date | None = None) -> Decimal | None:
-        """Return the list price of one answer in US dollars; None if the model, a count or a rate is unknown.
+        """Return the list price of one answer in US dollars; None if the model, the tier, a count or a rate is unknown.
 
-        Standard tier: `Usage` does not tell batch, flex, priority or Anthropic's one-hour cache apart.
+        An answer that names no tier is taken for the standard one.
 
         Args:
             seller: as `seller_of` names it.
@@ -83,5 +90,6 @@ class PriceTable:
             usage: tokens in the normal form.
             at_date: the day of the call (UTC); None takes the newest row.
         """
-        row = self.find(seller, model, input_tokens=usage.input_tokens or 0, at_date=at_date)
+        tier = usage.tier or STANDARD
+        row = self.find(seller, model, tier=tier, input_tokens=usage.input_tokens or 0, at_date=at_date)
         return None if row is None else row.cost(usage)

@@ -24,6 +24,7 @@ from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import Broken, Complete
 from kdproxy.providers.question import endpoint_named
 from kdproxy.providers.rules_cost import OutputGuess, cost_of, used_of
+from kdproxy.providers.usage import as_served
 
 log = logging.getLogger("kdproxy.engine")
 
@@ -175,7 +176,7 @@ class Purchase:
         judgement: Complete,
         started: float,
     ) -> Entry:
-        usage = judgement.usage
+        usage = as_served(judgement.usage, asked=asked.members, headers=response.headers)
         cost = self._price(asked.incoming.upstream, asked.question.model, usage)
         return entry_of(
             asked,
