@@ -16,7 +16,7 @@ from kdproxy.cli.desk import open_desk
 from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
 from kdproxy.cli.progress import shown
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Tombstone
+from kdproxy.core.models import Entry, Prompt
 from kdproxy.errors import KdproxyError
 from kdproxy.ops import training
 from kdproxy.ops.event import Finding, Line, Result
@@ -77,7 +77,7 @@ def _as_it_is(line: bytes) -> list[bytes]:
 
 def _chat_rows(line: bytes) -> list[bytes]:
     record = record_format.decode(line)
-    if isinstance(record, Tombstone):
+    if not isinstance(record, Entry | Prompt):
         return []
     return [orjson.dumps(row) + b"\n" for row in training.rows(record)]
 

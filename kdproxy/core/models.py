@@ -63,6 +63,20 @@ class Turn(NamedTuple):
     text: str
 
 
+class LineName(NamedTuple):
+    """Name of a journal line, wherever its bytes lie: which writer's life it comes from, and its number in it.
+
+    A line of version 1 is named by the first 24 hex digits of its checksum, and 0.
+    """
+
+    origin: str
+    """24 hex digits."""
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.origin}/{self.seq}"
+
+
 class Address(NamedTuple):
     """Where a sample lives: whose it is, which question, which of its answers."""
 
@@ -124,6 +138,30 @@ class Entry(NamedTuple):
     created_at: float
     elapsed_seconds: float | None
     response_id: str | None = None
+    key_version: int | None = None
+    """Version of the key in the address; None: the one of this release."""
+    finish: tuple[str | None, ...] | None = None
+    """Why each choice ended, in the provider's words."""
+    refusal: str | None = None
+    """What the provider gave as the reason of a refusal."""
+    tier: str | None = None
+    """Service tier as served."""
+    price: str | None = None
+    """Row of the price table that `cost_usd` comes from."""
+    billed: str | None = None
+    """`yes`, `no` or `free`."""
+    attempts: int | None = None
+    """Calls that it took, this one included."""
+    store: bool | None = None
+    """Whether the provider was asked to store it."""
+    credential: str | None = None
+    """Fingerprint of the credential, made with the data directory's secret."""
+    call: str | None = None
+    """Name of the purchase event that put the call on the wire."""
+    generation: LineName | None = None
+    """Which generation of the sample this is a recording of; None: it names one of its own."""
+    replaces: tuple[LineName, ...] = ()
+    """Generations that it ends, in every form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +181,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """An answer withdrawn by `forget`: a `tombstone` line. Its line stays in the journal, the index drops it.
-
-    `form` None withdraws every form of the sample; `match_key` withdraws a prompt line instead.
-    """
+    """An answer withdrawn by `forget`: a `tombstone` line. Its line stays in the journal, the index drops it."""
 
     namespace: str
     key: str
@@ -155,9 +190,48 @@ class Tombstone:
     """`answer` or `prompt`: which kind of line is withdrawn."""
     reason: str
     created_at: float
+    withdraws: tuple[LineName, ...] = ()
+    """The generations, or prompt lines, that it ends; in version 1 all that came before it."""
 
 
-Record = Entry | Prompt | Tombstone
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A generation that answers at another address too: a `seat` line of the journal."""
+
+    address: Address
+    key_version: int
+    generation: LineName
+    home: Address
+    """Where the generation's own lines are addressed."""
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """The first line of its own that a writer's life leaves in a journal."""
+
+    created_at: float
+    release: str
+    """Version of kdproxy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """A line of a kind that this release does not know: kept and copied, never served."""
+
+    kind: str
+    created_at: float
+
+
+Record = Entry | Prompt | Tombstone | Seat | Start | Other
+
+
+class NamedRecord(NamedTuple):
+    """What a journal line says, with its name and record version."""
+
+    record: Record
+    name: LineName
+    version: int
 
 
 class Disposition(StrEnum):

@@ -1,17 +1,16 @@
-"""One journal line <-> one record. docs/formats/journal.md is its specification.
+"""A journal line -> its record, and the doors that others need. docs/formats/journal.md is the specification.
 
-A line is a JSON object whose last member is `sha256`: the SHA-256, in hex, of the line's bytes before
-`,"sha256":`. Readable by eye and by any JSON reader; a single flipped bit is seen.
+`core/line.py` knows the checksum, `core/record_encode.py` writes.
 """
 
 import base64
-import hashlib
 import json
-from typing import Any, NoReturn
+import re
+from typing import Any
 
-import orjson
-
-from kdproxy.core import canonical, key
+from kdproxy.core import key
+from kdproxy.core import line as lines
+from kdproxy.core.line import is_whole, seal
 from kdproxy.core.models import (
     DEFAULT_NAMESPACE,
     Address,
@@ -19,37 +18,26 @@ from kdproxy.core.models import (
     Entry,
     Form,
     HeaderPairs,
+    LineName,
+    NamedRecord,
+    Other,
     Prompt,
     Record,
+    Seat,
+    Start,
     Tombstone,
     Turn,
     Usage,
 )
+from kdproxy.core.record_encode import RECORD_VERSION, encode
 from kdproxy.errors import RecordInvalid
 
-RECORD_VERSION = 1
-_SEAL = b',"sha256":"'
-_SEAL_BYTES = len(_SEAL) + 64 + len(b'"}')
-_HELD_LOCK_BYTES = 2_047
-_LONG_LINE_BYTES = 32_768
+__all__ = ["RECORD_VERSION", "check", "decode", "decode_answer", "encode", "is_whole", "read", "seal"]
+
+_VERSIONS = (1, 2)
+_ORIGIN = re.compile(r"[0-9a-f]{24}")
 _REQUEST = ',"request":'
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)  # finds where a value ends; its numbers are not looked at
-
-
-def encode(record: Record) -> bytes:
-    """Return the record's line, line break included."""
-    match record:
-        case Entry():
-            members = _entry_members(record)
-        case Prompt():
-            members = _prompt_members(record)
-        case Tombstone():
-            members = _tombstone_members(record)
-    try:
-        return seal(orjson.dumps(members))
-    except orjson.JSONEncodeError:
-        # Undecodable bytes of a header or path arrive as lone surrogates; a paid answer is not lost over them.
-        return seal(orjson.dumps(_replace_surrogates(members)))
 
 
 def prompt_key(model: str, prompt: str, *, system: str | None = None) -> str:
@@ -110,55 +98,17 @@ def _turns(prompt: str, system: str | None) -> tuple[Turn, ...]:
     return (asked,) if system is None else (Turn(role="system", text=system), asked)
 
 
-def seal(text: bytes) -> bytes:
-    """Close a JSON object with its checksum and a line break."""
-    body = text[:-1]
-    return b"".join((body, _SEAL, _digest(body), b'"}\n'))
-
-
-def _digest(body: bytes) -> bytes:
-    """SHA-256 in hex, fed in pieces below 2,048 bytes.
-
-    From there on hashlib lets go of the interpreter's lock, and to get it back beside a busy writer thread takes ten
-    times as long as the hashing (20 us against 2 us for a line of 3 KB). Long lines are worth it.
-    """
-    if len(body) > _LONG_LINE_BYTES:
-        return hashlib.sha256(body).hexdigest().encode()
-    digest = hashlib.sha256()
-    for start in range(0, len(body), _HELD_LOCK_BYTES):
-        digest.update(body[start : start + _HELD_LOCK_BYTES])
-    return digest.hexdigest().encode()
-
-
-def is_whole(line: bytes) -> bool:
-    """Whether a line is as it was written, by its checksum alone."""
-    line = line.rstrip(b"\r\n")
-    body, tail = line[:-_SEAL_BYTES], line[-_SEAL_BYTES:]
-    return tail.startswith(_SEAL) and _digest(body) == tail[len(_SEAL) : -2]
-
-
 def check(line: bytes) -> dict[str, Any]:
     """Verify a line's checksum and version and return its members.
 
     Raises:
         RecordInvalid: with the reason.
     """
-    line = line.rstrip(b"\r\n")
-    body, tail = line[:-_SEAL_BYTES], line[-_SEAL_BYTES:]
-    if not tail.startswith(_SEAL):
-        raise _invalid("it does not end in a checksum")
-    if _digest(body) != tail[len(_SEAL) : -2]:
-        raise _invalid("its checksum does not match")
-    try:
-        members = _load(line)
-    except ValueError as error:
-        raise _invalid("it is not JSON") from error
-    if not isinstance(members, dict):
-        raise _invalid("it is not a JSON object")
+    members = lines.members_of(line)
     version = members.get("v")
-    if version != RECORD_VERSION:
+    if type(version) is not int or version not in _VERSIONS:
         raise RecordInvalid(
-            f"A journal line has version {version!r}; this release reads version {RECORD_VERSION}.",
+            f"A journal line has version {version!r}; this release reads versions up to {RECORD_VERSION}.",
             hint="It was written by a newer kdproxy: upgrade to read it.",
         )
     return members
@@ -170,19 +120,32 @@ def decode(line: bytes) -> Record:
     Raises:
         RecordInvalid: with the reason.
     """
+    return read(line).record
+
+
+def read(line: bytes) -> NamedRecord:
+    """Read one line with its name.
+
+    Raises:
+        RecordInvalid: with the reason.
+    """
     members = check(line)
+    version = members["v"]
     try:
+        name = _sha_name(members) if version == 1 else _name(members["origin"], members["seq"])
         match members["kind"]:
             case "answer":
-                return _entry(members, line)
+                return NamedRecord(_entry(members, line), name, version)
             case "prompt":
-                return _prompt(members)
+                return NamedRecord(_prompt(members), name, version)
             case "tombstone":
-                return _tombstone(members)
+                return NamedRecord(_tombstone(members), name, version)
+            case str(kind) if version > 1:
+                return NamedRecord(_later(kind, members), name, version)
             case kind:
-                raise _invalid(f"its kind {kind!r} is unknown")
+                raise lines.invalid(f"its kind {kind!r} is unknown")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _invalid(f"a member is missing or of the wrong type ({error})") from error
+        raise lines.invalid(f"a member is missing or of the wrong type ({error})") from error
 
 
 def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
@@ -198,84 +161,11 @@ def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
         or members.get("namespace") != address.namespace
         or members.get("form") != form
     ):
-        raise _invalid("it belongs to another address")
+        raise lines.invalid("it belongs to another address")
     try:
         return _answer(members, form, None)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _invalid(f"a member is missing or of the wrong type ({error})") from error
-
-
-def _entry_members(entry: Entry) -> dict[str, Any]:
-    answer, options = entry.answer, entry.answer.stream_options
-    members: dict[str, Any] = {
-        "v": RECORD_VERSION,
-        "kind": "answer",
-        "namespace": entry.address.namespace,
-        "key": entry.address.key,
-        "ordinal": entry.address.ordinal,
-        "form": answer.form,
-        "prompt_hash": entry.prompt_hash,
-        "upstream": entry.upstream,
-        "provider": entry.provider,
-        "endpoint": entry.endpoint,
-        "model": entry.model,
-        "method": entry.method,
-        "path": entry.path,
-        "query": entry.query,
-        "request_headers": entry.request_headers,
-        "request": None if entry.request is None else orjson.Fragment(canonical.single_line(entry.request)),
-        "status": answer.status,
-        "headers": answer.headers,
-        "stream_options": None if options is None else orjson.Fragment(canonical.dump(options)),
-        "usage": None if answer.usage is None else _usage_members(answer.usage),
-        "cost_usd": entry.cost_usd,
-        "response_id": entry.response_id,
-        "created_at": entry.created_at,
-        "elapsed_seconds": entry.elapsed_seconds,
-    }
-    try:
-        members["body"] = answer.body.decode("utf-8")
-    except UnicodeDecodeError:
-        members["body_base64"] = base64.b64encode(answer.body).decode("ascii")
-    return members
-
-
-def _usage_members(usage: Usage) -> dict[str, int | None]:
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-    }
-
-
-def _prompt_members(prompt: Prompt) -> dict[str, Any]:
-    return {
-        "v": RECORD_VERSION,
-        "kind": "prompt",
-        "namespace": prompt.namespace,
-        "key": prompt.match_key,
-        "ordinal": prompt.ordinal,
-        "prompt_hash": prompt.prompt_hash,
-        "model": prompt.model,
-        "messages": [{"role": turn.role, "content": turn.text} for turn in prompt.turns],
-        "response": prompt.response,
-        "created_at": prompt.created_at,
-        "source": prompt.source,
-    }
-
-
-def _tombstone_members(tombstone: Tombstone) -> dict[str, Any]:
-    return {
-        "v": RECORD_VERSION,
-        "kind": "tombstone",
-        "namespace": tombstone.namespace,
-        "key": tombstone.key,
-        "ordinal": tombstone.ordinal,
-        "of": tombstone.kind,
-        "reason": tombstone.reason,
-        "created_at": tombstone.created_at,
-    }
+        raise lines.invalid(f"a member is missing or of the wrong type ({error})") from error
 
 
 def _answer(members: dict[str, Any], form: Form, usage: Usage | None) -> Answer:
@@ -286,12 +176,13 @@ def _answer(members: dict[str, Any], form: Form, usage: Usage | None) -> Answer:
         body=base64.b64decode(members["body_base64"], validate=True) if text is None else text.encode("utf-8"),
         form=form,
         usage=usage,
-        stream_options=members["stream_options"],
+        stream_options=members.get("stream_options"),
     )
 
 
 def _entry(members: dict[str, Any], line: bytes) -> Entry:
-    usage = members["usage"]
+    get = members.get
+    finish, generation = get("finish"), get("generation")
     return Entry(
         address=_address(members),
         upstream=members["upstream"],
@@ -301,15 +192,36 @@ def _entry(members: dict[str, Any], line: bytes) -> Entry:
         path=members["path"],
         query=members["query"],
         request_headers=_pairs(members["request_headers"]),
-        request=None if members["request"] is None else _request_text(line),
-        prompt_hash=members["prompt_hash"],
-        model=members["model"],
-        answer=_answer(members, Form(members["form"]), None if usage is None else Usage(**usage)),
-        cost_usd=members["cost_usd"],
+        request=None if get("request") is None else _request_text(line),
+        prompt_hash=get("prompt_hash"),
+        model=get("model"),
+        answer=_answer(members, Form(members["form"]), _usage(get("usage"))),
+        cost_usd=get("cost_usd"),
         created_at=float(members["created_at"]),
-        elapsed_seconds=members["elapsed_seconds"],
-        response_id=members["response_id"],
+        elapsed_seconds=get("elapsed_seconds"),
+        response_id=get("response_id"),
+        key_version=1 if members["v"] == 1 else get("key_version"),
+        finish=None if finish is None else tuple(finish),
+        refusal=get("refusal"),
+        tier=get("tier"),
+        price=get("price"),
+        billed=get("billed"),
+        attempts=get("attempts"),
+        store=get("store"),
+        credential=get("credential"),
+        call=get("call"),
+        generation=None if generation is None else name_from(generation),
+        replaces=tuple(map(name_from, get("replaces", ()))),
     )
+
+
+def _usage(members: Any) -> Usage | None:
+    """Read the classes that this release knows."""
+    if members is None:
+        return None
+    if not isinstance(members, dict):
+        raise TypeError("usage is not an object")
+    return Usage(**{name: members.get(name) for name in Usage._fields})
 
 
 def _request_text(line: bytes) -> bytes:
@@ -333,7 +245,7 @@ def _prompt(members: dict[str, Any]) -> Prompt:
         response=members["response"],
         prompt_hash=members["prompt_hash"],
         created_at=float(members["created_at"]),
-        source=members["source"],
+        source=members.get("source"),
     )
 
 
@@ -345,46 +257,49 @@ def _tombstone(members: dict[str, Any]) -> Tombstone:
         kind=members["of"],
         reason=members["reason"],
         created_at=float(members["created_at"]),
+        withdraws=tuple(map(name_from, members.get("withdraws", ()))),
     )
 
 
-def _address(members: dict[str, Any]) -> Address:
-    return Address(namespace=members["namespace"], key=members["key"], ordinal=int(members["ordinal"]))
-
-
-def _load(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        # A request may hold a number beyond double, which orjson refuses. What else it refuses is no JSON, or text that
-        # can be neither indexed nor served: lone surrogates.
-        members = json.loads(line, parse_constant=_refuse_constant)
-        json.dumps(members, ensure_ascii=False).encode()
-        return members
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _replace_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-        case dict():
-            return {name: _replace_surrogates(member) for name, member in value.items()}
-        case tuple() | list():
-            return [_replace_surrogates(item) for item in value]
+def _later(kind: str, members: dict[str, Any]) -> Seat | Start | Other:
+    """Read a line of a kind that version 1 had not."""
+    match kind:
+        case "seat":
+            return Seat(
+                address=_address(members),
+                key_version=int(members["key_version"]),
+                generation=name_from(members["generation"]),
+                home=Address(members["namespace"], members["home_key"], int(members["home_ordinal"])),
+                created_at=float(members["created_at"]),
+            )
+        case "start":
+            return Start(created_at=float(members["created_at"]), release=str(members["release"]))
         case _:
-            return value
+            created_at = members.get("created_at")
+            return Other(kind=kind, created_at=created_at if isinstance(created_at, int | float) else 0.0)
+
+
+def name_from(text: str) -> LineName:
+    """Read a line's name as a member gives it. Raises ValueError."""
+    origin, slash, seq = text.partition("/")
+    if not slash or not seq.isdecimal():
+        raise ValueError("not the name of a line")
+    return _name(origin, int(seq))
+
+
+def _name(origin: str, seq: int) -> LineName:
+    if not _ORIGIN.fullmatch(origin) or type(seq) is not int or seq < 0:
+        raise ValueError("not the name of a line")
+    return LineName(origin, seq)
+
+
+def _sha_name(members: dict[str, Any]) -> LineName:
+    return LineName(members["sha256"][:24], 0)
+
+
+def _address(members: dict[str, Any]) -> Address:
+    return Address(members["namespace"], members["key"], int(members["ordinal"]))
 
 
 def _pairs(rows: list[list[str]]) -> HeaderPairs:
     return tuple((name, value) for name, value in rows)
-
-
-def _invalid(reason: str) -> RecordInvalid:
-    return RecordInvalid(
-        f"A journal line cannot be used: {reason}.",
-        hint="`kdproxy verify` lists every damaged line; `kdproxy verify --repair` drops them from the index.",
-    )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Record, Tombstone
+from kdproxy.core.models import Entry, Prompt, Record
 from kdproxy.core.ports import JournalLine, Library, Location
 from kdproxy.errors import RecordInvalid
 from kdproxy.storage import names
@@ -83,7 +83,7 @@ def are_live(library: Library, lines: list[Whole]) -> list[bool]:
     """Ask of some lines whether the index leads to them: not superseded, not withdrawn. A tombstone never is live."""
     values = library.look_up([names.name_of(line.record) for line in lines])
     return [
-        value == names.pack(line.line.location) and not isinstance(line.record, Tombstone)
+        value == names.pack(line.line.location) and isinstance(line.record, Entry | Prompt)
         for line, value in zip(lines, values, strict=True)
     ]
 

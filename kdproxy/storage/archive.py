@@ -13,6 +13,7 @@ from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
 from kdproxy.storage.indexer import report_unreadable
 from kdproxy.storage.journal import Journal
+from kdproxy.storage.life import Life
 from kdproxy.storage.recent import RecentAnswers
 from kdproxy.storage.writer import Write, Writer, call_soon
 
@@ -48,6 +49,7 @@ class FileArchive:
         self.report = self._writer.start()
         self._store = self._writer.store
         self._turn = _Turn()
+        self._life = Life()
 
     # -- what the engine asks ---------------------------------------------------------------------------------
 
@@ -99,7 +101,7 @@ class FileArchive:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         self._writer.refuse_closed()
-        line, turn = record_format.encode(record), self._turn
+        line, turn = record_format.encode(record, self._life.next_name()), self._turn
         turn.records.append(record)
         turn.lines.append(line)
         turn.futures.append(future)

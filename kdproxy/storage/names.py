@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from kdproxy.core.models import Address, Entry, Form, Prompt, Record, Tombstone
+from kdproxy.core.models import Address, Entry, Form, Other, Prompt, Record, Seat, Start, Tombstone
 from kdproxy.core.ports import Location
 
 _LOCATION = struct.Struct(">IQI")
 COUNTERS = "counters"
-LEADING = ("a/", "p/", "t/")
-"""Prefixes of the rows that lead to lines: answers, prompts, tombstones."""
+LEADING = ("a/", "o/", "p/", "t/")
+"""Prefixes of the rows that lead to lines: answers, other kinds, prompts, tombstones."""
 COUNTED = ("a/", "p/")
 """Prefixes of the rows that the sums count."""
 KNOWN = b"1"
@@ -38,8 +38,10 @@ def tombstone_name(kind: str, namespace: str, key: str, ordinal: int) -> str:
     return f"t/{kind}/{namespace}/{key}/{ordinal}"
 
 
-def withdrawal_of(record: Entry | Prompt) -> str:
+def withdrawal_of(record: Record) -> str:
     """Name of the tombstone that would withdraw a record."""
+    if not isinstance(record, Entry | Prompt):
+        return tombstone_name("other", "", name_of(record), 0)
     if isinstance(record, Prompt):
         return tombstone_name("prompt", record.namespace, record.match_key, record.ordinal)
     address = record.address
@@ -63,6 +65,8 @@ def name_of(record: Record) -> str:
             return answer_name(record.address, record.answer.form)
         case Tombstone():
             return tombstone_name(record.kind, record.namespace, record.key, record.ordinal)
+        case Seat() | Start() | Other():
+            return f"o/{record.created_at}"
 
 
 def rows_of(record: Record, location: Location) -> dict[str, bytes | None]:

@@ -1,0 +1,187 @@
+"""A record -> its journal line. docs/formats/journal.md is the specification."""
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import orjson
+
+from kdproxy.core import canonical
+from kdproxy.core.line import seal
+from kdproxy.core.models import Address, Entry, LineName, Other, Prompt, Record, Seat, Start, Tombstone, Usage
+
+RECORD_VERSION = 2
+"""What is written; all versions are read."""
+
+
+def encode(record: Record, name: LineName | None = None) -> bytes:
+    """Return the record's line, line break included.
+
+    Args:
+        name: the line's name; None: made of what the record says, so that equal records have equal lines.
+    """
+    return seal(draft(record, content_name(record) if name is None else name))
+
+
+def draft(record: Record, name: LineName) -> bytes:
+    """Return the record's JSON object, not sealed yet."""
+    members = {"v": RECORD_VERSION, "kind": _kind(record), "origin": name.origin, "seq": name.seq}
+    match record:
+        case Entry():
+            members |= _entry_members(record)
+        case Prompt():
+            members |= _prompt_members(record)
+        case Tombstone():
+            members |= _tombstone_members(record)
+        case Seat():
+            members |= _seat_members(record)
+        case Start():
+            members |= {"created_at": record.created_at, "release": record.release}
+        case Other():
+            raise TypeError("a line of an unknown kind is copied, not written")
+    members = {member: value for member, value in members.items() if value is not None}
+    try:
+        return orjson.dumps(members)
+    except orjson.JSONEncodeError:
+        # Undecodable bytes of a header or path arrive as lone surrogates; a paid answer is not lost over them.
+        return orjson.dumps(_replace_surrogates(members))
+
+
+def settled(text: bytes, *, generation: LineName | None, replaces: tuple[LineName, ...]) -> bytes:
+    """Seal an answer's draft with what only the writer knows: what it belongs to, and what it ends."""
+    tail = b""
+    if generation is not None:
+        tail += b',"generation":"%b"' % str(generation).encode()
+    if replaces:
+        tail += b',"replaces":' + orjson.dumps([str(name) for name in replaces])
+    return seal(text[:-1] + tail + b"}" if tail else text)
+
+
+def content_name(record: Record) -> LineName:
+    """Name a record by what it says: for what no writer's life has bought, such as rows of a tracker."""
+    match record:
+        case Entry():
+            said: tuple[object, ...] = (*record.address, record.answer.form, record.answer.body.hex())
+        case Prompt():
+            said = (record.namespace, record.match_key, record.ordinal, record.response)
+        case Tombstone():
+            said = (record.namespace, record.key, record.ordinal, *map(str, record.withdraws), record.created_at)
+        case Seat():
+            said = (*record.address, str(record.generation))
+        case Start() | Other():
+            said = (record.created_at,)
+    framed = json.dumps([_kind(record), *said]).encode()
+    return LineName(hashlib.sha256(framed).hexdigest()[:24], 0)
+
+
+def _kind(record: Record) -> str:
+    return record.kind if isinstance(record, Other) else _KINDS[type(record)]
+
+
+_KINDS: dict[type, str] = {Entry: "answer", Prompt: "prompt", Tombstone: "tombstone", Seat: "seat", Start: "start"}
+
+
+def _entry_members(entry: Entry) -> dict[str, Any]:
+    answer, options = entry.answer, entry.answer.stream_options
+    members: dict[str, Any] = {
+        **_address_members(entry.address),
+        "key_version": entry.key_version,
+        "form": answer.form,
+        "prompt_hash": entry.prompt_hash,
+        "upstream": entry.upstream,
+        "provider": entry.provider,
+        "endpoint": entry.endpoint,
+        "model": entry.model,
+        "method": entry.method,
+        "path": entry.path,
+        "query": entry.query,
+        "request_headers": entry.request_headers,
+        "request": None if entry.request is None else orjson.Fragment(canonical.single_line(entry.request)),
+        "status": answer.status,
+        "headers": answer.headers,
+        "stream_options": None if options is None else orjson.Fragment(canonical.dump(options)),
+        "usage": None if answer.usage is None else _usage_members(answer.usage),
+        "cost_usd": entry.cost_usd,
+        "price": entry.price,
+        "billed": entry.billed,
+        "attempts": entry.attempts,
+        "tier": entry.tier,
+        "finish": entry.finish,
+        "refusal": entry.refusal,
+        "store": entry.store,
+        "credential": entry.credential,
+        "call": entry.call,
+        "response_id": entry.response_id,
+        "created_at": entry.created_at,
+        "elapsed_seconds": entry.elapsed_seconds,
+        "generation": None if entry.generation is None else str(entry.generation),
+        "replaces": _names(entry.replaces),
+    }
+    try:
+        members["body"] = answer.body.decode("utf-8")
+    except UnicodeDecodeError:
+        members["body_base64"] = base64.b64encode(answer.body).decode("ascii")
+    return members
+
+
+def _usage_members(usage: Usage) -> dict[str, int]:
+    """Only what the provider told."""
+    return {name: count for name, count in usage._asdict().items() if count is not None}
+
+
+def _address_members(address: Address) -> dict[str, Any]:
+    return {"namespace": address.namespace, "key": address.key, "ordinal": address.ordinal}
+
+
+def _names(names: tuple[LineName, ...]) -> list[str] | None:
+    return [str(name) for name in names] or None
+
+
+def _prompt_members(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "namespace": prompt.namespace,
+        "key": prompt.match_key,
+        "ordinal": prompt.ordinal,
+        "prompt_hash": prompt.prompt_hash,
+        "model": prompt.model,
+        "messages": [{"role": turn.role, "content": turn.text} for turn in prompt.turns],
+        "response": prompt.response,
+        "created_at": prompt.created_at,
+        "source": prompt.source,
+    }
+
+
+def _tombstone_members(tombstone: Tombstone) -> dict[str, Any]:
+    return {
+        "namespace": tombstone.namespace,
+        "key": tombstone.key,
+        "ordinal": tombstone.ordinal,
+        "of": tombstone.kind,
+        "withdraws": _names(tombstone.withdraws),
+        "reason": tombstone.reason,
+        "created_at": tombstone.created_at,
+    }
+
+
+def _seat_members(seat: Seat) -> dict[str, Any]:
+    return {
+        **_address_members(seat.address),
+        "key_version": seat.key_version,
+        "generation": str(seat.generation),
+        "home_key": seat.home.key,
+        "home_ordinal": seat.home.ordinal,
+        "created_at": seat.created_at,
+    }
+
+
+def _replace_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        case dict():
+            return {name: _replace_surrogates(member) for name, member in value.items()}
+        case tuple() | list():
+            return [_replace_surrogates(item) for item in value]
+        case _:
+            return value

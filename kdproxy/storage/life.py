@@ -1,0 +1,24 @@
+"""The names of the lines that one process writes into one journal."""
+
+import itertools
+import os
+
+from kdproxy.core.models import LineName
+
+_ORIGIN_BYTES = 12
+
+
+class Life:
+    """A writer's life, from opening a journal to closing it.
+
+    Its origin is drawn anew each time: a restored backup, a copied directory or the owner that another has followed can
+    never give a name a second time. Gaps and disorder in the numbers mean nothing.
+    """
+
+    def __init__(self) -> None:
+        self.origin = os.urandom(_ORIGIN_BYTES).hex()
+        self._numbers = itertools.count()  # its next() is one step of the interpreter: any thread may ask
+
+    def next_name(self) -> LineName:
+        """Return a name that no line has."""
+        return LineName(self.origin, next(self._numbers))
