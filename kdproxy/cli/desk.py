@@ -15,6 +15,7 @@ from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events, Finding, Result
 from kdproxy.settings import Settings
 from kdproxy.storage.directory import DataDirectory
+from kdproxy.storage.layout import is_data_directory
 from kdproxy.storage.lock import read_owner
 from kdproxy.storage.reading import ReadOnlyDirectory
 from kdproxy.telemetry.log import configure
@@ -53,7 +54,7 @@ def open_desk(settings: Settings, *, command: str, writes: bool, creates: bool =
     """
     configure(settings.log_level)
     path = settings.data_dir.expanduser()
-    if not creates and not (path / "directory.json").is_file():
+    if not creates and not is_data_directory(path):
         raise KdproxyError(
             f"{path} is no data directory of kdproxy.",
             hint="Name it with --data-dir or KDPROXY_DATA_DIR; `kdproxy serve` and `kdproxy warm` make one.",

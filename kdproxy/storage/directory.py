@@ -1,6 +1,6 @@
-"""The data directory: its layout, its permissions, its lock, and the archive inside it.
+"""The data directory: its description, its lock, and the archive inside it.
 
-.gitignore                     `*`
+.gitignore                     `*`, where kdproxy made the directory
 directory.json                 format version, upstream NAME -> URL
 lock                           who owns the directory
 api_recovery.jsonl             the journal's active file
@@ -10,6 +10,7 @@ index/                         the diskcache index (derived; elsewhere if this i
 
 import errno
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,10 @@ from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.disk import DiskStore
 from kdproxy.storage.filesystem import is_network
 from kdproxy.storage.journal import Journal, sync_directory
+from kdproxy.storage.layout import MARKER_NAME, is_open_to_others, prepare
 from kdproxy.storage.lock import DirectoryLock, Owner
+
+log = logging.getLogger("kdproxy.storage")
 
 FORMAT_VERSION = 1
 INDEX_NAME = "index"
@@ -57,7 +61,7 @@ class DataDirectory:
         """
         path = path.expanduser().absolute()
         try:
-            _prepare(path)
+            prepare(path)
             on_network = is_network(path)
             lock = DirectoryLock(path, is_network=on_network, command=command)
             lock.acquire()
@@ -82,6 +86,10 @@ class DataDirectory:
                 "or give another one with --data-dir.",
                 code="data_dir_unusable",
             ) from error
+        if is_open_to_others(path):
+            log.warning(
+                "other users can put files into the data directory: chmod go-w closes it", extra={"path": str(path)}
+            )
         return cls(path, lock, archive, index_path)
 
     @property
@@ -108,23 +116,6 @@ class DataDirectory:
         """Write what waits, close the files, release the lock."""
         self.archive.close()
         self._lock.release()
-
-
-def _prepare(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stat = path.stat()
-    if hasattr(os, "getuid") and stat.st_uid != os.getuid():
-        raise StorageFailed(
-            f"The data directory {path} belongs to another user.",
-            hint="Give a directory of your own with --data-dir: prompts and answers lie in it.",
-            code="data_dir_unusable",
-        )
-    if stat.st_mode & 0o077:
-        path.chmod(0o700)
-    ignore = path / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
-        ignore.chmod(0o600)
 
 
 def _open_store(index_path: Path) -> Store:
@@ -155,7 +146,7 @@ def check_format(path: Path) -> None:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        text = (path / "directory.json").read_bytes()
+        text = (path / MARKER_NAME).read_bytes()
     except FileNotFoundError:
         return {}
     try:
@@ -178,5 +169,5 @@ def _write_meta(path: Path, meta: Mapping[str, object]) -> None:
         file.write(orjson.dumps(meta, option=orjson.OPT_INDENT_2) + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path / "directory.json")
+    temporary.replace(path / MARKER_NAME)
     sync_directory(path)

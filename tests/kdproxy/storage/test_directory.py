@@ -54,21 +54,6 @@ def test_a_new_directory_is_laid_out_and_closed_to_others(opened: Open, tmp_path
     assert orjson.loads((path / "directory.json").read_bytes()) == {"format": 1, "upstreams": {}}
 
 
-def test_an_open_directory_is_closed_to_others(opened: Open, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data").chmod(0o755)
-    opened()
-    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
-def test_a_directory_of_another_user_is_refused(opened: Open, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    os.chown(tmp_path / "data", 12345, 12345)
-    with pytest.raises(StorageFailed, match="another user"):
-        opened()
-
-
 def test_what_was_kept_is_there_at_the_next_opening(opened: Open, make_entry: Callable[..., Entry]) -> None:
     directory = opened()
     assert asyncio.run(directory.archive.keep(make_entry()))
@@ -128,15 +113,6 @@ def test_a_damaged_description_says_what_to_do(opened: Open, tmp_path: Path, tex
     with pytest.raises(StorageFailed) as caught:
         opened()
     assert caught.value.code == "data_dir_damaged"
-
-
-def test_a_place_that_cannot_be_used_says_why(opened: Open, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere/data")):
-        with pytest.raises(StorageFailed) as caught:
-            opened(path)
-        assert caught.value.code == "data_dir_unusable"
-        assert "--data-dir" in caught.value.hint
 
 
 def test_on_a_network_the_index_is_local_and_the_lock_beats(
