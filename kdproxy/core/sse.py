@@ -21,6 +21,8 @@ class Piece(NamedTuple):
     event: str | None
     data: bytes
     """The event's data; empty where there is none."""
+    bare: bytes = b""
+    """The first line that is a JSON object and no field: some servers write an error so. Clients pass over it."""
 
 
 class Splitter:
@@ -65,6 +67,7 @@ def piece(raw: bytes) -> Piece:
     event: str | None = None
     data: list[bytes] = []
     recorded: list[bytes] = []
+    bare = b""
     has_field = False
     for line in _LINE.findall(raw):
         if line.startswith(b":"):
@@ -84,7 +87,9 @@ def piece(raw: bytes) -> Piece:
             data.append(value)
         elif name == b"event":
             event = value.decode("utf-8", "replace")
-    return Piece(raw, b"".join(recorded), event, b"\n".join(data))
+        elif not bare and name.startswith(b"{"):
+            bare = line.rstrip(b"\r\n")
+    return Piece(raw, b"".join(recorded), event, b"\n".join(data), bare)
 
 
 def pieces(stream: bytes) -> Iterator[Piece]:

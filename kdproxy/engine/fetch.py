@@ -12,6 +12,7 @@ from kdproxy.core import limits, retry
 from kdproxy.core.limits import Cost
 from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import Clock, UpstreamClient, UpstreamRequest, UpstreamResponse
+from kdproxy.core.sniff import Kind
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.peek import Peeked, peek
@@ -49,6 +50,8 @@ class Delivery(NamedTuple):
 
     response: UpstreamResponse
     permit: Permit
+    kind: Kind | None = None
+    """What its body is by its first bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,14 +199,19 @@ class _Try:
         try:
             response = await self.upstream.send(self.errand.request(permit.lane.key_index))
             if response.status < 400:
-                response, start = await peek(response, whole_bytes=self.errand.whole_bytes)
+                glance = await peek(response, whole_bytes=self.errand.whole_bytes)
+                response = glance.response
+                if glance.fault:
+                    response.close()
+                    permit.failed(glance.fault, self._readings(response))
+                    return self._transient(permit, f"The upstream sent {glance.fault} (status {response.status}).")
                 verdict: retry.Verdict = retry.Done()
-                if start:
-                    verdict = retry.judge_event(start, rules, now=self.clock.now())
+                if glance.error:
+                    verdict = retry.judge_event(glance.error, rules, now=self.clock.now())
                 if not isinstance(verdict, retry.Again | retry.Park):
                     permit.accepted(self._readings(response))
                     self.road.gate.budget.succeeded(is_retry=self.failures > 0)
-                    return Delivery(response=response, permit=permit)
+                    return Delivery(response=response, permit=permit, kind=glance.kind)
                 assert isinstance(response, Peeked)  # an error has been seen in it
                 body = response.drop()
             else:

@@ -1,17 +1,34 @@
-"""Looks at a 200 before any byte of it is let go: some errors come dressed as answers, some answers are cut.
+"""Looks at a 200 before any byte of it is let go: errors come dressed as answers, and some answers are none.
 
-Anthropic sends a 529 as the first event of a 200 stream, OpenRouter and gateways an error as a 200 body. Seen this
-early it is a failed attempt like any other; later it would be a broken answer. What was read is put before the rest.
+Anthropic sends a 529 as an event of a 200 stream, OpenRouter and gateways an error as a 200 body, CDNs a page for
+people, dying servers nothing at all. Seen this early each is a failed attempt like any other; later it would be a
+broken answer. What was read is put before the rest.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import orjson
 
 from kdproxy.core import sse
 from kdproxy.core.models import HeaderPairs
 from kdproxy.core.ports import UpstreamResponse
+from kdproxy.core.sniff import Kind, sniff
+from kdproxy.providers.base import answer_object
+from kdproxy.providers.ending import error_in
+from kdproxy.providers.opening import is_opening
 
 _LARGEST_PEEK = 65_536
+_ERROR_STARTS_WITHIN = 64
+
+LONGEST_HOLD_SECONDS = 8.0
+"""For so long a stream is held that has said nothing yet but roles, pings and comments: they may be what keeps a client
+waiting."""
+
+ANSWERING = frozenset({200, 201, 203})
+"""Statuses that an answer comes with."""
 
 
 class Peeked:
@@ -20,38 +37,64 @@ class Peeked:
     def __init__(self, response: UpstreamResponse) -> None:
         self._response = response
         self._first: deque[bytes] = deque()
+        self._reading: asyncio.Task[bytes] | None = None
+        """A read that was not waited for to its end: cancelling it would close the connection."""
         self._is_over = False
         self.status = response.status
         self.headers: HeaderPairs = response.headers
         self.content_length = response.content_length
         self.is_end_marked = response.is_end_marked
 
-    async def look(self) -> bytes:
-        """Read on, and keep what was read for `chunk`. Nothing at the end."""
-        chunk = await self._response.chunk()
+    async def look(self, ends_at: float | None = None) -> bytes | None:
+        """Read on, and keep what was read for `chunk`. Nothing at the end; None at the loop's time `ends_at`.
+
+        Raises:
+            UpstreamFailed: it is cut.
+        """
+        if self._is_over:
+            return b""
+        if ends_at is None:
+            chunk = await self._next()
+        else:
+            loop = asyncio.get_running_loop()
+            if self._reading is None:
+                self._reading = loop.create_task(_chunk_of(self._response))
+            await asyncio.wait((self._reading,), timeout=max(0.0, ends_at - loop.time()))
+            if not self._reading.done():
+                return None
+            chunk = await self._next()
         if chunk:
             self._first.append(chunk)
+        else:
+            self._is_over = True
         return chunk
 
     async def look_at_all(self, limit_bytes: int) -> bytes:
         """Read the whole body, and keep it for `chunk`. Past the limit: nothing, and the rest is left."""
-        size = 0
-        while chunk := await self.look():
-            size += len(chunk)
-            if size > limit_bytes:
-                return b""
-        self._is_over = True
-        if len(self._first) > 1:
-            whole = b"".join(self._first)
-            self._first.clear()
-            self._first.append(whole)
-        return self._first[0] if self._first else b""
+        size = sum(map(len, self._first))
+        while not self._is_over and size <= limit_bytes:
+            size += len(await self.look() or b"")
+        if size > limit_bytes:
+            return b""
+        whole = self.seen
+        self._first = deque([whole] if whole else ())
+        return whole
+
+    @property
+    def seen(self) -> bytes:
+        """What has been read and not handed out."""
+        return self._first[0] if len(self._first) == 1 else b"".join(self._first)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end has been seen."""
+        return self._is_over
 
     async def chunk(self) -> bytes:
         """Return what has come of the body; nothing at its end. Raises UpstreamFailed if it is cut."""
         if self._first:
             return self._first.popleft()
-        return b"" if self._is_over else await self._response.chunk()
+        return b"" if self._is_over else await self._next()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
@@ -60,53 +103,148 @@ class Peeked:
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body. Raises UpstreamFailed if it is cut, or what is left of it is longer than the limit."""
-        first = b"".join(self._first)
+        first = self.seen
         self._first.clear()
+        if self._reading is not None and not self._is_over:
+            first += await self._next()
         return first if self._is_over else first + await self._response.read(limit_bytes)
 
     def drop(self) -> bytes:
         """Close it and return what has been read: an error's stream says no more, and some gateways leave it open."""
         self.close()
-        return b"".join(self._first)
+        return self.seen
 
     def close(self) -> None:
         """Drop the connection if the body was not read to its end."""
+        reading, self._reading = self._reading, None
+        if reading is not None and not reading.cancel() and not reading.cancelled():
+            reading.exception()  # nobody else asks for it any more
         self._response.close()
 
+    async def _next(self) -> bytes:
+        if self._reading is None:
+            return await self._response.chunk()
+        try:
+            return await self._reading
+        finally:
+            self._reading = None
 
-async def peek(response: UpstreamResponse, *, whole_bytes: int) -> tuple[UpstreamResponse, bytes]:
-    """Return the answer, and what may be an error at its beginning (empty: it is none).
 
-    A stream is looked into up to its first event or comment, so that nothing is held back that keeps a client waiting
-    in good faith. Any other body goes to clients whole anyway, so it is read whole here, up to `whole_bytes`: one that
-    is cut was no answer.
+async def _chunk_of(response: UpstreamResponse) -> bytes:
+    return await response.chunk()
+
+
+class Glance(NamedTuple):
+    """An answer with what its beginning shows."""
+
+    response: UpstreamResponse
+    kind: Kind | None = None
+    """What its body is; None: it was not looked at."""
+    error: bytes = b""
+    """An error that stands in place of an answer, as JSON."""
+    fault: str = ""
+    """Why there is no answer in it, in a few words; nothing of it may go out as one."""
+
+
+async def peek(response: UpstreamResponse, *, whole_bytes: int) -> Glance:
+    """Look at the beginning of an answer.
+
+    A stream is read up to its first token, or for `LONGEST_HOLD_SECONDS`: roles, pings and comments are no token. Any
+    other body that is to be kept goes to clients whole anyway, so it is read whole here, up to `whole_bytes`: one that
+    is cut was no answer. With `whole_bytes` 0 no more is read than shows what it is.
 
     Raises:
         UpstreamFailed: it was cut before that.
     """
-    if response.status != 200:
-        return response, b""
-    kind = next((value.lower() for name, value in response.headers if name.lower() == "content-type"), "")
-    is_stream = kind.startswith("text/event-stream")
-    if not is_stream and not whole_bytes:
-        return response, b""
+    if response.status not in ANSWERING:
+        return Glance(response)
     peeked = Peeked(response)
-    return peeked, await (_first_event(peeked) if is_stream else _error_body(peeked, whole_bytes))
+    try:
+        return await _look(peeked, whole_bytes)
+    except BaseException:
+        peeked.close()
+        raise
 
 
-async def _first_event(peeked: Peeked) -> bytes:
+async def _look(peeked: Peeked, whole_bytes: int) -> Glance:
+    kind = await _kind_of(peeked)
+    names_events = _content_type(peeked.headers).startswith("text/event-stream")
+    if kind is Kind.EMPTY:
+        return Glance(peeked, kind, fault="an empty answer")
+    if kind is Kind.HTML:
+        await peeked.look_at_all(_LARGEST_PEEK)
+        return Glance(peeked, kind, fault="an HTML page in place of an answer")
+    if kind is Kind.EVENTS or (names_events and kind is Kind.OTHER):
+        return await _first_token(peeked)
+    return Glance(peeked, kind, error=await _error_body(peeked, whole_bytes))
+
+
+async def _kind_of(peeked: Peeked) -> Kind:
+    ends_at: float | None = None
+    while True:
+        chunk = await peeked.look(ends_at)
+        kind = Kind.OTHER if chunk is None else sniff(peeked.seen[:_LARGEST_PEEK], is_whole=not chunk)
+        if kind is not None:
+            return kind
+        # Blank lines that keep the connection alive, or a cut in the middle of a word.
+        ends_at = ends_at or asyncio.get_running_loop().time() + LONGEST_HOLD_SECONDS
+
+
+async def _first_token(peeked: Peeked) -> Glance:
     splitter = sse.Splitter()
+    ends_at: float | None = None
+    chunk: bytes | None = peeked.seen
     size = 0
-    while chunk := await peeked.look():
+    while chunk:
         size += len(chunk)
-        piece = next(splitter.feed(chunk), None)
-        if piece is not None:
-            return piece.data
-        if size > _LARGEST_PEEK or chunk.startswith(b":"):
-            break
-    return b""
+        for piece in splitter.feed(chunk):
+            if error := _error_of(piece):
+                return Glance(peeked, Kind.EVENTS, error=error)
+            if piece.data and not is_opening(piece):
+                return Glance(peeked, Kind.EVENTS)
+        if size > _LARGEST_PEEK:
+            return Glance(peeked, Kind.EVENTS)
+        ends_at = ends_at or asyncio.get_running_loop().time() + LONGEST_HOLD_SECONDS
+        chunk = await peeked.look(ends_at)
+    if chunk is None:
+        return Glance(peeked, Kind.EVENTS)
+    rest = sse.piece(splitter.rest())
+    if error := _error_of(rest):
+        return Glance(peeked, Kind.EVENTS, error=error)
+    is_begun = rest.data and not is_opening(rest)
+    return Glance(peeked, Kind.EVENTS, fault="" if is_begun else "a stream that ended before its first token")
+
+
+def _error_of(piece: sse.Piece) -> bytes:
+    """Return the error that an event or a bare line is, as JSON that names it at its top; nothing if it is none."""
+    error = _named_error(piece.data) or _named_error(piece.bare)
+    return piece.data if piece.event == "error" and not error else error
+
+
+def _named_error(body: bytes) -> bytes:
+    members = answer_object(body) if body else None
+    error = None if members is None else error_in(members)
+    if members is None or error is None:
+        return b""
+    is_at_top = bool(members.get("error")) or members.get("type") == "error"
+    return body if is_at_top else orjson.dumps({"error": error}, default=str)
+
+
+_ERROR_MARKS = (b'"error', b'"base_resp"', b'"success"')
 
 
 async def _error_body(peeked: Peeked, whole_bytes: int) -> bytes:
-    body = await peeked.look_at_all(whole_bytes)
-    return body if len(body) <= _LARGEST_PEEK and b'"error"' in body.lstrip()[:64] else b""
+    if whole_bytes:
+        body = (await peeked.look_at_all(whole_bytes)).lstrip()
+    elif b'"error"' in peeked.seen.lstrip()[:_ERROR_STARTS_WITHIN]:
+        body = (await peeked.look_at_all(_LARGEST_PEEK)).lstrip()
+    else:
+        return b""
+    if len(body) > _LARGEST_PEEK or not any(mark in body for mark in _ERROR_MARKS):
+        return b""
+    # Some write the error on a line of its own, and `data: [DONE]` after it.
+    return _named_error(body) or _named_error(body.partition(b"\n")[0])
+
+
+def _content_type(headers: HeaderPairs) -> str:
+    return next((value.lower() for name, value in headers if name.lower() == "content-type"), "")

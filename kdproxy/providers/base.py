@@ -1,5 +1,6 @@
 """What a provider module says of each endpoint that is a pure question: what is asked, and when an answer is whole."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -112,6 +113,25 @@ def json_object(body: bytes) -> dict[str, Any] | None:
         return None
     return value if isinstance(value, dict) else None
 
+
+def answer_object(body: bytes) -> dict[str, Any] | None:
+    """Read a JSON object of an answer as leniently as the clients do, or None. For judging alone.
+
+    Taken are what orjson refuses: a byte order mark, half a surrogate pair (an emoji in two chunks), NaN and Infinity
+    (log-probabilities; read as null), and bytes that are not UTF-8. Texts may hold lone surrogates.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+        try:
+            value = _LENIENT.decode(text)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+_LENIENT = json.JSONDecoder(strict=False, parse_constant=lambda _: None)
 
 _MOST_COUNTED = 2**53
 """Beyond this a count is nonsense, and sums of such would not fit a journal line's integers."""

@@ -164,7 +164,7 @@ async def test_who_joins_late_gets_the_answer_and_no_bytes_of_anothers_wait(
 ) -> None:
     body = {**ASK, "stream": True}
     gate = asyncio.Event()
-    teacher.script(HoldAfter(events=1, gate=gate))
+    teacher.script(HoldAfter(events=2, gate=gate))
     teacher.hold()
     async with http.post(proxy.address + CHAT, json=body, headers={"Authorization": "Bearer x"}) as response:
         read = reading(response)

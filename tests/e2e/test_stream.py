@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from kdproxy.engine import peek
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import (
     CutBody,
@@ -34,6 +35,8 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "messages": ("/v1/messages", {**ASK, "max_tokens": 99}),
     "gemini": ("/v1beta/models/g:streamGenerateContent?alt=sse", {"contents": [{"parts": [{"text": "Why?"}]}]}),
 }
+TOKEN_AT = {"chat": 2, "completions": 1, "responses": 5, "messages": 4, "gemini": 1}
+"""How many events there are up to the first that holds a token."""
 PLAIN = {"Authorization": "Bearer x"}
 VERSION = {**PLAIN, "anthropic-version": "2023-06-01"}
 every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
@@ -49,7 +52,8 @@ async def test_each_event_arrives_before_the_next_is_made(
 ) -> None:
     path, body = DIALECTS[dialect]
     gate = asyncio.Event()
-    teacher.script(HoldAfter(events=2, gate=gate))
+    # Past what opens a stream: roles and the like wait for the first token.
+    teacher.script(HoldAfter(events=TOKEN_AT[dialect], gate=gate))
     async with http.post(proxy.address + path, json=body, headers=headers(path)) as response:
         assert response.status == 200
         reader = reading(response)
@@ -63,11 +67,12 @@ async def test_each_event_arrives_before_the_next_is_made(
 
 
 @every_dialect
-@pytest.mark.parametrize("step", [EndTooEarly(), ErrorEvent(2), CutStream(2), HtmlPage()], ids=repr)
+@pytest.mark.parametrize("kind", [EndTooEarly, ErrorEvent, CutStream])
 async def test_what_is_not_whole_is_delivered_and_never_stored(
-    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str, step: Any, reading: Any
+    teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, dialect: str, kind: Any, reading: Any
 ) -> None:
     path, body = DIALECTS[dialect]
+    step = kind() if kind is EndTooEarly else kind(TOKEN_AT[dialect])
     received = []
     for url in (teacher.root_url, proxy.address):
         teacher.script(step)
@@ -155,7 +160,7 @@ async def test_a_cut_binary_answer_is_not_asked_for_again(
     assert teacher.count() == 1
 
 
-@pytest.mark.parametrize("step", [HtmlPage(), Respond(200, {}, b"{}"), Respond(200, {}, b"[]")], ids=repr)
+@pytest.mark.parametrize("step", [Respond(200, {}, b"{}"), Respond(200, {}, b"[]")], ids=repr)
 async def test_a_json_answer_that_is_none_is_delivered_and_never_stored(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, step: Any
 ) -> None:
@@ -179,6 +184,18 @@ async def test_a_json_answer_that_is_none_is_delivered_and_never_stored(
         teacher.reset()
 
 
+@every_dialect
+async def test_a_page_for_people_or_nothing_at_all_is_a_failed_attempt(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, dialect: str
+) -> None:
+    """Nothing of it is out, so it is asked for again: a script without retries would die of it."""
+    path, body = DIALECTS[dialect]
+    teacher.script(HtmlPage(), Respond(200, {}, b""), Respond(200, {}, b" \n\n"))
+    got = await send(proxy.address + path, body, headers=headers(path))
+    assert (got.status, teacher.count()) == (200, 4)
+    assert b"<html" not in got.body.lower()
+
+
 async def test_keep_alive_comments_pass_and_are_not_stored(
     teacher: ScriptedTeacher, proxy: RunningProxy, http: Any, send: Any
 ) -> None:
@@ -195,8 +212,9 @@ async def test_keep_alive_comments_pass_and_are_not_stored(
     assert teacher.count() == 2
 
 
-async def test_keep_alives_are_live(teacher: ScriptedTeacher, http: Any, reading: Any) -> None:
-    """A comment that waits for the first event keeps nothing alive."""
+async def test_keep_alives_are_live(http: Any, reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comment that waits for the first token for ever keeps nothing alive."""
+    monkeypatch.setattr(peek, "LONGEST_HOLD_SECONDS", 0.05)
     gate = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -296,19 +296,30 @@ def test_a_spent_key_is_left_for_the_others() -> None:
 
 OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
 START = b'event: message_start\ndata: {"type":"message_start","message":{"id":"m"}}\n\n'
+TOKEN = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"a"}}\n\n'
 
 
 @pytest.mark.parametrize("cut", [1, 7, 30, len(OVERLOADED)])
 def test_an_error_as_the_first_event_is_tried_again(cut: int) -> None:
     """Anthropic's 529 inside a 200, however the network cuts it."""
     dressed = Canned(200, SSE, [OVERLOADED[:cut], OVERLOADED[cut:]])
-    provider = Provider(in_turn(dressed, Canned(200, SSE, [START])))
+    provider = Provider(in_turn(dressed, Canned(200, SSE, [START, TOKEN])))
     result = virtually(lambda: Shop(provider, rules=TABLES["anthropic"]).buy())
     assert isinstance(result, Delivery)
     assert len(provider.sent_at) == 2
 
 
-@pytest.mark.parametrize("first", [START, b": keep-alive\n\n", b"data: [DONE]\n\n"])
+@pytest.mark.parametrize("opening", [START, b": keep-alive\n\n", b'data: ""\n\n', START + b": x\n\n" + START])
+@pytest.mark.parametrize("end", [OVERLOADED, b""], ids=["error", "end"])
+def test_an_error_or_an_end_before_the_first_token_is_tried_again(opening: bytes, end: bytes) -> None:
+    dressed = Canned(200, SSE, [opening, end] if end else [opening])
+    provider = Provider(in_turn(dressed, Canned(200, SSE, [START, TOKEN])))
+    result = virtually(lambda: Shop(provider, rules=TABLES["anthropic"]).buy())
+    assert isinstance(result, Delivery)
+    assert len(provider.sent_at) == 2
+
+
+@pytest.mark.parametrize("first", [START + TOKEN, b": keep-alive\n\n" + TOKEN, b"data: [DONE]\n\n"])
 def test_what_has_begun_well_is_let_through_whole(first: bytes) -> None:
     """A later error is the answer's own, and not ours to hide."""
 

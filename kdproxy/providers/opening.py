@@ -1,0 +1,57 @@
+"""Whether an event of a stream says anything yet. Pure.
+
+Streams begin with events that hold no token: a role, a response that was created, pings. An error that follows them is
+still one before the first token.
+"""
+
+from typing import Any
+
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import answer_object
+from kdproxy.providers.ending import says
+
+_OPENING_TYPES = frozenset(
+    {
+        *("message_start", "ping", "keepalive", "heartbeat", "response.keep_alive", "response.keepalive"),
+        *("response.created", "response.in_progress", "response.queued"),
+    }
+)
+_OPENING_DELTAS = frozenset({"content_block_start", "response.output_item.added", "response.content_part.added"})
+"""Announce what is to come; a tool call's name is told here."""
+
+
+def is_opening(piece: Piece) -> bool:
+    """Whether an event holds no token, and no end."""
+    members = answer_object(piece.data)
+    if members is None:
+        # Not JSON, or JSON that is no object: a heartbeat, or nonsense that the judge will see.
+        return is_heartbeat(piece)
+    kind = members.get("type", piece.event)
+    if isinstance(kind, str) and kind in _OPENING_TYPES:
+        return True
+    choices = members.get("choices")
+    if isinstance(choices, list):
+        return bool(choices) and not any(_has_begun(choice) for choice in choices) and not members.get("usage")
+    return isinstance(kind, str) and kind in _OPENING_DELTAS and not _names_a_tool(members)
+
+
+def _has_begun(choice: Any) -> bool:
+    if not isinstance(choice, dict):
+        return True
+    return bool(choice.get("finish_reason")) or says([choice.get("delta"), choice.get("text"), choice.get("message")])
+
+
+def _names_a_tool(members: dict[str, Any]) -> bool:
+    holder = members.get("content_block", members.get("item"))
+    return isinstance(holder, dict) and bool(holder.get("name"))
+
+
+_HEARTBEATS = frozenset(
+    {b"", b'""', b"null", b"{}", b"[]", b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive"}
+)
+_HEARTBEAT_EVENTS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+
+
+def is_heartbeat(piece: Piece) -> bool:
+    """Whether an event only shows that the connection lives: nothing in it can change an answer."""
+    return piece.data.strip().lower() in _HEARTBEATS or (piece.event or "").lower() in _HEARTBEAT_EVENTS
