@@ -9,7 +9,6 @@ index/                         the diskcache index (derived; elsewhere if this i
 """
 
 import errno
-import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -18,14 +17,15 @@ from typing import Any
 
 import orjson
 
-from kdproxy.core.ports import Store
 from kdproxy.errors import DirectoryReadOnly, StorageFailed
 from kdproxy.storage.archive import FileArchive
+from kdproxy.storage.cache_directory import find_private
 from kdproxy.storage.disk import DiskStore
 from kdproxy.storage.filesystem import is_network
 from kdproxy.storage.journal import Journal, sync_directory
 from kdproxy.storage.layout import MARKER_NAME, is_open_to_others, prepare
 from kdproxy.storage.lock import DirectoryLock, Owner
+from kdproxy.storage.memory import MemoryStore
 
 log = logging.getLogger("kdproxy.storage")
 
@@ -38,7 +38,7 @@ DEFAULT_MEMORY_BYTES = 16 << 20
 class DataDirectory:
     """An owned data directory with its archive open. Made by `open`; `close` gives it back."""
 
-    def __init__(self, path: Path, lock: DirectoryLock, archive: FileArchive, index_path: Path) -> None:
+    def __init__(self, path: Path, lock: DirectoryLock, archive: FileArchive, index_path: Path | None) -> None:
         self.path = path
         self.archive = archive
         self.index_path = index_path
@@ -72,7 +72,7 @@ class DataDirectory:
                 index_path = _index_path(path, on_network=on_network)
                 archive = FileArchive(
                     Journal(path, segment_bytes=segment_bytes, is_ours=lambda: not lock.is_lost),
-                    lambda: _open_store(index_path),
+                    MemoryStore if index_path is None else lambda: DiskStore(index_path),
                     memory_bytes=memory_bytes,
                 )
             except BaseException:
@@ -118,19 +118,20 @@ class DataDirectory:
         self._lock.release()
 
 
-def _open_store(index_path: Path) -> Store:
-    return DiskStore(index_path)
-
-
-def _index_path(path: Path, *, on_network: bool) -> Path:
+def _index_path(path: Path, *, on_network: bool) -> Path | None:
+    """Return where the index lies; None: in memory."""
     if not on_network:
         return path / INDEX_NAME
-    # One index per data directory, on this machine's own disk; it is rebuilt from the journal where it is missing.
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    if is_network(base):
-        base = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - a directory of our own below it, mode 0700
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return base / f"kdproxy-{os.getuid()}" / name
+    private, passed_over = find_private(path)
+    if private is None:
+        log.warning(
+            "no place on this machine's own disk is safe for the index: it is kept in memory and made anew at each "
+            "start, which costs time and memory, not money; XDG_CACHE_HOME names a better place",
+            extra={"passed_over": "; ".join(passed_over)},
+        )
+    elif passed_over:
+        log.warning("the index is not kept where others may have prepared a place", extra={"passed_over": passed_over})
+    return private
 
 
 def check_format(path: Path) -> None:

@@ -8,6 +8,7 @@ read-only: SQLite before 3.51.3 can lose rows when two connections checkpoint at
 
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ _SETTINGS: dict[str, Any] = {
 _GET = "SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1"
 _GET_ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN ({})"
 _SCAN = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key >= ? ORDER BY key LIMIT ?"
+_DATABASE_FILES = (diskcache.core.DBNAME, f"{diskcache.core.DBNAME}-wal", f"{diskcache.core.DBNAME}-shm")
 _PAGE_ROWS = 500
 """SQLite takes 999 parameters at least."""
 _KNOWN = frozenset(_SETTINGS) | {"count", "size", "hits", "misses"}
@@ -94,8 +96,8 @@ class DiskStore:
         with _translated(f"The index in {directory} cannot be opened"):
             _refuse_foreign_settings(database)
             self._cache = diskcache.Cache(str(directory), timeout=10, disk=BytesDisk, **_SETTINGS)
-            for file in directory.iterdir():
-                file.chmod(0o600)
+            for name in _DATABASE_FILES:
+                _close_to_others(directory / name)
             self._writer_thread = threading.get_ident()
             self._loop_reader = _reader(database)
             self._writer_reader = _reader(database)
@@ -185,13 +187,26 @@ def _failure(what: str, error: Exception) -> StorageFailed:
 
 
 def _prepare(directory: Path) -> None:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700, parents=True)
     if hasattr(os, "getuid") and directory.stat().st_uid != os.getuid():
         raise StorageFailed(
             f"The index directory {directory} belongs to another user.",
             hint="Move it away: what lies in it is derived data, and it is made anew.",
         )
-    directory.chmod(0o700)
+
+
+def _close_to_others(file: Path) -> None:
+    """SQLite makes its files with the umask's mode; nothing else in the directory is ours to change.
+
+    By name: to open and close the database here would drop the locks that SQLite holds on it (fcntl(2)).
+    """
+    try:
+        found = file.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+        file.chmod(0o600)
 
 
 def _reader(database: Path) -> sqlite3.Connection:

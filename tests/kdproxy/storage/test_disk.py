@@ -206,11 +206,18 @@ def test_only_the_owner_can_read(reopen: Open, tmp_path: Path) -> None:
     assert {path.name for path in index.iterdir()} >= {"cache.db", "cache.db-wal"}
 
 
-def test_an_open_directory_is_closed_to_others(reopen: Open, tmp_path: Path) -> None:
-    (tmp_path / "index").mkdir(mode=0o755)
-    (tmp_path / "index").chmod(0o755)
+def test_only_our_own_files_are_closed_to_others(reopen: Open, tmp_path: Path) -> None:
+    index, secret = tmp_path / "index", tmp_path / "elsewhere"
+    index.mkdir()
+    index.chmod(0o755)
+    for path in (index / "notes.txt", secret):
+        path.write_text("of the user")
+        path.chmod(0o644)
+    (index / "link").symlink_to(secret)
     reopen()
-    assert stat.S_IMODE((tmp_path / "index").stat().st_mode) == 0o700
+    assert stat.S_IMODE(index.stat().st_mode) == 0o755
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (index / "notes.txt", secret)} == {0o644}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in index.glob("cache.db*")} == {0o600}
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
