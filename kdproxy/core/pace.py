@@ -9,13 +9,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kdproxy.core.limits import Allowance, Cost, Quota, Reading
+from kdproxy.core.pace_backoff import (
+    FIRST_BACKOFF_SECONDS,
+    LONGEST_BACKOFF_SECONDS,
+    LONGEST_LOOK_SECONDS,
+    WINDOW_SECONDS,
+    RequestBackoff,
+    floor_seconds,
+    named_seconds,
+)
 from kdproxy.core.pace_finder import Finder
 from kdproxy.core.pace_meter import Mark, Meter
 from kdproxy.core.pace_width import FIRST, START, Width
 
-FIRST_BACKOFF_SECONDS = 1.0
-"""AWS's base delay for throttling (SDK standard retry mode, 2026-11)."""
-LONGEST_BACKOFF_SECONDS = 10.0
 PROBE_SECONDS = 2.0
 SHORTEST_WAIT = 0.0005
 """Less is the dust of floating-point sums, not a wait."""
@@ -46,6 +52,8 @@ class Pace:
     in_flight: int = 0
     paused_until: float = -math.inf
     refusals: int = 0
+    set_aside: int = 0
+    """Refusals that were one request's own."""
     episodes: int = 0
     meters: dict[Quota, Meter] = field(default_factory=dict)
     finder: Finder = field(default_factory=Finder)
@@ -54,7 +62,11 @@ class Pace:
     _is_probing: bool = False
     """After a refusal without a wait: one alone, until it gets through."""
     _probe: Grant | None = None
-    _probes_failed: int = 0
+    _row: set[RequestBackoff] = field(default_factory=set)
+    """The requests that were refused since one passed."""
+    _row_began_at: float = -math.inf
+    _passed_sent_at: float = -math.inf
+    """When the youngest call that has passed was sent."""
 
     def __post_init__(self) -> None:
         self.width = Width(float(self.most_in_flight), FIRST if self.finds_rate else START)
@@ -66,6 +78,11 @@ class Pace:
     def has_limits(self) -> bool:
         """Whether somebody said how many requests or tokens may be sent."""
         return bool(self.meters) and any(meter.bound is not None for meter in self.meters.values())
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether the next request goes alone, to see if it gets through: best one that was not refused itself."""
+        return self._is_probing
 
     @property
     def bound_in_flight(self) -> int:
@@ -124,9 +141,11 @@ class Pace:
     def accepted(self, grant: Grant, now: float) -> None:
         """The provider took the request: its answer has begun."""
         grant.has_passed = True
+        self._passed_sent_at = max(self._passed_sent_at, grant.granted_at)
         self.width.accepted()
         if grant.granted_at >= self._episode_at:
-            self._is_probing, self._probes_failed = False, 0
+            self._is_probing = False
+            self._row.clear()
         self.finder.passed(now, sent_at=grant.granted_at)
 
     def done(self, grant: Grant, now: float, *, used: Cost | None = None) -> None:
@@ -155,43 +174,90 @@ class Pace:
                 if quota in grant.marks:
                     meter.give_back(grant.cost.of(quota.dimension))
 
-    def refused(self, grant: Grant, now: float, *, wait_seconds: float | None, jitter: float) -> float:
-        """A 429: pause the lane for all. Returns for how long.
+    def refused(
+        self,
+        grant: Grant,
+        now: float,
+        *,
+        wait_seconds: float | None,
+        jitter: float,
+        request: RequestBackoff | None = None,
+        is_told: bool = False,
+        lanes: int = 1,
+    ) -> float:
+        """A 429: pause the lane for all, or set this request aside. Returns for how long the lane pauses.
 
         Args:
             wait_seconds: what the provider asked, a floor; None: it did not say.
             jitter: uniform in [0, 1), put above the floor.
+            request: what this request was refused with before.
+            is_told: the refusal's own headers say that a limit of the lane is used up.
+            lanes: how many the request may go by.
         """
         self._end(grant)
         self.refusals += 1
-        # What was sent before the wall was seen is part of it.
-        is_new = grant.granted_at >= self._episode_at
-        is_probe = is_new and self._probes_failed > 0
+        request = request or RequestBackoff()
         # Where calls at once are bounded, the end of another one lets the next in: no time has to pass.
         is_crowded = not self.finds_rate and not self.has_limits and self.in_flight > 0
-        if is_crowded:
-            self.width.crowded(self.in_flight)
+        is_own = request.refused(
+            now,
+            is_late=grant.granted_at < self._episode_at,
+            passed_sent_at=-math.inf if is_told else self._passed_sent_at,
+            wait_seconds=wait_seconds,
+            jitter=jitter,
+            is_crowded=is_crowded,
+            lanes=lanes,
+        )
+        if is_own:
+            self.set_aside += 1
+        elif is_crowded:
+            self._crowded(grant, now, wait_seconds=wait_seconds, jitter=jitter)
+        else:
+            self._refused(grant, now, request, wait_seconds=wait_seconds, jitter=jitter)
+        return max(0.0, self.paused_until - now)
+
+    def _crowded(self, grant: Grant, now: float, *, wait_seconds: float | None, jitter: float) -> None:
+        self.width.crowded(self.in_flight)
         if wait_seconds is not None:
-            # A little above the floor: clocks differ, and clients that share a limit should not meet.
-            self._pause(now + wait_seconds + jitter * min(1.0, 0.05 + 0.02 * wait_seconds))
-        elif is_new and not is_crowded:
-            backoff = FIRST_BACKOFF_SECONDS * 1.5 ** min(self._probes_failed, 30)
-            self._pause(now + min(LONGEST_BACKOFF_SECONDS, backoff) * (0.75 + 0.5 * jitter))
-            self._probes_failed += 1
+            self._pause(now + named_seconds(wait_seconds, jitter=jitter))
+        if grant.granted_at >= self._episode_at:
+            self._episode_at = now
+            self._is_probing, self._probe = False, None
+            if not self._row:
+                self.episodes += 1
+
+    def _refused(
+        self, grant: Grant, now: float, request: RequestBackoff, *, wait_seconds: float | None, jitter: float
+    ) -> None:
+        # What was sent before the wall was seen is part of it.
+        is_new = grant.granted_at >= self._episode_at
+        is_first = is_new and not self._row
+        if is_first:
+            self._row_began_at = now
+        if is_new:
+            self._row.add(request)
+        wait = 0.0 if wait_seconds is None else named_seconds(wait_seconds, jitter=jitter)
+        if is_new:
+            longest = LONGEST_BACKOFF_SECONDS
+            if wait_seconds is None:
+                wait = FIRST_BACKOFF_SECONDS * (1 + 0.25 * jitter)
+                if self._passed_sent_at > -math.inf and now - self._row_began_at < WINDOW_SECONDS:
+                    longest = LONGEST_LOOK_SECONDS
+            wait = max(wait, floor_seconds(len(self._row), jitter=jitter, longest_seconds=longest))
+        self._pause(now + wait)
         if is_new:
             self._episode_at = now
             # Known limits say how to go on; else one goes ahead.
-            self._is_probing, self._probe = not self.has_limits and not is_crowded, None
-            if not is_probe:
-                self._begin_episode(now, is_crowded=is_crowded)
-        return max(0.0, self.paused_until - now)
+            self._is_probing, self._probe = not self.has_limits, None
+            if is_first:
+                self._begin_episode(now)
 
     def _pause(self, until: float) -> None:
         self.paused_until = max(self.paused_until, until)
 
-    def _begin_episode(self, now: float, *, is_crowded: bool) -> None:
+    def _begin_episode(self, now: float) -> None:
         self.episodes += 1
-        if not self.has_limits and not is_crowded:
+        if not self.has_limits:
             if not self.finds_rate or self.finder.rate is None:
                 self.width.refused()
             if self.finds_rate:

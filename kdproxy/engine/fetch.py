@@ -178,7 +178,9 @@ class _Try:
     async def _attempt(self) -> Delivery | Refusal | _Failed:
         flight = self.flight
         flight.phase = Phase.WAITING
-        waiter = self.road.queue(self.errand.cost, run=self.errand.run, at_front=self.sends_back)
+        waiter = self.road.queue(
+            self.errand.cost, run=self.errand.run, at_front=self.sends_back, question=flight.identity
+        )
         flight.advise = lambda: self.road.advise(waiter)
         try:
             permit = await self.road.turn(waiter)

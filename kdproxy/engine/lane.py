@@ -123,7 +123,7 @@ class Lane:
         """It goes on."""
         if self.stop is not None:
             self.stop = None
-            log.warning("a lane goes on", extra=self._fields())
+            log.warning("a lane goes on", extra=self.fields())
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return what `stats` shows."""
@@ -147,6 +147,7 @@ class Lane:
             "paused_seconds": round(max(0.0, pace.paused_until - now), 3),
             "rate_limited": pace.refusals,
             "episodes": pace.episodes,
+            "set_aside": pace.set_aside,
             "waited_seconds": round(self.waited_seconds, 3),
             "longest_wait_seconds": round(self.longest_wait_seconds, 3),
             "stopped": None if self.stop is None else self._stopped(self.stop, now),
@@ -163,8 +164,9 @@ class Lane:
         }
 
     def _say(self, message: str, reason: str, pause: float) -> None:
-        log.error(message, extra={**self._fields(), "reason": reason, "next_look_seconds": round(pause)})
+        log.error(message, extra={**self.fields(), "reason": reason, "next_look_seconds": round(pause)})
 
-    def _fields(self) -> dict[str, str]:
+    def fields(self) -> dict[str, str]:
+        """Return what a log line says of it."""
         upstream, fingerprint, model = self.identity
         return {"upstream": upstream, "credential": fingerprint, "model": model}

@@ -1,21 +1,28 @@
 """The road to one model at one upstream: one queue, and behind it a lane for each credential.
 
-FIFO inside a run, turn about between runs; whoever is first goes to the lane that can send soonest. A waiter that is
-cancelled leaves no hole: its permit, if it was just granted, is given back. Event loop only.
+FIFO inside a run, turn about between runs; whoever is first goes to the lane that can send soonest. A request that is
+refused again and again waits by itself for its own back-off, and the others go on. A waiter that is cancelled leaves no
+hole: its permit, if it was just granted, is given back. Event loop only.
 """
 
 import asyncio
+import heapq
+import itertools
+import logging
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from kdproxy.core.limits import Cost, Reading
+from kdproxy.core.limits import Cost, Reading, exhausted
 from kdproxy.core.pace import Grant
+from kdproxy.core.pace_backoff import Backoffs, RequestBackoff
 from kdproxy.core.ports import Clock
 from kdproxy.core.retry import Park
 from kdproxy.engine.gate import Gate
 from kdproxy.engine.lane import Lane, Policy, Refusal
+
+log = logging.getLogger("kdproxy.engine")
 
 LONGEST_ADVICE_SECONDS = 120.0
 """The official clients do not wait longer than this; they give up instead."""
@@ -46,15 +53,21 @@ class Waiter:
     run: str
     since: float
     future: "asyncio.Future[Permit]"
+    question: Hashable
+    backoff: RequestBackoff
 
 
 class Permit:
     """The right to send one request. Exactly one of its endings must be called; more do nothing."""
 
-    def __init__(self, road: "Road", lane: Lane, grant: Grant, *, is_probe: bool, is_look: bool) -> None:
+    def __init__(
+        self, road: "Road", lane: Lane, grant: Grant, waiter: Waiter, *, is_probe: bool, is_look: bool
+    ) -> None:
         self._road = road
         self.lane = lane
         self._grant = grant
+        self._question = waiter.question
+        self._backoff = waiter.backoff
         self.is_probe = is_probe
         self._is_look = is_look
         self._is_over = False
@@ -64,6 +77,7 @@ class Permit:
         now = self._road.now()
         self.lane.pace.learn(self._grant, readings, now)
         self.lane.pace.accepted(self._grant, now)
+        self._was_accepted()
         if self._is_look:
             self.lane.resume()
         self._road.gate.passed()
@@ -80,18 +94,39 @@ class Permit:
             now = self._road.now()
             self.lane.pace.learn(self._grant, readings, now)
             self.lane.pace.accepted(self._grant, now)
+            self._was_accepted()
             self.lane.pace.failed(self._grant)
             self._road.gate.passed()
             self._end("answered")
 
     def refused(self, readings: Iterable[Reading], wait_seconds: float | None) -> float:
-        """A 429: pause the lane. Returns for how long."""
+        """A 429: pause the lane, or set this request aside. Returns for how long the lane pauses."""
         now = self._road.now()
+        was_aside = self._backoff.is_aside
         self.lane.pace.learn(self._grant, readings, now)
-        pause = self.lane.pace.refused(self._grant, now, wait_seconds=wait_seconds, jitter=self._road.jitter())
+        pause = self.lane.pace.refused(
+            self._grant,
+            now,
+            wait_seconds=wait_seconds,
+            jitter=self._road.jitter(),
+            request=self._backoff,
+            is_told=exhausted(readings) is not None,
+            lanes=len(self._road.lanes),
+        )
+        self._road.backoffs.remember(self._question, self._backoff)
+        if self._backoff.is_aside and not was_aside:
+            log.warning(
+                "a request is refused while others pass: it alone is tried again ever more rarely, the others go on",
+                extra=self.lane.fields(),
+            )
         self._road.gate.passed()
         self._end("refused")
         return pause
+
+    def _was_accepted(self) -> None:
+        if self._backoff.refusals:
+            self._backoff.accepted()
+            self._road.backoffs.forget(self._question)
 
     def failed(self, reason: str, readings: Iterable[Reading] = ()) -> None:
         """The upstream failed: unreachable, cut off, 5xx. Its head may speak of limits all the same."""
@@ -150,7 +185,11 @@ class Road:
     policy: Policy
     clock: Clock
     jitter: Callable[[], float]
+    backoffs: Backoffs = field(default_factory=Backoffs)
     _runs: OrderedDict[str, deque[Waiter]] = field(default_factory=OrderedDict)
+    _aside: list[tuple[float, int, Waiter]] = field(default_factory=list)
+    """A heap of those that wait for their own back-off, by when that ends."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
     _timer: asyncio.TimerHandle | None = None
     _timer_at: float = math.inf
 
@@ -164,17 +203,38 @@ class Road:
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        return sum(len(waiters) for waiters in self._runs.values())
+        aside = sum(not waiter.future.done() for _, _, waiter in self._aside)
+        return sum(len(waiters) for waiters in self._runs.values()) + aside
 
-    def queue(self, cost: Cost, *, run: str = "", at_front: bool = False) -> Waiter:
-        """Get in line. `at_front`: it has had its turn before, and was sent back."""
-        waiter = Waiter(cost, run, self.now(), asyncio.get_running_loop().create_future())
-        waiters = self._runs.setdefault(run, deque())
+    def queue(self, cost: Cost, *, run: str = "", at_front: bool = False, question: Hashable = None) -> Waiter:
+        """Get in line.
+
+        Args:
+            at_front: it has had its turn before, and was sent back.
+            question: what is asked; its back-off holds for whoever asks it.
+        """
+        now = self.now()
+        backoff = RequestBackoff() if question is None else self.backoffs.of(question, now)
+        waiter = Waiter(cost, run, now, asyncio.get_running_loop().create_future(), question, backoff)
+        if backoff.ready_at > now:
+            heapq.heappush(self._aside, (backoff.ready_at, next(self._numbers), waiter))
+        else:
+            self._line_up(waiter, at_front=at_front and not backoff.yields)
+        return waiter
+
+    def _line_up(self, waiter: Waiter, *, at_front: bool) -> None:
+        waiters = self._runs.setdefault(waiter.run, deque())
         if at_front:
             waiters.appendleft(waiter)
         else:
             waiters.append(waiter)
-        return waiter
+
+    def _line_up_due(self, now: float) -> None:
+        """Those whose back-off is over go on: they have waited enough."""
+        while self._aside and (self._aside[0][0] <= now or self._aside[0][2].future.done()):
+            _, _, waiter = heapq.heappop(self._aside)
+            if not waiter.future.done():
+                self._line_up(waiter, at_front=True)
 
     async def turn(self, waiter: Waiter) -> Permit:
         """Return when it is this waiter's turn.
@@ -210,14 +270,17 @@ class Road:
         """Return about how long the queue takes; None where the pace is not known."""
         if not self.waiting:
             return 0.0
-        rate = self._rate(next(iter(self._runs.values()))[0].cost)
+        first = self._first()
+        rate = None if first is None else self._rate(first.cost)
         return None if rate is None else self.waiting / rate
 
     def pump(self) -> None:
         """Give turns for as long as somebody may go now; then see to it that the next moment is not missed."""
-        if not self._runs and self._timer is None:
+        if not self._runs and not self._aside and self._timer is None:
             return  # it is called as each call ends, mostly with nobody in line
         now = self.now()
+        self._line_up_due(now)
+        wait = math.inf
         while (waiter := self._first()) is not None:
             refusal = self._closed_by(now)
             if refusal is not None:
@@ -225,13 +288,19 @@ class Road:
                 waiter.future.set_exception(RoadClosed(refusal))
                 continue
             lane, wait = self._soonest(waiter.cost, now)
+            if wait <= 0 and waiter.backoff.refusals and lane.pace.is_probing:
+                # Who was not refused shows more of how the lane is.
+                waiter = min(itertools.chain(*self._runs.values()), key=_refusals)
+                lane, wait = self._soonest(waiter.cost, now)
             wait = max(wait, self.gate.wait(now))
             if wait > 0:
-                self._wake_in(wait, now)
-                return
+                break
             self._take(waiter)
             waiter.future.set_result(self._grant(lane, waiter, now))
-        self._wake_in(math.inf, now)
+            wait = math.inf
+        if self._aside:
+            wait = min(wait, self._aside[0][0] - now)
+        self._wake_in(wait, now)
 
     def _soonest(self, cost: Cost, now: float) -> tuple[Lane, float]:
         """Return the lane that can send first, and in how many seconds."""
@@ -251,7 +320,7 @@ class Road:
         lane.longest_wait_seconds = max(lane.longest_wait_seconds, waited)
         lane.counts["sent"] += 1
         is_probe = self.gate.breaker.take()
-        return Permit(self, lane, lane.pace.take(waiter.cost, now), is_probe=is_probe, is_look=is_look)
+        return Permit(self, lane, lane.pace.take(waiter.cost, now), waiter, is_probe=is_probe, is_look=is_look)
 
     @property
     def is_closed(self) -> bool:
@@ -279,7 +348,7 @@ class Road:
 
     def _take(self, waiter: Waiter) -> None:
         waiters = self._runs[waiter.run]
-        waiters.popleft()
+        waiters.remove(waiter)
         if waiters:
             self._runs.move_to_end(waiter.run)
         else:
@@ -314,6 +383,8 @@ class Road:
     def _eta(self, waiter: Waiter | None, now: float) -> float:
         cost = Cost() if waiter is None else waiter.cost
         first = min(lane.wait(cost, now) for lane in self.lanes)
+        if waiter is not None and waiter.backoff.ready_at > now:
+            first = max(waiter.backoff.ready_at - now, first if math.isfinite(first) else 0.0)
         rate = self._rate(cost)
         ahead = 0 if rate is None else self._ahead(waiter) / rate
         return (first if math.isfinite(first) else 1.0) + ahead
@@ -327,3 +398,7 @@ class Road:
     def _rate(self, cost: Cost) -> float | None:
         rates = [rate for lane in self.lanes if lane.stop is None and (rate := lane.pace.rate(cost)) is not None]
         return sum(rates) if rates else None
+
+
+def _refusals(waiter: Waiter) -> tuple[bool, int]:
+    return waiter.future.done(), waiter.backoff.refusals

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from kdproxy.core.limits import Cost, Dimension, Quota, Reading
 from kdproxy.core.pace import Grant, Pace
+from kdproxy.core.pace_backoff import RequestBackoff
 from kdproxy.testing.teacher.window import FixedWindow, SlidingWindow, TokenBucket, Window
 
 REQUESTS = Quota(Dimension.REQUESTS)
@@ -109,6 +110,7 @@ class Traffic:
         self.queue: deque[tuple[int, float]] = deque()
         self.result = Result(started_at=self.now)
         self._sent: set[int] = set()
+        self._backoffs: dict[int, RequestBackoff] = {}
         self.to_issue = iter(range(scenario.requests))
         self.windows: dict[Quota, Window] = {}
         for quota, limit in ((REQUESTS, scenario.requests_per_minute), (TOKENS, scenario.tokens_per_minute)):
@@ -159,8 +161,16 @@ class Traffic:
                     self._wake_at = self.now + wait
                     self.at(wait, self._woken)
                 return
-            number, asked_at = self.queue.popleft()
-            self._send(number, asked_at)
+            if self.pace.is_probing:
+                # As in a road: best one that was not refused itself.
+                chosen = min(self.queue, key=lambda each: self._backoff(each[0]).refusals)
+                self.queue.remove(chosen)
+                self._send(*chosen)
+            else:
+                self._send(*self.queue.popleft())
+
+    def _backoff(self, number: int) -> RequestBackoff:
+        return self._backoffs.setdefault(number, RequestBackoff())
 
     def _woken(self) -> None:
         self._wake_at = math.inf
@@ -226,10 +236,20 @@ class Traffic:
         self.result.refused_at.append(self.now)
         self.pace.learn(grant, readings, self.now)
         asked = math.ceil(wait * 1000) / 1000 if has_wait else None
-        self.pace.refused(grant, self.now, wait_seconds=asked, jitter=self.random.random())
-        if asked is not None:
+        backoff = self._backoff(number)
+        is_told = any(reading.is_exhausted for reading in readings)
+        self.pace.refused(
+            grant, self.now, wait_seconds=asked, jitter=self.random.random(), request=backoff, is_told=is_told
+        )
+        if asked is not None and not backoff.is_aside:
             self.floor = max(self.floor, self.now + asked)
-        self.queue.appendleft((number, asked_at))
+        wait = backoff.ready_at - self.now
+        if wait > 0:
+            self.at(wait, lambda: self.queue.appendleft((number, asked_at)))
+        elif backoff.yields:
+            self.queue.append((number, asked_at))
+        else:
+            self.queue.appendleft((number, asked_at))
 
     def _error(self, number: int, asked_at: float, grant: Grant) -> None:
         self.result.errors += 1

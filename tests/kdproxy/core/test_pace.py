@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdproxy.core.limits import DAY, Cost, Dimension, Quota, Reading
-from kdproxy.core.pace import LONGEST_BACKOFF_SECONDS, Grant, Pace
+from kdproxy.core.pace import Grant, Pace
+from kdproxy.core.pace_backoff import LONGEST_BACKOFF_SECONDS
 from kdproxy.core.pace_breaker import (
     BUDGET,
     FAILURES_TO_OPEN,
