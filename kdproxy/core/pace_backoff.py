@@ -2,10 +2,10 @@
 
 The first wait that a provider names in a row is honoured from 100 ms on. From the second refusal without an acceptance
 in between a floor of ours doubles, 1 s, 2 s, ... 60 s, whatever the provider says: `Retry-After: 0`, a date that has
-passed and a millisecond are all seen in the wild (nodejs/undici#5519, openai/openai-java#878, read 2026-11). A lane's floor
-counts the different requests that were refused in the row, a request's own floor the refusals of that request, so one
-request that is never taken holds up nobody else for long. Its refusals are its own, and not the lane's state, once a
-call that was sent after the last one of them has passed: it alone is too large, or its prompt is moderated.
+passed and a millisecond are all seen in the wild (nodejs/undici#5519, openai/openai-java#878, read 2026-11). A lane's
+floor counts the different requests that were refused in the row, a request's own floor the refusals of that request, so
+one request that is never taken holds up nobody else for long. Its refusals are its own, and not the lane's state, once
+a call that was sent after the last one of them has passed: it alone is too large, or its prompt is moderated.
 """
 
 import math

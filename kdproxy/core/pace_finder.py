@@ -110,6 +110,8 @@ class Finder:
     def _found(self, closed: float, now: float) -> float | None:
         """Return the pace that the walls so far speak for."""
         assert self._began_at is not None  # something passed
+        if self._before_wall < 1:
+            return self.rate  # a wall before which nothing passed says nothing of how much would
         a_minute = max(LOWEST_RATE, self._before_wall / _WINDOW)
         if closed >= _LONG_CLOSED:
             return a_minute

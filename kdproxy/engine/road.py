@@ -1,17 +1,13 @@
 """The road to one model at one upstream: one queue, and behind it a lane for each credential.
 
-FIFO inside a run, turn about between runs; whoever is first goes to the lane that can send soonest. A request that is
-refused again and again waits by itself for its own back-off, and the others go on. A waiter that is cancelled leaves no
-hole: its permit, if it was just granted, is given back. Event loop only.
+Whoever is first in line goes to the lane that can send soonest. A waiter that is cancelled leaves no hole: its permit,
+if it was just granted, is given back. Event loop only.
 """
 
 import asyncio
-import heapq
-import itertools
 import logging
 import math
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from kdproxy.core.limits import Cost, Reading, exhausted
@@ -21,6 +17,7 @@ from kdproxy.core.ports import Clock
 from kdproxy.core.retry import Park
 from kdproxy.engine.gate import Gate
 from kdproxy.engine.lane import Lane, Policy, Refusal
+from kdproxy.engine.line import Line, Waiter
 
 log = logging.getLogger("kdproxy.engine")
 
@@ -43,18 +40,6 @@ class Advice:
     seconds: float
     is_rate_limit: bool
     reason: str
-
-
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """One request in the queue."""
-
-    cost: Cost
-    run: str
-    since: float
-    future: "asyncio.Future[Permit]"
-    question: Hashable
-    backoff: RequestBackoff
 
 
 class Permit:
@@ -186,10 +171,7 @@ class Road:
     clock: Clock
     jitter: Callable[[], float]
     backoffs: Backoffs = field(default_factory=Backoffs)
-    _runs: OrderedDict[str, deque[Waiter]] = field(default_factory=OrderedDict)
-    _aside: list[tuple[float, int, Waiter]] = field(default_factory=list)
-    """A heap of those that wait for their own back-off, by when that ends."""
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _line: Line = field(default_factory=Line)
     _timer: asyncio.TimerHandle | None = None
     _timer_at: float = math.inf
 
@@ -203,8 +185,7 @@ class Road:
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        aside = sum(not waiter.future.done() for _, _, waiter in self._aside)
-        return sum(len(waiters) for waiters in self._runs.values()) + aside
+        return len(self._line)
 
     def queue(self, cost: Cost, *, run: str = "", at_front: bool = False, question: Hashable = None) -> Waiter:
         """Get in line.
@@ -216,25 +197,8 @@ class Road:
         now = self.now()
         backoff = RequestBackoff() if question is None else self.backoffs.of(question, now)
         waiter = Waiter(cost, run, now, asyncio.get_running_loop().create_future(), question, backoff)
-        if backoff.ready_at > now:
-            heapq.heappush(self._aside, (backoff.ready_at, next(self._numbers), waiter))
-        else:
-            self._line_up(waiter, at_front=at_front and not backoff.yields)
+        self._line.add(waiter, now, at_front=at_front)
         return waiter
-
-    def _line_up(self, waiter: Waiter, *, at_front: bool) -> None:
-        waiters = self._runs.setdefault(waiter.run, deque())
-        if at_front:
-            waiters.appendleft(waiter)
-        else:
-            waiters.append(waiter)
-
-    def _line_up_due(self, now: float) -> None:
-        """Those whose back-off is over go on: they have waited enough."""
-        while self._aside and (self._aside[0][0] <= now or self._aside[0][2].future.done()):
-            _, _, waiter = heapq.heappop(self._aside)
-            if not waiter.future.done():
-                self._line_up(waiter, at_front=True)
 
     async def turn(self, waiter: Waiter) -> Permit:
         """Return when it is this waiter's turn.
@@ -244,10 +208,11 @@ class Road:
         """
         self.pump()
         try:
-            return await waiter.future
+            permit: Permit = await waiter.future
         except asyncio.CancelledError:
             self._leave(waiter)
             raise
+        return permit
 
     def advise(self, waiter: Waiter | None) -> Advice:
         """Say when a waiter may come again, at most 120 s ahead, and whose fault the wait is."""
@@ -270,37 +235,35 @@ class Road:
         """Return about how long the queue takes; None where the pace is not known."""
         if not self.waiting:
             return 0.0
-        first = self._first()
+        first = self._line.first()
         rate = None if first is None else self._rate(first.cost)
         return None if rate is None else self.waiting / rate
 
     def pump(self) -> None:
         """Give turns for as long as somebody may go now; then see to it that the next moment is not missed."""
-        if not self._runs and not self._aside and self._timer is None:
+        if self._line.is_empty and self._timer is None:
             return  # it is called as each call ends, mostly with nobody in line
         now = self.now()
-        self._line_up_due(now)
+        self._line.line_up_due(now)
         wait = math.inf
-        while (waiter := self._first()) is not None:
+        while (waiter := self._line.first()) is not None:
             refusal = self._closed_by(now)
             if refusal is not None:
-                self._take(waiter)
+                self._line.take(waiter)
                 waiter.future.set_exception(RoadClosed(refusal))
                 continue
             lane, wait = self._soonest(waiter.cost, now)
             if wait <= 0 and waiter.backoff.refusals and lane.pace.is_probing:
                 # Who was not refused shows more of how the lane is.
-                waiter = min(itertools.chain(*self._runs.values()), key=_refusals)
+                waiter = self._line.least_refused()
                 lane, wait = self._soonest(waiter.cost, now)
             wait = max(wait, self.gate.wait(now))
             if wait > 0:
                 break
-            self._take(waiter)
+            self._line.take(waiter)
             waiter.future.set_result(self._grant(lane, waiter, now))
             wait = math.inf
-        if self._aside:
-            wait = min(wait, self._aside[0][0] - now)
-        self._wake_in(wait, now)
+        self._wake_in(min(wait, self._line.next_due_at - now), now)
 
     def _soonest(self, cost: Cost, now: float) -> tuple[Lane, float]:
         """Return the lane that can send first, and in how many seconds."""
@@ -336,33 +299,12 @@ class Road:
             return None
         return max(stops, key=lambda stop: stop.since).refusal
 
-    def _first(self) -> Waiter | None:
-        for run in list(self._runs):
-            waiters = self._runs[run]
-            while waiters and waiters[0].future.done():
-                waiters.popleft()
-            if waiters:
-                return waiters[0]
-            del self._runs[run]
-        return None
-
-    def _take(self, waiter: Waiter) -> None:
-        waiters = self._runs[waiter.run]
-        waiters.remove(waiter)
-        if waiters:
-            self._runs.move_to_end(waiter.run)
-        else:
-            del self._runs[waiter.run]
-
     def _leave(self, waiter: Waiter) -> None:
         if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
             # The turn came in the same moment: it goes to the next one.
             waiter.future.result().drop()
             return
-        waiter.future.cancel()
-        waiters = self._runs.get(waiter.run)
-        if waiters is not None and waiter in waiters:
-            waiters.remove(waiter)
+        self._line.leave(waiter)
         self.pump()
 
     def _wake_in(self, seconds: float, now: float) -> None:
@@ -386,19 +328,9 @@ class Road:
         if waiter is not None and waiter.backoff.ready_at > now:
             first = max(waiter.backoff.ready_at - now, first if math.isfinite(first) else 0.0)
         rate = self._rate(cost)
-        ahead = 0 if rate is None else self._ahead(waiter) / rate
+        ahead = 0 if rate is None else self._line.ahead(waiter) / rate
         return (first if math.isfinite(first) else 1.0) + ahead
-
-    def _ahead(self, waiter: Waiter | None) -> int:
-        if waiter is None or waiter.run not in self._runs:
-            return self.waiting
-        place = next((place for place, each in enumerate(self._runs[waiter.run]) if each is waiter), 0)
-        return sum(min(place + 1, len(waiters)) for waiters in self._runs.values()) - 1
 
     def _rate(self, cost: Cost) -> float | None:
         rates = [rate for lane in self.lanes if lane.stop is None and (rate := lane.pace.rate(cost)) is not None]
         return sum(rates) if rates else None
-
-
-def _refusals(waiter: Waiter) -> tuple[bool, int]:
-    return waiter.future.done(), waiter.backoff.refusals

@@ -1,0 +1,75 @@
+"""Refusals for ever, over raw sockets: what reaches a provider that says no, and what others of its lane see of it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kdproxy.testing.proxy import run_proxy
+from tests.wire import Play, Request, WireServer, chat, json_answer
+
+pytestmark = pytest.mark.asyncio
+
+CHAT = "/v1/chat/completions"
+
+NO_WAITS = [
+    "Retry-After: 0",
+    "Retry-After: 0.001",
+    "Retry-After: Mon, 02 Jan 2006 15:04:05 GMT",
+    "retry-after-ms: 0",
+    "retry-after-ms: 1",
+    "x-ms-retry-after-ms: 1",
+    "x-ratelimit-reset-requests: 0s",
+    "x-unrelated: 1",
+]
+"""nodejs/undici#5519, openai/openai-java#878 and their neighbours: waits that are none."""
+
+
+def refusal(*headers: str) -> bytes:
+    error = {"error": {"message": "Too many requests.", "type": "rate_limit_exceeded", "code": "rate_limit_exceeded"}}
+    return json_answer(error, status="429 Too Many Requests", headers=headers)
+
+
+def ask(model: str, text: str) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}]}
+
+
+async def test_a_wait_of_nothing_is_not_obeyed_again_and_again(send: Any) -> None:
+    """A lane each: for the seven seconds that its client waits, each asks a handful of times."""
+
+    def play(request: Request) -> Play:
+        number = next(number for number in range(len(NO_WAITS)) if b'"m%d"' % number in request.body)
+        return [refusal(NO_WAITS[number])]
+
+    headers = {"x-stainless-read-timeout": "7.8"}
+    async with WireServer(play) as upstream, run_proxy(upstream.url) as proxy:
+        got = await asyncio.gather(
+            *(send(proxy.address + CHAT, ask(f"m{number}", "x"), headers=headers) for number in range(len(NO_WAITS)))
+        )
+        assert {answer.status for answer in got} == {429}
+        calls = [sum(b'"m%d"' % n in request.body for request in upstream.requests) for n in range(len(NO_WAITS))]
+    assert max(calls) <= 5
+    assert min(calls) >= 3
+
+
+async def test_a_prompt_that_is_always_refused_leaves_the_others_alone(send: Any) -> None:
+    """Moderated, or too large by itself: 429 whenever it comes, while all others are answered."""
+
+    def play(request: Request) -> Play:
+        return [refusal("Retry-After: 0") if b"bad" in request.body else chat("fine")]
+
+    async with WireServer(play) as upstream, run_proxy(upstream.url) as proxy:
+        bad = asyncio.create_task(send(proxy.address + CHAT, ask("m", "bad")))
+        await upstream.wait_for_requests(1)
+        for number in range(6):
+            good = await asyncio.gather(
+                *(send(proxy.address + CHAT, ask("m", f"good {number} {each}")) for each in range(6))
+            )
+            assert {answer.status for answer in good} == {200}
+        (lane,) = proxy.app.lanes()
+        bad.cancel()
+        await asyncio.wait([bad])
+    # One pause of the lane, a tenth of a second, and no other: the rest is the request's own.
+    assert lane["episodes"] == 1
+    assert lane["longest_wait_seconds"] < 3
+    assert sum(b"bad" in request.body for request in upstream.requests) <= 5
