@@ -9,12 +9,14 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_plus
 
-from kdproxy.core import canonical
+from kdproxy.core import canonical, position
 from kdproxy.core.header import combined
 from kdproxy.core.models import HeaderPairs, Headers, Turn
 from kdproxy.core.multipart import Part
 
-KEY_VERSION = "1"
+KEY_VERSION = "2"
+MATCH_VERSION = "1"
+"""Version of the match key, which is its own."""
 
 CREDENTIAL_QUERY = frozenset({"key", "api_key", "api-key"})
 """Query members that official clients carry a credential in: neither keyed nor stored."""
@@ -36,7 +38,16 @@ CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog
 """Request headers that carry a credential: neither keyed, stored nor logged."""
 
 KEY_HEADERS = ("anthropic-beta", "anthropic-version", "openai-beta")
-"""Request headers that can change the answer, sorted."""
+"""Request headers that can change the answer, sorted; keyed and stored as they are."""
+
+ROUTING_HEADERS = (
+    *("azureml-model-deployment", "extra-parameters", "x-ms-model-mesh-model-name"),
+    *("helicone-fallbacks", "helicone-model-override", "helicone-openai-api-base", "helicone-target-provider"),
+    *("helicone-target-url", "x-portkey-azure-deployment-id", "x-portkey-azure-endpoint-name"),
+    *("x-portkey-azure-model-name", "x-portkey-azure-resource-name", "x-portkey-config", "x-portkey-custom-host"),
+    *("x-portkey-provider", "x-portkey-virtual-key"),
+)
+"""Request headers by which a gateway chooses who answers. Their values may be secrets: keyed and stored as a hash."""
 
 
 def request_key(
@@ -47,6 +58,7 @@ def request_key(
     query: str,
     headers: Headers,
     body: bytes,
+    key_headers: tuple[str, ...] = (),
 ) -> str:
     """Return the key of a request as 64 hex digits.
 
@@ -55,24 +67,43 @@ def request_key(
         path: as routed, relative to the upstream's own prefix.
         query: as `canonical_query` returns it.
         body: canonical bytes, from `json_body` or `form_body`.
+        key_headers: names of the upstream's own headers that are in the key, lower case.
     """
-    values = tuple((name, value) for name in KEY_HEADERS if (value := combined(headers, name)) is not None)
-    return hashlib.sha256(_head(upstream, method, path, query, values) + _framed(body)).hexdigest()
+    return key_of(
+        upstream=upstream, method=method, path=path, query=query, values=header_values(headers, key_headers), body=body
+    )
+
+
+def key_of(*, upstream: str, method: str, path: str, query: str, values: HeaderPairs, body: bytes) -> str:
+    """Return the key of a request whose headers are given as `header_values` returns them."""
+    return hashlib.sha256(head(KEY_VERSION, upstream, method, path, query, values) + framed(body)).hexdigest()
+
+
+def header_values(headers: Headers, key_headers: tuple[str, ...] = ()) -> HeaderPairs:
+    """Return the headers that are in the key, by name, as they are keyed and stored: what routes, as its hash."""
+    values = {name: value for name in KEY_HEADERS if (value := combined(headers, name)) is not None}
+    for name in (*ROUTING_HEADERS, *key_headers):
+        if (value := combined(headers, name)) is not None:
+            values[name] = "sha256:" + hashlib.sha256(value.strip().encode("utf-8", "surrogateescape")).hexdigest()
+    return tuple(sorted(values.items()))
+
+
+def has_routing(headers: Headers, key_headers: tuple[str, ...] = ()) -> bool:
+    """Whether a request carries a header that key version 1 did not hold."""
+    return any(name in headers for name in (*ROUTING_HEADERS, *key_headers))
 
 
 @lru_cache(maxsize=1_024)
-def _head(upstream: str, method: str, path: str, query: str, headers: HeaderPairs) -> bytes:
+def head(version: str, upstream: str, method: str, path: str, query: str, headers: HeaderPairs) -> bytes:
     """Frame all that comes before the body; a script asks thousands of questions with one such head."""
-    fields = ["kdproxy-key", KEY_VERSION, upstream, method.upper(), path, query]
+    fields = ["kdproxy-key", version, upstream, method.upper(), path, query]
     fields += [f"{name}:{_header_value(value)}" for name, value in headers]
-    return b"".join([*(_framed(field.encode("utf-8", "surrogateescape")) for field in fields), _framed(b"")])
+    return b"".join([*(framed(field.encode("utf-8", "surrogateescape")) for field in fields), framed(b"")])
 
 
-def json_body(members: Mapping[str, Any], *, out_of_key: frozenset[str]) -> bytes:
-    """Return the canonical bytes of a JSON object without the members that cannot change the answer."""
-    if out_of_key.isdisjoint(members):
-        return b"json:" + canonical.dump(members)
-    return b"json:" + canonical.dump({name: value for name, value in members.items() if name not in out_of_key})
+def json_body(members: Mapping[str, Any], *, out: position.Tree) -> bytes:
+    """Return the canonical bytes of a JSON object without what cannot change the answer."""
+    return b"json:" + canonical.dump(position.without(members, out))
 
 
 def form_body(parts: Iterable[Part], *, out_of_key: frozenset[str]) -> bytes:
@@ -80,16 +111,16 @@ def form_body(parts: Iterable[Part], *, out_of_key: frozenset[str]) -> bytes:
     rows = [
         b"".join(
             (
-                _framed(part.name.encode("utf-8", "surrogateescape")),
-                _framed(_present(part.filename)),
-                _framed(_present(part.content_type)),
+                framed(part.name.encode("utf-8", "surrogateescape")),
+                framed(_present(part.filename)),
+                framed(_present(part.content_type)),
                 hashlib.sha256(part.content).digest(),
             )
         )
         for part in sorted(parts, key=lambda part: part.name)  # stable: equal names keep their order
         if part.name not in out_of_key
     ]
-    return b"form:" + b"".join(map(_framed, rows))
+    return b"form:" + b"".join(map(framed, rows))
 
 
 def canonical_query(raw: str) -> str:
@@ -122,13 +153,14 @@ def prompt_hash(text: str) -> str:
 
 def match_key(model: str, turns: Iterable[Turn]) -> str:
     """Return the identity by which a recorded prompt answers a request: the model and the conversation's text."""
-    frame = [b"kdproxy-prompt", KEY_VERSION.encode(), model.encode("utf-8", "surrogatepass")]
+    frame = [b"kdproxy-prompt", MATCH_VERSION.encode(), model.encode("utf-8", "surrogatepass")]
     for turn in turns:
         frame += [turn.role.encode(), turn.text.encode("utf-8", "surrogatepass")]
-    return hashlib.sha256(b"".join(map(_framed, frame))).hexdigest()
+    return hashlib.sha256(b"".join(map(framed, frame))).hexdigest()
 
 
-def _framed(field: bytes) -> bytes:
+def framed(field: bytes) -> bytes:
+    """Put a field's length before it."""
     return len(field).to_bytes(8, "big") + field
 
 

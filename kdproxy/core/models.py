@@ -54,6 +54,8 @@ class Upstream(NamedTuple):
     """Dialect forced by the configuration; None: told from the path of each request."""
     billed: bool | None = None
     """Whether its calls cost money; None: they do, unless its server is recognised as one of one's own."""
+    key_headers: tuple[str, ...] = ()
+    """Names, in lower case, of request headers that are in the key beside those that always are."""
 
 
 class Turn(NamedTuple):
@@ -104,6 +106,8 @@ class Question(NamedTuple):
     choices: int = 1
     """How many answers one call returns (OpenAI `n`, Gemini `candidateCount`)."""
     previous_response_id: str | None = None
+    wants_copy: bool = False
+    """Whether the provider shall keep a copy of the answer (`store`), to be fetched or continued later."""
 
 
 class Answer(NamedTuple):

@@ -8,7 +8,7 @@ from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Ups
 from kdproxy.core.policy import RUN_HEADER, Mode
 from kdproxy.engine.flights import Flight
 from kdproxy.providers.base import json_object
-from kdproxy.providers.question import Match, match
+from kdproxy.providers.question import Asking, Match, endpoint_named, match, v1_key
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -38,6 +38,10 @@ class Incoming:
         """Which run it belongs to; empty where it does not say."""
         return self.headers.get(RUN_HEADER, "")
 
+    def asking(self, body: bytes) -> Asking:
+        """Return what the key depends on."""
+        return Asking(upstream=self.upstream, path=self.path, query=self.query, headers=self.headers, body=body)
+
     @property
     def full_url(self) -> str:
         """The upstream URL with the query."""
@@ -64,7 +68,7 @@ class Reply:
 class Asked:
     """A cacheable call: the request, its body, and the question that it is."""
 
-    __slots__ = ("_is_read", "_match", "_members", "body", "incoming", "question")
+    __slots__ = ("_has_v1_key", "_is_read", "_match", "_members", "_v1_key", "body", "incoming", "question")
 
     def __init__(self, incoming: Incoming, body: bytes, question: Question) -> None:
         self.incoming = incoming
@@ -72,6 +76,8 @@ class Asked:
         self.question = question
         self._match: Match | None = None
         self._members: dict[str, Any] | None = None
+        self._v1_key: str | None = None
+        self._has_v1_key = False
         self._is_read = False
 
     @property
@@ -80,6 +86,14 @@ class Asked:
         if not self._is_read:
             self._is_read, self._members = True, json_object(self.body)
         return self._members
+
+    @property
+    def v1_key(self) -> str | None:
+        """The key that version 1 gave the request, or None; made when first asked for, since a hit does not need it."""
+        if not self._has_v1_key:
+            endpoint = endpoint_named(self.question.provider, self.question.endpoint)
+            self._has_v1_key, self._v1_key = True, v1_key(endpoint, self.incoming.asking(self.body))
+        return self._v1_key
 
     @property
     def match(self) -> Match:

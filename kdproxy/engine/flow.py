@@ -9,7 +9,7 @@ from kdproxy.core.cache_status import Forward
 from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Question
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamClient, UpstreamRequest
-from kdproxy.engine import hold
+from kdproxy.engine import hold, lookup
 from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.excuse import ComeAgain, come_again, draining, no_room, not_replayable, not_stored
 from kdproxy.engine.ferry import Ferry
@@ -95,15 +95,7 @@ class Flow:
         identity = self._memo.identity(incoming, body)
         found = self._memo.get(identity)
         if found is None:
-            found = question.read(
-                endpoint,
-                upstream=incoming.upstream.name,
-                path=incoming.path,
-                query=incoming.query,
-                headers=incoming.headers,
-                body=body,
-                allow_hosted_tools=self._allow_hosted_tools,
-            )
+            found = question.read(endpoint, incoming.asking(body), allow_hosted_tools=self._allow_hosted_tools)
             self._memo.put(identity, found)
         if isinstance(found, NotAQuestion):
             return found
@@ -117,7 +109,7 @@ class Flow:
     def _from_store(self, asked: Asked) -> Reply | None:
         found = asked.question
         address = Address(namespace=asked.incoming.namespace, key=found.key)
-        answer = self._archive.find(address, found.form)
+        answer = lookup.find(self._archive, asked, address)
         if answer is not None:
             return self._hit(found, answer)
         if self._match_prompts and self._archive.has_prompts and (match_key := asked.match.match_key) is not None:
@@ -169,7 +161,7 @@ class Flow:
             if incoming.mode is Mode.BYPASS and not (is_retry and flight is not None and flight.has_lost):
                 # Who bypasses the cache wants a call of its own; who comes back for it, that one.
                 flight = None
-        forward = self._forward(incoming.mode, address, found.form)
+        forward = self._forward(asked, address)
         is_joined = flight is not None
         if flight is None:
             if not self._is_buying:
@@ -212,11 +204,12 @@ class Flow:
             close=lambda: self._flights.leave(flight),
         )
 
-    def _forward(self, mode: Mode, address: Address, form: Form) -> Forward:
+    def _forward(self, asked: Asked, address: Address) -> Forward:
         """Say why a question goes to the upstream, as RFC 9211 section 2.2 has it."""
+        mode = asked.incoming.mode
         if mode is Mode.BYPASS:
             return Forward.BYPASS
-        if not mode.reads and self._archive.find(address, form) is not None:
+        if not mode.reads and lookup.find(self._archive, asked, address) is not None:
             return Forward.REQUEST
         return Forward.MISS
 
@@ -301,7 +294,7 @@ class Flow:
         """A GET of models passes; its last answer is kept for replay, since scripts ask for it before they start."""
         asked = _models_question(incoming)
         address = Address(namespace=incoming.namespace, key=asked.question.key)
-        stored = self._archive.find(address, Form.JSON)
+        stored = lookup.find(self._archive, asked, address)
         if incoming.mode is Mode.REPLAY:
             if stored is None:
                 raise not_stored(asked.question.key)

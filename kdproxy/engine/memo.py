@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 
 from kdproxy.core.header import combined
-from kdproxy.core.key import KEY_HEADERS
+from kdproxy.core.key import KEY_HEADERS, ROUTING_HEADERS
 from kdproxy.core.models import Question
 from kdproxy.core.sightings import Sightings
 from kdproxy.engine.call import Incoming
@@ -36,6 +36,11 @@ class QuestionMemo:
             headers.get("Content-Type"),
             headers.get("Content-Encoding"),
             *(combined(headers, name) for name in KEY_HEADERS),
+            *(
+                (name, combined(headers, name))
+                for name in (*ROUTING_HEADERS, *incoming.upstream.key_headers)
+                if name in headers
+            ),
         )
 
     def get(self, identity: Hashable) -> Question | NotAQuestion | None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 
-from kdproxy.core import canonical, key
-from kdproxy.core.header import combined
+from kdproxy.core import key
 from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Question, Upstream, Usage
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamRequest, UpstreamResponse
+from kdproxy.engine import lookup
 from kdproxy.engine.call import Asked
 from kdproxy.engine.fetch import Delivery, Errand, Fetcher, GaveUp
 from kdproxy.engine.flights import Flight, Head
@@ -24,6 +24,7 @@ from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import Broken, Complete
 from kdproxy.providers.question import endpoint_named
 from kdproxy.providers.rules_cost import OutputGuess, cost_of, used_of
+from kdproxy.providers.stored import scrubbed, stored_request
 from kdproxy.providers.usage import as_served
 
 log = logging.getLogger("kdproxy.engine")
@@ -120,7 +121,7 @@ class Purchase:
             flight.usage = judgement.usage
             if asked.incoming.mode.stores:
                 entry = self._entry(asked, address, response, recorder, judgement, started)
-                flight.is_stored = await self._keep(entry, asked.incoming.mode, flight)
+                flight.is_stored = await self._keep(entry, asked, flight)
         else:
             flight.detail = "incomplete"
             log.info("an answer is not stored", extra={"reason": judgement.reason, "path": asked.incoming.path})
@@ -129,8 +130,8 @@ class Purchase:
         flight.add(recorder.held)
         flight.land()
 
-    async def _keep(self, entry: Entry, mode: Mode, flight: Flight) -> bool:
-        if mode is Mode.RECORD and self._archive.find(entry.address, entry.answer.form) is not None:
+    async def _keep(self, entry: Entry, asked: Asked, flight: Flight) -> bool:
+        if asked.incoming.mode is Mode.RECORD and lookup.find(self._archive, asked, entry.address) is not None:
             return False
         is_kept = await self._archive.keep(entry)
         if not is_kept:
@@ -208,7 +209,8 @@ def entry_of(
 ) -> Entry:
     """Put together what the journal keeps of a call."""
     incoming, question = asked.incoming, asked.question
-    has_json = asked.body and not endpoint_named(question.provider, question.endpoint).takes_form
+    endpoint = endpoint_named(question.provider, question.endpoint)
+    has_json = asked.body and not endpoint.takes_form
     return Entry(
         address=address,
         upstream=incoming.upstream.name,
@@ -217,13 +219,11 @@ def entry_of(
         method=incoming.method,
         path=incoming.path,
         query=key.stored_query(incoming.query),
-        request_headers=tuple(
-            (name, value) for name in key.KEY_HEADERS if (value := combined(incoming.headers, name)) is not None
-        ),
-        request=canonical.single_line(asked.body) if has_json else None,
+        request_headers=key.header_values(incoming.headers, incoming.upstream.key_headers),
+        request=stored_request(endpoint.members, asked.body, asked.members) if has_json else None,
         prompt_hash=asked.match.prompt_hash,
         model=question.model,
-        answer=answer,
+        answer=answer._replace(body=scrubbed(answer.body, endpoint.members, asked.members)),
         cost_usd=cost_usd,
         created_at=created_at,
         elapsed_seconds=elapsed_seconds,

@@ -23,6 +23,8 @@ from kdproxy.errors import RequestRefused
 from kdproxy.ops.row import RowFailed, RowUnusable
 from kdproxy.providers import question
 from kdproxy.providers.base import Broken, NotAQuestion, json_object
+from kdproxy.providers.question import Asking
+from kdproxy.providers.stored import stored_request
 
 NEW_VERSION, OLD_VERSION = "2026-10-21", "2023-06-01"
 """Values of Anthropic's `anthropic-version` header, which is part of the key; batch lines leave it out. Its Python
@@ -158,7 +160,8 @@ def entry_of(
     endpoint = question.endpoint_of("POST", route.path)
     if endpoint is None or endpoint.takes_form:
         raise RowUnusable(f"answers of {path!r:.80} are not cached")
-    found = question.read(endpoint, upstream=route.upstream.name, path=route.path, query="", headers=headers, body=body)
+    asking = Asking(upstream=route.upstream, path=route.path, query="", headers=headers, body=body)
+    found = question.read(endpoint, asking)
     if isinstance(found, NotAQuestion):
         raise RowUnusable(f"it is not known to be a pure question: {found.reason}")
     text = orjson.dumps(reply)
@@ -168,7 +171,7 @@ def entry_of(
     response_headers = [("Content-Type", "application/json")]
     if request_id is not None:
         response_headers.append(("x-request-id", request_id))
-    said_at = _created(reply)
+    said_at, looked_at = _created(reply), json_object(body)
     entry = Entry(
         address=Address(namespace=DEFAULT_NAMESPACE, key=found.key),
         upstream=route.upstream.name,
@@ -178,8 +181,8 @@ def entry_of(
         path=route.path,
         query="",
         request_headers=tuple(headers.items()),
-        request=body,
-        prompt_hash=question.match(found, path=route.path, query="", members=json_object(body)).prompt_hash,
+        request=stored_request(endpoint.members, body, looked_at),
+        prompt_hash=question.match(found, path=route.path, query="", members=looked_at).prompt_hash,
         model=found.model,
         answer=Answer(
             status=status,

@@ -4,6 +4,7 @@ from typing import Any
 
 from kdproxy.core.models import Form, Turn
 from kdproxy.core.sse import Piece
+from kdproxy.providers import members_anthropic
 from kdproxy.providers.base import (
     Ask,
     Broken,
@@ -22,15 +23,7 @@ from kdproxy.providers.usage import UsageMeter, read_anthropic
 
 PROVIDER = "anthropic"
 
-OUT_OF_KEY = {
-    "stream": "how the answer travels; a sample keeps one recording per form",
-    "metadata": "holds user_id, an identifier for abuse reports",
-}
-"""Members that cannot change the answer, with the reason (docs/keys.md)."""
-
-# Tools without a type are the client's own; these typed ones run at the client too.
 _BEYOND_TEXT = ("tools", "mcp_servers", "container", "thinking", "output_config", "output_format")
-_CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")
 
 
 def _read(ask: Ask) -> Facts | NotAQuestion:
@@ -40,11 +33,8 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
         return NotAQuestion("stream has the wrong type")
     if not isinstance(members.get("messages"), list):
         return NotAQuestion("messages is not a list")
-    if members.get("mcp_servers") or members.get("container"):
-        return NotAQuestion("hosted tool mcp or container")
-    refusal = _hosted_tool(members.get("tools"))
-    if refusal is not None:
-        return refusal
+    if not isinstance(members.get("tools"), list | None):
+        return NotAQuestion("tools has the wrong type")
     model = members.get("model")
     return Facts(
         form=Form.SSE if stream else Form.JSON,
@@ -58,18 +48,6 @@ def _read_count(ask: Ask) -> Facts | NotAQuestion:
     if isinstance(facts, NotAQuestion):
         return facts
     return Facts(form=Form.JSON, model=facts.model)
-
-
-def _hosted_tool(tools: Any) -> NotAQuestion | None:
-    if tools is None:
-        return None
-    if not isinstance(tools, list):
-        return NotAQuestion("tools has the wrong type")
-    for tool in tools:
-        kind = tool.get("type", "custom") if isinstance(tool, dict) else None
-        if not isinstance(kind, str) or not kind.startswith(_CLIENT_TOOLS):
-            return NotAQuestion(f"hosted tool {kind}")
-    return None
 
 
 def _turns(ask: Ask) -> tuple[Turn, ...] | None:
@@ -173,7 +151,7 @@ ENDPOINTS = (
         turns=_turns,
         judge=_judge,
         judge_stream=MessageStream,
-        out_of_key=frozenset(OUT_OF_KEY),
+        members=members_anthropic.MESSAGES,
     ),
     Endpoint(
         provider=PROVIDER,
@@ -182,6 +160,6 @@ ENDPOINTS = (
         read=_read_count,
         judge=_judge_count,
         judge_stream=no_stream,
-        out_of_key=frozenset(OUT_OF_KEY),
+        members=members_anthropic.MESSAGES,
     ),
 )

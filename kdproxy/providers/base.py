@@ -10,6 +10,7 @@ import orjson
 
 from kdproxy.core.models import Form, Turn, Usage
 from kdproxy.core.sse import Piece
+from kdproxy.providers.member import UNLISTED, Members
 
 
 class Ask(NamedTuple):
@@ -87,8 +88,10 @@ class Endpoint:
     judge: Callable[[bytes], Judgement]
     judge_stream: Callable[[int], StreamJudge]
     """Makes a judge for a stream of so many choices."""
-    out_of_key: frozenset[str] = frozenset()
-    """Members that cannot change the answer."""
+    members: Members = UNLISTED
+    """What each member of a request means for its key."""
+    stores_unasked: bool = False
+    """Whether the provider keeps a copy of an answer where `store` is left out."""
     turns: Callable[[Ask], tuple[Turn, ...] | None] = no_turns
     """Reads the conversation, where it is text alone and nothing beyond one text is asked: what a recorded prompt may
     answer. Apart from `read`, since a hit does not need it."""

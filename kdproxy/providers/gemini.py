@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 
 from kdproxy.core.models import Form, Turn
 from kdproxy.core.sse import Piece
+from kdproxy.providers import members_gemini
 from kdproxy.providers.base import (
     Ask,
     Broken,
@@ -23,7 +24,6 @@ from kdproxy.providers.usage import UsageMeter
 PROVIDER = "gemini"
 
 _PATH = re.compile(r"/(?:models|tunedModels)/([^/:]+):(generateContent|streamGenerateContent)$")
-_CLIENT_TOOLS = frozenset({"functionDeclarations", "function_declarations"})
 _BEYOND_TEXT = frozenset({"responseschema", "responsejsonschema", "responselogprobs", "logprobs", "speechconfig"})
 _TEXT_ALONE = {"responsemimetype": "text/plain", "responsemodalities": ["TEXT"], "candidatecount": 1}
 """Names without their underscores and capitals: the API takes `responseSchema` and `response_schema`."""
@@ -50,16 +50,8 @@ def model_in(path: str) -> str | None:
 
 def _read(ask: Ask) -> Facts | NotAQuestion:
     members = ask.members
-    if members.get("cachedContent") or members.get("cached_content"):
-        return NotAQuestion("cachedContent: the question depends on state at the provider")
-    tools = members.get("tools")
-    if tools is not None:
-        if not isinstance(tools, list):
-            return NotAQuestion("tools has the wrong type")
-        for tool in tools:
-            hosted = sorted(set(tool) - _CLIENT_TOOLS) if isinstance(tool, dict) else ["?"]
-            if hosted:
-                return NotAQuestion(f"hosted tool {hosted[0]}")
+    if not isinstance(members.get("tools"), list | None):
+        return NotAQuestion("tools has the wrong type")
     config = _config(members)
     match = _PATH.search(ask.path)
     assert match is not None  # the endpoint's own pattern
@@ -187,6 +179,7 @@ ENDPOINTS = (
         turns=_turns,
         judge=_judge,
         judge_stream=CandidateStream,
+        members=members_gemini.GENERATE,
         key_path=key_path,
     ),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from kdproxy.core.models import Form
+from kdproxy.providers import members_openai
 from kdproxy.providers.base import (
     Ask,
     Broken,
@@ -83,7 +84,7 @@ ENDPOINTS = (
         read=_read_image,
         judge=judge_list("data", "b64_json"),
         judge_stream=_terminal("image_generation.completed"),
-        out_of_key=frozenset({"stream", "user"}),
+        members=members_openai.IMAGES,
     ),
     Endpoint(
         provider=PROVIDER,
@@ -92,7 +93,7 @@ ENDPOINTS = (
         read=_read_speech,
         judge=_judge_bytes,
         judge_stream=_terminal("speech.audio.done"),
-        out_of_key=frozenset({"stream_format"}),
+        members=members_openai.SPEECH,
         content_types=("audio/", "application/octet-stream"),
     ),
     *(
@@ -103,7 +104,7 @@ ENDPOINTS = (
             read=_read_transcription,
             judge=_judge_transcription,
             judge_stream=_terminal("transcript.text.done"),
-            out_of_key=frozenset({"stream"}),
+            members=members_openai.TRANSCRIPTIONS,
             takes_form=True,
             content_types=("application/json", "text/plain", "text/vtt", "application/x-subrip"),
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from kdproxy.core.models import Form, Turn
 from kdproxy.core.sse import Piece
+from kdproxy.providers import members_openai
 from kdproxy.providers.base import (
     Ask,
     Broken,
@@ -26,20 +27,6 @@ from kdproxy.providers.usage import UsageMeter, read_openai
 
 PROVIDER = "openai"
 
-OUT_OF_KEY = {
-    "stream": "how the answer travels; a sample keeps one recording per form",
-    "stream_options": "what the stream carries beside the answer; replay takes the usage chunk out",
-    "user": "an identifier for abuse reports",
-    "safety_identifier": "the same, newer",
-    "metadata": "labels for the provider's dashboard",
-    "store": "whether the provider keeps a copy",
-    "prompt_cache_key": "routes to a warm cache; changes price and latency only",
-    "prompt_cache_retention": "how long that cache is kept",
-}
-"""Members that cannot change the answer, with the reason (docs/keys.md)."""
-
-_CLIENT_TOOLS = frozenset({"function", "custom"})
-
 
 def stream_facts(members: Mapping[str, Any]) -> tuple[Form, Mapping[str, Any] | None] | NotAQuestion:
     """Read `stream` and `stream_options`; wrong types are the provider's to refuse."""
@@ -56,17 +43,9 @@ def is_sampled(temperature: Any) -> bool:
     return bool(temperature != 0)
 
 
-def hosted_tool(tools: Any) -> NotAQuestion | None:
-    """Tools that run at the provider see the world of that moment: not a pure question."""
-    if tools is None:
-        return None
-    if not isinstance(tools, list):
-        return NotAQuestion("tools has the wrong type")
-    for tool in tools:
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if not isinstance(kind, str) or kind not in _CLIENT_TOOLS:
-            return NotAQuestion(f"hosted tool {kind}")
-    return None
+def has_tools(members: Mapping[str, Any]) -> bool:
+    """Whether `tools` has its type; a wrong one is the provider's to refuse."""
+    return isinstance(members.get("tools"), list | None)
 
 
 def text_of(content: Any) -> str | None:
@@ -105,15 +84,9 @@ def _read_chat(ask: Ask) -> Facts | NotAQuestion:
     members = ask.members
     if not isinstance(members.get("messages"), list):
         return NotAQuestion("messages is not a list")
-    facts = _facts(members)
-    if isinstance(facts, NotAQuestion):
-        return facts
-    if members.get("web_search_options") is not None:
-        return NotAQuestion("hosted tool web_search")
-    refusal = hosted_tool(members.get("tools"))
-    if refusal is not None:
-        return refusal
-    return facts
+    if not has_tools(members):
+        return NotAQuestion("tools has the wrong type")
+    return _facts(members)
 
 
 def _read_completion(ask: Ask) -> Facts | NotAQuestion:
@@ -273,8 +246,6 @@ def text_member(members: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-_OUT = frozenset(OUT_OF_KEY)
-
 ENDPOINTS = (
     Endpoint(
         provider=PROVIDER,
@@ -284,7 +255,7 @@ ENDPOINTS = (
         turns=_chat_turns,
         judge=_judge_choices,
         judge_stream=ChoiceStream,
-        out_of_key=_OUT,
+        members=members_openai.CHAT,
     ),
     Endpoint(
         provider=PROVIDER,
@@ -294,7 +265,7 @@ ENDPOINTS = (
         read=_read_completion,
         judge=_judge_choices,
         judge_stream=ChoiceStream,
-        out_of_key=_OUT,
+        members=members_openai.COMPLETIONS,
     ),
     Endpoint(
         provider=PROVIDER,
@@ -303,7 +274,7 @@ ENDPOINTS = (
         read=_read_embeddings,
         judge=judge_list("data", "embedding"),
         judge_stream=no_stream,
-        out_of_key=frozenset({"user"}),
+        members=members_openai.EMBEDDINGS,
     ),
     Endpoint(
         provider=PROVIDER,
@@ -312,5 +283,6 @@ ENDPOINTS = (
         read=_read_embeddings,
         judge=judge_list("results"),
         judge_stream=no_stream,
+        members=members_openai.MODERATIONS,
     ),
 )

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kdproxy.core import canonical, key, multipart
-from kdproxy.core.models import Form, Headers, Question, Turn
+from kdproxy.core import canonical, key, key_v1, multipart
+from kdproxy.core.models import Form, Headers, Question, Turn, Upstream
 from kdproxy.core.multipart import Part
 from kdproxy.providers import anthropic, gemini, media, openai, responses
 from kdproxy.providers.base import (
@@ -84,60 +84,48 @@ def endpoint_named(provider: str, name: str) -> Endpoint:
     return _BY_NAME[provider, name]
 
 
-def read(
-    endpoint: Endpoint,
-    *,
-    upstream: str,
-    path: str,
-    query: str,
-    headers: Headers,
-    body: bytes,
-    allow_hosted_tools: bool = False,
-) -> Question | NotAQuestion:
-    """Read a request to a cacheable endpoint.
+class Asking(NamedTuple):
+    """A request to a cacheable endpoint, as it came: all that its key depends on."""
 
-    Args:
-        path: as routed, percent-encoded.
-        query: raw.
-        body: as it came.
-    """
-    content: bytes
-    if endpoint.takes_form:
-        parts = multipart.parse(body, headers.get("Content-Type", ""))
-        if parts is None:
-            return NotAQuestion("not a well-formed multipart form")
-        members: dict[str, Any] = _fields(parts)
-        content = key.form_body(parts, out_of_key=endpoint.out_of_key)
-    else:
-        if "Content-Encoding" in headers:
-            return NotAQuestion("a coded body")
-        try:
-            value = canonical.parse(body)
-            if not isinstance(value, dict):
-                return NotAQuestion("not a JSON object")
-            members = value
-            content = key.json_body(members, out_of_key=endpoint.out_of_key)
-        except canonical.NotCanonical as error:
-            return NotAQuestion(str(error))
-    facts = endpoint.read(Ask(path=path, query=query, members=members))
+    upstream: Upstream
+    path: str
+    """As routed, percent-encoded."""
+    query: str
+    """Raw."""
+    headers: Headers
+    body: bytes
+
+
+def read(endpoint: Endpoint, asking: Asking, *, allow_hosted_tools: bool = False) -> Question | NotAQuestion:
+    """Read a request to a cacheable endpoint."""
+    found = _content(endpoint, asking)
+    if isinstance(found, NotAQuestion):
+        return found
+    members, parts = found
+    facts = endpoint.read(Ask(path=asking.path, query=asking.query, members=members))
     if isinstance(facts, NotAQuestion):
-        if not (allow_hosted_tools and facts.reason.startswith("hosted tool")):
-            return facts
-        if _has_credential(members):
-            return NotAQuestion("a credential for a tool in the body, which would be stored with it")
-        without = {name: member for name, member in members.items() if name not in _HOSTED_MEMBERS}
-        facts = endpoint.read(Ask(path=path, query=query, members=without))
-        if isinstance(facts, NotAQuestion):
-            return facts
-    key_path, key_query = (path, query) if endpoint.key_path is None else endpoint.key_path(path, query)
+        return facts
+    reason = endpoint.members.not_pure(members, allow_hosted_tools=allow_hosted_tools)
+    if reason is not None:
+        return NotAQuestion(reason)
+    path, query = _keyed_place(endpoint, asking)
+    try:
+        if parts is None:
+            body = key.json_body(members, out=endpoint.members.out)
+        else:
+            body = key.form_body(parts, out_of_key=endpoint.members.out_fields)
+    except canonical.NotCanonical as error:
+        return NotAQuestion(str(error))
+    store = members.get("store")
     return Question(
         key=key.request_key(
-            upstream=upstream,
+            upstream=asking.upstream.name,
             method="POST",
-            path=key_path,
-            query=key.canonical_query(key_query),
-            headers=headers,
-            body=content,
+            path=path,
+            query=query,
+            headers=asking.headers,
+            body=body,
+            key_headers=asking.upstream.key_headers,
         ),
         form=facts.form,
         provider=endpoint.provider,
@@ -148,7 +136,49 @@ def read(
         wants_stream_usage=facts.wants_stream_usage,
         stream_options=facts.stream_options,
         previous_response_id=facts.previous_response_id,
+        wants_copy=store if isinstance(store, bool) else endpoint.stores_unasked,
     )
+
+
+def v1_key(endpoint: Endpoint, asking: Asking) -> str | None:
+    """Return the key that version 1 gave a request; None where it held less of it than it should have."""
+    out_of_key = key_v1.OUT_OF_KEY.get((endpoint.provider, endpoint.name))
+    if out_of_key is None or key.has_routing(asking.headers, asking.upstream.key_headers):
+        return None
+    found = _content(endpoint, asking)
+    if isinstance(found, NotAQuestion):
+        return None
+    members, parts = found
+    path, query = _keyed_place(endpoint, asking)
+    if parts is None:
+        body = key.json_body(members, out=dict.fromkeys(out_of_key))
+    else:
+        body = key.form_body(parts, out_of_key=out_of_key)
+    return key_v1.request_key(
+        upstream=asking.upstream.name, method="POST", path=path, query=query, headers=asking.headers, body=body
+    )
+
+
+def _content(endpoint: Endpoint, asking: Asking) -> tuple[dict[str, Any], tuple[Part, ...] | None] | NotAQuestion:
+    """Return the members of a body, and the parts where it is a form."""
+    if endpoint.takes_form:
+        parts = multipart.parse(asking.body, asking.headers.get("Content-Type", ""))
+        return NotAQuestion("not a well-formed multipart form") if parts is None else (_fields(parts), parts)
+    if "Content-Encoding" in asking.headers:
+        return NotAQuestion("a coded body")
+    try:
+        value = canonical.parse(asking.body)
+    except canonical.NotCanonical as error:
+        return NotAQuestion(str(error))
+    return (value, None) if isinstance(value, dict) else NotAQuestion("not a JSON object")
+
+
+def _keyed_place(endpoint: Endpoint, asking: Asking) -> tuple[str, str]:
+    """Return path and canonical query as the key holds them."""
+    path, query = asking.path, asking.query
+    if endpoint.key_path is not None:
+        path, query = endpoint.key_path(path, query)
+    return path, key.canonical_query(query)
 
 
 def model_of(path: str, members: Mapping[str, Any] | None) -> str | None:
@@ -166,20 +196,6 @@ def match(question: Question, *, path: str, query: str, members: Mapping[str, An
     if endpoint.takes_form or question.model is None or members is None:
         return Match()
     return Match(model=question.model, turns=endpoint.turns(Ask(path=path, query=query, members=members)) or ())
-
-
-def _has_credential(members: Mapping[str, Any]) -> bool:
-    """Whether an MCP server is called with somebody's credential."""
-    holders = [
-        item for name in ("tools", "mcp_servers") if isinstance(members.get(name), list) for item in members[name]
-    ]
-    return any(
-        isinstance(item, dict) and any(item.get(name) for name in ("authorization", "headers", "authorization_token"))
-        for item in holders
-    )
-
-
-_HOSTED_MEMBERS = frozenset({"tools", "web_search_options", "mcp_servers", "container"})
 
 
 def _fields(parts: tuple[Part, ...]) -> dict[str, Any]:

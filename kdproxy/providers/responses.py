@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdproxy.core.models import Turn
-from kdproxy.providers import openai
+from kdproxy.providers import members_openai, openai
 from kdproxy.providers.base import (
     Ask,
     Broken,
@@ -30,16 +30,8 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
     stream = openai.stream_facts(members)
     if isinstance(stream, NotAQuestion):
         return stream
-    if members.get("background"):
-        return NotAQuestion("background: the answer is fetched later")
-    if members.get("conversation") is not None:
-        return NotAQuestion("conversation: the question depends on state at the provider")
-    prompt = members.get("prompt")
-    if prompt is not None and not (isinstance(prompt, dict) and prompt.get("version")):
-        return NotAQuestion("a stored prompt without a version can change")
-    refusal = openai.hosted_tool(members.get("tools"))
-    if refusal is not None:
-        return refusal
+    if not openai.has_tools(members):
+        return NotAQuestion("tools has the wrong type")
     previous = members.get("previous_response_id")
     if previous is not None and not isinstance(previous, str):
         return NotAQuestion("previous_response_id has the wrong type")
@@ -104,6 +96,7 @@ ENDPOINTS = (
         turns=_turns,
         judge=_judge,
         judge_stream=_judge_stream,
-        out_of_key=frozenset(openai.OUT_OF_KEY),
+        members=members_openai.RESPONSES,
+        stores_unasked=True,
     ),
 )

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from kdproxy.core import key
+from kdproxy.core import key, position
 from kdproxy.core.models import Turn
 from kdproxy.core.multipart import Part, parse
 
@@ -105,7 +105,7 @@ def test_no_two_different_field_tuples_share_bytes(requests: list[dict[str, str]
         )
         for fields in requests
     }
-    assert len(keys) == len({tuple(fields.values()) for fields in requests})
+    assert len(keys) == len({tuple(sorted(fields.items())) for fields in requests})
 
 
 def test_a_length_can_not_be_moved_into_a_neighbour() -> None:
@@ -166,13 +166,31 @@ def test_no_credential_survives_in_a_query(raw: str) -> None:
 
 
 def test_members_out_of_the_key_do_not_count_and_unknown_ones_do() -> None:
-    out = frozenset({"stream", "user"})
-    bare = key.json_body({"model": "m"}, out_of_key=out)
-    assert key.json_body({"stream": True, "model": "m", "user": "u"}, out_of_key=out) == bare
-    assert key.json_body({"model": "m", "guided_regex": "x"}, out_of_key=out) != bare
-    assert key.json_body({"model": "m", "inner": {"user": "u"}}, out_of_key=out) != key.json_body(
-        {"model": "m", "inner": {}}, out_of_key=out
+    out = position.tree(["stream", "user"])
+    bare = key.json_body({"model": "m"}, out=out)
+    assert key.json_body({"stream": True, "model": "m", "user": "u"}, out=out) == bare
+    assert key.json_body({"model": "m", "guided_regex": "x"}, out=out) != bare
+    assert key.json_body({"model": "m", "inner": {"user": "u"}}, out=out) != key.json_body(
+        {"model": "m", "inner": {}}, out=out
     )
+
+
+@pytest.mark.parametrize("name", key.ROUTING_HEADERS)
+def test_what_routes_is_in_the_key_by_its_hash(name: str) -> None:
+    one, other = CIMultiDict({name.title(): "one"}), CIMultiDict({name: "other"})
+    assert len({key_of(), key_of(headers=one), key_of(headers=other)}) == 3
+    [(kept, value)] = key.header_values(one)
+    assert (kept, value) == (name, "sha256:" + hashlib.sha256(b"one").hexdigest())
+    assert key.has_routing(one)
+
+
+def test_the_rest_of_a_gateways_headers_is_transport_unless_the_upstream_names_it() -> None:
+    headers = CIMultiDict({"x-portkey-trace-id": "1", "X-Team": "a", "Helicone-Session-Id": "2"})
+    assert key_of(headers=headers) == key_of()
+    assert key_of(headers=headers, key_headers=("x-team",)) != key_of()
+    assert key_of(key_headers=("x-team",)) == key_of()
+    assert not key.has_routing(headers)
+    assert key.has_routing(headers, ("x-team",))
 
 
 def part(name: str, content: bytes, *, filename: str | None = None, content_type: str | None = None) -> Part:

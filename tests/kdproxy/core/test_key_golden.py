@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from kdproxy.core import canonical, key, multipart
+from kdproxy.core import canonical, key, key_v1, multipart, position
 
-VECTORS = Path(__file__).parents[2] / "data" / "keys_v1.json"
-ROWS: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))
+DATA = Path(__file__).parents[2] / "data"
+FILES = {"1": DATA / "keys_v1.json", "2": DATA / "keys_v2.json"}
+ROWS: list[dict[str, Any]] = [
+    {"version": version, **row} for version, file in FILES.items() for row in json.loads(file.read_text("utf-8"))
+]
 
 
 def raw_body(row: dict[str, Any]) -> bytes:
@@ -28,49 +32,67 @@ def raw_body(row: dict[str, Any]) -> bytes:
     return request["body"].encode() if "body" in request else base64.b64decode(request["body_base64"])
 
 
+def out_of(row: dict[str, Any]) -> list[str]:
+    """Positions that are out of the key; version 1 knew outermost members alone."""
+    request = row["request"]
+    return list(request["out_of_key"] if row["version"] == "1" else request["out"])
+
+
 def code(row: dict[str, Any]) -> tuple[str, bytes, str]:
     """Canonical query, canonical body and key, as the package makes them."""
     request = row["request"]
-    out = frozenset(request["out_of_key"])
     if "parts" in row:
         parts = multipart.parse(raw_body(row), request["content_type"])
         assert parts is not None
-        body = key.form_body(parts, out_of_key=out)
+        body = key.form_body(parts, out_of_key=frozenset(out_of(row)))
     else:
-        body = key.json_body(canonical.parse(raw_body(row)), out_of_key=out)
+        body = key.json_body(canonical.parse(raw_body(row)), out=position.tree(out_of(row)))
     query = key.canonical_query(request["query"])
-    made = key.request_key(
-        upstream=request["upstream"],
-        method=request["method"],
-        path=request["path"],
-        query=query,
-        headers=CIMultiDict(request["headers"]),
-        body=body,
-    )
-    return query, body, made
+    facts: dict[str, Any] = {
+        "upstream": request["upstream"],
+        "method": request["method"],
+        "path": request["path"],
+        "query": query,
+        "headers": CIMultiDict(request["headers"]),
+        "body": body,
+    }
+    if row["version"] == "1":
+        return query, body, key_v1.request_key(**facts)
+    return query, body, key.request_key(**facts, key_headers=tuple(request.get("key_headers", ())))
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row["key"] is not None], ids=lambda row: row["id"])
+def named(row: dict[str, Any]) -> str:
+    return f"{row['version']}-{row['id']}"
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row["key"] is not None], ids=named)
 def test_golden_vector(row: dict[str, Any]) -> None:
     assert code(row) == (row["canonical_query"], base64.b64decode(row["canonical_body_base64"]), row["key"])
     assert specification(row) == row["key"]
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row["key"] is None], ids=lambda row: row["id"])
+@pytest.mark.parametrize("row", [row for row in ROWS if row["key"] is None], ids=named)
 def test_golden_refusal(row: dict[str, Any]) -> None:
     with pytest.raises(canonical.NotCanonical):
         code(row)
 
 
-def test_vectors_are_many_and_differ_where_they_say_so() -> None:
-    assert len(ROWS) >= 40
-    assert len({row["id"] for row in ROWS}) == len(ROWS)
+@pytest.mark.parametrize("version", FILES)
+def test_vectors_are_many_and_differ_where_they_say_so(version: str) -> None:
+    rows = [row for row in ROWS if row["version"] == version]
+    assert len(rows) >= 100
+    assert len({row["id"] for row in rows}) == len(rows)
     by_group: dict[str, set[str]] = {}
-    for row in ROWS:
+    for row in rows:
         if row["key"] is not None:
             by_group.setdefault(row["meaning"], set()).add(row["key"])
     assert all(len(keys) == 1 for keys in by_group.values())
     assert len({key for keys in by_group.values() for key in keys}) == len(by_group)
+
+
+def test_no_key_of_one_version_is_one_of_the_other() -> None:
+    one, two = ({row["key"] for row in ROWS if row["key"] and row["version"] == version} for version in FILES)
+    assert one.isdisjoint(two)
 
 
 def test_another_process_with_another_hash_seed_makes_the_same_keys() -> None:
@@ -93,21 +115,40 @@ def test_another_process_with_another_hash_seed_makes_the_same_keys() -> None:
 # -- docs/keys.md, written out with nothing of the package ----------------------------------------------------
 
 
+ROUTING = {
+    *("azureml-model-deployment", "extra-parameters", "x-ms-model-mesh-model-name"),
+    *("helicone-fallbacks", "helicone-model-override", "helicone-openai-api-base", "helicone-target-provider"),
+    *("helicone-target-url", "x-portkey-azure-deployment-id", "x-portkey-azure-endpoint-name"),
+    *("x-portkey-azure-model-name", "x-portkey-azure-resource-name", "x-portkey-config", "x-portkey-custom-host"),
+    *("x-portkey-provider", "x-portkey-virtual-key"),
+}
+CREDENTIAL = re.compile(
+    r".*(api_?key|access_?key|access_key_id|secret_?key|private_key|subscription_key|embedding_?key|access_?token"
+    r"|ad_token|api_token|auth_token|authorization_token|bearer_token|hf_token|bearer_token_bedrock|oauth_token"
+    r"|refresh_token|security_token|session_token|_authorization|_credentials|_password|_secret|connection_?string"
+    r"|clientsecret|fallback_credit_token)"
+    r"|authorization|credentials?|password|proxy_authorization|secret|cookie"
+)
+
+
 def specification(row: dict[str, Any]) -> str:
     request = row["request"]
     fields = [
         "kdproxy-key",
-        "1",
+        row["version"],
         request["upstream"],
         request["method"].upper(),
         request["path"],
         row["canonical_query"],
     ]
-    for name in ("anthropic-beta", "anthropic-version", "openai-beta"):
+    clear = {"anthropic-beta", "anthropic-version", "openai-beta"}
+    hashed = ROUTING | set(request.get("key_headers", ())) if row["version"] == "2" else set()
+    for name in sorted(clear | hashed):
         lines = [value for line, value in request["headers"] if line.lower() == name]
-        if lines:
+        if lines and name in hashed:
+            fields.append(name + ":sha256:" + hashlib.sha256(", ".join(lines).strip().encode()).hexdigest())
+        elif lines:
             fields.append(name + ":" + ",".join(sorted(part.strip() for part in ",".join(lines).split(","))))
-    out = set(request["out_of_key"])
     if "parts" in row:
         body = b"form:" + b"".join(
             frame(
@@ -117,13 +158,32 @@ def specification(row: dict[str, Any]) -> str:
                 + hashlib.sha256(base64.b64decode(part["content_base64"])).digest()
             )
             for part in sorted(row["parts"], key=lambda part: part["name"].encode())
-            if part["name"] not in out
+            if part["name"] not in out_of(row)
         )
     else:
         members = json.loads(raw_body(row), parse_int=Number, parse_float=Number)
-        body = b"json:" + write({name: value for name, value in members.items() if name not in out}).encode()
+        for place in out_of(row):
+            drop(members, re.findall(r"\[\]|[^.\[\]]+", place))
+        body = b"json:" + write(members).encode()
     framed = b"".join(frame(field.encode()) for field in fields) + frame(b"") + frame(body)
     return hashlib.sha256(framed).hexdigest()
+
+
+def drop(value: Any, steps: list[str]) -> None:
+    """Take out what stands at a position."""
+    step, *rest = steps
+    if step == "[]":
+        for item in value if isinstance(value, list) else ():
+            drop(item, rest)
+    elif isinstance(value, dict):
+        for name in list(value):
+            if step == name or (step == "*credential*" and CREDENTIAL.fullmatch(name.lower().replace("-", "_"))):
+                if step == "*credential*" and name == step:
+                    continue
+                if rest:
+                    drop(value[name], rest)
+                else:
+                    del value[name]
 
 
 def frame(field: bytes) -> bytes:

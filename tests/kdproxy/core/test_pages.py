@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from kdproxy.core import key
+from kdproxy.core import key, position
 from kdproxy.core.cache_status import Forward, forwarded, hit, refused
 from kdproxy.core.policy import Mode
 from kdproxy.core.record import decode, encode
+from kdproxy.providers.member import Member, Standing
 from kdproxy.providers.question import ENDPOINTS
 
 ROOT = Path(__file__).parents[3]
@@ -31,24 +32,47 @@ def names(cell: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", prose))
 
 
-def test_keys_lists_what_is_out_of_the_key_of_each_endpoint() -> None:
-    listed: dict[tuple[str, str], set[str]] = {}
-    current: list[tuple[str, str]] = []
-    for cells in rows(page("keys.md")):
-        provider, colon, endpoints = cells[0].strip("| ").partition(": ")
-        if colon and provider in ("openai", "anthropic", "gemini"):
-            current = [(provider, endpoint) for endpoint in names(endpoints)]
-        elif cells[0].strip("| "):
-            current = []
-        for endpoint in current:
-            listed.setdefault(endpoint, set()).update(names(cells[1]))
-    assert listed == {(endpoint.provider, endpoint.name): set(endpoint.out_of_key) for endpoint in ENDPOINTS}
+STANDINGS = {
+    Standing.IN: "in",
+    Standing.OUT: "out",
+    Standing.CREDENTIAL: "out, stored as `*`",
+    Standing.HIDDEN: "in, stored as `*`",
+    Standing.HOSTED: "not pure: `allow_hosted_tools`",
+    Standing.STATE: "not pure: never kept",
+}
+
+
+def member_rows() -> list[str]:
+    """The table of members as the page shows it: one row for what endpoints share."""
+    of: dict[Member, dict[str, list[str]]] = {}
+    for endpoint in ENDPOINTS:
+        for member in endpoint.members.table:
+            of.setdefault(member, {}).setdefault(endpoint.provider, []).append(endpoint.name)
+    return [
+        f"| `{member.position}` | {STANDINGS[member.standing]} | "
+        + "; ".join(f"{provider}: {', '.join(names)}" for provider, names in endpoints.items())
+        + f" | {member.reason} | {member.source} |"
+        for member, endpoints in of.items()
+    ]
+
+
+def test_keys_lists_each_member_that_has_a_rule() -> None:
+    shown = [line for line in page("keys.md").splitlines() if line.startswith("| `") and line.count(" | ") == 4]
+    assert shown == member_rows()
+
+
+def test_each_rule_names_its_source_and_when_it_was_read() -> None:
+    for endpoint in ENDPOINTS:
+        for member in endpoint.members.table:
+            assert re.search(r"read 2026-\d\d", member.source), member
+            assert member.reason, member
 
 
 def test_keys_names_every_header_and_credential() -> None:
     text = page("keys.md")
-    assert names(text) >= set(key.KEY_HEADERS) | set(key.CREDENTIAL_QUERY)
+    assert names(text) >= set(key.KEY_HEADERS) | set(key.ROUTING_HEADERS) | set(key.CREDENTIAL_QUERY)
     assert {name.lower() for name in names(text)} >= set(key.CREDENTIAL_HEADERS)
+    assert names(text) >= set(position.CREDENTIAL_NAMES) | set(position.CREDENTIAL_ENDS)
     assert f"Version **{key.KEY_VERSION}**" in text
 
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdproxy.core import sse
-from kdproxy.core.models import Question
+from kdproxy.core.models import Question, Upstream
 from kdproxy.providers.base import Broken, Complete, Endpoint, NotAQuestion
-from kdproxy.providers.question import ENDPOINTS, MODELS, read
+from kdproxy.providers.question import ENDPOINTS, MODELS, Asking, read, v1_key
+from kdproxy.providers.stored import stored_request
 
 NAMES = st.sampled_from(
     [
@@ -55,8 +56,16 @@ def test_a_request_is_read_or_passes(endpoint: Endpoint, members: dict[str, Any]
     path = path_of(endpoint)
     if is_stream and endpoint.name == "generateContent":
         path = path.replace(":generate", ":streamGenerate").replace("generateC", "GenerateC")
-    found = read(endpoint, upstream="u", path=path, query="", headers={}, body=json.dumps(members).encode())
+    upstream = Upstream(name="u", url="http://u")
+    asking = Asking(upstream=upstream, path=path, query="", headers={}, body=json.dumps(members).encode())
+    found = read(endpoint, asking)
     assert isinstance(found, Question | NotAQuestion)
+    if isinstance(found, Question) and not endpoint.takes_form:
+        # what is stored holds the same question, whatever is starred in it, unless that was in the key
+        stored = stored_request(endpoint.members, asking.body, members)
+        if endpoint.members.starred(members) is members:
+            assert stored == asking.body
+        assert isinstance(v1_key(endpoint, asking), str | None)
 
 
 @every_endpoint

@@ -1,0 +1,51 @@
+"""What the journal keeps of a request's body: its own text, with stars where credentials stood; in the answer too."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from kdproxy.core import canonical
+from kdproxy.providers.member import Members
+
+
+def stored_request(members: Members, body: bytes, looked_at: Mapping[str, Any] | None) -> bytes:
+    """Return a JSON body as it may be stored, on one line: the text that was sent unless it holds a credential.
+
+    With one, the text is written anew: same members in the same order, each number as it was spelled.
+
+    Args:
+        looked_at: the body's members, if they have been read, however lossy; spares a second parse.
+    """
+    if looked_at is not None and members.starred(looked_at) is looked_at:
+        return canonical.single_line(body)
+    value = json.loads(body, parse_int=_as_written, parse_float=_as_written)
+    starred = members.starred(value)
+    return canonical.single_line(body) if starred is value else orjson.dumps(starred)
+
+
+def scrubbed(answer: bytes, members: Members, looked_at: Mapping[str, Any] | None) -> bytes:
+    """Return an answer with stars for the credentials of its request that it repeats; nearly always as it is.
+
+    Some servers send a request's tools back with the answer. Its length does not change.
+    """
+    for secret in () if looked_at is None else members.credentials(looked_at):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = secret.encode("utf-8", "surrogatepass")
+            answer = answer.replace(text, b"*" * len(text))
+    return answer
+
+
+_SHORTEST_SECRET = 8
+"""Characters; a shorter text may stand in an answer for itself."""
+
+
+def has_secret(members: Members, request: bytes) -> bool:
+    """Whether a stored request holds a credential in clear."""
+    value = json.loads(request, parse_int=_as_written, parse_float=_as_written)
+    return bool(members.starred(value) != value)
+
+
+def _as_written(number: str) -> orjson.Fragment:
+    return orjson.Fragment(number)
