@@ -16,6 +16,7 @@ from kdproxy.core import sse
 from kdproxy.core.models import HeaderPairs
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.sniff import Kind, sniff
+from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import answer_object
 from kdproxy.providers.ending import error_in
 from kdproxy.providers.opening import is_opening
@@ -73,7 +74,13 @@ class Peeked:
         """Read the whole body, and keep it for `chunk`. Past the limit: nothing, and the rest is left."""
         size = sum(map(len, self._first))
         while not self._is_over and size <= limit_bytes:
-            size += len(await self.look() or b"")
+            try:
+                size += len(await self.look() or b"")
+            except UpstreamFailed as error:
+                # Without the mark of its end a body is whole where a JSON object is: nothing could follow that.
+                if error.code != "end_missing" or answer_object(self.seen) is None:
+                    raise
+                self._is_over = True
         if size > limit_bytes:
             return b""
         whole = self.seen

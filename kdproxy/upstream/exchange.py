@@ -1,138 +1,283 @@
-"""A request whose body is there, on a connection of aiohttp's pool: one write, head composed here, and one read.
+"""A request and its answer on a connection of a pool: head composed here, written with the body in one go.
 
-What aiohttp's session does besides (cookies, redirects, credentials of a URL, tracing, a task that writes the body, an
-object for each) is of no use to a proxy and takes 60 us of CPU a call, an eighth of a miss. Pool, names, TLS and the
-parser are aiohttp's own.
+aiohttp's connector finds addresses, connects, does TLS and pools; what is written and read is ours
+(`upstream/connection.py`, `upstream/framing.py`): its session takes a second response on a pooled connection for the
+answer to the next request, fails whole answers whose framing is odd, and costs 60 us of CPU a call.
 """
 
 import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
 from functools import lru_cache
+from typing import Any
 
 import aiohttp
 from aiohttp.connector import Connection
-from aiohttp.helpers import TimerNoop
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from kdproxy.core.models import HeaderPairs
+from kdproxy.upstream.connection import CutOff, UpstreamConnection
+from kdproxy.upstream.connector import Connector, TunnelRefused, is_shortage, wire_of
+from kdproxy.upstream.framing import CloseBody, End, Head
 
-MAX_HEADER_BYTES = 65_536
-READ_BUFFER_BYTES = 1 << 18
+log = logging.getLogger("kdproxy.upstream")
+
 _ONE_WRITE_BYTES = 65_536
-_NO_TIMER = TimerNoop()
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE"})
+"""Methods whose requests without a body carry no Content-Length (RFC 9110 section 8.6)."""
+
+_SHORTAGE_WAIT_SECONDS = 0.2
+_FRESH_SECONDS = 0.001
 
 
 class HeadTooLate(TimeoutError):
     """The answer did not begin in time."""
 
 
+class Unsent(Exception):
+    """No byte of the request went out. `__cause__` is why."""
+
+
+class SpokeFirst(Exception):
+    """The server sends bytes on each new connection, before it is asked."""
+
+
 class Exchange:
-    """The answer's head, and its body as it comes: what is used of an aiohttp.ClientResponse."""
+    """The answer's head, and its body as it comes."""
 
-    def __init__(
-        self, connection: Connection, status: int, headers: "CIMultiDictProxy[str]", content: aiohttp.StreamReader
-    ) -> None:
+    def __init__(self, connection: Connection, wire: UpstreamConnection, head: Head) -> None:
         self._connection = connection
-        self.status = status
-        self.headers = headers
-        self.content = content
+        self._wire = wire
+        self._body = head.body
+        self.status = head.status
+        self.headers: CIMultiDict[str] = head.headers
+        self.length = head.length
+        """Bytes of the body, where the head says it."""
+        self.is_end_marked = not isinstance(head.body, CloseBody)
+        """Whether its head promises an end that is not the connection's."""
+        self.read_nowait = wire.read_nowait
+        self.read = wire.read
+        self._is_done = False
 
-    def release(self) -> None:
-        """Give the connection back to the pool; the body was read to its end."""
-        transport = self._connection.transport
-        if transport is not None and transport.get_write_buffer_size():
-            self._connection.close()  # it was answered before all of it was sent
-        else:
-            self._connection.release()
+    @property
+    def end(self) -> End:
+        """How the body stands."""
+        return self._body.end
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the body is whole, read or not."""
+        return self._body.end is not End.OPEN
+
+    def fail(self, error: BaseException) -> None:
+        """Give an error to whoever waits for the body."""
+        self._wire.fail(error)
 
     def close(self) -> None:
-        """Close the connection. Who waits for the body gets an aiohttp.ClientConnectionError."""
-        if self.content.exception() is None:
-            self.content.set_exception(aiohttp.ClientConnectionError("the connection is closed"))
-        self._connection.close()
+        """Give the connection back to the pool, or end it where it must not be used again."""
+        if self._is_done:
+            return
+        self._is_done = True
+        if self._wire.finish():
+            self._connection.release()
+        else:
+            self._connection.close()
 
 
 class Exchanges:
-    """Sends over the connections of a session."""
+    """Sends over a pool of connections. Made on the event loop; closed by `close`."""
 
-    def __init__(self, session: aiohttp.ClientSession, *, head_seconds: float, connect_seconds: float) -> None:
-        assert session.connector is not None
-        self._connector = session.connector
+    def __init__(self, *, head_seconds: float, connect_seconds: float) -> None:
         self._head_seconds = head_seconds
         self._timeout = aiohttp.ClientTimeout(total=None, connect=head_seconds, sock_connect=connect_seconds)
+        self._shortage_seconds = connect_seconds
+        self._is_short = False
+        self._loop = loop = asyncio.get_running_loop()
+        self._connector = Connector(self._note_stray)
+        self._session = aiohttp.ClientSession(connector=self._connector, cookie_jar=aiohttp.DummyCookieJar())
+        self._distrusted: set[str] = set()
 
         @lru_cache(maxsize=256)
-        def way(method: str, url: str) -> tuple[aiohttp.ClientRequest, str]:
+        def way(method: str, url: str, proxy: str | None) -> tuple[aiohttp.ClientRequest, str, str]:
             # The pool asks a request where it goes; this one is never sent.
+            parsed = URL(url, encoded=True)
             asker = aiohttp.ClientRequest(
-                method, URL(url, encoded=True), loop=asyncio.get_running_loop(), session=session
+                method, parsed, loop=loop, session=self._session, **({} if proxy is None else _proxy(proxy))
             )
-            return asker, f"{asker.method} {asker.url.raw_path_qs} HTTP/1.1\r\nHost: {asker.headers['Host']}\r\n"
+            target, more = asker.url.raw_path_qs, ""
+            if proxy is not None and not asker.is_ssl():
+                # RFC 9112 section 3.2.2: a proxy wants the whole URL, and its own credential.
+                target = str(asker.url)
+                more = "" if asker.proxy_auth is None else f"Proxy-Authorization: {asker.proxy_auth.encode()}\r\n"
+            start = f"{asker.method} {target} HTTP/1.1\r\nHost: {asker.headers['Host']}\r\n{more}"
+            return asker, start, str(parsed.origin())
 
         self._way = way
 
-    async def send(self, method: str, url: str, headers: HeaderPairs, body: bytes) -> Exchange:
+    async def close(self) -> None:
+        """End all connections."""
+        await self._session.close()
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: HeaderPairs,
+        body: bytes | AsyncIterator[bytes] | None,
+        *,
+        proxy: str | None = None,
+    ) -> Exchange:
         """Send a request and return when the answer's head is there.
 
         Args:
-            headers: all that go out but for Host, Accept-Encoding and Content-Length.
+            proxy: URL of the proxy to go over.
+            headers: all that go out but for Host, Accept-Encoding and, of a body in bytes, Content-Length.
 
         Raises:
-            aiohttp.ConnectionTimeoutError: no connection in time.
+            Unsent: no connection, or none that may be written to.
             HeadTooLate: no head in time.
-            aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError: no connection, it broke, or what came is
-                no HTTP.
+            CutOff, StrayResponse, BadFraming: the connection broke, or what came is no answer.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         ends_at = loop.time() + self._head_seconds
-        asker, start = self._way(method, url)
-        head = _head(start, headers, len(body))
+        asker, start, origin = self._way(method, url, proxy)
+        head = _head(start, headers, _framing(method, headers, body))
+        connection, wire = await self._connect(asker, origin)
+        timer = loop.call_at(ends_at, wire.fail, HeadTooLate())
         try:
-            connection = await self._connector.connect(asker, traces=[], timeout=self._timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError from error
-        protocol = connection.protocol
-        assert protocol is not None
-        timer = loop.call_at(ends_at, protocol.set_exception, HeadTooLate())
-        try:
-            protocol.set_response_params(
-                timer=_NO_TIMER,
-                read_until_eof=True,
-                auto_decompress=False,
-                read_bufsize=READ_BUFFER_BYTES,
-                max_line_size=MAX_HEADER_BYTES,
-                max_field_size=MAX_HEADER_BYTES,
-            )
-            _write(connection, head, body)
-            message, content = await protocol.read()
-            while message.code < 200:
-                # Interim (RFC 9110 section 15.2): the answer is still to come.
-                message, content = await protocol.read()
+            wire.begin(method, origin, is_streamed=not isinstance(body, bytes | None))
+            if isinstance(body, bytes) or body is None:
+                _write(wire, head, body or b"")
+                found = await wire.head()
+            else:
+                is_chunked = not any(name.lower() == "content-length" for name, _ in headers)
+                wire.write(head)
+                found = await _pump(wire, body, is_chunked=is_chunked)
         except BaseException:
             connection.close()
             raise
         finally:
             timer.cancel()
-        return Exchange(connection, message.code, message.headers, content)
+        if origin in self._distrusted:
+            wire.force_close()
+        return Exchange(connection, wire, found)
+
+    async def _connect(self, asker: aiohttp.ClientRequest, origin: str) -> tuple[Connection, UpstreamConnection]:
+        """Return a connection on which nothing has come."""
+        while True:
+            connection = await self._acquire(asker)
+            wire = wire_of(connection.protocol)
+            is_new = not wire.answered
+            wire.origin = origin
+            try:
+                if is_new:
+                    # Time for a server that speaks first, which could not be told from one that answers.
+                    await asyncio.sleep(_FRESH_SECONDS)
+                if await wire.settle():
+                    return connection, wire
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+            if is_new:
+                raise Unsent from (SpokeFirst() if wire.is_stray else aiohttp.ServerDisconnectedError())
+
+    async def _acquire(self, asker: aiohttp.ClientRequest) -> Connection:
+        """Return a connection, waiting for a file descriptor where there is none."""
+        ends_at = self._loop.time() + self._shortage_seconds
+        while True:
+            try:
+                connection = await self._connector.connect(asker, traces=[], timeout=self._timeout)
+            except TimeoutError as error:
+                raise Unsent from aiohttp.ConnectionTimeoutError(str(error))
+            except (aiohttp.ClientError, OSError, TunnelRefused) as error:
+                if not is_shortage(error) or self._loop.time() > ends_at:
+                    raise Unsent from error
+                self._tell_shortage()
+                await asyncio.sleep(_SHORTAGE_WAIT_SECONDS)
+            else:
+                self._is_short = False
+                return connection
+
+    def _tell_shortage(self) -> None:
+        if not self._is_short:
+            self._is_short = True
+            log.error(
+                "no file descriptor is left for another connection to the upstream: calls wait for one; "
+                "raise the limit of open files (ulimit -n)"
+            )
+
+    def _note_stray(self, wire: UpstreamConnection) -> None:
+        if wire.origin in self._distrusted:
+            return
+        self._distrusted.add(wire.origin)
+        log.warning(
+            "an upstream sent bytes that answer no request; its connections are used for one request each from now on, "
+            "so that no answer can be taken for another question's",
+            extra={"upstream": wire.origin, "answers_before": wire.answered},
+        )
 
 
-def _head(start: str, headers: HeaderPairs, length: int) -> bytes:
+def _proxy(url: str) -> dict[str, Any]:
+    """Return what aiohttp wants to know of a proxy; its credential stands apart from its URL."""
+    found = URL(url if "://" in url else f"http://{url}")
+    credential = None if found.user is None else aiohttp.BasicAuth(found.user, found.password or "", "utf-8")
+    return {"proxy": found.with_user(None), "proxy_auth": credential}
+
+
+def _framing(method: str, headers: HeaderPairs, body: bytes | AsyncIterator[bytes] | None) -> str:
+    if isinstance(body, bytes):
+        return f"Content-Length: {len(body)}\r\n"
+    has_length = any(name.lower() == "content-length" for name, _ in headers)
+    if has_length or (body is None and method in _BODILESS):
+        return ""
+    return "Content-Length: 0\r\n" if body is None else "Transfer-Encoding: chunked\r\n"
+
+
+def _head(start: str, headers: HeaderPairs, framing: str) -> bytes:
     lines = [start, *[f"{name}: {value}\r\n" for name, value in headers]]
-    lines.append(f"Accept-Encoding: identity\r\nContent-Length: {length}\r\n\r\n")
+    lines.append(f"Accept-Encoding: identity\r\n{framing}\r\n")
     text = "".join(lines)
-    # Two in the first line, three in the last one.
-    breaks = len(headers) + 5
+    # Those of the first lines are ours, two or three are in the last one.
+    breaks = start.count("\n") + len(headers) + 2 + (framing != "")
     if text.count("\r") != breaks or text.count("\n") != breaks:
         raise ValueError("a header holds a line break")  # a configured credential may
-    # As it came: aiohttp's parser keeps bytes that are not UTF-8 as lone surrogates.
+    # As it came: bytes that are not UTF-8 stand as lone surrogates.
     return text.encode("utf-8", "surrogateescape")
 
 
-def _write(connection: Connection, head: bytes, body: bytes) -> None:
-    transport = connection.transport
-    if transport is None:
-        raise aiohttp.ServerDisconnectedError
+def _write(wire: UpstreamConnection, head: bytes, body: bytes) -> None:
     if len(body) <= _ONE_WRITE_BYTES:
-        transport.write(head + body)
+        wire.write(head + body)
     else:
-        transport.writelines((head, body))
+        wire.write(head, body)
+
+
+async def _pump(wire: UpstreamConnection, body: AsyncIterator[bytes], *, is_chunked: bool) -> Head:
+    """Write a body as it comes, until the answer's head is there."""
+    answering = asyncio.ensure_future(wire.head())
+    writing = asyncio.ensure_future(_write_all(wire, body, is_chunked=is_chunked))
+    try:
+        await asyncio.wait((answering, writing), return_when=asyncio.FIRST_COMPLETED)
+        if writing.done():
+            with contextlib.suppress(CutOff):  # its answer may have come before the connection broke
+                writing.result()
+        else:
+            wire.force_close()  # an early error: the rest of the body stays unsent
+        return await answering
+    finally:
+        for task in (writing, answering):
+            task.cancel()
+        await asyncio.gather(writing, answering, return_exceptions=True)
+
+
+async def _write_all(wire: UpstreamConnection, body: AsyncIterator[bytes], *, is_chunked: bool) -> None:
+    async for chunk in body:
+        if chunk:
+            wire.write(*((b"%x\r\n" % len(chunk), chunk, b"\r\n") if is_chunked else (chunk,)))
+            await wire.drain()
+    if is_chunked:
+        wire.write(b"0\r\n\r\n")
+    wire.has_written_all = True

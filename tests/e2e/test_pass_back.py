@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 
@@ -81,15 +82,20 @@ async def test_hop_by_hop_headers_of_an_answer_are_taken_out(
     assert "x-end" in names
 
 
-async def test_redirects_are_the_clients_to_follow(
+async def test_no_redirect_sends_a_client_past_the_proxy(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, question: Any
 ) -> None:
     for path in ("/v1/files", "/v1/chat/completions"):
-        for status in (301, 302, 307, 308):
-            teacher.script(Redirect("http://127.0.0.1:1/elsewhere", status))
+        for status in (301, 302, 303, 307, 308):
+            teacher.script(Redirect("http://user:word@127.0.0.1:1/elsewhere?key=canary", status))
             got = await send(proxy.address + path, question)
-            assert (got.status, got.headers["Location"]) == (status, "http://127.0.0.1:1/elsewhere")
-    assert teacher.count() == 8
+            assert (got.status, got.headers.get("Location"), got.headers["x-should-retry"]) == (502, None, "false")
+            error = orjson.loads(got.body)["error"]
+            assert error["code"] == "upstream_redirects"
+            assert "http://127.0.0.1:1/elsewhere," in error["message"]
+            assert b"canary" not in got.body
+            assert b"word" not in got.body
+    assert teacher.count() == 10
 
 
 async def test_a_compressed_answer_is_decoded(

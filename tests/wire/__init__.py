@@ -19,10 +19,11 @@ order once the request has been read whole:
 In place of plays, `WireServer(by_request)` takes one function from `Request` to a play. `greeting` is a play for each
 new connection, before any request. `Unread(*steps)` as a play (not as a function's) answers when the head is there
 and leaves the body unread. The server records each request (`requests`: raw bytes, connection, time) and counts
-`connections`; `wait_for_requests` and `wait_for_connections` wait without polling.
+`connections`; `wait_for_requests`, `wait_for_connections` and `wait_for_end` wait without polling.
 """
 
 from tests.wire.answers import answer, chat, chat_body, chunked, json_answer, sse, sse_head
+from tests.wire.certificate import Certificate
 from tests.wire.server import (
     Aside,
     Close,
@@ -39,6 +40,7 @@ from tests.wire.server import (
 
 __all__ = [
     "Aside",
+    "Certificate",
     "Close",
     "Connection",
     "Gap",

@@ -139,6 +139,8 @@ class WireServer:
         self.requests: list[Request] = []
         self.connections = 0
         self.open_connections = 0
+        self.ended: set[int] = set()
+        """Numbers of the connections that are over."""
         self.url = ""
         self._host = host
         self._ssl = ssl_context
@@ -174,6 +176,10 @@ class WireServer:
         """Wait until exactly so many connections are open. Raises TimeoutError."""
         await self._wait(lambda: self.open_connections == count)
 
+    async def wait_for_end(self, connection: int) -> None:
+        """Wait until the connection of that number is over. Raises TimeoutError."""
+        await self._wait(lambda: connection in self.ended)
+
     async def _wait(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_SECONDS), self._changed:
             await self._changed.wait_for(is_so)
@@ -202,6 +208,7 @@ class WireServer:
                 other.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             self.open_connections -= 1
+            self.ended.add(connection.number)
             self._tasks.discard(task)
             with contextlib.suppress(OSError):
                 writer.close()

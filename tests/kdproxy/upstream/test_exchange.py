@@ -1,14 +1,17 @@
 """Whole bodies over aiohttp's connections: what goes out, what is the answer, which connection is used again."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
+from kdproxy.upstream import connector
+from kdproxy.upstream.connection import CutOff, StrayResponse
 from kdproxy.upstream.exchange import Exchange, Exchanges, HeadTooLate
+from kdproxy.upstream.framing import BadFraming
 
 pytestmark = pytest.mark.asyncio
 
@@ -48,6 +51,11 @@ class Server:
             writer.close()
 
 
+@pytest.fixture(autouse=True)
+def no_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connector, "QUARANTINE_SECONDS", 0.0)
+
+
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[Server]:
     found = Server()
@@ -60,20 +68,20 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest_asyncio.fixture
 async def send(server: Server) -> AsyncIterator[Send]:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        exchanges = Exchanges(session, head_seconds=0.5, connect_seconds=5.0)
+    exchanges = Exchanges(head_seconds=0.5, connect_seconds=5.0)
 
-        async def post(body: bytes = b"{}", **headers: str) -> Exchange:
-            return await exchanges.send("POST", server.url, tuple(headers.items()), body)
+    async def post(body: bytes = b"{}", **headers: str) -> Exchange:
+        return await exchanges.send("POST", server.url, tuple(headers.items()), body)
 
-        yield post
+    yield post
+    await exchanges.close()
 
 
 async def whole(exchange: Exchange) -> bytes:
     body = b""
-    while not exchange.content.at_eof():
-        body += await exchange.content.readany()
-    exchange.release()
+    while chunk := await exchange.read():
+        body += chunk
+    exchange.close()
     return body
 
 
@@ -108,6 +116,67 @@ async def test_a_connection_is_used_again_after_a_whole_answer(server: Server, s
     assert server.connections == 1
 
 
+async def test_a_connection_rests_after_an_answer(server: Server, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a faulty gateway says too much comes soon: no other question may be on the connection then."""
+    monkeypatch.setattr(connector, "QUARANTINE_SECONDS", 60.0)
+    for _ in range(3):
+        assert await whole(await send()) == b"ok"
+    assert server.connections == 3
+
+
+async def test_bytes_that_the_kernel_holds_are_no_answer_to_what_is_written_next() -> None:
+    """Between the loop's last look and the write nothing is awaited, so only the kernel knows of them."""
+    exchanges = Exchanges(head_seconds=5.0, connect_seconds=5.0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5.0)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        asking = asyncio.ensure_future(exchanges.send("GET", url, (), None))
+        first, _ = await asyncio.to_thread(listening.accept)
+        await asyncio.to_thread(first.recv, 65_536)
+        first.sendall(ANSWER)
+        assert await whole(await asking) == b"ok"
+        first.sendall(ANSWER.replace(b"ok", b"no"))  # the loop has not read it when it sends the next one
+        asking = asyncio.ensure_future(exchanges.send("GET", url, (), None))
+        second, _ = await asyncio.to_thread(listening.accept)
+        await asyncio.to_thread(second.recv, 65_536)
+        second.sendall(ANSWER)
+        assert await whole(await asking) == b"ok"
+        first.close()
+        second.close()
+    await exchanges.close()
+
+
+@pytest.mark.parametrize(("status", "is_ours"), [("200 OK", False), ("302 Found", False), ("413 X", True)])
+async def test_only_an_error_may_come_before_the_whole_request_is_there(
+    server: Server, send: Send, status: str, is_ours: bool
+) -> None:
+    server.reads_body, server.answer = False, ANSWER.replace(b"200 OK", status.encode())
+    if is_ours:
+        assert await whole(await send(b"x" * (32 << 20))) == b"ok"
+    else:
+        with pytest.raises(StrayResponse):
+            await send(b"x" * (32 << 20))
+
+
+async def test_an_upstream_that_said_too_much_once_gets_a_connection_for_each_request(
+    server: Server, send: Send, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", logger="kdproxy.upstream")
+    server.answer = ANSWER + ANSWER
+    await whole(await send())
+    server.answer = ANSWER
+    for _ in range(3):
+        await whole(await send())
+    assert server.connections == 4
+    assert [record.message for record in caplog.records if "answer no request" in record.message]
+
+
+async def test_interim_answers_without_end_are_no_answer(server: Server, send: Send) -> None:
+    server.answer = b"HTTP/1.1 102 Processing\r\n\r\n" * 1_001
+    with pytest.raises(BadFraming, match="without end"):
+        await send()
+
+
 async def test_interim_answers_are_passed_over(server: Server, send: Send) -> None:
     server.answer = b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + ANSWER
     exchange = await send()
@@ -125,7 +194,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(server: Server, sen
 
 async def test_what_is_no_http_is_an_error(server: Server, send: Send) -> None:
     server.answer = b"SSH-2.0-OpenSSH_9.6\r\n\r\n"
-    with pytest.raises(aiohttp.http.HttpProcessingError):
+    with pytest.raises(BadFraming):
         await send()
 
 
@@ -145,8 +214,9 @@ async def test_a_cancelled_request_ends_its_connection(server: Server, send: Sen
 async def test_a_connection_that_has_not_sent_all_is_not_used_again(server: Server, send: Send) -> None:
     """The provider answered before it had read the request: the rest of it would be read as the next one."""
     server.reads_body = False
+    server.answer = ANSWER.replace(b"200 OK", b"413 Too Large")
     assert await whole(await send(b"x" * (32 << 20))) == b"ok"
-    server.reads_body = True
+    server.reads_body, server.answer = True, ANSWER
     assert await whole(await send()) == b"ok"
     assert server.connections == 2
     assert server.bodies == [b"{}"]
@@ -155,9 +225,9 @@ async def test_a_connection_that_has_not_sent_all_is_not_used_again(server: Serv
 async def test_closing_wakes_who_waits_for_the_body(server: Server, send: Send) -> None:
     server.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"
     exchange = await send()
-    assert await exchange.content.readany() == b"ok"
-    waiting = asyncio.ensure_future(exchange.content.readany())
+    assert await exchange.read() == b"ok"
+    waiting = asyncio.ensure_future(exchange.read())
     await asyncio.sleep(0)
     exchange.close()
-    with pytest.raises(aiohttp.ClientConnectionError):
+    with pytest.raises(CutOff):
         await waiting

@@ -1,0 +1,363 @@
+"""One connection to an upstream: what comes belongs to the request that was written, or ends the connection.
+
+Rule: bytes that come while no request is under way, or that follow a whole answer, are an answer to nothing (a faulty
+gateway's second response, a late 408). Were they left in the pool, each later question would get the answer to the one
+before it. So: such bytes end the connection at once; before a request is written the kernel is asked whether it holds
+any; and an answer that begins before the server can have had the whole request is none, unless it is an early error.
+"""
+
+import array
+import asyncio
+import fcntl
+import select
+import termios
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from kdproxy.upstream.framing import BadFraming, End, Head, parse_head, split_head
+
+READ_BUFFER_BYTES = 1 << 18
+"""So much of a body waits here before reading stops."""
+
+_MOST_INTERIM = 1_000
+"""Interim responses to one request: a server that works for an hour may send a 102 every few seconds."""
+
+_SETTLE_TURNS = 5
+
+
+class CutOff(Exception):
+    """The connection ended before the answer did. `__cause__` is the operating system's reason, if it gave one."""
+
+
+class StrayResponse(Exception):
+    """What came began before the server had the request, so it answers another one."""
+
+
+class _State(Enum):
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    OVER = "over"
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """What aiohttp's connector makes and pools, in place of its own protocol."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_stray: Callable[["UpstreamConnection"], None]) -> None:
+        self._loop = loop
+        self._on_stray = on_stray
+        self.transport: asyncio.Transport | None = None
+        self.is_stray = False
+        """Whether it brought bytes that nobody asked for."""
+        self.answered = 0
+        """Answers that it has brought."""
+        self.origin = ""
+        """Scheme, host and port of the last request."""
+        self.has_written_all = True
+        """False while a body is being streamed."""
+        self._state = _State.IDLE
+        self._should_close = False
+        self._closed: asyncio.Future[None] | None = None
+        self._is_lost = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._method = ""
+        self._written = 0
+        self._buffer = b""
+        self._interim = 0
+        self._head: Head | None = None
+        self._chunks: deque[bytes] = deque()
+        self._chunk_bytes = 0
+        self._is_paused = False
+        self._error: BaseException | None = None
+
+    # -- what aiohttp's connector asks --------------------------------------------------------------------------
+
+    @property
+    def should_close(self) -> bool:
+        """Whether it must not be used again."""
+        return self._should_close or self._state is not _State.IDLE
+
+    @property
+    def closed(self) -> asyncio.Future[None] | None:
+        """Done when the connection has ended; None where it has already."""
+        if self._closed is None and not self._is_lost:
+            self._closed = self._loop.create_future()
+        return self._closed
+
+    def is_connected(self) -> bool:
+        """Whether it can be written to."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    def close(self) -> None:
+        """End it. Who waits for the answer gets a CutOff."""
+        self._end(CutOff())
+        if self.transport is not None:
+            self.transport.close()
+            self.transport = None
+
+    def abort(self) -> None:
+        """End it at once, whatever is left to write."""
+        self._end(CutOff())
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
+
+    # -- what the exchange asks ---------------------------------------------------------------------------------
+
+    async def settle(self) -> bool:
+        """Return whether a request may be written: nothing has come, and the server has not begun to close."""
+        for _ in range(_SETTLE_TURNS):
+            if not self.is_connected() or self.is_stray:
+                return False
+            if not self._has_unread():
+                return True
+            await asyncio.sleep(0)  # the loop reads it: an end, a stray answer, or TLS's own (session tickets)
+        return False
+
+    def begin(self, method: str, origin: str, *, is_streamed: bool = False) -> None:
+        """What comes from now on is the answer to a request of this method; a streamed one sets `has_written_all`."""
+        assert self._state is _State.IDLE
+        self._state = _State.HEAD
+        self._method, self.origin = method, origin
+        self.has_written_all = not is_streamed
+        self._written = self._interim = 0
+        self._head = None
+
+    def write(self, *parts: bytes) -> None:
+        """Write a piece of the request."""
+        if self.transport is None:
+            raise self._error or CutOff()
+        self._written += sum(map(len, parts))
+        if len(parts) == 1:
+            self.transport.write(parts[0])
+        else:
+            self.transport.writelines(parts)
+
+    async def drain(self) -> None:
+        """Wait until more may be written."""
+        if self._writable is not None:
+            await self._writable
+        if self._error is not None:
+            raise self._error
+
+    async def head(self) -> Head:
+        """Return the answer's head. Raises CutOff, StrayResponse, BadFraming or what `fail` was given."""
+        while self._head is None:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        return self._head
+
+    def read_nowait(self) -> bytes:
+        """Return what has come of the body."""
+        if not self._chunks:
+            return b""
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._chunk_bytes = 0
+        if self._is_paused and self.transport is not None:
+            self._is_paused = False
+            self.transport.resume_reading()
+        return data
+
+    async def read(self) -> bytes:
+        """Return what has come of the body, waiting for it; nothing at its end. Raises as `head` does."""
+        while not self._chunks and not self.is_over:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        return self.read_nowait()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer is whole, read or not."""
+        return self._head is not None and self._head.body.end is not End.OPEN
+
+    def finish(self) -> bool:
+        """Take note that the answer has been read; return whether the connection may be used again."""
+        head = self._head
+        may_go_on = (
+            self.is_over
+            and head is not None
+            and head.keeps_alive
+            and not self._should_close
+            and self.is_connected()
+            and not self._unsent()
+        )
+        self._head = None
+        if may_go_on:
+            self.answered += 1
+            self._state = _State.IDLE
+        return may_go_on
+
+    def force_close(self) -> None:
+        """Let this answer be the last on this connection."""
+        self._should_close = True
+
+    def fail(self, error: BaseException) -> None:
+        """Give whoever waits an error, unless the answer is whole."""
+        if not self.is_over:
+            self._end(error)
+
+    # -- what the loop tells ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there."""
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes."""
+        match self._state:
+            case _State.HEAD:
+                self._take_head(data)
+            case _State.BODY:
+                self._take_body(data)
+            case _State.IDLE:
+                self._distrust()
+                self.abort()
+            case _State.OVER:
+                self._distrust()
+
+    def eof_received(self) -> None:
+        """It closes itself then; `connection_lost` decides."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It has ended."""
+        self._is_lost = True
+        self._should_close = True
+        self.transport = None
+        if self._state is _State.BODY and error is None and self._head is not None:
+            self._head.body.feed_eof()
+        cut = CutOff()
+        cut.__cause__ = error
+        self._end(cut)
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The peer does not read."""
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _take_head(self, data: bytes) -> None:
+        try:
+            while True:
+                self._buffer += data
+                found = split_head(self._buffer)
+                if found is None:
+                    return
+                raw, data = found
+                self._buffer = b""
+                head = parse_head(raw, method=self._method)
+                if head.status >= 200:
+                    break
+                self._pass_over(head)
+            self._check_order(head)
+            self._head = head
+            self._state = _State.BODY
+            if data or self.is_over:
+                self._take_body(data)
+            else:
+                self._wake()
+        except (BadFraming, StrayResponse) as error:
+            self._end(error)
+
+    def _pass_over(self, interim: Head) -> None:
+        self._interim += 1
+        if interim.status == 101:
+            raise BadFraming("it switches to another protocol, which nobody asked for")
+        if self._interim > _MOST_INTERIM:
+            raise BadFraming("it sends interim responses without end")
+
+    def _check_order(self, head: Head) -> None:
+        """RFC 9112 section 9.5: only an error may come before the whole request is there."""
+        unsent = self._unsent()
+        if not unsent and self.has_written_all:
+            return
+        self._should_close = True
+        if head.status < 400 or unsent >= self._written:
+            self._distrust()
+            raise StrayResponse
+
+    def _take_body(self, data: bytes) -> None:
+        assert self._head is not None
+        try:
+            piece, extra = self._head.body.feed(data) if data else (b"", b"")
+        except BadFraming as error:
+            self._end(error)
+            return
+        if extra:
+            self._distrust()
+        if piece:
+            self._chunks.append(piece)
+            self._chunk_bytes += len(piece)
+        if self.is_over:
+            self._state = _State.OVER
+        elif self._chunk_bytes > READ_BUFFER_BYTES and not self._is_paused and self.transport is not None:
+            self._is_paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def _distrust(self) -> None:
+        self.is_stray = self._should_close = True
+        self._on_stray(self)
+
+    def _end(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+        self._should_close = True
+        self._wake()
+        self.resume_writing()
+
+    async def _wait(self) -> None:
+        assert self._waiter is None  # one reader
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- what the kernel knows ----------------------------------------------------------------------------------
+
+    def _descriptor(self) -> int:
+        found: Any = None if self.transport is None else self.transport.get_extra_info("socket")
+        return -1 if found is None else int(found.fileno())
+
+    def _has_unread(self) -> bool:
+        """Whether bytes or the server's close wait in the kernel."""
+        descriptor = self._descriptor()
+        if descriptor < 0:
+            return False
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _unsent(self) -> int:
+        """Bytes of the request that the server's kernel has not acknowledged: SIOCOUTQ, in tcp(7).
+
+        An answer to the whole request acknowledges it with its first packet at the latest.
+        """
+        waiting = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        descriptor = self._descriptor()
+        if descriptor < 0:
+            return waiting
+        queued = array.array("i", [0])
+        try:
+            fcntl.ioctl(descriptor, termios.TIOCOUTQ, queued)
+        except OSError:
+            return waiting  # not on every system
+        return waiting + queued[0]

@@ -1,0 +1,95 @@
+"""aiohttp's connector with this package's own protocol: addresses, TLS and the pool are aiohttp's, tunnels are ours."""
+
+import asyncio
+import errno
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.connector import Connection
+
+from kdproxy.upstream.connection import CutOff, StrayResponse, UpstreamConnection
+from kdproxy.upstream.framing import BadFraming
+
+if TYPE_CHECKING:
+    from aiohttp.tracing import Trace
+
+
+QUARANTINE_SECONDS = 0.1
+"""How long a connection rests after an answer: a faulty gateway's second one comes within it, and finds no question
+that it could be taken for. It costs a tenth of a second's worth of more connections."""
+
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""This machine has run out of files, buffers or local ports: nothing that the upstream did."""
+
+
+class TunnelRefused(Exception):
+    """The environment's proxy did not open the way to the upstream. The text says why."""
+
+
+def wire_of(protocol: Any) -> UpstreamConnection:
+    """Return what the connector has made by its right type: aiohttp's has its own protocol there."""
+    assert isinstance(protocol, UpstreamConnection)
+    return protocol
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether a connection failed for want of something on this machine."""
+    found = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return isinstance(found, OSError) and found.errno in _OUT_OF_FILES
+
+
+class Connector(aiohttp.TCPConnector):
+    """Makes and pools UpstreamConnections. What is overridden may move with a minor release, so that one is pinned."""
+
+    def __init__(self, on_stray: Callable[[UpstreamConnection], None]) -> None:
+        super().__init__(limit=0, ttl_dns_cache=60)
+        loop = asyncio.get_running_loop()
+        self._factory = lambda: UpstreamConnection(loop, on_stray)  # type: ignore[assignment]
+
+    async def _get(self, key: Any, traces: list["Trace"]) -> Connection | None:
+        """Take the connection that has been idle longest, if it has been for long enough."""
+        idle = self._conns.get(key)
+        if idle and monotonic() - idle[0][1] < QUARANTINE_SECONDS:
+            return None
+        return await super()._get(key, traces)
+
+    async def _create_proxy_connection(
+        self, req: aiohttp.ClientRequest, traces: list["Trace"], timeout: aiohttp.ClientTimeout
+    ) -> Any:
+        proxied = self._update_proxy_auth_header_and_build_proxy_req(req)
+        transport, made = await self._create_direct_connection(
+            proxied, [], timeout, client_error=aiohttp.ClientProxyConnectionError
+        )
+        wire = wire_of(made)
+        if not req.is_ssl():
+            return transport, wire
+        try:
+            async with asyncio.timeout(timeout.sock_connect):
+                await _open_tunnel(wire, req, proxied.headers.get("Proxy-Authorization"))
+        except BaseException:
+            transport.close()
+            raise
+        return await self._start_tls_connection(transport, req=req, timeout=timeout)
+
+
+async def _open_tunnel(wire: UpstreamConnection, req: aiohttp.ClientRequest, credential: str | None) -> None:
+    """Ask the proxy for a way to the upstream (RFC 9110 section 9.3.6). Raises TunnelRefused."""
+    host = req.url.raw_host or ""
+    target = f"[{host}]:{req.url.port}" if ":" in host else f"{host}:{req.url.port}"
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if credential is not None:
+        lines.append(f"Proxy-Authorization: {credential}")
+    wire.begin("CONNECT", f"proxy for {target}")
+    try:
+        wire.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        head = await wire.head()
+    except CutOff as error:
+        raise TunnelRefused("it closed the connection") from error
+    except (BadFraming, StrayResponse) as error:
+        raise TunnelRefused("what it says is no HTTP/1.1") from error
+    if not 200 <= head.status < 300:
+        raise TunnelRefused(f"it answers {head.status}")
+    if wire.is_stray:
+        raise TunnelRefused("it says more than was asked")

@@ -1,0 +1,289 @@
+"""HTTP/1.1 responses as servers send them: where a head ends, what it says, and where its body ends. Sync, no I/O.
+
+Rule: what RFC 9112 leaves in no doubt is taken, however odd it looks (two equal Content-Length, one beside chunked, a
+space before a colon, a bare LF); what leaves doubt about where the body ends raises BadFraming, and is never guessed.
+After anything odd the connection is not used again.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from multidict import CIMultiDict
+
+MAX_HEAD_BYTES = 1 << 20
+"""Of a head, and of the trailers. Some gateways put whole policies into headers; a head that never ends is none."""
+
+_MAX_SIZE_LINE_BYTES = 4_096
+_MAX_LENGTH_DIGITS = 15
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+
+
+class BadFraming(Exception):
+    """What came is no HTTP/1.1 response, or where its body ends is in doubt. The text says why, and quotes nothing."""
+
+
+class End(Enum):
+    """How a body stands."""
+
+    OPEN = "open"
+    WHOLE = "whole"
+    UNMARKED = "unmarked"
+    """The connection's end is its end: a server that died looks the same (RFC 9112 section 8)."""
+
+
+class Body(Protocol):
+    """Finds the end of a body."""
+
+    end: End
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Take what came; return what of it is the body's, and what comes after its end. Raises BadFraming."""
+
+    def feed_eof(self) -> None:
+        """Take the connection's clean end. It stays OPEN where the body was cut."""
+
+
+@dataclass(slots=True)
+class LengthBody:
+    """So many bytes."""
+
+    left: int
+    end: End = End.OPEN
+
+    def __post_init__(self) -> None:
+        if not self.left:
+            self.end = End.WHOLE
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Take what came."""
+        size = len(data)
+        if size < self.left:
+            self.left -= size
+            return data, b""
+        self.end = End.WHOLE
+        body, rest = (data, b"") if size == self.left else (data[: self.left], data[self.left :])
+        self.left = 0
+        return body, rest
+
+    def feed_eof(self) -> None:
+        """A cut, unless it is whole."""
+
+
+@dataclass(slots=True)
+class CloseBody:
+    """Everything up to the connection's end."""
+
+    end: End = End.OPEN
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Take what came."""
+        return data, b""
+
+    def feed_eof(self) -> None:
+        """Its end."""
+        self.end = End.UNMARKED
+
+
+class _Part(Enum):
+    SIZE = "size"
+    DATA = "data"
+    DATA_END = "data end"
+    TRAILER = "trailer"
+
+
+class ChunkedBody:
+    """The chunked coding (RFC 9112 section 7.1). Trailers are left out, extensions passed over."""
+
+    def __init__(self) -> None:
+        self.end = End.OPEN
+        self._part = _Part.SIZE
+        self._left = 0
+        self._rest = b""
+        self._trailer_bytes = 0
+        self._has_data = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Take what came."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        found: list[bytes] = []
+        at, size = 0, len(data)
+        while at < size:
+            match self._part:
+                case _Part.DATA:
+                    piece = data[at : at + self._left]
+                    found.append(piece)
+                    at += len(piece)
+                    self._left -= len(piece)
+                    if not self._left:
+                        self._part = _Part.DATA_END
+                    continue
+                case _Part.DATA_END:
+                    if data[at] == 0x0D and at + 1 == size:
+                        break
+                    at += 2 if data[at] == 0x0D else 1
+                    if data[at - 1] != 0x0A:
+                        raise BadFraming("a chunk is longer than its size")
+                    self._part = _Part.SIZE
+                    continue
+                case _:
+                    end = data.find(b"\n", at)
+                    if end < 0:
+                        break
+                    line = data[at:end].removesuffix(b"\r")
+                    at = end + 1
+            if self._part is _Part.SIZE:
+                self._begin_chunk(line)
+            elif not line:
+                self.end = End.WHOLE
+                return b"".join(found), data[at:]
+            else:
+                self._count_trailer(len(line))
+        self._rest = data[at:]
+        if self._part is _Part.SIZE and len(self._rest) > _MAX_SIZE_LINE_BYTES:
+            raise BadFraming("a chunk has no size")
+        if self._part is _Part.TRAILER:
+            self._count_trailer(0)
+        return found[0] if len(found) == 1 else b"".join(found), b""
+
+    def feed_eof(self) -> None:
+        """After the last chunk the body is whole, between two chunks its end is not marked, else it is cut."""
+        if self._part is _Part.TRAILER:
+            self.end = End.WHOLE
+        elif self._has_data and (
+            self._part is _Part.DATA_END or (self._part is _Part.SIZE and not self._rest.strip(b"0\r\n"))
+        ):
+            self.end = End.UNMARKED
+
+    def _begin_chunk(self, line: bytes) -> None:
+        match = _SIZE_LINE.fullmatch(line)
+        if match is None:
+            raise BadFraming("a chunk has no size")
+        self._left = int(match[1], 16)
+        self._part = _Part.DATA if self._left else _Part.TRAILER
+        self._has_data = self._has_data or self._left > 0
+
+    def _count_trailer(self, size: int) -> None:
+        self._trailer_bytes += size
+        if self._trailer_bytes + len(self._rest) > MAX_HEAD_BYTES:
+            raise BadFraming("its trailers do not end")
+
+
+@dataclass(slots=True)
+class Head:
+    """A response without its body."""
+
+    status: int
+    headers: "CIMultiDict[str]"
+    body: Body
+    length: int | None
+    """Content-Length, where that counts; of an answer to HEAD too."""
+    keeps_alive: bool
+    """Whether the connection may be used again, once the body is whole."""
+
+
+def split_head(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return a head and what follows it; None where its end has not come. Raises BadFraming."""
+    if data[:1] in b"\r\n":
+        data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2 asks it of servers; some put them after a body, too
+    match = _HEAD_END.search(data)
+    if match is None:
+        if len(data) > MAX_HEAD_BYTES:
+            raise BadFraming(f"its headers are longer than {MAX_HEAD_BYTES} bytes")
+        if not b"HTTP/1.".startswith(data[:7]):
+            raise BadFraming("it does not speak HTTP/1.1")
+        return None
+    return data[: match.start()], data[match.end() :]
+
+
+_names: dict[bytes, str] = {}
+"""Names seen, so that each is checked once; bounded, since a server could send new ones for ever."""
+
+
+def _name(raw: bytes) -> str:
+    found = _names.get(raw)
+    if found is None:
+        bare = raw.rstrip(b" \t")  # RFC 9112 section 5.1: a proxy removes it
+        if _NAME.fullmatch(bare) is None:
+            raise BadFraming("one of its header lines has no name")
+        found = bare.decode("ascii")
+        if len(_names) < 1_024:
+            _names[raw] = found
+    return found
+
+
+def parse_head(raw: bytes, *, method: str) -> Head:
+    """Read a head as `split_head` returns it.
+
+    Raises:
+        BadFraming: it is no head, or it says two things about where its body ends (RFC 9112 section 6.3).
+    """
+    first, *lines = raw.split(b"\n")
+    match = _STATUS_LINE.fullmatch(first.removesuffix(b"\r"))
+    if match is None:
+        raise BadFraming("it does not speak HTTP/1.1")
+    pairs: list[tuple[str, str]] = []
+    for line in lines:
+        if line[-1:] == b"\r":
+            line = line[:-1]
+        if b"\r" in line or b"\0" in line:
+            raise BadFraming("one of its header lines holds a control character")
+        if line[:1] in (b" ", b"\t"):
+            if not pairs:
+                raise BadFraming("one of its header lines has no name")
+            name, value = pairs[-1]  # RFC 9112 section 5.2: a folded line goes on with the one before
+            pairs[-1] = name, f"{value} {_text(line)}".strip()
+            continue
+        raw_name, colon, raw_value = line.partition(b":")
+        if not colon:
+            raise BadFraming("one of its header lines has no colon")
+        pairs.append((_name(raw_name), _text(raw_value)))
+    status = int(match[2])
+    headers = CIMultiDict(pairs)
+    body, length, is_plain = _body(status, headers, method)
+    keeps_alive = is_plain and match[1] == b"1" and "close" not in _list(headers, "Connection")
+    return Head(status, headers, body, length, keeps_alive)
+
+
+def _text(value: bytes) -> str:
+    # Bytes that are not UTF-8 go on as they came, as lone surrogates.
+    return value.strip(b" \t").decode("utf-8", "surrogateescape")
+
+
+def _list(headers: "CIMultiDict[str]", name: str) -> list[str]:
+    if name not in headers:
+        return []
+    return [part.strip().lower() for value in headers.getall(name) for part in value.split(",")]
+
+
+def _body(status: int, headers: "CIMultiDict[str]", method: str) -> tuple[Body, int | None, bool]:
+    """Return what finds the body's end, its length if that is said, and whether the head says it plainly."""
+    codings = [coding for coding in _list(headers, "Transfer-Encoding") if coding not in ("", "identity")]
+    lengths = _list(headers, "Content-Length")
+    length = None if codings or not lengths else _length(lengths)
+    if method == "HEAD" or status < 200 or status in (204, 304) or (method == "CONNECT" and status < 300):
+        return LengthBody(0), length, True
+    if codings:
+        # "chunked" twice says no more than once: it must not be applied twice (section 7.1).
+        if set(codings) != {"chunked"}:
+            raise BadFraming("its transfer coding is not chunked alone")
+        # Beside it Content-Length does not count.
+        return ChunkedBody(), None, len(codings) == 1 and not lengths
+    if length is None:
+        return CloseBody(), None, False
+    return LengthBody(length), length, len(lengths) == 1
+
+
+def _length(lengths: list[str]) -> int:
+    if len(set(lengths)) > 1:
+        raise BadFraming("it has two different lengths")
+    digits = lengths[0]
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > _MAX_LENGTH_DIGITS:
+        raise BadFraming("its length is no number")
+    return int(digits)
