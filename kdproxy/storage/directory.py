@@ -21,8 +21,9 @@ from kdproxy.errors import DirectoryReadOnly, StorageFailed
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.cache_directory import find_private
 from kdproxy.storage.disk import DiskStore
+from kdproxy.storage.durable import sync_directory
 from kdproxy.storage.filesystem import is_network
-from kdproxy.storage.journal import Journal, sync_directory
+from kdproxy.storage.journal import Journal
 from kdproxy.storage.layout import MARKER_NAME, is_open_to_others, prepare
 from kdproxy.storage.lock import DirectoryLock, Owner
 from kdproxy.storage.memory import MemoryStore

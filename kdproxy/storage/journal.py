@@ -5,6 +5,7 @@ that it gets when it is sealed, so a location stays right.
 """
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -12,10 +13,13 @@ from pathlib import Path
 
 from kdproxy.core.ports import JournalLine, Location
 from kdproxy.errors import StorageFailed
+from kdproxy.storage.durable import sync, sync_directory, take_name, write_all
+
+log = logging.getLogger("kdproxy.storage")
 
 ACTIVE_NAME = "api_recovery.jsonl"
 NEXT_NAME = "api_recovery.jsonl.next"
-_SEALED = re.compile(r"api_recovery\.(\d{6,})\.jsonl")
+SEALED = re.compile(r"api_recovery\.(\d{6,})\.jsonl")
 _READ_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 30
 """A longer line is damage."""
@@ -31,17 +35,29 @@ class Journal:
         segment_bytes: int,
         is_ours: Callable[[], bool] = lambda: True,
         is_read_only: bool = False,
+        last_sealed: int = 0,
+        on_seal: Callable[[str], None] = lambda name: None,
     ) -> None:
+        """Open the journal.
+
+        Args:
+            last_sealed: the highest number that any segment had, though its file be gone: none gets it again.
+            on_seal: told the name of each segment once it is sealed.
+        """
         self._directory = directory
         self._is_read_only = is_read_only
         self._segment_bytes = segment_bytes
         self._is_ours = is_ours
+        self._on_seal = on_seal
+        self._is_seal_blocked = False
         self._has_remains = False
         """Whether an append was refused and what it had written could not be cut off."""
         # Descriptors by segment, the active one's included: the loop's thread reads while the writer's seals, and a
         # single dict look-up is what keeps it from reading one segment at another's offset.
         self._files: dict[int, int] = {}
-        active = max((number for number, _ in self._sealed()), default=0) + 1
+        # An empty file holds a name for a seal that a kill cut short: the active file still has that number.
+        active = max((number for number, path in self._sealed() if path.stat().st_size), default=last_sealed)
+        active = max(active, last_sealed) + 1
         self._file = self._open_active()
         self._files[active] = self._file
         # Number and synced bytes of the active segment; one tuple, since other threads read both.
@@ -91,9 +107,8 @@ class Journal:
                 self._cut(start)
             elif os.fstat(self._file).st_size != start:
                 raise _taken()
-            _write_all(self._file, b"".join(lines))
-            # On macOS fsync stops at the drive's cache; F_FULLFSYNC goes through it.
-            _sync(self._file)
+            write_all(self._file, b"".join(lines))
+            sync(self._file)
         except OSError as error:
             self._has_remains = True
             with contextlib.suppress(OSError):  # the next append cuts first
@@ -132,6 +147,9 @@ class Journal:
         fresh = self._directory / NEXT_NAME
         descriptor = _open(fresh, os.O_TRUNC)
         try:
+            if not is_moved and not self._takes(sealed_name):
+                os.close(descriptor)
+                return
             if not is_moved:
                 (self._directory / ACTIVE_NAME).rename(self._directory / sealed_name)
             fresh.rename(self._directory / ACTIVE_NAME)
@@ -143,6 +161,8 @@ class Journal:
         self._file = descriptor
         self._files[active + 1] = descriptor
         self._end = (active + 1, 0)
+        self._is_seal_blocked = False
+        self._on_seal(sealed_name)
 
     def read(self, location: Location) -> bytes:
         """Return the bytes at a location; fewer if the file ends before. Raises StorageFailed."""
@@ -228,6 +248,20 @@ class Journal:
         held = os.fstat(self._file)
         return (named.st_ino, named.st_dev) == (held.st_ino, held.st_dev)
 
+    def _takes(self, name: str) -> bool:
+        """Take a free name for the full segment, or say once that another file has it."""
+        path = self._directory / name
+        if take_name(path):
+            return True
+        if not self._is_seal_blocked:
+            log.error(
+                "a file that is not ours has the name of the journal segment that is full: nothing is sealed and the "
+                "active file grows on, until that file is moved away",
+                extra={"path": str(path)},
+            )
+        self._is_seal_blocked = True
+        return False
+
     def _cut(self, size: int) -> None:
         if not self._is_read_only:
             os.ftruncate(self._file, size)
@@ -236,7 +270,9 @@ class Journal:
 
     def _open_active(self) -> int:
         if self._is_read_only:
-            return os.open(self._directory / ACTIVE_NAME, os.O_RDONLY | os.O_CLOEXEC)
+            with contextlib.suppress(FileNotFoundError):  # a kill amid a seal: what was written is in the sealed one
+                return os.open(self._directory / ACTIVE_NAME, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         descriptor = _open(self._directory / ACTIVE_NAME)
         sync_directory(self._directory)
         return descriptor
@@ -247,7 +283,7 @@ class Journal:
         return self._directory / f"api_recovery.{segment:06d}.jsonl"
 
     def _sealed(self) -> list[tuple[int, Path]]:
-        return [(int(match[1]), path) for path in self._directory.iterdir() if (match := _SEALED.fullmatch(path.name))]
+        return [(int(match[1]), path) for path in self._directory.iterdir() if (match := SEALED.fullmatch(path.name))]
 
 
 def _taken() -> StorageFailed:
@@ -267,31 +303,3 @@ def _moved() -> StorageFailed:
 
 def _open(path: Path, extra_flags: int = 0) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | extra_flags, 0o600)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename or a new file in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync(descriptor: int) -> None:
-    try:
-        import fcntl
-
-        full_sync = getattr(fcntl, "F_FULLFSYNC", None)
-        if full_sync is not None:
-            fcntl.fcntl(descriptor, full_sync)
-            return
-    except (ImportError, OSError):
-        pass
-    (getattr(os, "fdatasync", None) or os.fsync)(descriptor)

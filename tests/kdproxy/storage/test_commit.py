@@ -48,7 +48,7 @@ def test_concurrent_keeps_share_syncs(
         gate.wait(10)
         sync(descriptor)
 
-    monkeypatch.setattr(journal_module, "_sync", counted)
+    monkeypatch.setattr(journal_module, "sync", counted)
     entries = [make_entry(number) for number in range(200)]
 
     async def keep_together() -> list[bool]:

@@ -294,7 +294,7 @@ def test_an_append_whose_cut_failed_too_leaves_no_wrong_place(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as broken:
-        broken.setattr(under_test, "_sync", refuse)
+        broken.setattr(under_test, "sync", refuse)
         broken.setattr(os, "ftruncate", refuse)
         with pytest.raises((StorageFailed, OSError)):
             journal.append([b"junk"])
@@ -313,7 +313,7 @@ def test_lines_on_their_way_are_not_read(reopen: Open, monkeypatch: pytest.Monke
     def look(_: int) -> None:
         seen.append(written(journal))
 
-    monkeypatch.setattr(under_test, "_sync", look)
+    monkeypatch.setattr(under_test, "sync", look)
     journal.append([b"half of a line"])
     assert seen == [LINES[:1]]
 
@@ -324,7 +324,7 @@ def test_every_append_is_synced_before_it_returns(reopen: Open, monkeypatch: pyt
     def record(descriptor: int) -> None:
         sizes.append(os.fstat(descriptor).st_size)
 
-    monkeypatch.setattr(under_test, "_sync", record)
+    monkeypatch.setattr(under_test, "sync", record)
     journal = reopen()
     rng = random.Random(1)
     total = 0
@@ -384,3 +384,59 @@ def test_a_segment_that_is_sealed_while_they_are_listed_is_listed(
     monkeypatch.setattr(Path, "iterdir", seal_afterwards)
     assert written(journal)[:1] == LINES[:1]
     assert written(journal) == LINES[:2]
+
+
+# -- a name that is taken -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "directory"])
+def test_sealing_replaces_no_file_of_others(
+    reopen: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Somebody copied a segment of another directory in: it is kept, and so is every line of ours."""
+    journal = reopen(segment_bytes=1)
+    [first] = journal.append(LINES[:1])
+    foreign, target = tmp_path / "api_recovery.000001.jsonl", tmp_path / "target"
+    target.write_bytes(b"theirs\n")
+    match kind:
+        case "file":
+            foreign.write_bytes(b"theirs\n")
+        case "link":
+            foreign.symlink_to(target)
+        case "directory":
+            foreign.mkdir()
+    before = foreign.lstat()
+    for line in LINES[1:]:
+        journal.seal_if_full()
+        journal.append([line])
+    assert foreign.lstat() == before
+    assert target.read_bytes() == b"theirs\n"
+    assert written(journal) == LINES
+    assert journal.read(first) == LINES[0]
+    assert caplog.text.count("nothing is sealed") == 1
+    foreign.rename(tmp_path / "moved away")
+    journal.seal_if_full()
+    journal.append([b"next\n"])
+    assert (tmp_path / "api_recovery.000001.jsonl").read_bytes() == b"".join(LINES)
+    assert written(journal) == [*LINES, b"next\n"]
+
+
+def test_a_kill_between_the_name_and_the_seal_changes_no_number(reopen: Open, tmp_path: Path) -> None:
+    reopen(segment_bytes=1).append(LINES[:1])
+    (tmp_path / "api_recovery.000001.jsonl").touch()
+    journal = reopen(segment_bytes=1)
+    assert journal.segments() == [1]
+    assert written(journal) == LINES[:1]
+    journal.seal_if_full()
+    journal.append(LINES[1:2])
+    assert written(journal) == written(reopen()) == LINES[:2]
+
+
+def test_the_number_of_a_segment_that_is_gone_is_not_given_again(tmp_path: Path) -> None:
+    """Put back later, it must not meet another of its name."""
+    journal = Journal(tmp_path, segment_bytes=1, last_sealed=7)
+    journal.append(LINES[:1])
+    journal.seal_if_full()
+    assert journal.active_segment == 9
+    journal.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["api_recovery.000008.jsonl", ACTIVE_NAME]
