@@ -19,7 +19,7 @@ class MetricSummary:
 
     name: str
     best: float | None
-    """The least."""
+    """The least; of what rises (an accuracy, by its name) the greatest: see `core/direction.py`."""
     last: float | None
     rows: int
     """In how many steps it was measured; steps done again count once."""
@@ -133,5 +133,5 @@ def pick(runs: Sequence[Run], wanted: str) -> Run:
 
 
 def best_of(run: Run, name: str) -> float | None:
-    """Return the least value of a metric, if it was measured."""
+    """Return the best value of a metric, if it was measured."""
     return next((each.best for each in run.metrics if each.name == name), None)

@@ -1,7 +1,8 @@
 """One name per measured thing, however its writer spelt it. Unknown names stay as they are."""
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "step": ("step", "global_step", "steps", "iteration", "iter", "trainer/global_step"),
@@ -35,6 +36,14 @@ def standard_name(spelling: str) -> str:
     if _LEARNING_RATE.fullmatch(spelling):
         return "learning_rate"
     return _BY_SPELLING.get(spelling, spelling)
+
+
+def near(wanted: str, names: Iterable[str]) -> list[str]:
+    """Return the names that may have been meant: other spellings of the same thing first, then similar ones."""
+    names = list(names)
+    same = [name for name in names if standard_name(name) == standard_name(wanted)]
+    similar = difflib.get_close_matches(wanted, [name for name in names if name not in same], cutoff=0.6)
+    return [*same, *similar][:3]
 
 
 def rank(spelling: str) -> int:

@@ -3,17 +3,11 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
+
+from trainhooks.core.direction import Mode, mode_of
 
 PINNED = "pinned"
 """The tag of checkpoints that are never deleted."""
-
-
-class Mode(StrEnum):
-    """Which values of a metric are the better ones."""
-
-    MIN = "min"
-    MAX = "max"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +15,20 @@ class Best:
     """Keep the checkpoints with the `count` best values of `metric`.
 
     A checkpoint has the value that was measured last, so those that come after an evaluation, up to the next one, have
-    its value too: of equal values the first step's is the one that was measured.
+    its value too: of equal values the first step's is the one that was measured. While no checkpoint has the metric,
+    none is deleted.
+
+    Raises:
+        ConfigInvalid: an unknown mode.
     """
 
     metric: str
     count: int = 1
-    mode: Mode = Mode.MIN
+    mode: Mode | str | None = None
+    """`min` or `max`; None: by the metric's name, an accuracy rises and a loss falls."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", mode_of(self.mode, self.metric))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class Candidate:
 def doomed(candidates: Iterable[Candidate], rules: Retention) -> list[int]:
     """Return the serials of the checkpoints that no rule holds, oldest first."""
     ordered = sorted(candidates, key=lambda each: each.serial)
+    if rules.keep_best is not None and not is_measured(rules.keep_best.metric, ordered):
+        return []  # the best one is among them, and nothing says which
     held = _last(ordered, rules.keep_last) | _best(ordered, rules.keep_best)
     kept_tags = rules.keep_tags | {PINNED}
     for each in ordered:
@@ -62,6 +66,11 @@ def doomed(candidates: Iterable[Candidate], rules: Retention) -> list[int]:
         if each.tags & kept_tags or (is_mark and not _is_repeated(each, ordered)):
             held.add(each.serial)
     return [each.serial for each in ordered if each.serial not in held]
+
+
+def is_measured(metric: str, candidates: Iterable[Candidate]) -> bool:
+    """Whether a checkpoint has a value of a metric."""
+    return any(not math.isnan(each.metrics.get(metric, math.nan)) for each in candidates)
 
 
 def _last(ordered: list[Candidate], count: int) -> set[int]:

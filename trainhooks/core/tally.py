@@ -1,4 +1,4 @@
-"""The least and the last value of every metric, and in how many steps it was measured, kept as rows come."""
+"""The best and the last value of every metric, and in how many steps it was measured, kept as rows come."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,23 +6,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainhooks.core import metric_name
+from trainhooks.core.direction import Mode, direction_of
 from trainhooks.core.experiment import MetricSummary
 from trainhooks.core.number import as_float
 
 
 @dataclass(slots=True)
 class _Seen:
-    best: float = math.inf
+    direction: Mode
+    best: float | None = None
     last: float | None = None
     rows: int = 0
     step: int = -1
 
     def add(self, step: int, value: float, *, is_counted: bool) -> None:
-        self.best = min(self.best, value)
+        self.meet(value)
         self.last = value
         if is_counted and step > self.step:
             self.rows += 1
             self.step = step
+
+    def meet(self, value: float) -> None:
+        """Take a value for the best one if it is."""
+        better = min if self.direction is Mode.MIN else max
+        self.best = value if self.best is None else better(self.best, value)
 
 
 class Tally:
@@ -42,9 +49,10 @@ class Tally:
         """Return a tally that goes on from summaries."""
         tally = cls()
         for each in summaries:
-            best = math.inf if each.best is None else each.best
             step = -1 if each.step is None else each.step
-            tally._seen[each.name] = _Seen(best=best, last=each.last, rows=each.rows, step=step)
+            tally._seen[each.name] = _Seen(
+                direction_of(each.name), best=each.best, last=each.last, rows=each.rows, step=step
+            )
         return tally
 
     @property
@@ -64,14 +72,15 @@ class Tally:
         for name, (_, value) in row.items():
             seen = self._seen.get(name)
             if seen is None:
-                seen = self._seen[name] = _Seen()
+                seen = self._seen[name] = _Seen(direction_of(name))
             seen.add(step, value, is_counted=step >= self._counts_from)
 
     def extend(self, later: Iterable[MetricSummary]) -> None:
         """Take in what was counted elsewhere, of later steps."""
         for each in later:
-            seen = self._seen.setdefault(each.name, _Seen())
-            seen.best = min(seen.best, math.inf if each.best is None else each.best)
+            seen = self._seen.setdefault(each.name, _Seen(direction_of(each.name)))
+            if each.best is not None:
+                seen.meet(each.best)
             seen.last = seen.last if each.last is None else each.last
             seen.rows += each.rows
             seen.step = max(seen.step, -1 if each.step is None else each.step)

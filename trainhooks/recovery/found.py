@@ -21,6 +21,8 @@ class SavedModel:
     tags: tuple[str, ...] = ()
     created_at: float | None = None
     """UTC Unix seconds, where its writer says it."""
+    is_abandoned: bool = False
+    """Behind a step that the run was rolled back to."""
     is_ours: bool = False
     """Written by trainhooks: verified against its manifest before it is used."""
 

@@ -43,6 +43,7 @@ def read(root: Path) -> Found:
     config: dict[str, Any] = members.get("config") or {}
     state = str(inspection.status(root)["state"]) if "created_at" in members else None
     checkpoints = inspection.recoverable(root)
+    live = {entry.path for entry in inspection.live_of(root, checkpoints)}
     if "created_at" not in members and table.empty and not checkpoints:
         raise TrainhooksError(
             f"{gaps[0]} Neither is there a row or a checkpoint.", hint="Name another run.", code="run_unreadable"
@@ -61,6 +62,7 @@ def read(root: Path) -> Found:
                 metrics=entry.metrics,
                 tags=entry.tags,
                 created_at=entry.created_at,
+                is_abandoned=entry.path not in live,
                 is_ours=not entry.is_registered,
             )
             for entry in checkpoints

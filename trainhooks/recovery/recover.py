@@ -10,13 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from trainhooks.core import epochs
+from trainhooks.core.direction import Mode, direction_of
 from trainhooks.core.experiment import KnownCheckpoint, MetricSummary, Run, tags_of
 from trainhooks.core.metric_name import NOT_MEASURED
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery import column, foreign, own
 from trainhooks.recovery.found import Found
 from trainhooks.recovery.place import Kind, PassedOver, Place, look, reason, usual
-from trainhooks.recovery.recovered import Recovered, choose_best
+from trainhooks.recovery.recovered import Recovered, choose_best, newest_first
 from trainhooks.storage.registry import Registry
 from trainhooks.storage.workspace import locate
 
@@ -76,11 +77,11 @@ def _nothing(path: str | os.PathLike[str] | None, passed: Sequence[PassedOver]) 
 def _assemble(place: Place, found: Found, passed: tuple[PassedOver, ...]) -> Recovered:
     metrics = column.tidy(found.rows)
     best = choose_best(found.checkpoints, metrics)
-    last = max(found.checkpoints, key=lambda saved: (saved.step or 0, saved.epoch or 0), default=None)
+    last = next(iter(newest_first(found.checkpoints)), None)
     gaps = [*found.gaps]
     if metrics.empty:
         gaps.append("No metrics were found.")
-    elif "val/loss" not in metrics:
+    elif "val/loss" not in metrics and (best is None or best is last):
         gaps.append("No validation loss was recorded: the best model is the last one.")
     if last is None:
         gaps.append("No checkpoint was found.")
@@ -168,7 +169,7 @@ def _summaries(metrics: Any) -> Iterator[MetricSummary]:
         if len(measured) and name not in NOT_MEASURED:
             yield MetricSummary(
                 name=str(name),
-                best=float(measured[name].min()),
+                best=float(measured[name].max() if direction_of(str(name)) is Mode.MAX else measured[name].min()),
                 last=float(measured[name].iloc[-1]),
                 rows=len(measured),
                 step=int(measured["step"].iloc[-1]) if "step" in measured else None,

@@ -1,5 +1,6 @@
 """A recovered run: everything that a notebook's cells need after training, without the training."""
 
+import math
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from trainhooks.core.direction import Mode, direction_of
 from trainhooks.core.experiment import Session
+from trainhooks.core.metric_name import standard_name
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery.found import SavedModel
 from trainhooks.recovery.place import Kind, PassedOver
@@ -79,7 +82,7 @@ class Recovered:
 
     def checkpoints_by_choice(self, which: str) -> list[SavedModel]:
         """Return the checkpoints to try, in order: the best first or the newest first."""
-        newest = sorted(self.checkpoints, key=lambda saved: (saved.step or 0, saved.epoch or 0), reverse=True)
+        newest = newest_first(self.checkpoints)
         if which == "best" and self.best_checkpoint is not None:
             return [self.best_checkpoint, *(saved for saved in newest if saved is not self.best_checkpoint)]
         return newest
@@ -89,29 +92,51 @@ class Recovered:
         return f"{self.run_name} ({self.kind}, {steps} rows, {len(self.checkpoints)} checkpoints) from {self.root}"
 
 
-def choose_best(checkpoints: Iterable[SavedModel], metrics: pd.DataFrame) -> SavedModel | None:
-    """Return the best checkpoint: the one tagged so, else the least `val/loss`, else the last."""
-    checkpoints = list(checkpoints)
-    if not checkpoints:
-        return None
-    tagged = [saved for saved in checkpoints if "best" in saved.tags]
-    if tagged:
-        return tagged[-1]
-    measured_at = (
-        metrics.loc[metrics["val/loss"].notna(), ["step", "val/loss"]] if {"step", "val/loss"} <= set(metrics) else None
+def newest_first(checkpoints: Iterable[SavedModel]) -> list[SavedModel]:
+    """Return checkpoints by what says best which is the newest: the step, else the epoch, else the order that they
+    were read in. Those of an abandoned branch come last."""
+    numbered = enumerate(checkpoints)
+    ordered = sorted(
+        numbered,
+        key=lambda pair: (not pair[1].is_abandoned, pair[1].step or 0, pair[1].epoch or 0, pair[0]),
+        reverse=True,
     )
+    return [saved for _, saved in ordered]
 
-    def loss(saved: SavedModel) -> float | None:
-        for name in ("val/loss", "val_loss", "eval_loss"):
-            if name in saved.metrics:
-                return saved.metrics[name]
-        if measured_at is None or saved.step is None:
-            return None
-        # Rows of ours carry the step's number from 0 on, checkpoints of all kinds the count of finished steps.
-        before = measured_at[measured_at["step"] <= saved.step - saved.is_ours]
-        return float(before["val/loss"].iloc[-1]) if len(before) else None
 
-    measured = [(value, saved) for saved in checkpoints if (value := loss(saved)) is not None]
-    if measured:
-        return min(measured, key=lambda pair: pair[0])[1]
-    return max(checkpoints, key=lambda saved: (saved.step or 0, saved.epoch or 0))
+def choose_best(checkpoints: Iterable[SavedModel], metrics: pd.DataFrame) -> SavedModel | None:
+    """Return the best checkpoint: the one tagged so; else by `val/loss`, else by what its metrics are known to tell
+    (an accuracy rises); else the last."""
+    newest = newest_first(checkpoints)
+    if not newest:
+        return None
+    live = [saved for saved in newest if not saved.is_abandoned] or newest
+    tagged = [saved for saved in live if "best" in saved.tags]
+    if tagged:
+        return tagged[0]
+    for name in ("val/loss", *_rising(live, metrics)):
+        measured = [(value, saved) for saved in reversed(live) if (value := _value(saved, name, metrics)) is not None]
+        if measured:
+            better = max if direction_of(name) is Mode.MAX else min
+            return better(measured, key=lambda pair: pair[0])[1]
+    return live[0]
+
+
+def _rising(checkpoints: Iterable[SavedModel], metrics: pd.DataFrame) -> list[str]:
+    """Return the metrics that tell the better of two models by rising, an evaluation's before a training's."""
+    names = {standard_name(name) for saved in checkpoints for name in saved.metrics} | set(map(str, metrics.columns))
+    rising = [name for name in names if direction_of(name) is Mode.MAX and not name.startswith("train")]
+    return sorted(rising, key=lambda name: (not name.startswith(("val", "eval")), name))
+
+
+def _value(saved: SavedModel, name: str, metrics: pd.DataFrame) -> float | None:
+    """Return what a metric was when a checkpoint was taken: as it says itself, else as the rows before it do."""
+    for spelling, value in saved.metrics.items():
+        if standard_name(spelling) == name and not math.isnan(value):
+            return float(value)
+    if saved.step is None or not {"step", name} <= set(metrics):
+        return None
+    # Rows of ours carry the step's number from 0 on, checkpoints of all kinds the count of finished steps.
+    before = metrics.loc[metrics[name].notna() & (metrics["step"] <= saved.step - saved.is_ours), name]
+    value = pd.to_numeric(before, errors="coerce").dropna()
+    return float(value.iloc[-1]) if len(value) else None

@@ -28,6 +28,7 @@ from trainhooks.session.origins import StepOrigins
 from trainhooks.session.timekeeping import Timekeeping
 from trainhooks.storage import catalog
 from trainhooks.storage import session as session_file
+from trainhooks.storage.branch import REGISTERED
 from trainhooks.storage.catalog import Recoverable
 
 if TYPE_CHECKING:
@@ -231,14 +232,19 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         )
         if entry.size_bytes is None:
             log.warning("%s was registered as a checkpoint and is not there", path)
-        self._record_event(catalog.REGISTERED, step=entry.step, checkpoint=asdict(entry))
+        self._record_event(REGISTERED, step=entry.step, checkpoint=asdict(entry))
         if self._book is not None:
             with self._in(Phase.CHECKPOINT):
                 self._book.register(entry)
         return entry
 
     def recovery_checkpoint(self, tag: str | None = None) -> Path | None:
-        """Return the newest checkpoint that is there, own or registered, with `tag` if one is given."""
+        """Return the newest checkpoint that is there, own or registered, with `tag` if one is given.
+
+        Of the branch that the run continues: what lies behind a step that was resumed at is abandoned.
+        """
+        if self._book is not None:
+            self._book.recorder.flush(sync=False)
         return catalog.newest(self.output_dir, tag)
 
     def summary(self) -> Summary:

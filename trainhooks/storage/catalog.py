@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core.manifest import Manifest
-from trainhooks.storage import atomic, metrics
+from trainhooks.storage import atomic, branch, metrics
+from trainhooks.storage.branch import REGISTERED, Branch
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint, published
 
 log = logging.getLogger("trainhooks.storage")
 
 NAME = "checkpoints.json"
 CATALOG_VERSION = 1
-REGISTERED = "checkpoint"
-"""Kind of the event in metrics.jsonl that a registration leaves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,21 +77,39 @@ def entries(output_dir: Path, own: Iterable[Checkpoint], others: Iterable[Recove
 
 
 def newest(output_dir: Path, tag: str | None = None) -> Path | None:
-    """Return the checkpoint with the highest step that is there, own or registered, with `tag` if one is given.
+    """Return the checkpoint with the highest step on the branch that the run continues, own or registered.
 
-    A registered file that has another size by now is passed over, which is logged. Works on a directory that nobody
-    writes to, and beside one who does.
+    What an attempt did after the step that a later one resumed at is abandoned: it is returned only for a `tag` that
+    nothing else carries. A registered file that has another size by now is passed over, which is logged. Works on a
+    directory that nobody writes to, and beside one who does.
     """
     own = published(output_dir / CHECKPOINTS)
-    for entry in reversed(entries(output_dir, own, registered(output_dir).values())):
+    found = [
+        entry for entry in entries(output_dir, own, registered(output_dir).values()) if tag is None or tag in entry.tags
+    ]
+    live = live_of(found, branch.read(output_dir), own)
+    for entry in reversed(live or (found if tag is not None else [])):
         path = output_dir / entry.path
-        if (tag is not None and tag not in entry.tags) or not path.exists():
+        if not path.exists():
             continue
         if has_other_size(path, entry):
             log.warning("%s is passed over: it had %d bytes when it was registered", path, entry.size_bytes)
             continue
         return path
     return None
+
+
+def live_of(found: Iterable[Recoverable], attempts: Branch, own: Iterable[Checkpoint]) -> list[Recoverable]:
+    """Return the entries that lie on the branch which the run continues, in their order."""
+    by_attempt = {each.path.name: each.manifest.attempt for each in own}
+
+    def is_live(entry: Recoverable) -> bool:
+        if entry.is_registered:
+            return attempts.is_path_live(entry.path, entry.step)
+        attempt = by_attempt.get(Path(entry.path).name)
+        return attempt is None or attempts.is_live(entry.step, attempt)
+
+    return [entry for entry in found if is_live(entry)]
 
 
 def has_other_size(path: Path, entry: Recoverable) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainhooks.core import manifest as manifests
-from trainhooks.core import retention
+from trainhooks.core import metric_name, retention
 from trainhooks.core.manifest import MANIFEST, Manifest
 from trainhooks.core.retention import Candidate, Retention
 from trainhooks.errors import CheckpointFailed, CheckpointInvalid
@@ -50,6 +50,8 @@ class CheckpointStore:
     def __init__(self, root: Path, session_id: str) -> None:
         self.root = root
         self.session_id = session_id
+        self._unmeasured: set[str] = set()
+        """Metrics of `keep_best` that no checkpoint had, each said once."""
 
     def clean(self) -> None:
         """At the owner's start: remove what a killed process of this session left half written or half deleted."""
@@ -142,7 +144,7 @@ class CheckpointStore:
     def prune(self, rules: Retention) -> list[Path]:
         """Delete this session's checkpoints that no rule keeps; returns where they were."""
         mine = {each.manifest.serial: each for each in self.published() if each.manifest.session_id == self.session_id}
-        candidates = (
+        candidates = [
             Candidate(
                 serial=serial,
                 step=each.manifest.step,
@@ -150,11 +152,29 @@ class CheckpointStore:
                 tags=frozenset(each.manifest.tags),
             )
             for serial, each in mine.items()
-        )
+        ]
+        self._say_if_unmeasured(candidates, rules)
         gone = [mine[serial].path for serial in retention.doomed(candidates, rules)]
         for path in gone:
             self._remove(path)
         return gone
+
+    def _say_if_unmeasured(self, candidates: list[Candidate], rules: Retention) -> None:
+        best = rules.keep_best
+        if best is None or best.metric in self._unmeasured or retention.is_measured(best.metric, candidates):
+            return
+        if not retention.doomed(candidates, replace(rules, keep_best=None)):
+            return
+        self._unmeasured.add(best.metric)
+        names = sorted({name for each in candidates for name in each.metrics})
+        near = metric_name.near(best.metric, names)
+        log.error(
+            "keep_best: no checkpoint has the metric %r, so none is deleted and the disk fills. %s. Give"
+            " save_checkpoint(metrics={%r: ...}) or record it with update_metrics",
+            best.metric,
+            f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Recorded are {', '.join(names) or 'none'}",
+            best.metric,
+        )
 
     def _set_aside(self, path: Path, error: CheckpointInvalid) -> str:
         if error.code != CheckpointInvalid.default_code:

@@ -1,14 +1,14 @@
 """A run as its files show it, from outside, alive or dead. Changes nothing."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trainhooks.core import row as rows
 from trainhooks.errors import CheckpointInvalid, NoRun, SessionInvalid
-from trainhooks.storage import catalog, lock, metrics, responses, session, snapshot
+from trainhooks.storage import branch, catalog, lock, metrics, responses, session, snapshot
 from trainhooks.storage.catalog import Recoverable
 from trainhooks.storage.checkpoints import CHECKPOINTS, directories, published, set_aside
 from trainhooks.storage.receipts import Receipt, issued
@@ -59,7 +59,7 @@ def status(output_dir: Path) -> dict[str, Any]:
         "seen_seconds_ago": None if last is None else max(0.0, time.time() - last["at"]),
         "progress": last,
         "checkpoints": len(found),
-        "newest_checkpoint": asdict(found[-1]) if found else None,
+        "newest_checkpoint": asdict(live[-1]) if (live := live_of(output_dir, found)) else None,
     }
 
 
@@ -74,6 +74,11 @@ def recoverable(output_dir: Path) -> list[Recoverable]:
     own = published(output_dir / CHECKPOINTS)
     others = [each for each in catalog.registered(output_dir).values() if (output_dir / each.path).exists()]
     return catalog.entries(output_dir, own, others)
+
+
+def live_of(output_dir: Path, found: Iterable[Recoverable]) -> list[Recoverable]:
+    """Return the checkpoints that lie on the branch which the run continues, in their order."""
+    return catalog.live_of(found, branch.read(output_dir), published(output_dir / CHECKPOINTS))
 
 
 def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
