@@ -31,7 +31,7 @@ def direction_of(metric: str) -> Mode:
 
     What measures a loss or an error falls, whatever else is in its name (`accuracy_loss`).
     """
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", metric).lower()
+    name = f"{metric} {re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', metric)}".lower()
     return Mode.MAX if _RISING.search(name) and not _FALLING.search(name) else Mode.MIN
 
 

@@ -92,7 +92,7 @@ class TrainhooksCallback(TrainerCallback):
         if self._witness is None:
             return
         self._witness.wait_for_all()
-        path = Path(_output_dir(args), f"checkpoint-{state.global_step}")
+        path = _written_last(Path(_output_dir(args)), f"checkpoint-{state.global_step}")
         self._witness.saw_checkpoint(path, state.global_step, state.log_history[-1] if state.log_history else None)
         self._witness.saving_ends()
 
@@ -118,6 +118,12 @@ class TrainhooksCallback(TrainerCallback):
         witness, self._witness = self._witness, None
         if witness is not None:
             witness.close(is_finished=is_finished)
+
+
+def _written_last(output_dir: Path, name: str) -> Path:
+    """Return where the trainer has just saved: a hyperparameter search gives each trial a folder of its own."""
+    found = [path for path in (output_dir / name, *output_dir.glob(f"*/{name}")) if path.is_dir()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=output_dir / name)
 
 
 def _output_dir(args: TrainingArguments) -> str:

@@ -14,10 +14,13 @@ import pandas as pd
 
 from trainhooks.errors import TrainhooksError
 from trainhooks.recovery.found import Found, SavedModel
-from trainhooks.recovery.place import TORCH_SUFFIXES, changed_at
+from trainhooks.recovery.naming import in_order, torch_files
+from trainhooks.recovery.rows_of_csv import read_csv
 
-_NUMBER = re.compile(r"(step|epoch|checkpoint|iter)[-_=]?(\d+)")
 _HISTORY = ("history", "metrics_history", "metrics", "log_history", "training_history", "results")
+_STEPS = ("global_step", "step", "steps", "iteration", "iter", "iter_num", "it", "n_iter", "num_updates", "num_steps")
+"""Where training scripts keep the count of finished steps in a checkpoint."""
+_EPOCHS = ("epoch", "epochs", "current_epoch", "epoch_num", "last_epoch")
 _CONFIG = ("config", "training_config", "hyper_parameters", "args", "hparams")
 
 
@@ -37,19 +40,18 @@ def read_hugging_face(root: Path) -> Found:
         except (OSError, ValueError, KeyError, TypeError) as error:
             gaps.append(f"{file.relative_to(root)} cannot be read ({error}).")
             continue
-        best = state.get("best_model_checkpoint")
+        best = _name_of(state.get("best_model_checkpoint"))
         return Found(
             run_id=_run_id(root),
             run_name=root.name,
             rows=rows,
+            counts_finished=True,
             checkpoints=tuple(
                 SavedModel(
                     path=path,
                     step=_step(path),
-                    metrics={"val/loss": state["best_metric"]}
-                    if best and Path(best).name == path.name and _is_loss(state)
-                    else {},
-                    tags=("best",) if best and Path(best).name == path.name else (),
+                    metrics={"val/loss": state["best_metric"]} if best == path.name and _is_loss(state) else {},
+                    tags=("best",) if best == path.name else (),
                 )
                 for path in sorted(root.glob("checkpoint-*"), key=_step)
             ),
@@ -60,6 +62,11 @@ def read_hugging_face(root: Path) -> Found:
             gaps=tuple(gaps),
         )
     raise _unreadable(root, gaps)
+
+
+def _name_of(path: Any) -> str | None:
+    """Return the last part of a path that was written on this or another system, such as `C:\\out\\checkpoint-4`."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] if isinstance(path, str) and path else None
 
 
 def _is_loss(state: Mapping[str, Any]) -> bool:
@@ -74,11 +81,10 @@ def read_lightning(root: Path) -> Found:
         TrainhooksError: the table is not readable.
     """
     try:
-        rows = pd.read_csv(root / "metrics.csv", on_bad_lines="skip")
+        rows, gaps = read_csv(root / "metrics.csv")
     except (OSError, ValueError) as error:
         raise _unreadable(root, [f"metrics.csv cannot be read ({error})."]) from error
     config: dict[str, Any] = {}
-    gaps = []
     try:
         for line in (root / "hparams.yaml").read_text(encoding="utf-8", errors="replace").splitlines():
             name, colon, value = line.partition(":")
@@ -88,13 +94,14 @@ def read_lightning(root: Path) -> Found:
         pass
     except OSError as error:
         gaps.append(f"hparams.yaml cannot be read ({error.strerror}).")
+    saved, doubt = in_order(torch_files(root / "checkpoints") or torch_files(root))
     return Found(
         run_id=_run_id(root),
         run_name=root.resolve().name,
         rows=rows,
-        checkpoints=tuple(_files(root / "checkpoints")) or tuple(_files(root)),
+        checkpoints=tuple(saved),
         config=config,
-        gaps=tuple(gaps),
+        gaps=(*gaps, *([doubt] if doubt else [])),
     )
 
 
@@ -115,8 +122,8 @@ def read_torch(root: Path) -> Found:
         if error.name != "torch":
             raise
         gaps.append("torch is not installed: what is inside the checkpoints is not read.")
-        saved += _files(root)
-    for file in _files(root) if not gaps else ():
+        saved += torch_files(root)
+    for file in torch_files(root) if not gaps else ():
         try:
             members = torch_file.read(file.path, is_mapped=True)
         except TrainhooksError as error:
@@ -125,7 +132,8 @@ def read_torch(root: Path) -> Found:
         if not isinstance(members, Mapping):
             saved.append(file)
             continue
-        epoch, step = _number(members.get("epoch")), _number(members.get("step", members.get("global_step")))
+        epoch, step = _number_under(members, _EPOCHS), _number_under(members, _STEPS)
+        epoch = file.epoch if epoch is None else epoch
         step = file.step if step is None else int(step)
         own = {
             name: float(value)
@@ -138,23 +146,28 @@ def read_torch(root: Path) -> Found:
             rows_of_file = {**own, **({"step": step} if step is not None else {})}
             history = [*history, rows_of_file]
         config = config or next((dict(members[name]) for name in _CONFIG if isinstance(members.get(name), Mapping)), {})
-        saved.append(
-            SavedModel(
-                path=file.path, step=step, epoch=epoch, metrics=own, tags=("best",) if "best" in file.path.stem else ()
-            )
-        )
+        saved.append(SavedModel(path=file.path, step=step, epoch=epoch, metrics=own, tags=file.tags))
     if not saved:
         raise _unreadable(root, gaps)
+    is_counted = rows is None  # steps inside checkpoints count what is finished; a table beside them may do either
     if rows is None:
         rows = pd.DataFrame.from_records(history)
+    saved, doubt = in_order(saved)
+    if doubt:
+        gaps.append(doubt)
     return Found(
         run_id=_run_id(root),
         run_name=_name(root),
         rows=rows,
+        counts_finished=is_counted,
         checkpoints=tuple(saved),
         config=config,
         gaps=tuple(gaps),
     )
+
+
+def _number_under(members: Mapping[str, Any], names: Iterable[str]) -> float | None:
+    return next((number for name in names if (number := _number(members.get(name))) is not None), None)
 
 
 def _number(value: Any) -> float | None:
@@ -192,7 +205,7 @@ def _table_beside(root: Path) -> pd.DataFrame | None:
                 continue
             try:
                 if file.suffix == ".csv":
-                    return pd.read_csv(file, on_bad_lines="skip")
+                    return read_csv(file)[0]
                 if file.suffix == ".jsonl":
                     return pd.DataFrame.from_records(list(_lines(file)))
                 value = json.loads(file.read_bytes())
@@ -210,23 +223,6 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(row, dict):
             yield row
-
-
-def _files(root: Path) -> Iterable[SavedModel]:
-    if not root.is_dir():
-        return
-    for path in sorted((file for file in root.iterdir() if file.suffix in TORCH_SUFFIXES), key=_order):
-        numbers = {kind: int(number) for kind, number in _NUMBER.findall(path.stem)}
-        yield SavedModel(
-            path=path,
-            step=numbers.get("step", numbers.get("iter", numbers.get("checkpoint"))),
-            epoch=numbers.get("epoch"),
-            tags=("best",) if "best" in path.stem else (),
-        )
-
-
-def _order(path: Path) -> tuple[int, float]:
-    return (_step(path), changed_at(path))
 
 
 def _step(path: Path) -> int:

@@ -21,6 +21,8 @@ class SavedModel:
     tags: tuple[str, ...] = ()
     created_at: float | None = None
     """UTC Unix seconds, where its writer says it."""
+    order: int | None = None
+    """Its place among the checkpoints of its run, oldest first, where the reader could tell."""
     is_abandoned: bool = False
     """Behind a step that the run was rolled back to."""
     is_ours: bool = False
@@ -35,6 +37,8 @@ class Found:
     run_name: str
     rows: pd.DataFrame
     """As the writer named its columns."""
+    counts_finished: bool = False
+    """Whether a row's step counts finished steps; else steps are numbered from 0 on."""
     checkpoints: tuple[SavedModel, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -24,7 +24,7 @@ _USUAL = (
     ".",
 )
 
-TORCH_SUFFIXES = frozenset({".pt", ".pth", ".ckpt"})
+_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".pth.tar", ".pt.tar")
 LOOK_SECONDS = 15.0
 """How long is looked, in all; what was not looked into by then is told."""
 _PARTS = frozenset({"checkpoints", "ckpt", "weights"})
@@ -166,8 +166,19 @@ def recognise(folder: Path) -> Place | None:
     if table.is_file():
         return _place(folder, Kind.LIGHTNING, [table])
     with os.scandir(folder) as found:
-        files = [Path(entry.path) for entry in found if Path(entry.name).suffix in TORCH_SUFFIXES]
+        files = [Path(entry.path) for entry in found if is_torch_file(entry.name)]
     return _place(folder, Kind.TORCH, files) if files else None
+
+
+def is_torch_file(name: str) -> bool:
+    """Whether a file is called as those that `torch.save` writes are."""
+    return name.endswith(_TORCH_SUFFIXES)
+
+
+def stem_of(name: str) -> str:
+    """Return a file's name without the suffix of a torch file; every other name as it is."""
+    suffixes = sorted(_TORCH_SUFFIXES, key=len, reverse=True)
+    return next((name.removesuffix(suffix) for suffix in suffixes if name.endswith(suffix)), name)
 
 
 def _ours(folder: Path) -> list[Path]:

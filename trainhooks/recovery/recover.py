@@ -107,7 +107,9 @@ def _assemble(place: Place, found: Found, passed: tuple[PassedOver, ...]) -> Rec
             "last_checkpoint": None if last is None else str(last.path),
             "best_val_loss": _least(metrics, "val/loss"),
             "final_train_loss": _last(metrics, "train/loss"),
-            "steps": int(metrics["step"].max()) + 1 if "step" in metrics and len(metrics) else None,
+            "steps": int(metrics["step"].max()) + (not found.counts_finished)
+            if "step" in metrics and len(metrics)
+            else None,
             "epochs": epochs.count(metrics["epoch"].dropna().unique()) if "epoch" in metrics else None,
             "status": found.status,
             "recovered": True,

@@ -93,12 +93,17 @@ class Recovered:
 
 
 def newest_first(checkpoints: Iterable[SavedModel]) -> list[SavedModel]:
-    """Return checkpoints by what says best which is the newest: the step, else the epoch, else the order that they
+    """Return the newest first: by the order that the reader found, else by the step, the epoch, the order that they
     were read in. Those of an abandoned branch come last."""
-    numbered = enumerate(checkpoints)
     ordered = sorted(
-        numbered,
-        key=lambda pair: (not pair[1].is_abandoned, pair[1].step or 0, pair[1].epoch or 0, pair[0]),
+        enumerate(checkpoints),
+        key=lambda pair: (
+            not pair[1].is_abandoned,
+            -1 if pair[1].order is None else pair[1].order,
+            pair[1].step or 0,
+            pair[1].epoch or 0,
+            pair[0],
+        ),
         reverse=True,
     )
     return [saved for _, saved in ordered]

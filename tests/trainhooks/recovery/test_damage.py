@@ -75,7 +75,7 @@ def test_a_damaged_torch_file_is_left_out(tmp_path: Path) -> None:
 def test_steps_that_are_tensors_are_numbers(tmp_path: Path) -> None:
     torch.save({"epoch": torch.tensor(3), "step": torch.tensor([40]), "model": {}}, tmp_path / "a.pt")
     torch.save({"epoch": "three", "step": None, "model": {}}, tmp_path / "step_30.pt")
-    assert [(saved.epoch, saved.step) for saved in recover(tmp_path).checkpoints] == [(3, 40), (None, 30)]
+    assert [(saved.epoch, saved.step) for saved in recover(tmp_path).checkpoints] == [(None, 30), (3, 40)]
 
 
 def test_hugging_face_goes_on_with_an_older_state(hugging_face: Path, tmp_path: Path) -> None:
