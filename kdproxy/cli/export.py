@@ -48,12 +48,12 @@ def command(
         raise click.UsageError("--json tells of an export into a file: give --output FILE.")
     settings = load({"data_dir": data_dir}, config=config).settings
     counts: Counter[str] = Counter()
+    made = training.TrainingRows()
     with open_desk(settings, command="export", writes=False) as desk, _opened(None if to_stdout else output) as file:
-        rows_of = _chat_rows if form == "chat" else _as_it_is
         for event in shown(desk.start(ExportArguments(everything=everything)), title="export"):
             match event:
                 case Line(text=text):
-                    rows = rows_of(text)
+                    rows = _chat_rows(text, made) if form == "chat" else [text + b"\n"]
                     counts["rows"] += len(rows)
                     counts["skipped"] += not rows
                     file.writelines(rows)
@@ -61,25 +61,31 @@ def command(
                     click.echo(f"{found['segment']}:{found['line']}: {found['reason']}", err=True)
                 case Result(members=members):
                     counts["damaged"] = members["damaged"]
-    summary = {name: counts[name] for name in ("rows", "skipped", "damaged")}
+    left_out = {"repeated": made.repeated, "empty": made.empty, "other": made.other}
+    summary = {**{name: counts[name] for name in ("rows", "skipped", "damaged")}, **left_out}
     if as_json:
         print_json(summary)
-    skipped = f"; {counted(counts['skipped'], 'stored line')} left out: no conversation" if counts["skipped"] else ""
-    say(f"{counted(counts['rows'], 'row')} written{skipped}.")
+    say(f"{counted(counts['rows'], 'row')} written.")
+    for name, why in _LEFT_OUT.items():
+        if left_out[name]:
+            say(f"{left_out[name]:,} {why}")
     if counts["damaged"]:
         say(f"{counted(counts['damaged'], 'damaged line')} left out; see `kdproxy verify`.")
         sys.exit(1)
 
 
-def _as_it_is(line: bytes) -> list[bytes]:
-    return [line + b"\n"]
+_LEFT_OUT = {
+    "repeated": "left out: the same sample in its other form (JSON or stream); the first recording is written.",
+    "empty": "left out: the answer says nothing. `kdproxy forget --empty` withdraws such answers, to buy them again.",
+    "other": "left out: no conversation.",
+}
 
 
-def _chat_rows(line: bytes) -> list[bytes]:
+def _chat_rows(line: bytes, made: training.TrainingRows) -> list[bytes]:
     record = record_format.decode(line)
     if not isinstance(record, Entry | Prompt):
         return []
-    return [orjson.dumps(row) + b"\n" for row in training.rows(record)]
+    return [orjson.dumps(row) + b"\n" for row in made.take(record)]
 
 
 @contextmanager

@@ -6,28 +6,57 @@ One row for each choice: {"messages": [..., {"role": "assistant", ...}], "model"
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
-from kdproxy.core.models import Entry, Prompt
-from kdproxy.ops.reading import Choice, choices_of
+from kdproxy.core.models import Entry, Form, Prompt
+from kdproxy.ops.choice import Choice, call, dumped, objects
+from kdproxy.ops.reading import choices_of
 from kdproxy.providers.base import json_object
 
 Message = dict[str, Any]
 
 
+class TrainingRows:
+    """Makes the rows of one export: a sample that is there in two forms gives those of its first recording."""
+
+    def __init__(self) -> None:
+        self.empty = 0
+        """Choices that say nothing: no text, thoughts, refusal or tool call."""
+        self.repeated = 0
+        """Recordings of a sample that has been written in its other form."""
+        self.other = 0
+        """Stored lines that are no conversation."""
+        self._forms: dict[int, Form] = {}
+        """The form in which each sample came first."""
+
+    def take(self, stored: Entry | Prompt) -> list[dict[str, Any]]:
+        """Return the rows of a stored answer."""
+        if isinstance(stored, Entry):
+            # 64 bits are enough to know a sample by, and a million of them fit into 100 MB.
+            form = stored.answer.form
+            if self._forms.setdefault(hash(stored.address), form) is not form:
+                self.repeated += 1
+                return []
+        given, empty = _rows(stored)
+        self.empty += empty
+        self.other += not (given or empty)
+        return given
+
+
 def rows(stored: Entry | Prompt) -> list[dict[str, Any]]:
-    """Return the training rows of a stored answer; none where it is not a conversation's."""
+    """Return the training rows of a stored answer; none where it is not a conversation's, or says nothing."""
+    return _rows(stored)[0]
+
+
+def _rows(stored: Entry | Prompt) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows, and how many choices say nothing."""
     if isinstance(stored, Prompt):
         asked = [{"role": turn.role, "content": turn.text} for turn in stored.turns]
         answer = {"role": "assistant", "content": stored.response}
         facts = {"model": stored.model, "finish_reason": None, "provider": None, "key": stored.match_key}
-        return [{"messages": [*asked, answer], **facts, "ordinal": stored.ordinal, "choice": 0}]
+        return [{"messages": [*asked, answer], **facts, "ordinal": stored.ordinal, "choice": 0}], 0
     request = json_object(stored.request or b"")
-    if request is None:
-        return []
     question = _QUESTIONS.get((stored.provider, stored.endpoint))
-    if question is None:
-        return []
+    if request is None or question is None:
+        return [], 0
     asked = list(question(request))
     choices = choices_of(stored)
     questions = [asked] * len(choices)
@@ -36,9 +65,9 @@ def rows(stored: Entry | Prompt) -> list[dict[str, Any]]:
         questions = [asked[index * len(asked) // len(choices) :][:1] for index in range(len(choices))]
     facts = {"model": stored.model, "provider": stored.provider, "key": stored.address.key}
     place = {"ordinal": stored.address.ordinal}
-    tools = request.get("tools")
+    tools = _tools(request.get("tools"))
     extra = {"tools": tools} if tools else {}
-    return [
+    found = [
         {
             "messages": [*turns, _answer(choice)],
             **extra,
@@ -48,8 +77,9 @@ def rows(stored: Entry | Prompt) -> list[dict[str, Any]]:
             "choice": index,
         }
         for index, (turns, choice) in enumerate(zip(questions, choices, strict=True))
-        if turns
+        if turns and choice.says_something
     ]
+    return found, sum(not choice.says_something for choice in choices)
 
 
 def _answer(choice: Choice) -> Message:
@@ -60,14 +90,47 @@ def _answer(choice: Choice) -> Message:
         message["refusal"] = choice.refusal
     if choice.tool_calls:
         message["tool_calls"] = choice.tool_calls
+    if choice.function_call is not None:
+        message["function_call"] = choice.function_call
     return message
+
+
+def _tools(given: Any) -> list[Any] | None:
+    """Return tools as chat requests declare them: OpenAI's flat and nested forms, Anthropic's and Gemini's."""
+    if not isinstance(given, list):
+        return None
+    tools: list[Any] = []
+    for tool in given:
+        declared = [tool]
+        if isinstance(tool, dict):
+            declared = tool.get("functionDeclarations", tool.get("function_declarations")) or [tool]
+        tools += map(_tool, declared)
+    return tools
+
+
+_SCHEMAS = ("input_schema", "parametersJsonSchema", "parameters")
+
+
+def _tool(given: Any) -> Any:
+    if (
+        not isinstance(given, dict)
+        or "function" in given
+        or "custom" in given
+        or not isinstance(given.get("name"), str)
+    ):
+        return given
+    if given.get("type") not in (None, "function", "custom") or "format" in given:
+        return given  # of a kind that chat does not have
+    function = {name: given[name] for name in ("name", "description", "strict") if given.get(name) is not None}
+    schema = next((given[name] for name in _SCHEMAS if given.get(name) is not None), None)
+    return {"type": "function", "function": function if schema is None else {**function, "parameters": schema}}
 
 
 # -- questions, by dialect ------------------------------------------------------------------------------------------
 
 
 def _chat(request: dict[str, Any]) -> Iterator[Message]:
-    yield from _objects(request.get("messages"))
+    yield from objects(request.get("messages"))
 
 
 def _completion(request: dict[str, Any]) -> Iterator[Message]:
@@ -83,35 +146,38 @@ def _responses(request: dict[str, Any]) -> Iterator[Message]:
     given = request.get("input")
     if isinstance(given, str):
         yield {"role": "user", "content": given}
-    for item in _objects(given):
+    for item in objects(given):
         match item.get("type", "message"):
             case "message":
                 yield {"role": item.get("role"), "content": _content(item.get("content"))}
             case "function_call":
-                call = _call(item.get("call_id"), item.get("name"), item.get("arguments"))
-                yield {"role": "assistant", "content": None, "tool_calls": [call]}
-            case "function_call_output":
+                made = call(item.get("call_id"), item.get("name"), item.get("arguments"))
+                yield {"role": "assistant", "content": None, "tool_calls": [made]}
+            case "custom_tool_call":
+                custom = call(item.get("call_id"), item.get("name"), item.get("input"), kind="custom")
+                yield {"role": "assistant", "content": None, "tool_calls": [custom]}
+            case "function_call_output" | "custom_tool_call_output":
                 yield {"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}
 
 
 def _messages(request: dict[str, Any]) -> Iterator[Message]:
     if request.get("system") is not None:
         yield {"role": "system", "content": _content(request["system"])}
-    for message in _objects(request.get("messages")):
+    for message in objects(request.get("messages")):
         blocks = message.get("content")
         calls = [
-            _call(block.get("id"), block.get("name"), _dumped(block.get("input") or {}))
-            for block in _objects(blocks)
+            call(block.get("id"), block.get("name"), dumped(block.get("input") or {}))
+            for block in objects(blocks)
             if block.get("type") == "tool_use"
         ]
-        for block in _objects(blocks):
+        for block in objects(blocks):
             if block.get("type") == "tool_result":
                 result = _content(block.get("content"))
                 yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": result}
         kept = blocks
         if isinstance(blocks, list):
             moved = ("tool_use", "tool_result", "thinking", "redacted_thinking")
-            kept = [block for block in _objects(blocks) if block.get("type") not in moved]
+            kept = [block for block in objects(blocks) if block.get("type") not in moved]
         if kept or calls:
             content = _content(kept) if kept else None
             row: Message = {"role": message.get("role"), "content": content}
@@ -122,17 +188,17 @@ def _gemini(request: dict[str, Any]) -> Iterator[Message]:
     system = request.get("systemInstruction", request.get("system_instruction"))
     if isinstance(system, dict):
         yield {"role": "system", "content": _content(system.get("parts"))}
-    for content in _objects(request.get("contents")):
-        parts = list(_objects(content.get("parts")))
+    for content in objects(request.get("contents")):
+        parts = list(objects(content.get("parts")))
         for part in parts:
             result = part.get("functionResponse")
             if isinstance(result, dict):
-                given = _dumped(result.get("response"))
-                yield {"role": "tool", "tool_call_id": result.get("id") or result.get("name"), "content": given}
+                told = dumped(result.get("response"))
+                yield {"role": "tool", "tool_call_id": result.get("id") or result.get("name"), "content": told}
         calls = [
-            _call(call.get("id"), call.get("name"), _dumped(call.get("args") or {}))
+            call(given.get("id"), given.get("name"), dumped(given.get("args") or {}))
             for part in parts
-            if isinstance(call := part.get("functionCall"), dict)
+            if isinstance(given := part.get("functionCall"), dict)
         ]
         kept = [part for part in parts if not {"functionCall", "functionResponse"} & part.keys()]
         if kept or calls:
@@ -156,15 +222,3 @@ def _content(value: Any) -> Any:
         return value
     texts = [block.get("text") if isinstance(block, dict) else None for block in value]
     return "".join(text for text in texts if text) if all(isinstance(text, str) for text in texts) else value
-
-
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    return (item for item in (value if isinstance(value, list) else ()) if isinstance(item, dict))
-
-
-def _call(identity: Any, name: Any, arguments: Any) -> dict[str, Any]:
-    return {"id": identity, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def _dumped(value: Any) -> str:
-    return orjson.dumps(value).decode()

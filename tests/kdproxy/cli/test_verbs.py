@@ -87,7 +87,14 @@ def test_an_empty_file_is_a_warning(kdproxy: Run) -> None:
 def test_export_warm_export_gives_equal_files(kdproxy: Run, rows: Path, tmp_path: Path) -> None:
     kdproxy("warm", rows)
     first = kdproxy("export")
-    assert kdproxy("export", "--output", "out.jsonl", "--json").json == {"rows": 2, "skipped": 0, "damaged": 0}
+    assert kdproxy("export", "--output", "out.jsonl", "--json").json == {
+        "rows": 2,
+        "skipped": 0,
+        "damaged": 0,
+        "repeated": 0,
+        "empty": 0,
+        "other": 0,
+    }
     assert (tmp_path / "out.jsonl").read_bytes() == first.out
     kdproxy("warm", "out.jsonl", "--data-dir", "second")
     assert kdproxy("export", "--data-dir", "second").out == first.out

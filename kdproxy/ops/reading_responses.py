@@ -1,0 +1,107 @@
+"""OpenAI's Responses, read from the object or from the events of a stream."""
+
+from typing import Any
+
+from kdproxy.ops.choice import Choice, as_text, call, object_of, objects
+from kdproxy.providers.base import integer
+
+_ENDED = ("completed", "incomplete")
+
+
+def read_responses(parts: list[dict[str, Any]]) -> list[Choice]:
+    """Return the answer that the response holds; what its last event leaves out comes from the events before it.
+
+    vLLM, SGLang and gateways end with an empty `output`, or with items that hold nothing.
+    """
+    whole = [object_of(part.get("response")) or part for part in parts]
+    final = next((part for part in reversed(whole) if part.get("status") in _ENDED), None)
+    if final is None:
+        return []
+    choice = _choice_of(objects(final.get("output")))
+    if len(parts) > 1:
+        told = _choice_of(_items(parts))
+        choice.text = choice.text or told.text
+        choice.reasoning = choice.reasoning or told.reasoning
+        choice.refusal = choice.refusal or told.refusal
+        choice.tool_calls = choice.tool_calls or told.tool_calls
+    choice.native_reason = object_of(final.get("incomplete_details")).get("reason") or final["status"]
+    return [choice]
+
+
+def _choice_of(items: Any) -> Choice:
+    choice = Choice()
+    for item in items:
+        match item.get("type"):
+            case "message":
+                for block in objects(item.get("content")):
+                    choice.add_text(block.get("text"))
+                    choice.add_refusal(block.get("refusal"))
+            case "reasoning":
+                thoughts = list(objects(item.get("content"))) or list(objects(item.get("summary")))
+                for block in thoughts:
+                    choice.add_reasoning(block.get("text"))
+            case "function_call":
+                choice.tool_calls.append(call(item.get("call_id"), item.get("name"), as_text(item.get("arguments"))))
+            case "custom_tool_call":
+                given = as_text(item.get("input"))
+                choice.tool_calls.append(call(item.get("call_id"), item.get("name"), given, kind="custom"))
+    return choice
+
+
+_TEXTS = {
+    "output_text": ("content", "output_text", "text"),
+    "refusal": ("content", "refusal", "refusal"),
+    "reasoning_text": ("content", "reasoning_text", "text"),
+    "reasoning_summary_text": ("summary", "summary_text", "text"),
+}
+"""Event names without `response.` and `.delta` or `.done`: the item's list, and the type and member of its part."""
+_ARGUMENTS = {"function_call_arguments": "arguments", "custom_tool_call_input": "input"}
+
+
+def _items(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the items together that the events tell of: whole ones, or their beginnings and deltas."""
+    items: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        name = part.get("type")
+        if not isinstance(name, str):
+            continue
+        place = integer(part.get("output_index")) or 0
+        if name in ("response.output_item.added", "response.output_item.done"):
+            item = dict(object_of(part.get("item")))
+            if name.endswith(".added") or _says_more(item, items.get(place, {})):
+                items[place] = item
+            continue
+        kind, _, ending = name.removeprefix("response.").rpartition(".")
+        if kind in _TEXTS:
+            _grow_text(items.setdefault(place, _fresh(kind)), part, kind=kind, is_done=ending == "done")
+        elif kind in _ARGUMENTS:
+            member = _ARGUMENTS[kind]
+            item = items.setdefault(place, {})
+            if ending == "done" and isinstance(part.get(member), str):
+                item[member] = part[member]
+            elif ending == "delta":
+                item[member] = as_text(item.get(member)) + as_text(part.get("delta"))
+    return [items[place] for place in sorted(items)]
+
+
+def _fresh(kind: str) -> dict[str, Any]:
+    return {"type": "reasoning" if kind.startswith("reasoning") else "message"}
+
+
+def _grow_text(item: dict[str, Any], event: dict[str, Any], *, kind: str, is_done: bool) -> None:
+    listing, part_type, member = _TEXTS[kind]
+    place = integer(event.get("summary_index" if listing == "summary" else "content_index")) or 0
+    blocks = list(objects(item.get(listing)))
+    while len(blocks) <= min(place, 1_000):
+        blocks.append({"type": part_type})
+    item[listing] = blocks
+    block = blocks[min(place, 1_000)] = dict(blocks[min(place, 1_000)])
+    if is_done and isinstance(event.get(member), str):
+        block[member] = event[member]
+    elif not is_done:
+        block[member] = as_text(block.get(member)) + as_text(event.get("delta"))
+
+
+def _says_more(item: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Whether a finished item holds what its deltas told."""
+    return _choice_of([item]).says_something or not _choice_of([known]).says_something
