@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core.manifest import Manifest
+from trainhooks.core.plain import document, revive
 from trainhooks.storage import atomic, branch, metrics
 from trainhooks.storage.branch import REGISTERED, Branch
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint, published
@@ -62,7 +63,7 @@ class Catalog:
         with self._lock:
             found = self.entries()
             members = {"v": CATALOG_VERSION, "checkpoints": [asdict(entry) for entry in found]}
-            atomic.write(self._path, json.dumps(members, indent=1).encode() + b"\n", durable=durable)
+            atomic.write(self._path, document(members), durable=durable)
         return found
 
     def entries(self) -> list[Recoverable]:
@@ -152,7 +153,7 @@ def registered(output_dir: Path) -> dict[str, Recoverable]:
 
 
 def _entry(members: Mapping[str, Any]) -> Recoverable:
-    return Recoverable(**{**members, "tags": tuple(members["tags"])})
+    return Recoverable(**{**members, "tags": tuple(members["tags"]), "metrics": revive(members["metrics"])})
 
 
 def _own(output_dir: Path, checkpoint: Checkpoint) -> Recoverable:

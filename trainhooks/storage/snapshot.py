@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trainhooks.core.plain import document, revive
 from trainhooks.storage import atomic
 
 NAME = "progress.json"
@@ -17,7 +18,7 @@ _NEEDED = {"at", "attempt", "step", "attempt_seconds"}
 
 def write(path: Path, members: dict[str, Any]) -> None:
     """Replace the snapshot in one step."""
-    atomic.write(path, json.dumps({"v": SNAPSHOT_VERSION, **members}, indent=1).encode() + b"\n", durable=False)
+    atomic.write(path, document({"v": SNAPSHOT_VERSION, **members}), durable=False)
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -28,4 +29,4 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(members, dict) or members.get("v") != SNAPSHOT_VERSION or not members.keys() >= _NEEDED:
         return None
-    return members
+    return {name: revive(value) for name, value in members.items()}

@@ -90,3 +90,67 @@ def test_each_generator_counts_and_a_digest_draws_nothing(draw: Any) -> None:
     between = of_random_numbers()
     draw()  # numpy keeps the second half of a pair
     assert len({before, between, of_random_numbers()}) == 3
+
+
+class Odd:
+    """An object that raises whatever is asked of it."""
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        raise RuntimeError("never ask")
+
+
+def _circular() -> list[Any]:
+    found: list[Any] = [1]
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        _circular(),
+        Odd(),
+        torch.ones(3, dtype=torch.complex64).conj(),
+        torch.ones(2, dtype=torch.complex64).imag,
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
+        torch.ones(3).to_sparse(),
+        torch.ones(3, device="meta"),
+        np.array([{"a": 1}], dtype=object),
+        np.arange(10)[::-2],
+        {1: 2, "1": 3, None: 4},
+        {"deep": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]},
+        object(),
+        lambda: None,
+    ],
+    ids=lambda batch: type(batch).__name__,
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_no_batch_raises(batch: Any) -> None:
+    assert of_batch(ORIGIN, batch) == of_batch(ORIGIN, batch)
+    assert of_batch(ORIGIN, batch) != of_batch(None, batch)
+
+
+def test_other_rows_of_a_nested_tensor_are_seen() -> None:
+    one, other = (
+        torch.nested.nested_tensor([torch.ones(2), torch.full((3,), value)], layout=torch.jagged)
+        for value in (1.0, 2.0)
+    )
+    assert of_batch(None, one) != of_batch(None, other)
+
+
+def test_what_a_digest_looks_at_is_bounded_in_items() -> None:
+    class Counting(list[int]):
+        looks = 0
+
+        def __getitem__(self, at: Any) -> Any:
+            Counting.looks += len(range(*at.indices(len(self)))) if isinstance(at, slice) else 1
+            return super().__getitem__(at)
+
+    batch = {"ids": [Counting(range(2_048)) for _ in range(32)]}
+    first = of_batch(None, batch)
+    assert Counting.looks <= 32 * 17
+    batch["ids"][0][0] = -1
+    assert of_batch(None, batch) != first
+    batch["ids"][0][0], batch["ids"][31][-1] = 0, -1
+    assert of_batch(None, batch) != first
