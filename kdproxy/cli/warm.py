@@ -39,8 +39,8 @@ def command(
 ) -> None:
     """Fill the cache from FILES: journals, tracker rows, chat messages, Batch inputs with their outputs.
 
-    Plain, .gz or .zst; - is stdin; a directory stands for the journal in it. What is already there stays.
-    docs/warm.md has it all. Exit code 1: no line could be used.
+    Plain, .gz, .bz2, .xz or .zst; - is stdin; a directory stands for the journal in it. What is already there stays.
+    docs/warm.md has it all. Exit code 1: a file is cut off, damaged or of another format, or no line could be used.
     """
     settings = load({"data_dir": data_dir, "upstreams": upstream}, config=config).settings
     given = settings.upstreams[0] if upstream is not None else None
@@ -57,19 +57,27 @@ def command(
     if as_json:
         print_json({**result, "findings": findings})
     has_used = any(result[name] for name in _USED)
-    if result["is_stopped"] or ((result["lines"] or result["bad"]) and not has_used):
+    if result["is_stopped"] or result["broken"] or ((result["lines"] or result["bad"]) and not has_used):
         sys.exit(1)
 
 
 @contextmanager
 def _on_disk(files: tuple[Path, ...]) -> Iterator[tuple[str, ...]]:
-    """Give the files' absolute names; stdin becomes a file first, since a proxy may be who reads it."""
+    """Give the files' absolute names. Stdin and pipes become files first: a proxy may be who reads, and reads twice."""
     with tempfile.TemporaryDirectory(prefix="kdproxy-") as directory:
-        spool = Path(directory) / "stdin"
-        if any(str(file) == "-" for file in files):
-            with spool.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-        yield tuple(str(spool if str(file) == "-" else file.absolute()) for file in files)
+        paths: list[Path] = []
+        for place, given in enumerate(files):
+            spool = Path(directory) / ("stdin" if str(given) == "-" else f"{given.name}-{place}")
+            if str(given) == "-":
+                with spool.open("wb") as copy:
+                    shutil.copyfileobj(sys.stdin.buffer, copy)
+            elif not (given.is_file() or given.is_dir()):
+                with given.open("rb") as pipe, spool.open("wb") as copy:
+                    shutil.copyfileobj(pipe, copy)
+            else:
+                spool = given.absolute()
+            paths.append(spool)
+        yield tuple(map(str, paths))
 
 
 def warm_from(desk: Desk, arguments: WarmArguments) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -95,6 +103,8 @@ def warm_from(desk: Desk, arguments: WarmArguments) -> tuple[dict[str, Any], lis
         say(f"the first {MOST_SHOWN} lines were named; {untold} more could not be used.")
     if not result["lines"] and not result["bad"]:
         say("warning: there is no line in these files.")
+    if result["broken"]:
+        say(f"error: {counted(result['broken'], 'file')} could not be read to the end; warm the whole file again.")
     if result["is_stopped"]:
         say("stopped at the first line that cannot be used (--strict).")
     elif result["bad"]:

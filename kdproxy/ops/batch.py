@@ -52,6 +52,15 @@ def side_of(members: Mapping[str, Any]) -> Side | None:
     return None
 
 
+def is_failed(members: Mapping[str, Any]) -> bool:
+    """Whether an output line says that the provider did not answer."""
+    try:
+        _reply(members)
+    except RowFailed:
+        return True
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Half:
     """One line of a pair."""
@@ -83,6 +92,8 @@ class Pair:
 class _Waiting:
     """A half on disk."""
 
+    is_failed: bool
+
     file: str
     line: int
     offset: int
@@ -107,16 +118,23 @@ class Pairing:
     ) -> None:
         self._file.close()
 
-    def add(self, side: Side, custom_id: str, text: bytes, *, file: str, line: int) -> None:
-        """Take one half; the same line again changes nothing."""
+    def add(self, side: Side, custom_id: str, text: bytes, *, file: str, line: int, is_failed: bool = False) -> None:
+        """Take one half; the same line again changes nothing.
+
+        Args:
+            is_failed: the provider did not answer. What was asked again, with success, is no other answer.
+        """
         halves = self._halves[side]
         digest = hashlib.sha256(text).digest()
-        if custom_id in halves:
-            if halves[custom_id].digest != digest:
+        known = halves.get(custom_id)
+        if known is not None and (is_failed or not known.is_failed):
+            if known.digest != digest and not is_failed:
                 self._ambiguous.add(custom_id)
             return
         self._file.write(text)
-        halves[custom_id] = _Waiting(file=file, line=line, offset=self._size, length=len(text), digest=digest)
+        halves[custom_id] = _Waiting(
+            file=file, line=line, offset=self._size, length=len(text), digest=digest, is_failed=is_failed
+        )
         self._size += len(text)
 
     def pairs(self) -> Iterator[Pair]:

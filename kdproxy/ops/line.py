@@ -1,5 +1,6 @@
 """One line of a file to warm from, made into a record: its format is told from the line, not from the file's name."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from kdproxy.core.routing import Router
 from kdproxy.errors import RecordInvalid
 from kdproxy.ops import batch, tracker
 from kdproxy.ops.candidate import Candidate
-from kdproxy.ops.row import RowUnpaired, RowUnusable
+from kdproxy.ops.row import RowUnpaired, RowUnreadable, RowUnusable
 
 _SEAL_START = b',"sha256":"'
 _SEAL_AT = slice(-77, -66)
@@ -53,10 +54,7 @@ class LineReader:
         """
         if text[_SEAL_AT] == _SEAL_START:
             return _journal_line(text)
-        try:
-            members = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise RowUnusable(f"it is not JSON: {error.msg} at column {error.colno}") from error
+        members, plain = load(text)
         if not isinstance(members, dict):
             raise RowUnusable("it is not a JSON object; each line must be one of its own")
         if "v" in members and "kind" in members:
@@ -64,7 +62,9 @@ class LineReader:
         side = batch.side_of(members)
         if side is None:
             return self._prompt(members)
-        self._pairing.add(side, members["custom_id"], text, file=str(path), line=number)
+        is_failed = side is batch.Side.OUTPUT and batch.is_failed(members)
+        kept = plain if side is batch.Side.OUTPUT else text  # a question's digits are in its key
+        self._pairing.add(side, members["custom_id"], kept, file=str(path), line=number, is_failed=is_failed)
         return None
 
     def pairs(self) -> Iterator[batch.Pair]:
@@ -107,6 +107,28 @@ class LineReader:
             source=self._source,
         )
         return Candidate(record=prompt, line=record_format.encode(prompt), is_journal=False, said_at=row.created_at)
+
+
+def load(text: bytes) -> tuple[Any, bytes]:
+    """Read JSON, and NaN and Infinity in it as null: pandas and log-probabilities write them beside texts.
+
+    Returns:
+        The value, and its text without what is no JSON.
+
+    Raises:
+        RowUnreadable: it is no JSON.
+    """
+    try:
+        return orjson.loads(text), text
+    except orjson.JSONDecodeError as error:
+        reason = f"it is not JSON: {error.msg} at column {error.colno}"
+    try:
+        value = json.loads(text, parse_constant=lambda _: None)
+        # Lone surrogates could be neither indexed nor served, nor could numbers beyond double.
+        plain = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise RowUnreadable(reason) from error
+    return value, plain
 
 
 def _journal_line(text: bytes) -> Candidate:

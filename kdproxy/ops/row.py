@@ -11,3 +11,7 @@ class RowFailed(RowUnusable):
 
 class RowUnpaired(RowUnusable):
     """A line is half of a Batch pair whose other half is in none of the files."""
+
+
+class RowUnreadable(RowUnusable):
+    """A line is no JSON. If it is a file's last and has no line break, the file was cut there."""

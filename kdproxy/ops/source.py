@@ -1,22 +1,26 @@
-"""Files to warm from, as lines: plain, gzip or Zstandard, told by their first bytes. Memory is bounded by all means.
+"""Files to warm from, as lines: plain, gzip, bzip2, xz or Zstandard, told by their first bytes. Memory is bounded.
 
 An array, or objects written over many lines, comes as if each value had a line of its own.
 
 A file that unpacks to more than a hundred times its size is taken for a bomb and left at that point.
 """
 
+import bz2
 import importlib
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from kdproxy.errors import KdproxyError
 from kdproxy.ops.values import BadShape, Splitter, is_spread
 
 MAX_LINE_BYTES = 64 << 20
+MAX_JOURNAL_LINE_BYTES = 1 << 30
+"""A journal line is as long as the proxy's limits for questions and answers let it be; the journal takes this much."""
 MAX_RATIO = 100
 RATIO_FREE_BYTES = 1 << 20
 """So much may unpack from however little: short files of equal lines are honest."""
@@ -25,8 +29,21 @@ _PIECE_BYTES = 1 << 16
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_BZIP2 = b"BZh"
+_XZ = b"\xfd7zXZ\x00"
+_XZ_MEMORY_BYTES = 256 << 20
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_JOURNAL = b'{"v":'
+_FOREIGN = (
+    (b"\xff\xfe", "it is UTF-16; save it as UTF-8"),
+    (b"\xfe\xff", "it is UTF-16; save it as UTF-8"),
+    (b"{\x00", "it is UTF-16; save it as UTF-8"),
+    (b"\x00{", "it is UTF-16; save it as UTF-8"),
+    (b"PAR1", "it is Parquet; write it as JSONL, such as with pandas: to_json(path, orient='records', lines=True)"),
+    (b"ARROW1", "it is Arrow; write it as JSONL"),
+    (b"PK\x03\x04", "it is a zip archive; unpack it"),
+)
+"""What cannot be read here, by its first bytes."""
 
 
 _Unpack = Callable[[Iterator[bytes]], Iterator[bytes]]
@@ -42,6 +59,8 @@ class SourceLine:
 
     number: int
     text: bytes | None
+    has_end: bool = True
+    """Whether a line break follows. A file whose last line has none may have been cut there."""
 
 
 class Source:
@@ -55,7 +74,7 @@ class Source:
         """Yield the lines that are not blank.
 
         Raises:
-            SourceBroken: damaged, cut off, a bomb, or not text in UTF-8.
+            SourceBroken: damaged, cut off, a bomb, or of another format.
             KdproxyError: it cannot be opened, or Zstandard is not installed.
         """
         try:
@@ -69,16 +88,17 @@ class Source:
 
     def _chunks(self, file: BinaryIO) -> Iterator[bytes]:
         head = file.read(_CHUNK_BYTES)
-        if head.startswith(_UTF16):
-            raise SourceBroken("it is UTF-16; save it as UTF-8")
         unpack = _unpacker(head)
-        if unpack is None:
-            yield from self._read(file, head.removeprefix(_BOM))
-            return
+        chunks = self._read(file, head)
+        if unpack is not None:
+            chunks = self._unpacked(chunks, unpack)
         is_first = True
-        for chunk in self._unpacked(self._read(file, head), unpack):
-            yield chunk.removeprefix(_BOM) if is_first else chunk
-            is_first = False
+        for chunk in chunks:
+            if is_first:
+                _refuse_foreign(chunk)
+                chunk = chunk.removeprefix(_BOM)
+                is_first = False
+            yield chunk
 
     def _read(self, file: BinaryIO, chunk: bytes) -> Iterator[bytes]:
         while chunk:
@@ -138,20 +158,35 @@ def _split(chunks: Iterator[bytes]) -> Iterator[SourceLine]:
                 pending += text
                 text = bytes(pending)
                 pending.clear()
-            if is_skipping or len(text) > MAX_LINE_BYTES:
+            if is_skipping or len(text) > _most_bytes(text):
                 is_skipping = False
                 yield SourceLine(number, None)
-            elif text := text.strip(b" \t\r"):
+            elif text := _bare(text):
                 yield SourceLine(number, text)
         if not is_skipping:
             pending += rest
-            if len(pending) > MAX_LINE_BYTES:
+            if len(pending) > _most_bytes(pending):
                 pending.clear()
                 is_skipping = True
     if is_skipping:
-        yield SourceLine(number + 1, None)
-    elif text := bytes(pending).strip(b" \t\r"):
-        yield SourceLine(number + 1, text)
+        yield SourceLine(number + 1, None, has_end=False)
+    elif text := _bare(bytes(pending)):
+        yield SourceLine(number + 1, text, has_end=False)
+
+
+def _most_bytes(text: bytes | bytearray) -> int:
+    return MAX_JOURNAL_LINE_BYTES if text.startswith(_JOURNAL) else MAX_LINE_BYTES
+
+
+def _bare(text: bytes) -> bytes:
+    """Take blanks off, and the byte order mark that a file brings along when it is put behind another."""
+    return text.removeprefix(_BOM).strip(b" \t\r")
+
+
+def _refuse_foreign(head: bytes) -> None:
+    for start, reason in _FOREIGN:
+        if head.startswith(start):
+            raise SourceBroken(reason)
 
 
 def _unpacker(head: bytes) -> _Unpack | None:
@@ -159,8 +194,17 @@ def _unpacker(head: bytes) -> _Unpack | None:
         return _gunzip
     if head.startswith(_ZSTD):
         zstd = _zstd()
-        return lambda packed: _unzstd(packed, zstd)
+        # The library bounds the windows of frames (RFC 8878 section 3.1) at 128 MiB.
+        return lambda packed: _unpack(packed, "Zstandard", zstd.ZstdDecompressor, zstd.ZstdError)
+    if head.startswith(_BZIP2):
+        return lambda packed: _unpack(packed, "bzip2", bz2.BZ2Decompressor, OSError)
+    if head.startswith(_XZ):
+        return lambda packed: _unpack(packed, "xz", _new_xz, lzma.LZMAError)
     return None
+
+
+def _new_xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
 
 
 def _gunzip(packed: Iterator[bytes]) -> Iterator[bytes]:
@@ -186,28 +230,29 @@ def _gunzip(packed: Iterator[bytes]) -> Iterator[bytes]:
         raise SourceBroken("it is cut off: the gzip data has no end")
 
 
-class _Zstd(Protocol):
-    ZstdError: type[Exception]
-    ZstdDecompressor: Callable[[], Any]
-
-
-def _unzstd(packed: Iterator[bytes], zstd: _Zstd) -> Iterator[bytes]:
-    """Unpack frames one after the other (RFC 8878 section 3.1); the library bounds their windows at 128 MiB."""
+def _unpack(
+    packed: Iterator[bytes], name: str, make: Callable[[], Any], error_type: type[Exception]
+) -> Iterator[bytes]:
+    """Unpack frames one after the other; zeros after the last are padding."""
     stream = None
     for data in packed:
         while data or (stream is not None and not stream.needs_input):
-            stream = stream or zstd.ZstdDecompressor()
+            if stream is None:
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                stream = make()
             try:
                 chunk = stream.decompress(data, _CHUNK_BYTES)
-            except zstd.ZstdError as error:
-                raise SourceBroken("it is damaged: the Zstandard data does not fit together") from error
+            except error_type as error:
+                raise SourceBroken(f"it is damaged: the {name} data does not fit together") from error
             if chunk:
                 yield chunk
             data = stream.unused_data if stream.eof else b""
             if stream.eof:
                 stream = None
     if stream is not None:
-        raise SourceBroken("it is cut off: the Zstandard data has no end")
+        raise SourceBroken(f"it is cut off: the {name} data has no end")
 
 
 def _zstd() -> Any:

@@ -18,7 +18,7 @@ from kdproxy.ops.candidate import Candidate, Selection, Verdict
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Event, Events, Finding, Progress, Result
 from kdproxy.ops.line import LineReader
-from kdproxy.ops.row import RowFailed, RowUnpaired, RowUnusable
+from kdproxy.ops.row import RowFailed, RowUnpaired, RowUnreadable, RowUnusable
 from kdproxy.ops.source import MAX_LINE_BYTES, Source, SourceBroken, size_of
 
 BATCH_LINES = 500
@@ -138,14 +138,17 @@ class _Run:
                 try:
                     self._add(self._reader.read(text, path=path, number=number))
                 except RowUnusable as error:
-                    self._report(path, number, "bad", str(error))
+                    if isinstance(error, RowUnreadable) and not line.has_end:
+                        self._cut(path, number, "its last line has no end: it is cut off, or being written", source)
+                    else:
+                        self._report(path, number, "bad", str(error))
                 if self._is_due():
                     self._write()
                     yield source.read_bytes
                 elif number % REPORT_LINES == 0:
                     yield source.read_bytes
         except SourceBroken as error:
-            self._report(path, number + 1, "bad", f"the file cannot be read on: {error}")
+            self._cut(path, number + 1, str(error), source)
         self._write()
         yield source.read_bytes
 
@@ -171,8 +174,7 @@ class _Run:
     def sums(self) -> dict[str, Any]:
         """Return what became of all lines, once the last are written."""
         self._settle()
-        names = ("lines", "answers", "prompts", "tombstones", "already", "withdrawn", "failed", "unpaired", "bad")
-        return {**{name: self._counts[name] for name in names}, "is_stopped": self._is_stopped}
+        return {**{name: self._counts[name] for name in _COUNTED}, "is_stopped": self._is_stopped}
 
     def _add(self, candidate: Candidate | None) -> None:
         if candidate is not None:
@@ -197,6 +199,16 @@ class _Run:
         for candidate, verdict in zip(candidates, verdicts.result(), strict=True):
             self._counts[_NAMES[type(candidate.record)] if verdict is Verdict.TAKEN else str(verdict)] += 1
 
+    def _cut(self, path: Path, number: int, reason: str, source: Source) -> None:
+        """Say that a file is not there in full: always, however many lines have been told."""
+        self._counts["bad"] += 1
+        self._counts["broken"] += 1
+        self._is_stopped = self._is_stopped or self._is_strict
+        told = f"{number - 1:,} {'line' if number == 2 else 'lines'} of it were read"
+        bytes_told = f"{source.read_bytes:,} of {max(source.read_bytes, size_of(path)):,} bytes"
+        text = f"the file cannot be read on: {reason}; {told} ({bytes_told}). What follows is missing"
+        self._untold.append(Finding({"kind": "broken", "file": str(path), "line": number, "reason": text}))
+
     def _report(self, path: Path, number: int, kind: str, reason: str) -> None:
         self._counts[kind] += 1
         # A request that the provider refused is no mistake in the file.
@@ -204,6 +216,12 @@ class _Run:
         if self._shown < MOST_SHOWN:
             self._shown += 1
             self._untold.append(Finding({"kind": kind, "file": str(path), "line": number, "reason": reason}))
+
+
+_COUNTED = (
+    *("lines", "answers", "prompts", "tombstones", "already", "withdrawn"),
+    *("failed", "unpaired", "bad", "broken"),
+)
 
 
 def _kind(error: RowUnusable) -> str:

@@ -1,7 +1,9 @@
 """The verbs without a running proxy: what they print where, and how they end."""
 
 import gzip
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,24 @@ def test_files_of_which_nothing_can_be_used_are_an_error(kdproxy: Run, text: byt
     ran = kdproxy("warm", "-", stdin=text)
     assert ran.code == 1
     assert "could not be used" in ran.err
+
+
+def test_a_file_that_is_cut_is_an_error_though_most_of_it_was_read(kdproxy: Run) -> None:
+    rows = b"".join(orjson.dumps({"prompt": str(n), "response": str(n * n), "model": "m"}) + b"\n" for n in range(50))
+    ran = kdproxy("warm", "-", "--json", stdin=gzip.compress(rows)[:-30])
+    assert ran.code == 1
+    assert 0 < ran.json["prompts"] < 50
+    assert f"cut off: the gzip data has no end; {ran.json['lines']} lines of it were read" in ran.err
+    assert "1 file could not be read to the end" in ran.err
+    assert kdproxy("warm", "-", stdin=gzip.compress(rows)).code == 0
+
+
+def test_a_pipe_is_read_once(kdproxy: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit((tmp_path / "pipe").write_bytes, orjson.dumps(ROWS[0]) + b"\n")
+        ran = kdproxy("warm", "pipe", "--json")
+    assert (ran.code, ran.json["prompts"]) == (0, 1)
 
 
 def test_half_a_packed_file_is_an_error(kdproxy: Run) -> None:

@@ -183,3 +183,17 @@ def test_strict_goes_past_failed_requests_and_stops_at_unpaired_ones(shelf: Any,
     failed = write("failed", asked("1", CHAT), answered("1", None, 500), asked("2", CHAT), answered("2", REPLY))
     assert shelf.run(WarmArguments(files=(failed,), strict=True)).result["answers"] == 1
     assert shelf.run(WarmArguments(files=(write("one", asked("3", CHAT)),), strict=True)).result["is_stopped"]
+
+
+def test_what_failed_and_was_asked_again_is_no_other_answer(shelf: Any, write: Callable[..., str]) -> None:
+    failed = answered("1", {"error": {"message": "overloaded"}}, status=500)
+    for outputs in ([failed, answered("1", REPLY)], [answered("1", REPLY), failed], [failed, failed]):
+        result = shelf.run(WarmArguments(files=(write("input", asked("1", CHAT)), write("output", *outputs)))).result
+        assert result["bad"] == 0
+    assert len(entries(shelf)) == 1
+
+
+def test_nan_among_the_log_probabilities_of_an_answer(shelf: Any, write: Callable[..., str]) -> None:
+    line = orjson.dumps(answered("1", REPLY)).replace(b'"finish_reason"', b'"logprobs":{"x":-Infinity},"finish_reason"')
+    result = shelf.run(WarmArguments(files=(write("input", asked("1", CHAT)), write("output", line + b"\n")))).result
+    assert (result["answers"], result["bad"]) == (1, 0)
