@@ -52,6 +52,12 @@ class Upstream(NamedTuple):
     url: str
     provider: str | None = None
     """Dialect forced by the configuration; None: told from the path of each request."""
+    end: str = "finish"
+    """What proves that an answer ended: `finish` reasons, or `done`: `[DONE]` is enough."""
+    choices: str = "as-asked"
+    """How many choices, rows and vectors a whole answer has: `as-asked`, or `as-served`."""
+    keep_empty: bool = False
+    """Whether answers are kept in which nothing was generated and nothing is said."""
     billed: bool | None = None
     """Whether its calls cost money; None: they do, unless its server is recognised as one of one's own."""
     key_headers: tuple[str, ...] = ()
@@ -103,8 +109,8 @@ class Question(NamedTuple):
     wants_stream_usage: bool = False
     """OpenAI `stream_options.include_usage`."""
     stream_options: Mapping[str, Any] | None = None
-    choices: int = 1
-    """How many answers one call returns (OpenAI `n`, Gemini `candidateCount`)."""
+    choices: int | None = 1
+    """How many answers one call returns (OpenAI `n`, Gemini `candidateCount`; rows of embeddings); None: not known."""
     previous_response_id: str | None = None
     wants_copy: bool = False
     """Whether the provider shall keep a copy of the answer (`store`), to be fetched or continued later."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 # An event ends at an empty line; a line ends at CRLF, LF or CR.
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)?")
 
 
@@ -73,6 +74,8 @@ def piece(raw: bytes) -> Piece:
         if line.startswith(b":"):
             continue
         name, _, value = line.rstrip(b"\r\n").partition(b":")
+        if name[:1] == b"\xef":
+            name = name.removeprefix(_BYTE_ORDER_MARK)  # one may stand before a stream's first line
         if not name:
             if has_field:
                 # Without the comment between them, a CR and this LF would be one line break.

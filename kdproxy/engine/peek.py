@@ -19,7 +19,7 @@ from kdproxy.core.sniff import Kind, sniff
 from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import answer_object
 from kdproxy.providers.ending import error_in
-from kdproxy.providers.opening import is_opening
+from kdproxy.providers.event import is_opening
 
 _LARGEST_PEEK = 65_536
 _ERROR_STARTS_WITHIN = 64
@@ -102,6 +102,16 @@ class Peeked:
         if self._first:
             return self._first.popleft()
         return b"" if self._is_over else await self._next()
+
+    async def chunk_before(self, ends_at: float) -> bytes | None:
+        """Return what has come of the body; nothing at its end, None at the loop's time `ends_at`, and it goes on then.
+
+        Raises:
+            UpstreamFailed: it is cut.
+        """
+        if not self._first and not await self.look(ends_at):
+            return b"" if self._is_over else None
+        return self._first.popleft()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""

@@ -1,16 +1,15 @@
 """One flight from its start to its landing: buy, record, keep, and only then let the end through."""
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 
 from kdproxy.core import key
-from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Question, Upstream, Usage
+from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Upstream, Usage
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, UpstreamRequest, UpstreamResponse
+from kdproxy.core.sniff import Kind
 from kdproxy.engine import lookup
 from kdproxy.engine.call import Asked
 from kdproxy.engine.fetch import Delivery, Errand, Fetcher, GaveUp
@@ -18,8 +17,10 @@ from kdproxy.engine.flights import Flight, Head
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.ledger import Ledger
-from kdproxy.engine.recorder import BodyRecorder, Recorder, StreamRecorder
+from kdproxy.engine.receive import read_to_end, recorder_of
+from kdproxy.engine.recorder import Recorder, StreamRecorder
 from kdproxy.engine.refused import land_refused, landing
+from kdproxy.engine.unkept import Unkept
 from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import Broken, Complete
 from kdproxy.providers.question import endpoint_named
@@ -31,9 +32,6 @@ log = logging.getLogger("kdproxy.engine")
 
 STORED_HEADERS = frozenset({"content-type", "openai-version", "request-id", "x-request-id"})
 """Response headers worth keeping; an allow-list, so that no cookie, account or quota header is ever stored."""
-
-LINGER_SECONDS = 1.0
-"""How long a stream whose last event has come may take to end: a clean end leaves the connection usable."""
 
 Price = Callable[[Upstream, str | None, Usage | None], Decimal | None]
 """Upstream, model and usage to US dollars; None where it is not known."""
@@ -60,6 +58,7 @@ class Purchase:
         self._ledger = ledger
         self._price = price
         self._answer_limit_bytes = answer_limit_bytes
+        self._unkept = Unkept()
         self._guesses: dict[str, OutputGuess] = {}
 
     async def fly(self, flight: Flight, asked: Asked, address: Address) -> None:
@@ -90,9 +89,9 @@ class Purchase:
         match result:
             case Refusal() | GaveUp():
                 land_refused(flight, result)
-            case Delivery(response=response, permit=permit):
+            case Delivery(response=response, permit=permit, kind=kind):
                 try:
-                    await self._receive(flight, asked, address, response, started)
+                    await self._receive(flight, asked, address, response, kind, started)
                 except BaseException:
                     permit.broken()
                     raise
@@ -101,14 +100,21 @@ class Purchase:
                     guess.learn(flight.usage)
 
     async def _receive(
-        self, flight: Flight, asked: Asked, address: Address, response: UpstreamResponse, started: float
+        self,
+        flight: Flight,
+        asked: Asked,
+        address: Address,
+        response: UpstreamResponse,
+        kind: Kind | None,
+        started: float,
     ) -> None:
-        recorder, misfit = self._recorder(asked.question, response)
+        upstream = asked.incoming.upstream
+        recorder, misfit = recorder_of(asked.question, upstream, response, kind, limit_bytes=self._answer_limit_bytes)
         is_live = isinstance(recorder, StreamRecorder) or recorder.is_live
         if is_live:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
         try:
-            await _to_its_end(response, recorder, flight)
+            await read_to_end(response, recorder, flight)
         except UpstreamFailed:
             if is_live:
                 flight.add(recorder.held)
@@ -119,12 +125,14 @@ class Purchase:
         judgement = Broken(misfit) if misfit else recorder.finish()
         if isinstance(judgement, Complete):
             flight.usage = judgement.usage
+            flight.detail = judgement.note
+            self._unkept.whole(upstream, judgement)
             if asked.incoming.mode.stores:
                 entry = self._entry(asked, address, response, recorder, judgement, started)
                 flight.is_stored = await self._keep(entry, asked, flight)
         else:
-            flight.detail = "incomplete"
-            log.info("an answer is not stored", extra={"reason": judgement.reason, "path": asked.incoming.path})
+            flight.detail = "empty" if judgement.is_empty else "incomplete"
+            self._unkept.broken(upstream, judgement, asked.incoming.path)
         if not is_live:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=True))
         flight.add(recorder.held)
@@ -144,29 +152,6 @@ class Purchase:
             usd=None if entry.cost_usd is None else Decimal(entry.cost_usd),
         )
         return is_kept
-
-    def _recorder(self, question: Question, response: UpstreamResponse) -> tuple[Recorder, str | None]:
-        """Return what watches this answer, and why it cannot be kept whatever it says."""
-        endpoint = endpoint_named(question.provider, question.endpoint)
-        content_type = _content_type(response.headers)
-        if response.status == 200 and content_type.startswith("text/event-stream"):
-            misfit = None if question.form is Form.SSE else "a stream that was not asked for"
-            return StreamRecorder(endpoint, question.choices, self._answer_limit_bytes), misfit
-        misfit = None
-        if response.status != 200:
-            misfit = f"status {response.status}"
-        elif any(name.lower() == "content-encoding" for name, _ in response.headers):
-            misfit = "a coding that is not undone here"
-        elif question.form is Form.SSE:
-            misfit = "not a stream"
-        elif not content_type.startswith(endpoint.content_types):
-            misfit = "an unexpected content type"
-        elif question.form is Form.BINARY and not response.is_end_marked:
-            # Of JSON and streams the last bytes say that they are the last.
-            misfit = "the end of its bytes is that of the connection, which may have been cut"
-        is_live = question.form is Form.BINARY
-        form = Form.BINARY if is_live else Form.JSON
-        return BodyRecorder(endpoint, is_live, self._answer_limit_bytes, form), misfit
 
     def _entry(
         self,
@@ -234,26 +219,6 @@ def entry_of(
 def kept_headers(headers: HeaderPairs) -> HeaderPairs:
     """Return the response headers that the journal keeps."""
     return tuple((name, value) for name, value in headers if name.lower() in STORED_HEADERS)
-
-
-async def _to_its_end(response: UpstreamResponse, recorder: Recorder, flight: Flight) -> None:
-    """Read the body. After a stream's own last event neither a cut nor a connection that stays open matters."""
-    while not recorder.is_over:
-        chunk = await response.chunk()
-        if not chunk:
-            return
-        flight.add(recorder.feed(chunk))
-    with contextlib.suppress(UpstreamFailed, TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while chunk := await response.chunk():
-                flight.add(recorder.feed(chunk))
-
-
-def _content_type(headers: HeaderPairs) -> str:
-    for name, value in headers:
-        if name.lower() == "content-type":
-            return value.lower()
-    return ""
 
 
 def _request(asked: Asked, key_index: int) -> UpstreamRequest:

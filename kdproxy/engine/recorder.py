@@ -1,31 +1,37 @@
 """Watches an answer pass: what may go to clients now, what waits for the disk, and what is worth keeping. Sync.
 
-Bytes go on as they came, comments and keep-alive lines included; from the event that ends a stream on, they are held
-until the entry is durable. The recording leaves comments and keep-alive lines out.
+Bytes go on as they came, comments and keep-alive lines included. An event that ends a stream, as far as is known, is
+held with what follows until the entry is durable; where text follows after all, it goes on. The recording leaves
+comments and keep-alive lines out.
 """
 
 from dataclasses import dataclass, field
 
 from kdproxy.core import sse
 from kdproxy.core.models import Form
-from kdproxy.providers.base import Broken, Endpoint, Judgement, StreamJudge
+from kdproxy.providers.base import Broken, Criteria, Judge, Judgement, StreamJudge, answer_object, is_done
+from kdproxy.providers.event import is_opening
+
+GRACE_SECONDS = 1.0
+"""How long a stream that has ended may go on without an event: for `[DONE]`, and a clean end that leaves the connection
+usable."""
+
+USAGE_GRACE_SECONDS = 10.0
+"""The same, while the usage that was asked for is still to come."""
 
 
 @dataclass(slots=True)
 class StreamRecorder:
     """An SSE answer."""
 
-    endpoint: Endpoint
-    choices: int
+    judge: StreamJudge
     limit_bytes: int
+    events: int = 0
+    """Events that have come since the answer ended: each may have another behind it."""
     _splitter: sse.Splitter = field(default_factory=sse.Splitter)
     _recorded: list[bytes] = field(default_factory=list)
     _held: list[bytes] = field(default_factory=list)
     _size: int = 0
-    _judge: StreamJudge = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._judge = self.endpoint.judge_stream(self.choices)
 
     @property
     def form(self) -> Form:
@@ -40,18 +46,40 @@ class StreamRecorder:
         return b"".join(self._pass(piece) for piece in self._splitter.feed(chunk))
 
     def finish(self) -> Judgement:
-        """Take the clean end of the stream."""
+        """Take the end of the stream: a clean one, or any other once it is settled."""
         if self._size > self.limit_bytes:
-            return Broken("longer than the limit for answers")
+            return Broken("it is longer than the limit for answers")
         rest = self._splitter.rest()
         if rest:
-            self._held.append(self._pass(sse.piece(rest)))
-        return self._judge.finish()
+            piece = sse.piece(rest)
+            if not self._is_ended or is_done(piece.data) or answer_object(piece.data) is not None:
+                self._held.append(self._pass(piece))
+            else:
+                self._held.append(rest)  # half an event, cut after the answer had ended
+        return self.judge.finish()
+
+    @property
+    def grace_seconds(self) -> float | None:
+        """How long from the last event on no more has to come for the answer to be whole; None: it has not ended."""
+        if not self._is_ended:
+            return None
+        return USAGE_GRACE_SECONDS if self.judge.awaits_usage and not self.judge.is_over else GRACE_SECONDS
 
     @property
     def is_over(self) -> bool:
         """Whether the stream's own last event has come."""
-        return self._size <= self.limit_bytes and self._judge.is_over
+        return self._size <= self.limit_bytes and self.judge.is_over
+
+    @property
+    def has_held(self) -> bool:
+        """Whether anything is held."""
+        return bool(self._held)
+
+    def release(self) -> bytes:
+        """Return what is held: it may be text, and the end may be far."""
+        held = b"".join(self._held)
+        self._held.clear()
+        return held
 
     @property
     def held(self) -> bytes:
@@ -63,14 +91,19 @@ class StreamRecorder:
         """The stream without comments and keep-alive lines."""
         return b"".join(self._recorded)
 
+    @property
+    def _is_ended(self) -> bool:
+        return self._size <= self.limit_bytes and (self.judge.is_over or self.judge.is_settled)
+
     def _pass(self, piece: sse.Piece) -> bytes:
         if piece.recorded:
             self._recorded.append(piece.recorded)
-        is_last = self._judge.take(piece)
-        if is_last or self._held:
+        if self.judge.take(piece):
             self._held.append(piece.raw)
+            if piece.data and not is_opening(piece):
+                self.events += 1
             return b""
-        return piece.raw
+        return self.release() + piece.raw if self._held else piece.raw
 
     def _pass_through(self, chunk: bytes) -> bytes:
         self._recorded.clear()
@@ -83,7 +116,8 @@ class StreamRecorder:
 class BodyRecorder:
     """An answer that is not a stream of events. Binary ones go on live but for their last byte; others whole."""
 
-    endpoint: Endpoint
+    judge: Judge
+    criteria: Criteria
     is_live: bool
     limit_bytes: int
     form: Form
@@ -108,13 +142,8 @@ class BodyRecorder:
     def finish(self) -> Judgement:
         """Take the clean end of the body."""
         if self._size > self.limit_bytes:
-            return Broken("longer than the limit for answers")
-        return self.endpoint.judge(self.recording)
-
-    @property
-    def is_over(self) -> bool:
-        """Never: only its end says where a body ends."""
-        return False
+            return Broken("it is longer than the limit for answers")
+        return self.judge(self.recording, self.criteria)
 
     @property
     def held(self) -> bytes:

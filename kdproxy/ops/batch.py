@@ -22,7 +22,7 @@ from kdproxy.core.routing import Router
 from kdproxy.errors import RequestRefused
 from kdproxy.ops.row import RowFailed, RowUnusable
 from kdproxy.providers import question
-from kdproxy.providers.base import Broken, NotAQuestion, json_object
+from kdproxy.providers.base import Broken, Criteria, NotAQuestion, json_object
 from kdproxy.providers.question import Asking
 from kdproxy.providers.stored import stored_request
 
@@ -183,7 +183,7 @@ def entry_of(
     if isinstance(found, NotAQuestion):
         raise RowUnusable(f"it is not known to be a pure question: {found.reason}")
     text = orjson.dumps(reply)
-    judgement = endpoint.judge(text)
+    judgement = endpoint.judge(text, Criteria(choices=found.choices))
     if isinstance(judgement, Broken):
         raise RowUnusable(f"its answer is not whole: {judgement.reason}")
     response_headers = [("Content-Type", "application/json")]

@@ -3,23 +3,17 @@
 from typing import Any
 
 from kdproxy.core.models import Form, Turn
-from kdproxy.core.sse import Piece
 from kdproxy.providers import members_anthropic
 from kdproxy.providers.base import (
     Ask,
-    Broken,
-    Complete,
     Endpoint,
     Facts,
-    Judgement,
     NotAQuestion,
-    has_error,
-    integer,
-    json_object,
     no_stream,
     suffix,
 )
-from kdproxy.providers.usage import UsageMeter, read_anthropic
+from kdproxy.providers.judge_message import MessageStream, judge_message
+from kdproxy.providers.judge_rows import judge_count
 
 PROVIDER = "anthropic"
 
@@ -81,67 +75,6 @@ def _text_of(content: Any) -> str | None:
     return None
 
 
-def _judge(body: bytes) -> Judgement:
-    members = json_object(body)
-    if members is None or has_error(members):
-        return Broken("not an answer")
-    if members.get("type") != "message" or members.get("stop_reason") is None:
-        return Broken("not a whole message")
-    return Complete(usage=read_anthropic(members.get("usage")))
-
-
-def _judge_count(body: bytes) -> Judgement:
-    members = json_object(body)
-    if members is None or integer(members.get("input_tokens")) is None:
-        return Broken("no input_tokens")
-    return Complete()
-
-
-class MessageStream:
-    """Judge of message streams: whole at `message_stop`. An `error` event may come inside a 200 (529)."""
-
-    def __init__(self, choices: int) -> None:
-        del choices  # a message stream has one
-        self._meter = UsageMeter()
-        self._has_started = False
-        self._is_stopped = False
-        self._failure: str | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether `message_stop` has come."""
-        return self._is_stopped
-
-    def take(self, piece: Piece) -> bool:
-        """Look at an event."""
-        if not piece.data or self._failure is not None:
-            return False
-        members = json_object(piece.data)
-        if members is None:
-            self._failure = "an event is not JSON"
-            return False
-        match members.get("type"):
-            case "error":
-                self._failure = "the stream carried an error"
-            case "message_start":
-                self._has_started = True
-                message = members.get("message")
-                self._meter.take_anthropic(message.get("usage") if isinstance(message, dict) else None)
-            case "message_delta":
-                self._meter.take_anthropic(members.get("usage"))
-            case "message_stop":
-                self._is_stopped = True
-        return self._is_stopped
-
-    def finish(self) -> Judgement:
-        """Say whether the stream was whole."""
-        if self._failure is not None:
-            return Broken(self._failure)
-        if not (self._has_started and self._is_stopped):
-            return Broken("the stream was cut")
-        return Complete(usage=self._meter.usage)
-
-
 ENDPOINTS = (
     Endpoint(
         provider=PROVIDER,
@@ -149,7 +82,7 @@ ENDPOINTS = (
         path=suffix("/v1/messages"),
         read=_read,
         turns=_turns,
-        judge=_judge,
+        judge=judge_message,
         judge_stream=MessageStream,
         members=members_anthropic.MESSAGES,
     ),
@@ -158,7 +91,7 @@ ENDPOINTS = (
         name="messages.count_tokens",
         path=suffix("/v1/messages/count_tokens"),
         read=_read_count,
-        judge=_judge_count,
+        judge=judge_count("input_tokens"),
         judge_stream=no_stream,
         members=members_anthropic.MESSAGES,
     ),

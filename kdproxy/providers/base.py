@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from kdproxy.core.models import Form, Turn, Usage
+from kdproxy.core.models import Form, Question, Turn, Upstream, Usage
 from kdproxy.core.sse import Piece
 from kdproxy.providers.member import UNLISTED, Members
 
@@ -27,7 +28,8 @@ class Facts(NamedTuple):
     form: Form
     model: str | None
     is_sampled: bool = False
-    choices: int = 1
+    choices: int | None = 1
+    """Choices, rows or vectors that were asked for; None: not known."""
     wants_stream_usage: bool = False
     stream_options: Mapping[str, Any] | None = None
     previous_response_id: str | None = None
@@ -40,11 +42,50 @@ class NotAQuestion:
     reason: str
 
 
+class End(StrEnum):
+    """What proves that an answer ended."""
+
+    FINISH = "finish"
+    """A finish reason for each choice, or the dialect's terminal event with a good status."""
+    DONE = "done"
+    """`[DONE]` or `message_stop` as well, and JSON that is whole: for servers that send no finish reasons."""
+
+
+class Criteria(NamedTuple):
+    """What an answer must have to be whole: what was asked for, and how its server is known to differ."""
+
+    choices: int | None = 1
+    """Choices, rows or vectors that were asked for; None: not known, or the server does not keep to it."""
+    end: End = End.FINISH
+    keeps_empty: bool = False
+    """Whether an answer is kept in which nothing was generated and nothing is said."""
+    wants_usage: bool = False
+    """Whether a stream was asked for its usage."""
+
+
+ONE_ANSWER = Criteria()
+"""What holds where nothing else is known."""
+
+
+def criteria_of(question: Question, upstream: Upstream) -> Criteria:
+    """Return what an answer to a question must have, asked at an upstream with its settings."""
+    return Criteria(
+        choices=question.choices if upstream.choices == "as-asked" else None,
+        end=End(upstream.end),
+        keeps_empty=upstream.keep_empty,
+        wants_usage=question.wants_stream_usage,
+    )
+
+
 class Complete(NamedTuple):
     """A whole answer."""
 
     usage: Usage | None = None
     response_id: str | None = None
+    unknown_reason: str | None = None
+    """A finish reason that no list has; it was taken for an end."""
+    note: str | None = None
+    """What is remarkable about why it counts as whole, as one word for Cache-Status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +93,20 @@ class Broken:
     """Not a whole answer: delivered, never stored."""
 
     reason: str
+    setting: str | None = None
+    """The setting of the upstream under which such an answer would be kept."""
+    is_empty: bool = False
+    """Whether nothing was generated and nothing is said."""
 
 
 Judgement = Complete | Broken
+
+
+class Judge(Protocol):
+    """Says whether a body is a whole answer."""
+
+    def __call__(self, body: bytes, criteria: Criteria = ONE_ANSWER, /) -> Judgement:
+        """Judge it."""
 
 
 class StreamJudge(Protocol):
@@ -64,8 +116,17 @@ class StreamJudge(Protocol):
     def is_over(self) -> bool:
         """Whether the dialect's own last event has come: nothing that follows can change the judgement."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was asked for has ended, so that neither silence nor a cut makes it less whole."""
+
+    @property
+    def awaits_usage(self) -> bool:
+        """Whether the usage that was asked for is still to come."""
+
     def take(self, piece: Piece) -> bool:
-        """Look at an event; True from the one on that must not reach a client before the entry is durable."""
+        """Look at an event. True: as far as is known it ends the answer, and must not reach a client before the entry
+        is durable; a later event may take that back."""
 
     def finish(self) -> Judgement:
         """Say, at a clean end of the stream, whether it was whole."""
@@ -85,9 +146,9 @@ class Endpoint:
     path: re.Pattern[str]
     """Searched in the path; anchored at its end."""
     read: Callable[[Ask], Facts | NotAQuestion]
-    judge: Callable[[bytes], Judgement]
-    judge_stream: Callable[[int], StreamJudge]
-    """Makes a judge for a stream of so many choices."""
+    judge: Judge
+    judge_stream: Callable[[Criteria], StreamJudge]
+    """Makes a judge for one stream."""
     members: Members = UNLISTED
     """What each member of a request means for its key."""
     stores_unasked: bool = False
@@ -146,15 +207,17 @@ def integer(value: Any) -> int | None:
     return value if is_count else None
 
 
-def has_error(members: Mapping[str, Any]) -> bool:
-    """Whether a body or an event carries an error, as providers write it inside a 200."""
-    return members.get("error") is not None or members.get("type") == "error"
+def is_done(data: bytes) -> bool:
+    """Whether an event's data is `[DONE]`."""
+    return data.strip() == b"[DONE]"
 
 
 class NoStream:
     """Judge of an endpoint that never streams: what comes as a stream is not stored."""
 
     is_over = False
+    is_settled = False
+    awaits_usage = False
 
     def take(self, piece: Piece) -> bool:
         """Nothing to see."""
@@ -165,52 +228,6 @@ class NoStream:
         return Broken("this endpoint does not stream")
 
 
-def no_stream(_: int) -> NoStream:
+def no_stream(_: Criteria) -> NoStream:
     """Make the judge of an endpoint that never streams."""
     return NoStream()
-
-
-class TerminalEvent:
-    """Judge of a stream whose last event has a type of its own."""
-
-    def __init__(
-        self,
-        *,
-        complete: frozenset[str],
-        failed: frozenset[str],
-        read: Callable[[dict[str, Any]], Complete | None],
-    ) -> None:
-        self._complete = complete
-        self._failed = failed
-        self._read = read
-        self._seen = Complete()
-        self._is_whole = False
-        self._failure: str | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the last event has come."""
-        return self._is_whole
-
-    def take(self, piece: Piece) -> bool:
-        """Look at an event."""
-        if not piece.data or self._failure is not None:
-            return False
-        members = json_object(piece.data)
-        if members is None:
-            self._failure = None if piece.data.strip() == b"[DONE]" else "an event is not JSON"
-            return self._is_whole
-        name = members.get("type")
-        kind = name if isinstance(name, str) else piece.event
-        if kind in self._failed or has_error(members):
-            self._failure = "the stream carried an error"
-            return False
-        self._seen = self._read(members) or self._seen
-        self._is_whole = self._is_whole or kind in self._complete
-        return self._is_whole
-
-    def finish(self) -> Judgement:
-        """Say whether the last event came."""
-        if self._failure is not None:
-            return Broken(self._failure)
-        return self._seen if self._is_whole else Broken("the stream was cut")

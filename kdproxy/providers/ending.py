@@ -111,7 +111,7 @@ def error_in(members: Mapping[str, Any]) -> Any:
     if members.get("error_code") not in _NO_CODE or _member(members.get("base_resp"), "status_code") not in _NO_CODE:
         return members
     response = members.get("response")
-    if isinstance(response, dict) and (response.get("error") or response.get("status") in _FAILED_STATUSES):
+    if isinstance(response, dict) and (response.get("error") or str(response.get("status")) in _FAILED_STATUSES):
         return response.get("error") or response
     choices = members.get("choices")
     for choice in choices if isinstance(choices, list) else ():

@@ -6,20 +6,15 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from kdproxy.core.models import Form, Turn
-from kdproxy.core.sse import Piece
 from kdproxy.providers import members_gemini
 from kdproxy.providers.base import (
     Ask,
-    Broken,
-    Complete,
     Endpoint,
     Facts,
-    Judgement,
     NotAQuestion,
     integer,
-    json_object,
 )
-from kdproxy.providers.usage import UsageMeter
+from kdproxy.providers.judge_candidates import CandidateStream, judge_candidates
 
 PROVIDER = "gemini"
 
@@ -59,8 +54,13 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
         form=Form.SSE if _is_sse(ask.path, ask.query) else Form.JSON,
         model=match[1],
         is_sampled=bool(config.get("temperature") != 0),
-        choices=integer(config.get("candidateCount")) or 1,
+        choices=_candidates_of(config),
     )
+
+
+def _candidates_of(config: Mapping[str, Any]) -> int | None:
+    asked = config.get("candidateCount", config.get("candidate_count"))
+    return 1 if asked is None else integer(asked) or None
 
 
 def _config(members: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -106,70 +106,6 @@ def _text_of(content: Any) -> str | None:
     return None
 
 
-def _judge(body: bytes) -> Judgement:
-    judge = CandidateStream(1)
-    if body.lstrip()[:1] == b"[":
-        # streamGenerateContent without alt=sse: one JSON array of the same chunks
-        wrapped = json_object(b'{"chunks":' + body + b"}")
-        chunks = None if wrapped is None else wrapped["chunks"]
-    else:
-        members = json_object(body)
-        chunks = None if members is None else [members]
-    if not chunks:
-        return Broken("not an answer")
-    for chunk in chunks:
-        judge.read(chunk)
-    return judge.finish()
-
-
-class CandidateStream:
-    """Judge of Gemini streams: every candidate has a finishReason, and the end is clean."""
-
-    is_over = False  # no event says that none follows
-
-    def __init__(self, choices: int) -> None:
-        self._expected = choices
-        self._seen: set[int] = set()
-        self._finished: set[int] = set()
-        self._failure: str | None = None
-        self._meter = UsageMeter()
-
-    def take(self, piece: Piece) -> bool:
-        """Look at an event."""
-        if not piece.data or self._failure is not None:
-            return False
-        members = json_object(piece.data)
-        if members is None:
-            self._failure = "an event is not JSON"
-            return False
-        self.read(members)
-        return self._failure is None and len(self._finished) >= self._expected
-
-    def read(self, members: Any) -> None:
-        """Look at one GenerateContentResponse."""
-        if not isinstance(members, dict) or members.get("error") is not None:
-            self._failure = "the answer carried an error"
-            return
-        self._meter.take_gemini(members.get("usageMetadata"))
-        candidates = members.get("candidates")
-        for candidate in candidates if isinstance(candidates, list) else ():
-            if not isinstance(candidate, dict):
-                self._failure = "a candidate is not an object"
-                return
-            index = integer(candidate.get("index")) or 0
-            self._seen.add(index)
-            if candidate.get("finishReason") is not None:
-                self._finished.add(index)
-
-    def finish(self) -> Judgement:
-        """Say whether the stream was whole."""
-        if self._failure is not None:
-            return Broken(self._failure)
-        if not self._seen or not self._seen <= self._finished:
-            return Broken("a candidate has no finishReason")
-        return Complete(usage=self._meter.usage)
-
-
 ENDPOINTS = (
     Endpoint(
         provider=PROVIDER,
@@ -177,7 +113,7 @@ ENDPOINTS = (
         path=_PATH,
         read=_read,
         turns=_turns,
-        judge=_judge,
+        judge=judge_candidates,
         judge_stream=CandidateStream,
         members=members_gemini.GENERATE,
         key_path=key_path,

@@ -1,24 +1,16 @@
 """OpenAI's images and audio (API reference, read 2026-11): answers that carry their content in themselves."""
 
-from collections.abc import Callable
-
 from kdproxy.core.models import Form
 from kdproxy.providers import members_openai
 from kdproxy.providers.base import (
     Ask,
-    Broken,
-    Complete,
     Endpoint,
     Facts,
-    Judgement,
     NotAQuestion,
-    TerminalEvent,
-    has_error,
-    json_object,
     suffix,
 )
-from kdproxy.providers.openai import PROVIDER, judge_list, stream_facts, text_member
-from kdproxy.providers.usage import read_openai
+from kdproxy.providers.judge_rows import judge_list, judge_sound, judge_transcript, terminal_stream
+from kdproxy.providers.openai import PROVIDER, choices_of, stream_facts, text_member
 
 
 def _read_image(ask: Ask) -> Facts | NotAQuestion:
@@ -30,7 +22,7 @@ def _read_image(ask: Ask) -> Facts | NotAQuestion:
     is_inline = members.get("response_format") == "b64_json" or (model or "").startswith("gpt-image")
     if not is_inline:
         return NotAQuestion("image answers are links that expire; ask for b64_json")
-    return Facts(form=stream[0], model=model, is_sampled=True)
+    return Facts(form=stream[0], model=model, is_sampled=True, choices=choices_of(members))
 
 
 def _read_speech(ask: Ask) -> Facts | NotAQuestion:
@@ -50,32 +42,6 @@ def _read_transcription(ask: Ask) -> Facts | NotAQuestion:
     return Facts(form=form, model=text_member(members, "model"))
 
 
-def _judge_bytes(body: bytes) -> Judgement:
-    return Complete() if body else Broken("empty")
-
-
-def _judge_transcription(body: bytes) -> Judgement:
-    members = json_object(body)
-    if members is None:
-        # text, srt and vtt; an HTML page never gets here, its content type is not in the list
-        text = body.strip()
-        return Complete() if text and not text.startswith(b"{") else Broken("empty, or JSON that was cut")
-    if has_error(members) or not isinstance(members.get("text"), str):
-        return Broken("no text")
-    return Complete(usage=read_openai(members))
-
-
-def _terminal(*complete: str) -> Callable[[int], TerminalEvent]:
-    def make(_: int) -> TerminalEvent:
-        return TerminalEvent(
-            complete=frozenset(complete),
-            failed=frozenset({"error"}),
-            read=lambda event: Complete(usage=read_openai(event)),
-        )
-
-    return make
-
-
 ENDPOINTS = (
     Endpoint(
         provider=PROVIDER,
@@ -83,7 +49,7 @@ ENDPOINTS = (
         path=suffix("/images/generations"),
         read=_read_image,
         judge=judge_list("data", "b64_json"),
-        judge_stream=_terminal("image_generation.completed"),
+        judge_stream=terminal_stream("image_generation.completed"),
         members=members_openai.IMAGES,
     ),
     Endpoint(
@@ -91,8 +57,8 @@ ENDPOINTS = (
         name="audio.speech",
         path=suffix("/audio/speech"),
         read=_read_speech,
-        judge=_judge_bytes,
-        judge_stream=_terminal("speech.audio.done"),
+        judge=judge_sound,
+        judge_stream=terminal_stream("speech.audio.done"),
         members=members_openai.SPEECH,
         content_types=("audio/", "application/octet-stream"),
     ),
@@ -102,8 +68,8 @@ ENDPOINTS = (
             name=f"audio.{name}",
             path=suffix(f"/audio/{name}"),
             read=_read_transcription,
-            judge=_judge_transcription,
-            judge_stream=_terminal("transcript.text.done"),
+            judge=judge_transcript,
+            judge_stream=terminal_stream("transcript.text.done"),
             members=members_openai.TRANSCRIPTIONS,
             takes_form=True,
             content_types=("application/json", "text/plain", "text/vtt", "application/x-subrip"),

@@ -3,27 +3,22 @@ moderations. Images and audio, and the Responses API, have their own modules.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kdproxy.core.models import Form, Turn
-from kdproxy.core.sse import Piece
 from kdproxy.providers import members_openai
 from kdproxy.providers.base import (
     Ask,
-    Broken,
-    Complete,
     Endpoint,
     Facts,
-    Judgement,
     NotAQuestion,
-    has_error,
     integer,
-    json_object,
     no_stream,
     suffix,
 )
-from kdproxy.providers.usage import UsageMeter, read_openai
+from kdproxy.providers.judge_choices import ChoiceStream, judge_choices
+from kdproxy.providers.judge_rows import judge_list
 
 PROVIDER = "openai"
 
@@ -90,7 +85,7 @@ def _read_chat(ask: Ask) -> Facts | NotAQuestion:
 
 
 def _read_completion(ask: Ask) -> Facts | NotAQuestion:
-    prompts = 1
+    prompts: int | None = 1
     match ask.members.get("prompt"):
         case [str() | list(), *_] as asked:
             # Texts or lists of tokens, answered side by side; a list of numbers is one prompt.
@@ -98,16 +93,23 @@ def _read_completion(ask: Ask) -> Facts | NotAQuestion:
     return _facts(ask.members, prompts=prompts)
 
 
-def _facts(members: Mapping[str, Any], *, prompts: int = 1) -> Facts | NotAQuestion:
+def choices_of(members: Mapping[str, Any], name: str = "n") -> int | None:
+    """Return how many answers are asked for; None where that is not said as a count."""
+    asked = members.get(name)
+    return 1 if asked is None else integer(asked) or None
+
+
+def _facts(members: Mapping[str, Any], *, prompts: int | None = 1) -> Facts | NotAQuestion:
     stream = stream_facts(members)
     if isinstance(stream, NotAQuestion):
         return stream
     form, options = stream
+    choices = choices_of(members)
     return Facts(
         form=form,
         model=text_member(members, "model"),
         is_sampled=is_sampled(members.get("temperature")),
-        choices=(integer(members.get("n")) or 1) * prompts,
+        choices=None if choices is None or prompts is None else choices * prompts,
         wants_stream_usage=bool(options and options.get("include_usage")),
         stream_options=options,
     )
@@ -143,101 +145,30 @@ def _is_plain(members: Mapping[str, Any]) -> bool:
 
 
 def _read_embeddings(ask: Ask) -> Facts | NotAQuestion:
-    return Facts(form=Form.JSON, model=text_member(ask.members, "model"))
+    members = ask.members
+    # vLLM embeds a conversation as one text.
+    rows = 1 if members.get("messages") is not None else _inputs_of(members.get("input"))
+    return Facts(form=Form.JSON, model=text_member(members, "model"), choices=rows)
 
 
-_INTERRUPTED = frozenset({"error", "abort", "insufficient_system_resource"})
-"""OpenRouter's and Mistral's; vLLM's and SGLang's, where the server stops; DeepSeek's, where it is out of machines."""
+def _read_moderations(ask: Ask) -> Facts | NotAQuestion:
+    asked = ask.members.get("input")
+    # Texts are judged one by one, parts (text and images) together; of conversations (Mistral) it is not known.
+    is_parts = isinstance(asked, list) and all(isinstance(part, dict) for part in asked)
+    choices = 1 if isinstance(asked, str) else _inputs_of(asked) if not is_parts else None
+    return Facts(form=Form.JSON, model=text_member(ask.members, "model"), choices=choices)
 
 
-def _is_interrupted(reason: Any) -> bool:
-    """Whether a finish reason says that the server broke off: what there is of the text is not the answer."""
-    return isinstance(reason, str) and reason in _INTERRUPTED
-
-
-def _judge_choices(body: bytes) -> Judgement:
-    members = json_object(body)
-    if members is None or has_error(members):
-        return Broken("not an answer")
-    choices = members.get("choices")
-    if not isinstance(choices, list) or not choices:
-        return Broken("no choices")
-    if any(not isinstance(choice, dict) or _is_interrupted(choice.get("finish_reason")) for choice in choices):
-        return Broken("a choice ended in an error")
-    return Complete(usage=read_openai(members))
-
-
-def judge_list(name: str, item: str | None = None) -> Callable[[bytes], Judgement]:
-    """Make the judge of an answer that is a list of rows, each with an item."""
-
-    def judge(body: bytes) -> Judgement:
-        members = json_object(body)
-        rows = None if members is None or has_error(members) else members.get(name)
-        if members is None or not isinstance(rows, list) or not rows:
-            return Broken(f"no {name}")
-        if item is not None and any(not isinstance(row, dict) or row.get(item) is None for row in rows):
-            return Broken(f"a row has no {item}")
-        return Complete(usage=read_openai(members))
-
-    return judge
-
-
-class ChoiceStream:
-    """Judge of chat and completion streams: `[DONE]`, or every choice finished and a clean end."""
-
-    def __init__(self, choices: int) -> None:
-        self._expected = choices
-        self._seen: set[int] = set()
-        self._finished: set[int] = set()
-        self._is_done = False
-        self._failure: str | None = None
-        self._meter = UsageMeter()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether `[DONE]` has come."""
-        return self._is_done
-
-    def take(self, piece: Piece) -> bool:
-        """Look at a chunk."""
-        if not piece.data or self._failure is not None:
-            return False
-        if piece.data.strip() == b"[DONE]":
-            self._is_done = True
-            return True
-        members = json_object(piece.data)
-        if members is None:
-            self._failure = "a chunk is not JSON"
-        elif has_error(members) or piece.event == "error":
-            self._failure = "the stream carried an error"
-        else:
-            self._read(members)
-        return self._failure is None and len(self._finished) >= self._expected
-
-    def _read(self, members: Mapping[str, Any]) -> None:
-        self._meter.take_openai(members)
-        choices = members.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, dict):
-                self._failure = "a choice is not an object"
-                return
-            index = integer(choice.get("index")) or 0
-            self._seen.add(index)
-            reason = choice.get("finish_reason")
-            if _is_interrupted(reason):
-                self._failure = "a choice ended in an error"
-            elif reason is not None:
-                self._finished.add(index)
-
-    def finish(self) -> Judgement:
-        """Say whether the stream was whole."""
-        if self._failure is not None:
-            return Broken(self._failure)
-        if not self._seen:
-            return Broken("no choices")
-        if self._is_done or (self._seen <= self._finished and len(self._finished) >= self._expected):
-            return Complete(usage=self._meter.usage)
-        return Broken("the stream was cut")
+def _inputs_of(asked: Any) -> int | None:
+    """Return how many rows an input gets: one for a text or a list of tokens, else one for each; None: not known."""
+    match asked:
+        case str():
+            return 1
+        case [int(), *_]:
+            return 1
+        case [str() | list() | dict(), *_]:
+            return len(asked)
+    return None
 
 
 def text_member(members: Mapping[str, Any], name: str) -> str | None:
@@ -253,7 +184,7 @@ ENDPOINTS = (
         path=suffix("/chat/completions"),
         read=_read_chat,
         turns=_chat_turns,
-        judge=_judge_choices,
+        judge=judge_choices,
         judge_stream=ChoiceStream,
         members=members_openai.CHAT,
     ),
@@ -263,7 +194,7 @@ ENDPOINTS = (
         # Not Mistral's agents: what one answers depends on how it is set up at the provider at that time.
         path=re.compile(r"(?<!/agents)/completions$"),
         read=_read_completion,
-        judge=_judge_choices,
+        judge=judge_choices,
         judge_stream=ChoiceStream,
         members=members_openai.COMPLETIONS,
     ),
@@ -280,7 +211,7 @@ ENDPOINTS = (
         provider=PROVIDER,
         name="moderations",
         path=suffix("/moderations"),
-        read=_read_embeddings,
+        read=_read_moderations,
         judge=judge_list("results"),
         judge_stream=no_stream,
         members=members_openai.MODERATIONS,

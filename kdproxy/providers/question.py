@@ -9,17 +9,19 @@ from kdproxy.core.models import Form, Headers, Question, Turn, Upstream
 from kdproxy.core.multipart import Part
 from kdproxy.providers import anthropic, gemini, media, openai, responses
 from kdproxy.providers.base import (
+    ONE_ANSWER,
     Ask,
     Broken,
     Complete,
+    Criteria,
     Endpoint,
     Facts,
     Judgement,
     NotAQuestion,
-    has_error,
     json_object,
     no_stream,
 )
+from kdproxy.providers.ending import error_in
 
 # `/chat/completions` also ends in `/completions`: the first match wins.
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -31,9 +33,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 
 
-def _judge_models(body: bytes) -> Judgement:
+def _judge_models(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     members = json_object(body)
-    return Broken("not a list of models") if members is None or has_error(members) else Complete()
+    return Broken("it is no list of models") if members is None or error_in(members) is not None else Complete()
 
 
 MODELS = Endpoint(

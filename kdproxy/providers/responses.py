@@ -1,28 +1,18 @@
 """OpenAI's Responses API (API reference, read 2026-11)."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from kdproxy.core.models import Turn
 from kdproxy.providers import members_openai, openai
 from kdproxy.providers.base import (
     Ask,
-    Broken,
-    Complete,
     Endpoint,
     Facts,
-    Judgement,
     NotAQuestion,
-    TerminalEvent,
-    has_error,
-    json_object,
     suffix,
 )
-from kdproxy.providers.usage import read_openai
+from kdproxy.providers.judge_response import ResponseStream, judge_response
 
 # A stored prompt stands before what is asked here.
 _BEYOND_TEXT = ("previous_response_id", "tools", "include", "prompt", "top_logprobs")
-_WHOLE = frozenset({"completed", "incomplete"})
 
 
 def _read(ask: Ask) -> Facts | NotAQuestion:
@@ -60,33 +50,6 @@ def _turns(ask: Ask) -> tuple[Turn, ...] | None:
     return turns if instructions is None else (Turn(role="system", text=instructions), *turns)
 
 
-def _complete(response: Mapping[str, Any]) -> Complete:
-    identity = response.get("id")
-    return Complete(usage=read_openai(response), response_id=identity if isinstance(identity, str) else None)
-
-
-def _judge(body: bytes) -> Judgement:
-    members = json_object(body)
-    if members is None or has_error(members):
-        return Broken("not an answer")
-    status = members.get("status")
-    if not isinstance(status, str) or status not in _WHOLE:
-        return Broken(f"status {status}")
-    return _complete(members)
-
-
-def _judge_stream(_: int) -> TerminalEvent:
-    def read(event: dict[str, Any]) -> Complete | None:
-        response = event.get("response")
-        return _complete(response) if isinstance(response, dict) else None
-
-    return TerminalEvent(
-        complete=frozenset({"response.completed", "response.incomplete"}),
-        failed=frozenset({"error", "response.failed", "response.cancelled"}),
-        read=read,
-    )
-
-
 ENDPOINTS = (
     Endpoint(
         provider=openai.PROVIDER,
@@ -94,8 +57,8 @@ ENDPOINTS = (
         path=suffix("/responses"),
         read=_read,
         turns=_turns,
-        judge=_judge,
-        judge_stream=_judge_stream,
+        judge=judge_response,
+        judge_stream=ResponseStream,
         members=members_openai.RESPONSES,
         stores_unasked=True,
     ),

@@ -43,6 +43,12 @@ class UpstreamSettings:
     """Name of the table of limits and errors that holds for it; None: told from its host."""
     billed: bool | None = None
     """Whether its calls cost money; None: they do, unless its server is recognised as one of one's own."""
+    end: str = "finish"
+    """What proves that an answer ended: `finish` reasons, or `done`, where its server sends none."""
+    choices: str = "as-asked"
+    """How many choices, rows and vectors a whole answer has: `as-asked`, or `as-served`, where `n` is ignored."""
+    keep_empty: bool = False
+    """Whether answers are kept in which nothing was generated and nothing is said."""
 
 
 def text(value: Any) -> str:
@@ -209,6 +215,10 @@ def _upstream_of_table(name: str, table: Any) -> UpstreamSettings:
         max_in_flight=_optional(f"upstreams.{name}.max_in_flight", table.get("max_in_flight"), integer(1, 100_000)),
         rules=_optional(f"upstreams.{name}.rules", table.get("rules"), choice(*TABLES)),
         billed=_optional(f"upstreams.{name}.billed", table.get("billed"), flag),
+        end=_optional(f"upstreams.{name}.end", table.get("end"), choice("finish", "done")) or "finish",
+        choices=_optional(f"upstreams.{name}.choices", table.get("choices"), choice("as-asked", "as-served"))
+        or "as-asked",
+        keep_empty=_optional(f"upstreams.{name}.keep_empty", table.get("keep_empty"), flag) or False,
     )
 
 

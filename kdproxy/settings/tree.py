@@ -96,6 +96,14 @@ class Settings:
     def upstream_models(self) -> tuple[Upstream, ...]:
         """Return the configured upstreams as the router takes them."""
         return tuple(
-            Upstream(name=upstream.name, url=upstream.url, provider=upstream.provider, billed=upstream.billed)
+            Upstream(
+                name=upstream.name,
+                url=upstream.url,
+                provider=upstream.provider,
+                billed=upstream.billed,
+                end=upstream.end,
+                choices=upstream.choices,
+                keep_empty=upstream.keep_empty,
+            )
             for upstream in self.upstreams
         )

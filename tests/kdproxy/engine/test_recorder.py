@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kdproxy.core.models import Form
 from kdproxy.engine.recorder import BodyRecorder, StreamRecorder
-from kdproxy.providers.base import Broken, Complete
+from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria
 from kdproxy.providers.question import endpoint_named
 
 CHAT = endpoint_named("openai", "chat.completions")
@@ -26,8 +26,8 @@ def cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
     return places.map(lambda found: [data[a:b] for a, b in zip([0, *found], [*found, len(data)], strict=True)])
 
 
-def stream(limit: int = 1 << 20) -> StreamRecorder:
-    return StreamRecorder(CHAT, 1, limit)
+def stream(limit: int = 1 << 20, criteria: Criteria = ONE_ANSWER) -> StreamRecorder:
+    return StreamRecorder(CHAT.judge_stream(criteria), limit)
 
 
 @settings(max_examples=200)
@@ -61,7 +61,7 @@ def test_whatever_the_limit_all_bytes_are_delivered(chunks: list[bytes], limit: 
     [
         (FIRST + LAST + DONE, True),
         (FIRST + LAST, True),
-        (FIRST + DONE, True),
+        (FIRST + DONE, False),
         (FIRST, False),
         (DONE, False),
         (b"", False),
@@ -82,18 +82,52 @@ def test_only_whole_streams_are_whole(data: bytes, is_whole: bool) -> None:
 
 
 def test_with_two_choices_both_must_have_finished() -> None:
-    recorder = StreamRecorder(CHAT, 2, 1 << 20)
+    recorder = stream(criteria=Criteria(choices=2))
     assert recorder.feed(FIRST + LAST) == FIRST + LAST
+    assert recorder.feed(FIRST.replace(b'"index":0', b'"index":1')) == FIRST.replace(b'"index":0', b'"index":1')
     assert recorder.feed(LAST.replace(b'"index":0', b'"index":1')) == b""
     assert isinstance(recorder.finish(), Complete)
 
 
-@pytest.mark.parametrize(("end", "is_whole"), [(b"", False), (DONE, True)])
-def test_a_choice_that_has_not_begun_is_missing(end: bytes, is_whole: bool) -> None:
-    """Some servers send one choice after the other, and some no `[DONE]`."""
-    recorder = StreamRecorder(CHAT, 2, 1 << 20)
+@pytest.mark.parametrize("end", [b"", DONE])
+def test_a_choice_that_has_not_begun_is_missing(end: bytes) -> None:
+    """Some servers send one choice after the other; `[DONE]` does not say that all have come."""
+    recorder = stream(criteria=Criteria(choices=2))
     recorder.feed(FIRST + LAST + end)
-    assert isinstance(recorder.finish(), Complete) == is_whole
+    assert recorder.finish() == Broken("2 were asked for and 1 came", 'choices = "as-served"')
+
+
+def test_text_after_a_finish_reason_goes_on_and_the_next_is_held_no_more() -> None:
+    """Some servers put "stop" into every chunk."""
+    recorder = stream()
+    each = FIRST.replace(b'"delta"', b'"finish_reason":"stop","delta"')
+    assert recorder.feed(each) == b""
+    assert recorder.grace_seconds is None
+    assert recorder.feed(each) == each * 2
+    assert recorder.feed(each) == each
+    assert recorder.feed(DONE) == b""
+    assert isinstance(recorder.finish(), Complete)
+
+
+def test_the_grace_is_longer_while_usage_is_awaited() -> None:
+    for criteria, seconds in ((ONE_ANSWER, 1.0), (Criteria(wants_usage=True), 10.0)):
+        recorder = stream(criteria=criteria)
+        recorder.feed(FIRST)
+        assert recorder.grace_seconds is None
+        recorder.feed(LAST)
+        assert recorder.grace_seconds == seconds
+        recorder.feed(COMMENT)
+        assert recorder.events == 1
+        recorder.feed(USAGE)
+        assert (recorder.events, recorder.grace_seconds) == (2, 1.0)
+
+
+def test_half_an_event_after_the_end_is_passed_on_and_not_recorded() -> None:
+    recorder = stream()
+    assert recorder.feed(FIRST + LAST + b"data: [DO") == FIRST
+    assert isinstance(recorder.finish(), Complete)
+    assert recorder.held == LAST + b"data: [DO"
+    assert recorder.recording == FIRST + LAST
 
 
 def test_a_stream_is_over_with_its_own_last_event_only() -> None:
@@ -108,7 +142,7 @@ def test_a_stream_is_over_with_its_own_last_event_only() -> None:
 @given(cuts(bytes(range(200))), st.integers(0, 300))
 def test_sound_is_live_but_for_its_last_byte(chunks: list[bytes], limit: int) -> None:
     whole = bytes(range(200))
-    recorder = BodyRecorder(SPEECH, True, limit, Form.BINARY)
+    recorder = BodyRecorder(SPEECH.judge, ONE_ANSWER, True, limit, Form.BINARY)
     live = b"".join(recorder.feed(chunk) for chunk in chunks)
     judgement: Any = recorder.finish()
     assert live + recorder.held == whole
@@ -121,10 +155,10 @@ def test_sound_is_live_but_for_its_last_byte(chunks: list[bytes], limit: int) ->
 
 
 @settings(max_examples=100)
-@given(cuts(b'\n \n{"choices":[{"finish_reason":"stop"}]}'), st.integers(0, 60))
+@given(cuts(b'\n \n{"choices":[{"finish_reason":"stop","text":"a"}]}'), st.integers(0, 60))
 def test_json_is_held_whole_and_recorded_without_keep_alives(chunks: list[bytes], limit: int) -> None:
     whole = b"".join(chunks)
-    recorder = BodyRecorder(CHAT, False, limit, Form.JSON)
+    recorder = BodyRecorder(CHAT.judge, ONE_ANSWER, False, limit, Form.JSON)
     live = b"".join(recorder.feed(chunk) for chunk in chunks)
     judgement = recorder.finish()
     if limit >= len(whole):

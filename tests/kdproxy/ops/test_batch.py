@@ -77,7 +77,7 @@ def test_a_pair_in_one_file_twice_is_one_answer(shelf: Any, write: Callable[...,
         (
             "/v1/responses",
             {"model": "gpt-4.1", "input": "x"},
-            {"id": "resp_1", "status": "completed", "output": []},
+            {"id": "resp_1", "status": "completed", "output": [{"content": [{"text": "y"}]}]},
             "responses",
         ),
         (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kdproxy.core import sse
 from kdproxy.core.models import Question, Upstream
-from kdproxy.providers.base import Broken, Complete, Endpoint, NotAQuestion
+from kdproxy.providers.base import Broken, Complete, Criteria, Endpoint, NotAQuestion
 from kdproxy.providers.question import ENDPOINTS, MODELS, Asking, read, v1_key
 from kdproxy.providers.stored import stored_request
 
@@ -86,7 +86,7 @@ def test_bytes_are_judged(endpoint: Endpoint, body: bytes) -> None:
 @settings(max_examples=60)
 @given(events=st.lists(st.tuples(st.none() | WORDS, JSON | st.just("[DONE]")), max_size=5), choices=st.integers(-1, 3))
 def test_a_stream_is_judged(endpoint: Endpoint, events: list[tuple[str | None, Any]], choices: int) -> None:
-    judge = endpoint.judge_stream(choices)
+    judge = endpoint.judge_stream(Criteria(choices=choices))
     for name, value in events:
         data = value if value == "[DONE]" else json.dumps(value)
         text = f"data: {data}\n\n" if name is None else f"event: {name}\ndata: {data}\n\n"

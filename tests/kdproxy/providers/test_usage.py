@@ -12,7 +12,7 @@ from kdproxy.core import sse
 from kdproxy.core.models import Usage
 from kdproxy.core.price import Price
 from kdproxy.providers.anthropic import MessageStream
-from kdproxy.providers.base import Complete
+from kdproxy.providers.base import ONE_ANSWER, Complete
 from kdproxy.providers.question import endpoint_named
 from kdproxy.providers.usage import UsageMeter, as_served, count, read_anthropic, read_gemini, read_openai
 
@@ -54,7 +54,7 @@ def _anthropic_stream(start: dict[str, Any], delta: dict[str, Any]) -> Usage | N
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": delta},
         {"type": "message_stop"},
     ]
-    judge = MessageStream(1)
+    judge = MessageStream(ONE_ANSWER)
     body = b"".join(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event)) for event in events)
     for piece in sse.pieces(body):
         judge.take(piece)
@@ -186,7 +186,7 @@ def test_both_forms_tell_the_same(name: str) -> None:
     delta = {"delta": {"role": "assistant", "content": "hi"}} if name == "chat.completions" else {"text": "hi"}
     choice = {"index": 0, "finish_reason": "stop"}
     plain = endpoint.judge(orjson.dumps({"choices": [{**choice, **text}], "usage": usage, "service_tier": "flex"}))
-    stream = endpoint.judge_stream(1)
+    stream = endpoint.judge_stream(ONE_ANSWER)
     for event in ({"choices": [{**choice, **delta}], "service_tier": "flex"}, {"choices": [], "usage": usage}):
         stream.take(sse.piece(b"data: " + orjson.dumps(event) + b"\n\n"))
     stream.take(sse.piece(b"data: [DONE]\n\n"))

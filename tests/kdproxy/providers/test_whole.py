@@ -5,7 +5,6 @@ from typing import Any
 import orjson
 import pytest
 
-from kdproxy.core import sse
 from kdproxy.core.models import Usage
 from kdproxy.providers.base import Ask, Complete, Facts
 from kdproxy.providers.question import endpoint_named
@@ -52,21 +51,3 @@ def test_a_count_that_is_none_is_unknown_and_the_answer_is_kept(tokens: Any) -> 
     message = {"type": "message", "stop_reason": "end_turn", "content": [], "usage": usage}
     judgement = endpoint_named("anthropic", "messages").judge(orjson.dumps(message))
     assert judgement == Complete(usage=Usage(input_tokens=None, output_tokens=3))
-
-
-@pytest.mark.parametrize(
-    ("reason", "is_whole"),
-    [
-        *((reason, True) for reason in ("stop", "length", "tool_calls", "content_filter", "eos", None)),
-        *((reason, False) for reason in ("error", "abort", "insufficient_system_resource")),
-    ],
-)
-@pytest.mark.parametrize("name", ["chat.completions", "completions"])
-def test_an_answer_that_the_server_broke_off_is_none(name: str, reason: str | None, is_whole: bool) -> None:
-    endpoint = endpoint_named("openai", name)
-    answer = {"choices": [{"index": 0, "message": {"content": "The sky is"}, "finish_reason": reason}]}
-    assert isinstance(endpoint.judge(orjson.dumps(answer)), Complete) == is_whole
-    stream = endpoint.judge_stream(1)
-    for data in (orjson.dumps(answer), b"[DONE]"):
-        stream.take(sse.piece(b"data: %b\n\n" % data))
-    assert isinstance(stream.finish(), Complete) == is_whole

@@ -1,4 +1,4 @@
-"""Whether an event of a stream says anything yet. Pure.
+"""What an event of a stream is, whatever its dialect: an opening, a heartbeat, an error without a field. Pure.
 
 Streams begin with events that hold no token: a role, a response that was created, pings. An error that follows them is
 still one before the first token.
@@ -8,7 +8,7 @@ from typing import Any
 
 from kdproxy.core.sse import Piece
 from kdproxy.providers.base import answer_object
-from kdproxy.providers.ending import says
+from kdproxy.providers.ending import error_in, says
 
 _OPENING_TYPES = frozenset(
     {
@@ -26,13 +26,14 @@ def is_opening(piece: Piece) -> bool:
     if members is None:
         # Not JSON, or JSON that is no object: a heartbeat, or nonsense that the judge will see.
         return is_heartbeat(piece)
-    kind = members.get("type", piece.event)
-    if isinstance(kind, str) and kind in _OPENING_TYPES:
+    name = members.get("type")
+    kind = name if isinstance(name, str) else piece.event
+    if kind in _OPENING_TYPES:
         return True
     choices = members.get("choices")
     if isinstance(choices, list):
         return bool(choices) and not any(_has_begun(choice) for choice in choices) and not members.get("usage")
-    return isinstance(kind, str) and kind in _OPENING_DELTAS and not _names_a_tool(members)
+    return kind in _OPENING_DELTAS and not _names_a_tool(members)
 
 
 def _has_begun(choice: Any) -> bool:
@@ -55,3 +56,9 @@ _HEARTBEAT_EVENTS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "
 def is_heartbeat(piece: Piece) -> bool:
     """Whether an event only shows that the connection lives: nothing in it can change an answer."""
     return piece.data.strip().lower() in _HEARTBEATS or (piece.event or "").lower() in _HEARTBEAT_EVENTS
+
+
+def is_bare_error(piece: Piece) -> bool:
+    """Whether a piece has an error as a JSON line that is no field of an event."""
+    members = answer_object(piece.bare) if piece.bare else None
+    return members is not None and error_in(members) is not None

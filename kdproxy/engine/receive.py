@@ -1,0 +1,104 @@
+"""Reads an answer to its end: chooses what watches it, and says when a stream that does not end has ended.
+
+A stream whose choices have all ended is over for its client after a grace of 1 s without an event (10 s while usage
+that was asked for is to come), however its server goes on: comments for ever, `[DONE]` minutes later, a reset. What
+only may be the end (Gemini's finishReason, which can stand in every chunk) is held for a moment and goes on then.
+"""
+
+import asyncio
+
+from kdproxy.core.models import Form, HeaderPairs, Question, Upstream
+from kdproxy.core.ports import UpstreamResponse
+from kdproxy.core.sniff import Kind
+from kdproxy.engine.flights import Flight
+from kdproxy.engine.peek import ANSWERING, Peeked
+from kdproxy.engine.recorder import GRACE_SECONDS, BodyRecorder, Recorder, StreamRecorder
+from kdproxy.errors import UpstreamFailed
+from kdproxy.providers.base import criteria_of
+from kdproxy.providers.question import endpoint_named
+
+HOLD_SECONDS = 0.1
+"""How long an event is held that may be the last: a clean end follows it at once, or it is none."""
+
+
+def recorder_of(
+    question: Question, upstream: Upstream, response: UpstreamResponse, kind: Kind | None, *, limit_bytes: int
+) -> tuple[Recorder, str | None]:
+    """Return what watches this answer, and why it cannot be kept whatever it says.
+
+    What it is follows from its first bytes and from what was asked; a content type alone decides nothing but of sound.
+
+    Args:
+        kind: what its first bytes look like.
+    """
+    endpoint = endpoint_named(question.provider, question.endpoint)
+    criteria = criteria_of(question, upstream)
+    content_type = _content_type(response.headers)
+    if response.status in ANSWERING and _is_stream(question.form, kind, content_type):
+        misfit = None if question.form is Form.SSE else "it is a stream that was not asked for"
+        return StreamRecorder(endpoint.judge_stream(criteria), limit_bytes), misfit
+    misfit = None
+    if response.status not in ANSWERING:
+        misfit = f"its status is {response.status}"
+    elif any(name.lower() == "content-encoding" for name, _ in response.headers):
+        misfit = "it has a coding that is not undone here"
+    elif question.form is Form.SSE:
+        misfit = "it is no stream"
+    elif question.form is Form.BINARY and not content_type.startswith(endpoint.content_types):
+        misfit = "it has an unexpected content type"
+    elif question.form is Form.BINARY and not response.is_end_marked:
+        # Of JSON and streams the last bytes say that they are the last.
+        misfit = "the end of its bytes is that of the connection, which may have been cut"
+    is_live = question.form is Form.BINARY
+    form = Form.BINARY if is_live else Form.JSON
+    return BodyRecorder(endpoint.judge, criteria, is_live, limit_bytes, form), misfit
+
+
+def _is_stream(form: Form, kind: Kind | None, content_type: str) -> bool:
+    names_events = content_type.startswith("text/event-stream")
+    if form is Form.BINARY or kind is None:
+        return names_events
+    return kind is Kind.EVENTS or (names_events and kind is Kind.OTHER)
+
+
+async def read_to_end(response: UpstreamResponse, recorder: Recorder, flight: Flight) -> None:
+    """Read the body, and pass on what may go.
+
+    Raises:
+        UpstreamFailed: it was cut before its end.
+    """
+    if isinstance(recorder, StreamRecorder) and isinstance(response, Peeked):
+        await _read_stream(response, recorder, flight)
+        return
+    while chunk := await response.chunk():
+        flight.add(recorder.feed(chunk))
+
+
+async def _read_stream(response: Peeked, recorder: StreamRecorder, flight: Flight) -> None:
+    loop = asyncio.get_running_loop()
+    events, ends_at, was_over = 0, loop.time() + GRACE_SECONDS, False
+    while True:
+        grace = recorder.grace_seconds
+        if grace is not None:
+            if recorder.events != events and not was_over:
+                events, ends_at, was_over = recorder.events, loop.time() + grace, recorder.is_over
+            try:
+                chunk = await response.chunk_before(ends_at)
+            except UpstreamFailed:
+                return  # it had ended
+            if chunk is None:
+                return
+        elif recorder.has_held:
+            chunk = await response.chunk_before(loop.time() + HOLD_SECONDS)
+            if chunk is None:
+                flight.add(recorder.release())
+                continue
+        else:
+            chunk = await response.chunk()
+        if not chunk:
+            return
+        flight.add(recorder.feed(chunk))
+
+
+def _content_type(headers: HeaderPairs) -> str:
+    return next((value.lower() for name, value in headers if name.lower() == "content-type"), "")

@@ -1,0 +1,47 @@
+"""Says what is not kept, and why: what is not kept is bought again in each run."""
+
+import logging
+
+from kdproxy.core.models import Upstream
+from kdproxy.providers.base import Broken, Complete
+
+log = logging.getLogger("kdproxy.engine")
+
+WARNED_AT = 3
+"""So many answers in a row that are not kept for one reason are a server's habit."""
+
+_MOST_WORDS = 100
+
+
+class Unkept:
+    """Counts answers in a row that were not kept for one reason, by upstream."""
+
+    def __init__(self) -> None:
+        self._in_a_row: dict[str, tuple[str, int]] = {}
+        self._words: set[tuple[str, str]] = set()
+
+    def whole(self, upstream: Upstream, judgement: Complete) -> None:
+        """Take an answer that is whole."""
+        self._in_a_row.pop(upstream.name, None)
+        word = judgement.unknown_reason
+        if word is not None and (upstream.name, word) not in self._words and len(self._words) < _MOST_WORDS:
+            self._words.add((upstream.name, word))
+            log.warning(
+                "an answer ended with a finish reason that is not known here; it is taken for an end and kept",
+                extra={"reason": word, "upstream": upstream.name},
+            )
+
+    def broken(self, upstream: Upstream, judgement: Broken, path: str) -> None:
+        """Take an answer that is not kept."""
+        log.info("an answer is not stored", extra={"reason": judgement.reason, "path": path})
+        reason, count = self._in_a_row.get(upstream.name, ("", 0))
+        count = count + 1 if reason == judgement.reason else 1
+        self._in_a_row[upstream.name] = (judgement.reason, count)
+        if count != WARNED_AT:
+            return
+        setting = judgement.setting
+        advice = "look at the upstream" if setting is None else f"if it is always so there, set {setting} for it"
+        log.warning(
+            f"{WARNED_AT} answers in a row were not stored for the same reason and will be bought again; {advice}",
+            extra={"reason": judgement.reason, "upstream": upstream.name, "path": path},
+        )

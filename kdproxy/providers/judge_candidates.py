@@ -1,0 +1,87 @@
+"""When Gemini's answers are whole: generateContent, its streams as events or as one JSON array. Pure.
+
+`finishReason` may stand in every chunk, or before any text: only that of the last event counts, and only with a clean
+end (Gemini API reference v1beta, read 2026-11). A prompt that was blocked is a whole answer: asked again it is blocked
+again.
+"""
+
+from typing import Any
+
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judgement, answer_object, integer, is_done
+from kdproxy.providers.ending import GEMINI, error_in, says
+from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.tally import Tally
+from kdproxy.providers.usage import UsageMeter
+
+
+def judge_candidates(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge a whole JSON answer, or an array of chunks (streamGenerateContent without alt=sse)."""
+    stream = CandidateStream(criteria)
+    text = body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] == b"[":
+        wrapped = answer_object(b'{"chunks":' + text + b"}")
+        chunks = None if wrapped is None else wrapped.get("chunks")
+    else:
+        members = answer_object(body)
+        chunks = None if members is None else [members]
+    if not isinstance(chunks, list) or not chunks:
+        return Broken("it is no JSON object")
+    for chunk in chunks:
+        stream.read(chunk)
+    return stream.finish()
+
+
+class CandidateStream:
+    """Judge of a stream of GenerateContentResponses."""
+
+    is_over = False  # no event says that none follows
+    is_settled = False
+    awaits_usage = False
+
+    def __init__(self, criteria: Criteria) -> None:
+        self._tally = Tally(criteria, GEMINI)
+        self._meter = UsageMeter()
+        self._is_blocked = False
+
+    def take(self, piece: Piece) -> bool:
+        """Look at an event."""
+        if piece.data and self._tally.failure is None and not is_done(piece.data):
+            members = answer_object(piece.data)
+            if members is not None:
+                self.read(members)
+            elif not is_heartbeat(piece):
+                self._tally.failure = "an event is no JSON object"
+        if piece.bare and is_bare_error(piece):
+            self._tally.failure = "it carries an error"
+        return self._is_blocked or self._tally.is_finished
+
+    def read(self, members: Any) -> None:
+        """Look at one GenerateContentResponse."""
+        if not isinstance(members, dict) or error_in(members) is not None:
+            self._tally.failure = "it carries an error"
+            return
+        self._meter.take_gemini(members.get("usageMetadata"))
+        feedback = members.get("promptFeedback")
+        blocked = feedback.get("blockReason") if isinstance(feedback, dict) else None
+        if isinstance(blocked, str) and blocked and not blocked.endswith("UNSPECIFIED"):
+            self._is_blocked = True
+        candidates = members.get("candidates")
+        for candidate in candidates if isinstance(candidates, list) else ():
+            if not isinstance(candidate, dict):
+                self._tally.failure = "a candidate is no object"
+                return
+            self._tally.note(
+                integer(candidate.get("index")) or 0,
+                reason=candidate.get("finishReason"),
+                is_told="finishReason" in candidate,
+                has_said=says(candidate.get("content")),
+            )
+
+    def finish(self) -> Judgement:
+        """Say whether the stream was whole."""
+        usage = self._meter.usage
+        if self._is_blocked and not self._tally.has_choices and self._tally.failure is None:
+            return Complete(usage=usage)
+        # Its clean end proves no more than a chunk without a finishReason denies.
+        return self._tally.judgement(usage, is_done=False)

@@ -1,0 +1,111 @@
+"""When chat completions and legacy completions of OpenAI's dialect are whole: one rule for JSON and streams. Pure.
+
+A stream needs a finish reason for each choice; `[DONE]` and a clean end prove nothing by themselves. JSON whose choices
+have an empty finish reason is refused; where no choice has the member at all the JSON text itself is the proof, and the
+judgement says so (`no-finish-reason`).
+"""
+
+from typing import Any
+
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judgement, answer_object, integer, is_done
+from kdproxy.providers.ending import OPENAI, error_in, is_failure, says
+from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.tally import Tally
+from kdproxy.providers.usage import UsageMeter, read_openai
+
+NO_FINISH_REASON = "no-finish-reason"
+
+
+def judge_choices(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge a whole JSON answer."""
+    members = answer_object(body)
+    if members is None:
+        return Broken("it is no JSON object")
+    if error_in(members) is not None:
+        return Broken("it carries an error")
+    tally = Tally(criteria, OPENAI)
+    choices = members.get("choices")
+    choices = choices if isinstance(choices, list) else []
+    # Without their index, choices count by their place.
+    has_index = any(isinstance(choice, dict) and "index" in choice for choice in choices)
+    for place, choice in enumerate(choices):
+        _note(tally, choice, 0 if has_index else place)
+    is_untold = tally.end_untold()
+    judged = tally.judgement(read_openai(members), is_done=True)
+    return judged._replace(note=NO_FINISH_REASON) if is_untold and isinstance(judged, Complete) else judged
+
+
+class ChoiceStream:
+    """Judge of a stream of chunks."""
+
+    def __init__(self, criteria: Criteria) -> None:
+        self._wants_usage = criteria.wants_usage
+        self._tally = Tally(criteria, OPENAI)
+        self._is_done = False
+        self._meter = UsageMeter()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `[DONE]` has come."""
+        return self._is_done
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every choice has ended for certain."""
+        return self._tally.is_settled
+
+    @property
+    def awaits_usage(self) -> bool:
+        """Whether the usage that was asked for is still to come."""
+        return self._wants_usage and self._meter.usage is None
+
+    def take(self, piece: Piece) -> bool:
+        """Look at a chunk."""
+        tally = self._tally
+        if piece.bare and is_bare_error(piece):
+            tally.failure = "it carries an error"
+        if piece.data and tally.failure is None:
+            if is_done(piece.data):
+                self._is_done = True
+            else:
+                self._read(piece)
+        return self._is_done or tally.is_finished
+
+    def _read(self, piece: Piece) -> None:
+        members = answer_object(piece.data)
+        if members is None:
+            if not is_heartbeat(piece):
+                self._tally.failure = "an event is no JSON object"
+            return
+        if piece.event == "error" or error_in(members) is not None:
+            self._tally.failure = "it carries an error"
+            return
+        self._meter.take_openai(members)
+        choices = members.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            _note(self._tally, choice, 0)
+
+    def finish(self) -> Judgement:
+        """Say whether the stream was whole."""
+        return self._tally.judgement(self._meter.usage, is_done=self._is_done)
+
+
+def _note(tally: Tally, choice: Any, place: int) -> None:
+    if not isinstance(choice, dict):
+        tally.failure = "a choice is no object"
+        return
+    if is_failure(choice.get("native_finish_reason")):
+        tally.failure = f"a choice ended with {choice['native_finish_reason']!r:.60}"
+        return
+    index = integer(choice.get("index"))
+    tally.note(
+        place if index is None else index,
+        reason=choice.get("finish_reason"),
+        is_told="finish_reason" in choice,
+        has_said=says([choice.get(name) for name in _SAYING]),
+    )
+
+
+_SAYING = ("delta", "message", "text", "prompt_logprobs")
+"""Members of a choice that hold what is said; vLLM's prompt log-probabilities are asked for without any text."""

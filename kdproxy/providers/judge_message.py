@@ -1,0 +1,92 @@
+"""When Anthropic's messages are whole. Pure.
+
+The proof is the `stop_reason`: `message_stop` proves nothing by itself, and the API always has the member, so that JSON
+without it is refused (API reference, messages and streaming, read 2026-11). An `error` event may come inside a 200.
+"""
+
+from typing import Any
+
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import ONE_ANSWER, Broken, Criteria, Judgement, answer_object, is_done
+from kdproxy.providers.ending import ANTHROPIC, error_in, says
+from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.tally import Tally
+from kdproxy.providers.usage import UsageMeter, read_anthropic
+
+
+def judge_message(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge a whole JSON answer."""
+    members = answer_object(body)
+    if members is None:
+        return Broken("it is no JSON object")
+    if error_in(members) is not None:
+        return Broken("it carries an error")
+    if members.get("type") != "message":
+        return Broken("it is no message")
+    tally = Tally(criteria, ANTHROPIC)
+    tally.note(0, reason=members.get("stop_reason"), is_told=True, has_said=says(members.get("content")))
+    return tally.judgement(read_anthropic(members.get("usage")), is_done=True)
+
+
+class MessageStream:
+    """Judge of a message stream."""
+
+    awaits_usage = False  # its last counts come with the stop_reason
+
+    def __init__(self, criteria: Criteria) -> None:
+        self._tally = Tally(criteria, ANTHROPIC)
+        self._meter = UsageMeter()
+        self._has_started = False
+        self._is_stopped = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `message_stop` has come."""
+        return self._is_stopped
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the stop_reason has come."""
+        return self._tally.is_settled
+
+    def take(self, piece: Piece) -> bool:
+        """Look at an event."""
+        if piece.data and self._tally.failure is None and not is_done(piece.data):
+            members = answer_object(piece.data)
+            if members is not None:
+                self._read(members, piece)
+            elif not is_heartbeat(piece):
+                self._tally.failure = "an event is no JSON object"
+        if piece.bare and is_bare_error(piece):
+            self._tally.failure = "it carries an error"
+        return self._is_stopped or self._tally.is_finished
+
+    def _read(self, members: dict[str, Any], piece: Piece) -> None:
+        if error_in(members) is not None or piece.event == "error":
+            self._tally.failure = "it carries an error"
+            return
+        match members.get("type"):
+            case "message_start":
+                self._has_started = True
+                message = members.get("message")
+                self._meter.take_anthropic(message.get("usage") if isinstance(message, dict) else None)
+                self._note()
+            case "content_block_start":
+                self._note(has_said=says(members.get("content_block")))
+            case "content_block_delta":
+                self._note(has_said=says(members.get("delta")))
+            case "message_delta":
+                self._meter.take_anthropic(members.get("usage"))
+                delta = members.get("delta")
+                self._note(reason=delta.get("stop_reason") if isinstance(delta, dict) else None, is_told=True)
+            case "message_stop":
+                self._is_stopped = True
+
+    def _note(self, *, reason: Any = None, is_told: bool = False, has_said: bool = False) -> None:
+        self._tally.note(0, reason=reason, is_told=is_told, has_said=has_said)
+
+    def finish(self) -> Judgement:
+        """Say whether the stream was whole."""
+        if self._tally.failure is None and not self._has_started:
+            return Broken("it has no message_start")
+        return self._tally.judgement(self._meter.usage, is_done=self._is_stopped)

@@ -1,0 +1,120 @@
+"""When answers of OpenAI's Responses API are whole. Pure.
+
+The proof is the `status` of the response, in JSON and in the terminal event: completed, or incomplete for a reason that
+ended it (API reference, read 2026-11). `response.completed` proves nothing by itself.
+"""
+
+from typing import Any
+
+from kdproxy.core.models import Usage
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, End, Judgement, answer_object, is_done
+from kdproxy.providers.ending import RESPONSES, Ending, ending_of, error_in, says
+from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.judge_rows import EMPTY
+from kdproxy.providers.tally import SETTING_END
+from kdproxy.providers.usage import read_openai
+
+
+def judge_response(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge a whole JSON answer."""
+    members = answer_object(body)
+    if members is None:
+        return Broken("it is no JSON object")
+    if error_in(members) is not None:
+        return Broken("it carries an error")
+    return _judged(members, criteria, has_said=False)
+
+
+def _judged(response: dict[str, Any], criteria: Criteria, *, has_said: bool) -> Judgement:
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    unknown, is_refused = None, False
+    match response.get("status"):
+        case "completed":
+            pass
+        case "incomplete":
+            ending = ending_of(reason, RESPONSES)
+            if ending in (Ending.FAILED, Ending.MISSING):
+                return Broken(f"it is incomplete for the reason {reason!r:.60}")
+            unknown = reason if ending is Ending.UNKNOWN else None
+            is_refused = ending is Ending.REFUSED
+        case None if criteria.end is End.DONE:
+            pass
+        case None:
+            return Broken("it has no status", SETTING_END)
+        case status:
+            return Broken(f"its status is {status!r:.60}")
+    usage = read_openai(response)
+    if not (has_said or is_refused or criteria.keeps_empty or _has_content(response, usage)):
+        return EMPTY
+    identity = response.get("id")
+    return Complete(usage=usage, response_id=identity if isinstance(identity, str) else None, unknown_reason=unknown)
+
+
+def _has_content(response: dict[str, Any], usage: Usage | None) -> bool:
+    return says(response.get("output")) or (usage is not None and bool(usage.output_tokens))
+
+
+class ResponseStream:
+    """Judge of a stream of response events."""
+
+    awaits_usage = False  # it comes with the terminal event
+
+    def __init__(self, criteria: Criteria) -> None:
+        self._criteria = criteria
+        self._has_said = False
+        self._final: Judgement | None = None
+        self._is_done = False
+        self._failure: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the terminal event has come."""
+        return self._failure is None and (self._final is not None or self._is_done)
+
+    @property
+    def is_settled(self) -> bool:
+        """The same: nothing but the terminal event ends it."""
+        return self._failure is None and self._final is not None
+
+    def take(self, piece: Piece) -> bool:
+        """Look at an event."""
+        if piece.data and self._failure is None and self._final is None:
+            if is_done(piece.data):
+                self._is_done = True
+            else:
+                self._read(piece)
+        if piece.bare and self._final is None and is_bare_error(piece):
+            self._failure = "it carries an error"
+        return self.is_over
+
+    def _read(self, piece: Piece) -> None:
+        members = answer_object(piece.data)
+        if members is None:
+            if not is_heartbeat(piece):
+                self._failure = "an event is no JSON object"
+            return
+        name = members.get("type")
+        kind = name if isinstance(name, str) else piece.event
+        if piece.event == "error" or kind in _FAILED or error_in(members) is not None:
+            self._failure = "it carries an error"
+            return
+        self._has_said = self._has_said or says(members.get("delta"))
+        response = members.get("response")
+        if kind in _TERMINAL and isinstance(response, dict):
+            self._final = _judged(response, self._criteria, has_said=self._has_said)
+
+    def finish(self) -> Judgement:
+        """Say whether the terminal event came with a good status."""
+        if self._failure is not None:
+            return Broken(self._failure)
+        if self._final is not None:
+            return self._final
+        if self._is_done and self._criteria.end is End.DONE and self._has_said:
+            return Complete()
+        return Broken("it was cut: its terminal event did not come")
+
+
+_TERMINAL = frozenset({"response.completed", "response.incomplete", "response.done"})
+_FAILED = frozenset({"error", "response.failed", "response.cancelled"})

@@ -1,0 +1,175 @@
+"""When answers are whole that have no finish reasons: one named rule for each kind. Pure.
+
+- rows (embeddings, moderations, images): as many as were asked for, each index seen once, none empty;
+- counts: the count is a number;
+- texts (transcripts): there is some text, and no error;
+- sound: there are bytes, which are no JSON and no page;
+- streams of these: the dialect's terminal event, as often as answers were asked for, and no error.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from kdproxy.core.models import Usage
+from kdproxy.core.sniff import Kind, sniff
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import (
+    ONE_ANSWER,
+    Broken,
+    Complete,
+    Criteria,
+    Judge,
+    Judgement,
+    StreamJudge,
+    answer_object,
+    is_done,
+)
+from kdproxy.providers.ending import error_in, says
+from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.tally import SETTING_CHOICES, SETTING_EMPTY
+from kdproxy.providers.usage import read_openai
+
+EMPTY = Broken("it is empty: nothing was generated and nothing is said", SETTING_EMPTY, is_empty=True)
+
+
+def judge_list(name: str, item: str | None = None) -> Judge:
+    """Make the judge of an answer that is a list of rows, each with an item (None: the row itself is it)."""
+
+    def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+        members = answer_object(body)
+        if members is None:
+            return Broken("it is no JSON object")
+        if error_in(members) is not None:
+            return Broken("it carries an error")
+        rows = members.get(name)
+        if not isinstance(rows, list) or not rows:
+            return Broken(f"it has no {name}")
+        if criteria.choices is not None and not _are_all(rows, criteria.choices):
+            return Broken(f"{criteria.choices} rows were asked for and {len(rows)} came", SETTING_CHOICES)
+        for row in rows:
+            value = row if item is None or not isinstance(row, dict) else row.get(item)
+            if not isinstance(row, dict) or not _is_filled(value):
+                return Broken(f"a row of {name} is empty, or holds null where a number belongs")
+        return Complete(usage=read_openai(members))
+
+    return judge
+
+
+def _are_all(rows: list[Any], expected: int) -> bool:
+    """Whether as many came as were asked for, each index once where rows have one."""
+    indexes = [row.get("index") for row in rows if isinstance(row, dict)]
+    has_indexes = all(isinstance(index, int) for index in indexes)
+    return len(rows) == expected and (not has_indexes or set(indexes) == set(range(expected)))
+
+
+def _is_filled(value: Any) -> bool:
+    """Whether an item holds something: text, a vector without a null (or several), an object."""
+    if isinstance(value, list):
+        return bool(value) and all(_is_filled(part) if isinstance(part, list) else part is not None for part in value)
+    return bool(value) and isinstance(value, str | dict)
+
+
+def judge_transcript(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge a transcript: JSON, or text, srt and vtt."""
+    members = answer_object(body)
+    if members is None:
+        kind = sniff(body, is_whole=True)
+        if kind is Kind.EMPTY:
+            return Complete() if criteria.keeps_empty else EMPTY
+        return Broken("JSON that was cut, or a page") if kind in (Kind.JSON, Kind.HTML) else Complete()
+    text = members.get("text")
+    if error_in(members) is not None or not isinstance(text, str):
+        return Broken("it has no text")
+    usage = read_openai(members)
+    return Complete(usage=usage) if text or criteria.keeps_empty or _has_generated(usage) else EMPTY
+
+
+def judge_sound(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge bytes that only their framing ends."""
+    kind = sniff(body, is_whole=True)
+    return Complete() if kind is Kind.OTHER else Broken("it is no sound")
+
+
+def judge_count(name: str) -> Judge:
+    """Make the judge of an answer that is a count of that name."""
+
+    def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+        members = answer_object(body)
+        if members is None or error_in(members) is not None:
+            return Broken("it is no JSON object, or carries an error")
+        value = members.get(name)
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return Complete() if is_count else Broken(f"it has no {name}")
+
+    return judge
+
+
+def terminal_stream(*complete: str) -> Callable[[Criteria], StreamJudge]:
+    """Make the maker of a judge for streams that end with an event of one of these types."""
+    return lambda criteria: TerminalStream(criteria, frozenset(complete))
+
+
+class TerminalStream:
+    """Judge of a stream whose last event has a type of its own."""
+
+    awaits_usage = False
+
+    def __init__(self, criteria: Criteria, complete: frozenset[str]) -> None:
+        self._criteria = criteria
+        self._complete = complete
+        self._ended = 0
+        self._usage: Usage | None = None
+        self._has_said = False
+        self._failure: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last event has come."""
+        return self._failure is None and self._ended >= (self._criteria.choices or 1)
+
+    @property
+    def is_settled(self) -> bool:
+        """The same: nothing but the last event ends it."""
+        return self.is_over
+
+    def take(self, piece: Piece) -> bool:
+        """Look at an event."""
+        if piece.data and self._failure is None and not is_done(piece.data):
+            self._read(piece)
+        if piece.bare and is_bare_error(piece):
+            self._failure = "it carries an error"
+        return self.is_over
+
+    def _read(self, piece: Piece) -> None:
+        members = answer_object(piece.data)
+        if members is None:
+            if not is_heartbeat(piece):
+                self._failure = "an event is no JSON object"
+            return
+        if piece.event == "error" or error_in(members) is not None:
+            self._failure = "it carries an error"
+            return
+        name = members.get("type")
+        kind = name if isinstance(name, str) else piece.event
+        # Of what an event says its own name is no part; numbers and labels are none either.
+        self._has_said = self._has_said or any(says(members.get(member)) for member in _CONTENT)
+        if kind in self._complete:
+            self._ended += 1
+            self._usage = read_openai(members) or self._usage
+
+    def finish(self) -> Judgement:
+        """Say whether the last event came."""
+        if self._failure is not None:
+            return Broken(self._failure)
+        if not self.is_over:
+            return Broken("it was cut: its last event did not come")
+        if self._has_said or self._criteria.keeps_empty or _has_generated(self._usage):
+            return Complete(usage=self._usage)
+        return EMPTY
+
+
+_CONTENT = ("text", "delta", "b64_json", "audio")
+
+
+def _has_generated(usage: Usage | None) -> bool:
+    return usage is not None and bool(usage.output_tokens)

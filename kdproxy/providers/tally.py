@@ -1,0 +1,151 @@
+"""Counts the choices of one answer, whole or in chunks: which have come, what they say, how they ended. Pure.
+
+Whole is what has, for every choice that was asked for, a finish reason that proves its end (providers/ending.py), after
+the last of its text. Where nothing was generated and nothing is said the answer is empty, and not kept by default.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdproxy.core.models import Usage
+from kdproxy.providers.base import Broken, Complete, Criteria, End, Judgement
+from kdproxy.providers.ending import Ending, ending_of
+
+SETTING_END = 'end = "done"'
+SETTING_CHOICES = 'choices = "as-served"'
+SETTING_EMPTY = "keep_empty = true"
+
+
+class _Choice:
+    __slots__ = ("ending", "events", "has_said", "is_ended", "was_ended_at_once")
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.has_said = False
+        self.is_ended = False
+        """Whether a finish reason came with its last text, or after it."""
+        self.was_ended_at_once = False
+        self.ending: Ending | None = None
+
+
+class Tally:
+    """The choices of one answer."""
+
+    def __init__(self, criteria: Criteria, words: Mapping[str, Ending]) -> None:
+        self._criteria = criteria
+        self._words = words
+        self._choices: dict[int, _Choice] = {}
+        self._unknown: str | None = None
+        self.failure: str | None = None
+        """What proves that it is no answer."""
+        self.is_told = False
+        """Whether any choice has the member that says why it ended, be it empty."""
+        self.has_resumed = False
+        """Whether text followed a finish reason: of such a server no finish reason proves that the stream is over."""
+
+    def note(self, index: int, *, reason: Any, is_told: bool, has_said: bool) -> None:
+        """Take what one event, or a whole body, says of a choice."""
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+        choice.events += 1
+        if has_said:
+            choice.has_said = True
+            if choice.is_ended:
+                choice.is_ended = False
+                self.has_resumed = True
+        if is_told:
+            self.is_told = True
+            if reason is not None:
+                self._end(choice, reason)
+
+    def _end(self, choice: _Choice, reason: Any) -> None:
+        ending = ending_of(reason, self._words)
+        match ending:
+            case Ending.MISSING:
+                return
+            case Ending.FAILED:
+                self.failure = f"a choice ended with {reason!r:.60}"
+                return
+            case Ending.UNKNOWN:
+                self._unknown = str(reason)[:60]
+        choice.is_ended = True
+        choice.ending = ending
+        choice.was_ended_at_once = choice.events == 1
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether any choice has come."""
+        return bool(self._choices)
+
+    def end_untold(self) -> bool:
+        """Take all choices for ended, and return True, if none has the member at all: for a whole JSON text."""
+        if self.is_told or self.failure is not None:
+            return False
+        for choice in self._choices.values():
+            choice.is_ended, choice.ending = True, Ending.ENDED
+        return bool(self._choices)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether, as far as is known, all that was asked for has ended."""
+        expected = self._criteria.choices
+        return (
+            not self.has_resumed
+            and self.failure is None
+            and bool(self._choices)
+            and (expected is None or len(self._choices) >= expected)
+            and all(choice.is_ended for choice in self._choices.values())
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether silence after this proves the end: not where more choices may come, nor where a choice's first event
+        has a finish reason already (some servers put one into every event)."""
+        return (
+            self._criteria.choices is not None
+            and self.is_finished
+            and not any(choice.was_ended_at_once for choice in self._choices.values())
+        )
+
+    def judgement(self, usage: Usage | None, *, is_done: bool) -> Judgement:
+        """Say whether it is whole.
+
+        Args:
+            is_done: the dialect's last event has come, or the body is a whole JSON text.
+        """
+        if self.failure is not None:
+            return Broken(self.failure)
+        if not self._choices:
+            return Broken("it has no choices")
+        unfinished = self._unfinished(is_done=is_done)
+        if unfinished is not None:
+            return unfinished
+        expected = self._criteria.choices
+        if expected is not None and self._choices.keys() != set(range(expected)):
+            return Broken(f"{expected} were asked for and {len(self._choices)} came", SETTING_CHOICES)
+        if not self._criteria.keeps_empty and self._is_empty(usage):
+            return Broken("it is empty: nothing was generated and nothing is said", SETTING_EMPTY, is_empty=True)
+        return Complete(usage=usage, unknown_reason=self._unknown)
+
+    def _unfinished(self, *, is_done: bool) -> Broken | None:
+        choices = self._choices.values()
+        if all(choice.is_ended for choice in choices):
+            return None
+        if is_done and all(choice.ending is not None for choice in choices):
+            return None  # text after a finish reason, and then the proper end
+        if is_done and self._criteria.end is End.DONE:
+            return None
+        if is_done and not any(choice.ending is not None for choice in choices):
+            return Broken("it has no finish reason", SETTING_END)
+        return Broken("it was cut: a choice has no finish reason")
+
+    def _is_empty(self, usage: Usage | None) -> bool:
+        silent = [
+            choice for choice in self._choices.values() if not choice.has_said and choice.ending is not Ending.REFUSED
+        ]
+        if not silent:
+            return False
+        has_generated = usage is not None and bool(usage.output_tokens)
+        # Where others spoke, what was generated is theirs.
+        return not has_generated or len(silent) < len(self._choices)
