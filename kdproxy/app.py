@@ -1,6 +1,7 @@
 """The composition root: the only place that names concrete adapters and puts them together."""
 
 import asyncio
+import resource
 import sys
 import tomllib
 from collections.abc import Callable
@@ -88,7 +89,7 @@ class App:
             RetrySettings(total_seconds=settings.retry_seconds, max_attempts=settings.retry_attempts),
         )
         self._kinds = ServerKinds(self._upstream, clock)
-        self._lanes = _lanes(settings, clock)
+        self._lanes = _lanes(settings, clock, self._kinds)
         purchase = Purchase(
             archive,
             fetcher,
@@ -192,17 +193,22 @@ class App:
         return given_up
 
 
-def _lanes(settings: Settings, clock: SystemClock) -> Lanes:
+def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds) -> Lanes:
+    # Each call has a connection, and its client another: the rest is for files.
+    most_calls = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
     def of(upstream: UpstreamSettings | None) -> LaneSettings:
         found = upstream or UpstreamSettings(name="", url="")
         return LaneSettings(
             policy=Policy(found.policy or settings.spent_policy),
             allowed={QUOTAS[name]: limit for name, limit in found.limits.items()},
-            most_in_flight=found.max_in_flight or settings.max_in_flight,
+            most_in_flight=min(found.max_in_flight or settings.max_in_flight, most_calls),
+            deadline_seconds=settings.first_byte_seconds,
             rules=found.rules,
         )
 
-    return Lanes(clock, {upstream.name: of(upstream) for upstream in settings.upstreams}, otherwise=of(None))
+    settings_of = {upstream.name: of(upstream) for upstream in settings.upstreams}
+    return Lanes(clock, settings_of, otherwise=of(None), kinds=kinds)
 
 
 def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[ChangedUpstream]:

@@ -1,11 +1,12 @@
 """The pace of one lane: when the next request may go. Everything a lane knows, and no clock: `now` is an argument.
 
-It puts together a meter per quota, a bound on calls in flight, a finder where no header tells, and the pause that
-a refusal brings for all. `now` is a monotonic time.
+It puts together a meter per quota; where no header tells, a gentle start, a bound on calls in flight that widens by
+time, and a finder; what the server can answer before a deadline; and the pause that a refusal brings for all. `now` is
+a monotonic time.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from kdproxy.core.limits import Allowance, Cost, Quota, Reading
@@ -20,7 +21,10 @@ from kdproxy.core.pace_backoff import (
 )
 from kdproxy.core.pace_finder import Finder
 from kdproxy.core.pace_meter import Mark, Meter
-from kdproxy.core.pace_width import FIRST, START, Width
+from kdproxy.core.pace_overload import Overload
+from kdproxy.core.pace_start import Start
+from kdproxy.core.pace_throughput import LEAST_BESIDE_BATCHING, Throughput
+from kdproxy.core.pace_width import Width
 
 PROBE_SECONDS = 2.0
 SHORTEST_WAIT = 0.0005
@@ -34,6 +38,8 @@ class Grant:
     cost: Cost
     granted_at: float
     marks: dict[Quota, Mark]
+    beside: int = 1
+    """How many were in flight when it was granted, itself included."""
     has_passed: bool = False
     is_over: bool = False
 
@@ -48,7 +54,11 @@ class Pace:
     """Send evenly (Azure)."""
     finds_rate: bool = True
     """False where a refusal means too many at once, not too many a minute (DeepSeek)."""
-    most_in_flight: int = 256
+    is_hosted: bool = False
+    """A hosted API that others use too: it may have a low limit."""
+    expects_headers: bool = False
+    """Whether its answers tell of limits, as far as is known of the provider."""
+    most_in_flight: int = 1_024
     in_flight: int = 0
     paused_until: float = -math.inf
     refusals: int = 0
@@ -58,6 +68,9 @@ class Pace:
     meters: dict[Quota, Meter] = field(default_factory=dict)
     finder: Finder = field(default_factory=Finder)
     width: Width = field(init=False)
+    start: Start = field(default_factory=Start)
+    throughput: Throughput = field(default_factory=Throughput)
+    overload: Overload = field(default_factory=Overload)
     _episode_at: float = -math.inf
     _is_probing: bool = False
     """After a refusal without a wait: one alone, until it gets through."""
@@ -69,7 +82,10 @@ class Pace:
     """When the youngest call that has passed was sent."""
 
     def __post_init__(self) -> None:
-        self.width = Width(float(self.most_in_flight), FIRST if self.finds_rate else START)
+        self.width = Width(float(self.most_in_flight))
+        self.start.expects_headers = self.expects_headers
+        if not self.is_hosted:
+            self.start.end()
         for quota, limit in self.allowed.items():
             if quota.is_paced:
                 self.meters[quota] = Meter(quota, is_strict=self.is_strict, allowed=limit)
@@ -87,20 +103,53 @@ class Pace:
     @property
     def bound_in_flight(self) -> int:
         """How many calls may be in flight at once."""
-        return self.most_in_flight if self.has_limits else max(1, int(self.width.bound))
+        bound = float(self.most_in_flight) if self.has_limits else min(self.width.bound, self.start.bound)
+        return max(1, int(min(bound, self.throughput.bound)))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the configured bound on calls at once is reached."""
+        return self.in_flight >= self.most_in_flight
+
+    @property
+    def excess(self) -> int:
+        """How many more are in flight than the server can answer in time, where that is a good part of them."""
+        bound = self.throughput.bound
+        return 0 if self.in_flight <= 1.25 * bound + 1 else self.in_flight - int(bound)
+
+    def recognise(self, *, is_batching: bool, slots: int | None = None) -> None:
+        """Take what is known of the server: it opens at full width, or tells how many it runs at once."""
+        self.start.end()
+        if slots is not None:
+            # As many again in line: none of them stands still between two answers.
+            self.width.most = min(float(self.most_in_flight), 2.0 * slots)
+            self.width.open()
+        elif is_batching:
+            self.throughput.least_beside = LEAST_BESIDE_BATCHING
+            self.width.open()
 
     def wait(self, cost: Cost, now: float) -> float:
         """Return the seconds until a request may go: 0 for now, infinity for not before another one ends."""
-        if self.in_flight >= self.bound_in_flight:
+        most = self.most_in_flight if self.has_limits else min(self.width.most, self.start.bound)
+        if self.in_flight >= min(most, max(1.0, self.throughput.bound)):
             return math.inf
         longest = self.paused_until - now
         if self._is_probing and self._probe is not None:
             # Refusals come at once, answers may take minutes: a probe that is not refused soon has got through.
-            longest = max(longest, self._probe.granted_at + PROBE_SECONDS - now)
+            # At the start of a hosted API only an answer is proof: a bucket's next drop lets one in, and no more.
+            patience = PROBE_SECONDS if self.start.is_over or self.has_limits else LONGEST_BACKOFF_SECONDS
+            longest = max(longest, self._probe.granted_at + patience - now)
         if not self.has_limits:
-            longest = max(longest, self.finder.wait(now))
+            # A pace that was found says more than a gentle start.
+            longest = max(longest, self.start.wait(now) if self.finder.rate is None else self.finder.wait(now))
         for quota, meter in self.meters.items():
             longest = max(longest, meter.wait(cost.of(quota.dimension), now))
+        if longest < SHORTEST_WAIT and not self.has_limits:
+            # Asked last: it widens only where it alone is in the way.
+            if self.start.is_over:
+                longest = self.width.wait(self.in_flight, now)
+            elif self.width.bound <= self.in_flight:
+                self.width.bound = min(self.width.most, self.in_flight + 1.0)
         return longest if longest >= SHORTEST_WAIT else 0.0
 
     def rate(self, cost: Cost | None = None) -> float | None:
@@ -115,12 +164,18 @@ class Pace:
             rates.append(self.finder.rate)
         return min(rates, default=None)
 
-    def take(self, cost: Cost, now: float) -> Grant:
-        """Grant a permit."""
+    def take(self, cost: Cost, now: float, *, deadline_seconds: float = math.inf) -> Grant:
+        """Grant a permit.
+
+        Args:
+            deadline_seconds: how long the answer may take, whoever says so: a setting, or the client.
+        """
         self.in_flight += 1
         self.finder.take(now)
+        self.start.take(now)
+        self.throughput.take(deadline_seconds, now)
         marks = {quota: meter.take(cost.of(quota.dimension), now) for quota, meter in self.meters.items()}
-        grant = Grant(cost, now, marks)
+        grant = Grant(cost, now, marks, self.in_flight)
         if self._is_probing:
             self._is_probing = self._probe is None
             self._probe = grant if self._is_probing else None
@@ -142,7 +197,7 @@ class Pace:
         """The provider took the request: its answer has begun."""
         grant.has_passed = True
         self._passed_sent_at = max(self._passed_sent_at, grant.granted_at)
-        self.width.accepted()
+        self.start.passed += 1
         if grant.granted_at >= self._episode_at:
             self._is_probing = False
             self._row.clear()
@@ -151,7 +206,8 @@ class Pace:
     def done(self, grant: Grant, now: float, *, used: Cost | None = None) -> None:
         """The answer is complete. `used` is what it took in truth."""
         if self._end(grant):
-            self.width.answered(now - grant.granted_at, self.in_flight + 1)
+            self.width.answered(self.in_flight + 1)
+            self.throughput.answered(grant.beside, now - grant.granted_at, now)
             if used is not None:
                 self._settle(grant, used, now)
 
@@ -159,17 +215,25 @@ class Pace:
         """The call ended without an answer worth having, and not for a limit's sake."""
         self._end(grant)
 
-    def erred(self, grant: Grant, now: float) -> None:
-        """The upstream failed: nobody is slowed down by that, another takes the slot."""
+    def erred(self, grant: Grant, now: float, *, overloaded_by: Hashable = None) -> None:
+        """The upstream failed: nobody is slowed down by that, another takes the slot.
+
+        Args:
+            overloaded_by: the question, where the failure may mean too many at once: a 503 that says so, a connection
+                that was refused, an answer that did not come in time.
+        """
         if self._end(grant):
             self.finder.refund()
             for quota, meter in self.meters.items():
                 if quota in grant.marks:
                     meter.refund(grant.cost.of(quota.dimension), now)
+            if overloaded_by is not None and not self.has_limits and self.overload.failed(overloaded_by, now):
+                self.width.refused(grant.beside - 1, now)
 
     def drop(self, grant: Grant) -> None:
         """The permit was not used."""
         if self._end(grant):
+            self.finder.bounced(sent_at=grant.granted_at)
             for quota, meter in self.meters.items():
                 if quota in grant.marks:
                     meter.give_back(grant.cost.of(quota.dimension))
@@ -196,6 +260,7 @@ class Pace:
         """
         self._end(grant)
         self.refusals += 1
+        self.finder.bounced(sent_at=grant.granted_at)
         request = request or RequestBackoff()
         # Where calls at once are bounded, the end of another one lets the next in: no time has to pass.
         is_crowded = not self.finds_rate and not self.has_limits and self.in_flight > 0
@@ -241,6 +306,8 @@ class Pace:
             longest = LONGEST_BACKOFF_SECONDS
             if wait_seconds is None:
                 wait = FIRST_BACKOFF_SECONDS * (1 + 0.25 * jitter)
+                if not self.start.is_over and not self.has_limits and len(self._row) > 1:
+                    wait = max(wait, self.start.until_window(now) * (1 + 0.01 * jitter))
                 if self._passed_sent_at > -math.inf and now - self._row_began_at < WINDOW_SECONDS:
                     longest = LONGEST_LOOK_SECONDS
             wait = max(wait, floor_seconds(len(self._row), jitter=jitter, longest_seconds=longest))
@@ -259,7 +326,7 @@ class Pace:
         self.episodes += 1
         if not self.has_limits:
             if not self.finds_rate or self.finder.rate is None:
-                self.width.refused()
+                self.width.refused(self.in_flight, now)
             if self.finds_rate:
                 self.finder.refused(now)
         for meter in self.meters.values():

@@ -33,6 +33,7 @@ class Finder:
 
     rate: float | None = None
     _passed: Trail = field(default_factory=lambda: Trail(_WINDOW))
+    """Sends that were not refused: answers may take minutes, refusals come within a round trip."""
     _began_at: float | None = None
     _wall_at: float | None = None
     _is_closed: bool = False
@@ -58,6 +59,7 @@ class Finder:
         """Count a send."""
         if self._began_at is None:
             self._began_at = now
+        self._passed.add(1.0, now)
         if self.rate is not None:
             self._spaced_at = max(self._spaced_at, now) + 1 / self.rate
 
@@ -67,8 +69,7 @@ class Finder:
             self._spaced_at -= 1 / self.rate
 
     def passed(self, now: float, *, sent_at: float) -> None:
-        """A request got through."""
-        self._passed.add(1.0, now)
+        """A request got through: its answer has begun."""
         if self._is_closed:
             # What was sent before the wall says nothing of how it is now.
             if self._wall_at is not None and sent_at >= self._wall_at:
@@ -86,6 +87,12 @@ class Finder:
             self.rate = rate * (1 + self._step)
             self._step = min(_LARGEST_STEP, self._step * _STEP_GROWTH)
         self._clean_from = now
+
+    def bounced(self, *, sent_at: float) -> None:
+        """A send was refused: it did not pass."""
+        self._passed.take_back(1.0)
+        if self._is_closed and self._wall_at is not None and sent_at < self._wall_at:
+            self._before_wall -= 1.0
 
     def refused(self, now: float) -> None:
         """A wall: the first refusal of an episode."""

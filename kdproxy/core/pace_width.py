@@ -1,26 +1,34 @@
 """How many calls may be in flight at once where no header tells. Pure.
 
-The anchor is Inspect AI's rule: start 20, range 10-100, doubling until the first 429, x 0.8 per 429 episode, +5 % per
-clean round. Ours remembers where the refusal came, and adds latency as the signal for servers that never refuse (vLLM
-queues without end): when a round takes more than twice as long as the quickest one did, more calls only wait longer
-(cf. Netflix concurrency-limits, Gradient2). 5xx answers do not shrink it.
+It widens by time: permits are added singly, at a rate that doubles each quarter of a second in which the bound is used
+and nothing is refused. Refusals come within a round trip, answers may take minutes; a thousand calls are out within
+three seconds. Latency is no signal: a batching server gets slower per answer and faster in all. A recognised one opens
+at full width, one that tells its slots has just those and as many in line again.
+
+Only a refusal narrows it (429, 503 that says overloaded, connection refused), or timeouts of several questions: one
+question's never do. Where the wall was, it treads softly: one more after some hundred answers.
 """
 
+import math
 from dataclasses import dataclass
 
 FIRST = 5.0
-"""Calls at once until the provider has answered: a limit of 5 a minute is known after the first of them."""
-START = 20.0
-"""Where each answer begun has let one more out; from there on it widens by rounds."""
+"""Calls at once before anything is known."""
+FIRST_RATE = 4.0
+"""Permits a second that are added at first."""
+DOUBLING_SECONDS = 0.25
+HIGHEST_RATE = 2_000.0
 LEAST = 1.0
+TICK_SECONDS = 0.004
+"""Shortest wait for a permit: what is due within it comes together."""
+_STALE_SECONDS = 0.5
 _SHRINK = 0.8
-_OPENING = 1.5
-_GROWTH = 1.05
-_GENTLE = 1.0025
-"""Close to where the last refusal came."""
-_HOLD_RATIO = 2.0
-_SHRINK_RATIO = 3.0
+_GROWTH = 1.0025
+"""Per round of answers, close to the wall."""
+_NEAR = (0.92, 1.05)
 _SHORTEST_ROUND = 8
+_WALL_SECONDS = 30.0
+"""How long a wall is remembered that is no bound on calls at once: an overload, a restart."""
 
 
 @dataclass(slots=True)
@@ -29,65 +37,81 @@ class Width:
 
     most: float
     bound: float = FIRST
-    is_opening: bool = True
-    """Until the first refusal, or the first sign of waiting."""
-    _wall: float | None = None
-    """The bound at the last refusal."""
-    _baseline_seconds: float | None = None
-    _round_seconds: float = 0.0
+    wall: float | None = None
+    """What was in flight at the last refusal."""
+    _wall_until: float = math.inf
+    _rate: float = FIRST_RATE
+    _next_at: float = 0.0
+    """When the next permit is added."""
+    _pressed_at: float = -math.inf
+    """When the bound was last in somebody's way."""
+    _doubled_seconds: float = 0.0
     _round_count: int = 0
     _round_peak: int = 0
 
     def __post_init__(self) -> None:
         self.bound = min(self.bound, self.most)
 
-    def accepted(self) -> None:
-        """An answer has begun."""
-        if self.is_opening and self.bound < START:
-            self.bound = min(self.most, self.bound + 1)
+    def wait(self, in_flight: int, now: float) -> float:
+        """Return the seconds until one more may go beside so many; infinity: not before another one ends."""
+        if in_flight < int(self.bound):
+            return 0.0
+        if self.wall is not None and now >= self._wall_until:
+            self.wall = None
+        ceiling = self.most if self.wall is None else min(self.most, _NEAR[0] * self.wall)
+        if self.bound + 1 > ceiling:
+            return math.inf if self.wall is None else self._wall_until - now
+        self._widen(ceiling, now)
+        return 0.0 if in_flight < int(self.bound) else max(self._next_at - now, TICK_SECONDS)
 
-    def answered(self, seconds: float, in_flight: int) -> None:
-        """A call ended well after so many seconds, with so many in flight, itself included."""
-        self._round_seconds += seconds
+    def open(self, bound: float | None = None) -> None:
+        """Open at once: the server is known to take so many; None: as many as come."""
+        self.bound = self.most if bound is None else min(self.most, bound)
+
+    def answered(self, in_flight: int) -> None:
+        """A call ended well, with so many in flight, itself included."""
+        if self.wall is None:
+            return
         self._round_count += 1
         self._round_peak = max(self._round_peak, in_flight)
-        if self._round_count >= max(_SHORTEST_ROUND, self.bound):
-            self._end_round()
+        if self._round_count < max(_SHORTEST_ROUND, self.bound):
+            return
+        if self._round_peak >= 0.9 * self.bound:
+            # A bound that nobody reached says nothing of a higher one.
+            self.bound = min(self.most, self.bound * _GROWTH)
+            if self.bound >= max(_NEAR[1] * self.wall, self.wall + 1):
+                self.wall = None
+        self._round_count, self._round_peak = 0, 0
 
     def crowded(self, others: int) -> None:
         """A call was refused for being one too many at once, beside so many others of ours."""
-        self.is_opening = False
-        self.bound = self._wall = max(LEAST, min(self.bound, float(others)))
-        self._begin_round()
+        self.bound = max(LEAST, min(self.bound, float(others)))
+        self._meet(self.bound, math.inf)
 
-    def refused(self) -> None:
-        """A 429 episode began."""
-        self.is_opening = False
-        self._wall = self.bound
-        self.bound = max(LEAST, self.bound * _SHRINK)
-        self._begin_round()
+    def refused(self, others: int, now: float) -> None:
+        """An episode of refusals began, beside so many others of ours.
 
-    def _end_round(self) -> None:
-        mean = self._round_seconds / self._round_count
-        # The baseline gives way slowly: prompts may have become longer for good.
-        baseline = mean if self._baseline_seconds is None else min(self._baseline_seconds * 1.02, mean)
-        self._baseline_seconds = baseline
-        ratio = mean / baseline if baseline > 0 else 1.0
-        if ratio > _SHRINK_RATIO:
-            self.is_opening = False
-            self.bound = max(LEAST, self.bound * 0.9)
-        elif ratio > _HOLD_RATIO:
-            self.is_opening = False
-        elif self._round_peak >= 0.9 * self.bound:
-            # A bound that nobody reached says nothing of a higher one.
-            self.bound = min(self.most, self.bound * self._growth())
-        self._begin_round()
+        With fewer than half of the bound in flight it says nothing of the bound.
+        """
+        if 2 * (others + 1) < int(self.bound):
+            return
+        wall = max(LEAST, min(self.bound, others + 1.0))
+        self.bound = max(LEAST, wall * _SHRINK)
+        self._meet(wall, now + _WALL_SECONDS)
 
-    def _growth(self) -> float:
-        if self.is_opening:
-            return _OPENING
-        is_near = self._wall is not None and 0.92 * self._wall <= self.bound <= 1.05 * self._wall
-        return _GENTLE if is_near else _GROWTH
+    def _meet(self, wall: float, until: float) -> None:
+        self.wall, self._wall_until = wall, until
+        self._rate, self._doubled_seconds, self._pressed_at = FIRST_RATE, 0.0, -math.inf
+        self._round_count, self._round_peak = 0, 0
 
-    def _begin_round(self) -> None:
-        self._round_seconds, self._round_count, self._round_peak = 0.0, 0, 0
+    def _widen(self, ceiling: float, now: float) -> None:
+        if now - self._pressed_at > _STALE_SECONDS:
+            # Nobody was in its way meanwhile: what nobody tried says nothing.
+            self._rate, self._doubled_seconds, self._next_at = FIRST_RATE, 0.0, now + 1 / FIRST_RATE
+        self._pressed_at = now
+        while self._next_at <= now and self.bound + 1 <= ceiling:
+            self.bound = math.floor(self.bound) + 1.0
+            self._doubled_seconds += 1 / self._rate
+            if self._doubled_seconds >= DOUBLING_SECONDS - 1e-9:
+                self._rate, self._doubled_seconds = min(HIGHEST_RATE, 2 * self._rate), 0.0
+            self._next_at += 1 / self._rate

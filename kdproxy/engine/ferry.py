@@ -31,7 +31,13 @@ class Ferry:
         model = model_of(incoming.path, members) or ""
         road = self._lanes.road(incoming.upstream, incoming.credentials(), model, rules)
         cost = cost_of(members, OutputGuess(), body_bytes=len(body))
-        errand = Errand(request=partial(_request, incoming, body), cost=cost, rules=rules, run=incoming.run)
+        errand = Errand(
+            request=partial(_request, incoming, body),
+            cost=cost,
+            rules=rules,
+            run=incoming.run,
+            deadline_seconds=incoming.patience_seconds,
+        )
         result = await self._fetcher.fetch(errand, flight, road)
         if not isinstance(result, Delivery):
             land_refused(flight, result)

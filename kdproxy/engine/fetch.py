@@ -1,5 +1,7 @@
 """The one loop that buys: turn, send, verdict, wait, again. tenacity says when to stop, the lane how long to wait."""
 
+import asyncio
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from kdproxy.core.sniff import Kind
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.peek import Peeked, peek
-from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Permit, Road, RoadClosed
+from kdproxy.engine.permit import Permit
+from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Road, RoadClosed
 from kdproxy.errors import UpstreamFailed
 
 ERROR_BODY_BYTES = 64 << 20
@@ -41,6 +44,8 @@ class Errand(NamedTuple):
     cost: Cost
     rules: Rules
     run: str = ""
+    deadline_seconds: float = math.inf
+    """How long its client waits."""
     whole_bytes: int = 0
     """Up to so many bytes of a body that is no stream are read before it counts as had: one that is cut failed."""
 
@@ -179,7 +184,11 @@ class _Try:
         flight = self.flight
         flight.phase = Phase.WAITING
         waiter = self.road.queue(
-            self.errand.cost, run=self.errand.run, at_front=self.sends_back, question=flight.identity
+            self.errand.cost,
+            run=self.errand.run,
+            at_front=self.sends_back,
+            question=flight.identity,
+            deadline_seconds=self.errand.deadline_seconds,
         )
         flight.advise = lambda: self.road.advise(waiter)
         try:
@@ -189,9 +198,15 @@ class _Try:
         flight.phase = Phase.SENT
         flight.attempts += 1
         self.sends_back = True
+        task = asyncio.current_task()
+        permit.may_be_taken_back(task)
         try:
             return await self._send(permit)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and permit.is_taken_back and task and not task.uncancel():
+                flight.attempts -= 1
+                permit.taken_back()
+                return _Failed("taken back: the server has too many", is_held=True, is_counted=False)
             # A cancelled call closes its connection; the lane must not wait for it.
             permit.broken()
             raise
@@ -221,7 +236,7 @@ class _Try:
         except UpstreamFailed as error:
             if not error.retryable:
                 raise
-            permit.failed(error.message)
+            permit.failed(error.message, is_overload=_may_be_overload(error))
             return self._transient(permit, error.message)
         readings = self._readings(response)
         if response.status >= 400:
@@ -238,7 +253,7 @@ class _Try:
                 permit.refused(readings, verdict.floor_seconds)
                 return _Failed(verdict.reason, refusal, is_held=True, is_counted=False)
             case retry.Again():
-                permit.failed(verdict.reason, readings)
+                permit.failed(verdict.reason, readings, is_overload=verdict.reason == "overloaded")
                 return self._transient(permit, verdict.reason, refusal, verdict.floor_seconds)
             case retry.Park():
                 fatal = Refusal(status=refusal.status, headers=refusal.headers, body=refusal.body, is_fatal=True)
@@ -267,6 +282,11 @@ class _Try:
 
     def _readings(self, response: UpstreamResponse) -> tuple[limits.Reading, ...]:
         return limits.read(CIMultiDict(response.headers), self.errand.rules.limits, now=self.clock.now())
+
+
+def _may_be_overload(error: UpstreamFailed) -> bool:
+    """Whether too many at once may be the cause: a refused connection, or nothing in time."""
+    return not error.was_sent or error.code.endswith("_timeout")
 
 
 def _failed(state: tenacity.RetryCallState) -> _Failed:

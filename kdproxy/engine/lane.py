@@ -68,6 +68,10 @@ class Lane:
     pace: Pace
     stop: Stop | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    deadline_seconds: float = math.inf
+    """How long an answer may take to begin, by our own settings."""
+    was_full: bool = False
+    """Whether `max_in_flight` has kept requests waiting: told once."""
     waited_seconds: float = 0.0
     longest_wait_seconds: float = 0.0
 
@@ -119,6 +123,15 @@ class Lane:
             look_at=now + REVOKED_SECONDS,
         )
 
+    def told_full(self) -> None:
+        """Say once that the configured bound is in the way."""
+        if not self.was_full and self.pace.is_full:
+            self.was_full = True
+            log.info(
+                "requests wait because max_in_flight calls are under way: raise it if the server takes more",
+                extra={**self.fields(), "max_in_flight": self.pace.most_in_flight},
+            )
+
     def resume(self) -> None:
         """It goes on."""
         if self.stop is not None:
@@ -135,6 +148,8 @@ class Lane:
             "model": model,
             "in_flight": pace.in_flight,
             "in_flight_bound": pace.bound_in_flight,
+            "max_in_flight": pace.most_in_flight,
+            "max_in_flight_reached": self.was_full,
             "limits": {
                 quota.name: {
                     "limit": meter.bound,
@@ -151,7 +166,7 @@ class Lane:
             "waited_seconds": round(self.waited_seconds, 3),
             "longest_wait_seconds": round(self.longest_wait_seconds, 3),
             "stopped": None if self.stop is None else self._stopped(self.stop, now),
-            **{name: self.counts[name] for name in ("sent", "answered", "failed", "dropped")},
+            **{name: self.counts[name] for name in ("sent", "answered", "failed", "dropped", "taken_back")},
         }
 
     def _stopped(self, stop: Stop, now: float) -> dict[str, Any]:

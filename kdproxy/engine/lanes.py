@@ -1,5 +1,6 @@
 """All roads and lanes: made when first asked for, kept as long as the process, shown in `stats`."""
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,13 @@ from kdproxy.core.models import Upstream
 from kdproxy.core.pace import Pace
 from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import Clock
+from kdproxy.core.server_kind import is_free, is_public
 from kdproxy.engine.gate import Gate
 from kdproxy.engine.lane import Lane, Policy
 from kdproxy.engine.road import Road
+from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.providers.rules import rules_of
+from kdproxy.providers.rules_other import VLLM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +26,9 @@ class LaneSettings:
 
     policy: Policy = Policy.FAIL
     allowed: Allowance = field(default_factory=dict)
-    most_in_flight: int = 256
+    most_in_flight: int = 1_024
+    deadline_seconds: float = math.inf
+    """How long an answer may take to begin."""
     rules: str | None = None
     """Name of the table of limits and errors; None: told from the host."""
 
@@ -36,11 +42,13 @@ class Lanes:
         settings: Mapping[str, LaneSettings] | None = None,
         *,
         otherwise: LaneSettings | None = None,
+        kinds: ServerKinds | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
         self._settings = dict(settings or {})
         self._otherwise = otherwise or LaneSettings()
+        self._kinds = kinds
         self._jitter = jitter
         self._gates: dict[str, Gate] = {}
         self._roads: dict[tuple[str, tuple[str, ...], str], Road] = {}
@@ -54,7 +62,14 @@ class Lanes:
         identity = (upstream.name, tuple(credentials), model)
         road = self._roads.get(identity)
         if road is None:
-            road = self._roads[identity] = self._build(upstream.name, identity[1], model, rules)
+            road = self._roads[identity] = self._build(upstream, identity[1], model, rules)
+        if not road.is_recognised and self._kinds is not None:
+            # It is asked only once that matters: answers take a good part of what their clients wait.
+            ask = self._kinds.of if road.is_slow else self._kinds.known
+            found = ask(upstream)
+            if found is not None:
+                is_billed = upstream.billed if upstream.billed is not None else not is_free(found, upstream, model)
+                road.recognise(found, is_free=not is_billed)
         return road
 
     def snapshot(self) -> list[dict[str, Any]]:
@@ -77,16 +92,19 @@ class Lanes:
     def _of(self, upstream: str) -> LaneSettings:
         return self._settings.get(upstream, self._otherwise)
 
-    def _build(self, upstream: str, credentials: tuple[str, ...], model: str, rules: Rules) -> Road:
-        settings = self._of(upstream)
-        gate = self._gates.get(upstream)
+    def _build(self, upstream: Upstream, credentials: tuple[str, ...], model: str, rules: Rules) -> Road:
+        settings = self._of(upstream.name)
+        gate = self._gates.get(upstream.name)
         if gate is None:
-            gate = self._gates[upstream] = Gate(upstream, self._clock, self._jitter)
+            gate = self._gates[upstream.name] = Gate(upstream.name, self._clock, self._jitter)
         lanes = tuple(
             Lane(
-                identity=(upstream, fingerprint, model),
+                identity=(upstream.name, fingerprint, model),
                 key_index=index,
+                deadline_seconds=settings.deadline_seconds,
                 pace=Pace(
+                    is_hosted=is_public(upstream.url) and rules is not VLLM,
+                    expects_headers=bool(rules.hosts and rules.limits),
                     allowed=settings.allowed,
                     is_strict=rules.is_strict,
                     finds_rate=rules.finds_rate,
@@ -95,4 +113,14 @@ class Lanes:
             )
             for index, fingerprint in enumerate(credentials)
         )
-        return Road(gate=gate, lanes=lanes, policy=settings.policy, clock=self._clock, jitter=self._jitter)
+        if rules is VLLM:
+            for lane in lanes:
+                lane.pace.recognise(is_batching=True)
+        return Road(
+            gate=gate,
+            lanes=lanes,
+            policy=settings.policy,
+            clock=self._clock,
+            jitter=self._jitter,
+            is_free=upstream.billed is False,
+        )

@@ -28,6 +28,8 @@ class Waiter:
     """Set to a Permit."""
     question: Hashable
     backoff: RequestBackoff
+    deadline_seconds: float = math.inf
+    """How long its answer may take, as its client says."""
 
 
 @dataclass(slots=True)

@@ -81,6 +81,7 @@ class Purchase:
             cost=cost_of(asked.members, guess, body_bytes=len(asked.body)),
             rules=rules,
             run=incoming.run,
+            deadline_seconds=incoming.patience_seconds,
             # A binary answer goes on as it comes, so it cannot be asked for again.
             whole_bytes=0 if question.form is Form.BINARY else self._answer_limit_bytes,
         )

@@ -5,21 +5,18 @@ if it was just granted, is given back. Event loop only.
 """
 
 import asyncio
-import logging
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from kdproxy.core.limits import Cost, Reading, exhausted
-from kdproxy.core.pace import Grant
+from kdproxy.core.limits import Cost
 from kdproxy.core.pace_backoff import Backoffs, RequestBackoff
 from kdproxy.core.ports import Clock
-from kdproxy.core.retry import Park
+from kdproxy.core.server_kind import Recognition
 from kdproxy.engine.gate import Gate
 from kdproxy.engine.lane import Lane, Policy, Refusal
 from kdproxy.engine.line import Line, Waiter
-
-log = logging.getLogger("kdproxy.engine")
+from kdproxy.engine.permit import Permit
 
 LONGEST_ADVICE_SECONDS = 120.0
 """The official clients do not wait longer than this; they give up instead."""
@@ -42,125 +39,6 @@ class Advice:
     reason: str
 
 
-class Permit:
-    """The right to send one request. Exactly one of its endings must be called; more do nothing."""
-
-    def __init__(
-        self, road: "Road", lane: Lane, grant: Grant, waiter: Waiter, *, is_probe: bool, is_look: bool
-    ) -> None:
-        self._road = road
-        self.lane = lane
-        self._grant = grant
-        self._question = waiter.question
-        self._backoff = waiter.backoff
-        self.is_probe = is_probe
-        self._is_look = is_look
-        self._is_over = False
-
-    def accepted(self, readings: Iterable[Reading]) -> None:
-        """The answer has begun. Its end is told by `done` or `broken`."""
-        now = self._road.now()
-        self.lane.pace.learn(self._grant, readings, now)
-        self.lane.pace.accepted(self._grant, now)
-        self._was_accepted()
-        if self._is_look:
-            self.lane.resume()
-        self._road.gate.passed()
-
-    def done(self, used: Cost | None = None) -> None:
-        """The answer is complete."""
-        if not self._is_over:
-            self.lane.pace.done(self._grant, self._road.now(), used=used)
-            self._end("answered")
-
-    def declined(self, readings: Iterable[Reading]) -> None:
-        """The provider said no to this request alone."""
-        if not self._is_over:
-            now = self._road.now()
-            self.lane.pace.learn(self._grant, readings, now)
-            self.lane.pace.accepted(self._grant, now)
-            self._was_accepted()
-            self.lane.pace.failed(self._grant)
-            self._road.gate.passed()
-            self._end("answered")
-
-    def refused(self, readings: Iterable[Reading], wait_seconds: float | None) -> float:
-        """A 429: pause the lane, or set this request aside. Returns for how long the lane pauses."""
-        now = self._road.now()
-        was_aside = self._backoff.is_aside
-        self.lane.pace.learn(self._grant, readings, now)
-        pause = self.lane.pace.refused(
-            self._grant,
-            now,
-            wait_seconds=wait_seconds,
-            jitter=self._road.jitter(),
-            request=self._backoff,
-            is_told=exhausted(readings) is not None,
-            lanes=len(self._road.lanes),
-        )
-        self._road.backoffs.remember(self._question, self._backoff)
-        if self._backoff.is_aside and not was_aside:
-            log.warning(
-                "a request is refused while others pass: it alone is tried again ever more rarely, the others go on",
-                extra=self.lane.fields(),
-            )
-        self._road.gate.passed()
-        self._end("refused")
-        return pause
-
-    def _was_accepted(self) -> None:
-        if self._backoff.refusals:
-            self._backoff.accepted()
-            self._road.backoffs.forget(self._question)
-
-    def failed(self, reason: str, readings: Iterable[Reading] = ()) -> None:
-        """The upstream failed: unreachable, cut off, 5xx. Its head may speak of limits all the same."""
-        if not self._is_over:
-            now = self._road.now()
-            self.lane.pace.learn(self._grant, readings, now)
-            self.lane.pace.erred(self._grant, now)
-            self._road.gate.failed(reason, was_probe=self.is_probe)
-            self._end("failed")
-
-    def broken(self) -> None:
-        """An answer that had begun was not read to its end."""
-        if not self._is_over:
-            self.lane.pace.failed(self._grant)
-            self._end("failed")
-
-    def halted(self, verdict: Park, refusal: Refusal) -> None:
-        """No wait helps: stop the lane."""
-        parks = self._road.policy is Policy.PARK
-        now = self._road.now()
-        # Before anything that gives turns: the next one must find it stopped.
-        self.lane.halt(verdict.reason, refusal, parks=parks, wait_seconds=verdict.wait_seconds, now=now)
-        self.lane.pace.failed(self._grant)
-        self._road.gate.passed()
-        self._end("refused")
-
-    def revoked(self, refusal: Refusal) -> None:
-        """The credential is bad: take its lane out."""
-        self.lane.revoke(refusal, self._road.now())
-        self.lane.pace.failed(self._grant)
-        self._road.gate.passed()
-        self._end("refused")
-
-    def drop(self) -> None:
-        """Nothing was sent."""
-        if not self._is_over:
-            self.lane.pace.drop(self._grant)
-            self.lane.counts["sent"] -= 1
-            self._end("dropped")
-
-    def _end(self, outcome: str) -> None:
-        self._is_over = True
-        self.lane.counts[outcome] += 1
-        if self._is_look and self.lane.stop is not None and self.lane.stop.is_looking:
-            # The look told nothing: the next request looks.
-            self.lane.stop.is_looking = False
-        self._road.gate.end(was_probe=self.is_probe)
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class Road:
     """The queue before the lanes of one upstream and model."""
@@ -170,6 +48,11 @@ class Road:
     policy: Policy
     clock: Clock
     jitter: Callable[[], float]
+    is_free: bool = False
+    """Whether a call costs nothing: one too many is taken back."""
+    is_recognised: bool = False
+    unbegun: dict[Permit, None] = field(default_factory=dict)
+    """Calls of a free upstream that wait for the first byte of their answer, oldest first."""
     backoffs: Backoffs = field(default_factory=Backoffs)
     _line: Line = field(default_factory=Line)
     _timer: asyncio.TimerHandle | None = None
@@ -187,16 +70,25 @@ class Road:
         """How many requests wait."""
         return len(self._line)
 
-    def queue(self, cost: Cost, *, run: str = "", at_front: bool = False, question: Hashable = None) -> Waiter:
+    def queue(
+        self,
+        cost: Cost,
+        *,
+        run: str = "",
+        at_front: bool = False,
+        question: Hashable = None,
+        deadline_seconds: float = math.inf,
+    ) -> Waiter:
         """Get in line.
 
         Args:
             at_front: it has had its turn before, and was sent back.
             question: what is asked; its back-off holds for whoever asks it.
+            deadline_seconds: how long its client waits.
         """
         now = self.now()
         backoff = RequestBackoff() if question is None else self.backoffs.of(question, now)
-        waiter = Waiter(cost, run, now, asyncio.get_running_loop().create_future(), question, backoff)
+        waiter = Waiter(cost, run, now, asyncio.get_running_loop().create_future(), question, backoff, deadline_seconds)
         self._line.add(waiter, now, at_front=at_front)
         return waiter
 
@@ -259,6 +151,7 @@ class Road:
                 lane, wait = self._soonest(waiter.cost, now)
             wait = max(wait, self.gate.wait(now))
             if wait > 0:
+                lane.told_full()
                 break
             self._line.take(waiter)
             waiter.future.set_result(self._grant(lane, waiter, now))
@@ -283,7 +176,28 @@ class Road:
         lane.longest_wait_seconds = max(lane.longest_wait_seconds, waited)
         lane.counts["sent"] += 1
         is_probe = self.gate.breaker.take()
-        return Permit(self, lane, lane.pace.take(waiter.cost, now), waiter, is_probe=is_probe, is_look=is_look)
+        grant = lane.pace.take(waiter.cost, now, deadline_seconds=min(lane.deadline_seconds, waiter.deadline_seconds))
+        return Permit(self, lane, grant, waiter, is_probe=is_probe, is_look=is_look)
+
+    def recognise(self, found: Recognition, *, is_free: bool) -> None:
+        """Take what is known of the upstream's server."""
+        self.is_recognised, self.is_free = True, is_free
+        for lane in self.lanes:
+            lane.pace.recognise(is_batching=found.kind.is_batching, slots=found.slots)
+        self.pump()
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether answers take a good part of the time that they may take."""
+        return any(math.isfinite(lane.pace.throughput.bound) for lane in self.lanes)
+
+    def relieve(self, lane: Lane) -> None:
+        """Take back what a free server cannot answer in time, the youngest first."""
+        if not self.unbegun or not (excess := lane.pace.excess):
+            return
+        youngest = [permit for permit in reversed(self.unbegun) if permit.lane is lane and not permit.is_taken_back]
+        for permit in youngest[:excess]:
+            permit.take_back()
 
     @property
     def is_closed(self) -> bool:

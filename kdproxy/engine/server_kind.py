@@ -47,6 +47,10 @@ class ServerKinds:
             task.add_done_callback(lambda _: self._tasks.pop(upstream.name, None))
         return None
 
+    def known(self, upstream: Upstream) -> Recognition | None:
+        """Return what is known of a server, without asking it."""
+        return self._found.get(upstream.name)
+
     def forget(self, upstream: str) -> None:
         """Ask again when next needed: an outage is over, and another server may have taken its place."""
         self._found.pop(upstream, None)

@@ -67,7 +67,11 @@ class Settings:
     spent_policy: str = _setting(
         "fail", "When a quota is spent: fail at once, or park requests until it is back.", parse.choice("fail", "park")
     )
-    max_in_flight: int = _setting(256, "Calls at once for one model and credential.", parse.integer(1, 100_000))
+    max_in_flight: int = _setting(
+        1_024,
+        "Calls at once for one model and credential; at most half of the open files that the system allows.",
+        parse.integer(1, 100_000),
+    )
     patience_seconds: float = _setting(
         540.0,
         "How long an unsent request is held for a client that does not say its own limit.",

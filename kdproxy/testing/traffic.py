@@ -58,6 +58,8 @@ class Scenario:
     """What becomes of the limit then."""
     concurrency_limit: int | None = None
     """The provider refuses more than so many at once."""
+    is_hosted: bool = False
+    """Whether our side knows that others use it too."""
     most_in_flight: int = 256
     seed: int = 0
 
@@ -106,7 +108,12 @@ class Traffic:
         self.now = 1_000.0
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self._ids = itertools.count()
-        self.pace = pace or Pace(most_in_flight=scenario.most_in_flight, finds_rate=scenario.concurrency_limit is None)
+        self.pace = pace or Pace(
+            most_in_flight=scenario.most_in_flight,
+            finds_rate=scenario.concurrency_limit is None,
+            is_hosted=scenario.is_hosted,
+            expects_headers=scenario.has_headers,
+        )
         self.queue: deque[tuple[int, float]] = deque()
         self.result = Result(started_at=self.now)
         self._sent: set[int] = set()

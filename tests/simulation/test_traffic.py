@@ -73,8 +73,30 @@ def test_errors_of_the_upstream_do_not_slow_the_lane(window: str, error_share: f
 def test_a_blind_start_is_gentle_to_a_low_limit(
     window: str, latency: float, per_minute: float, most_refused: int
 ) -> None:
-    scenario = Scenario(window=window, requests_per_minute=per_minute, latency_seconds=latency, requests=60)
+    scenario = Scenario(
+        window=window, requests_per_minute=per_minute, latency_seconds=latency, requests=60, is_hosted=True
+    )
     assert Traffic(scenario).run().refused <= most_refused
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("latency", [0.3, 5.0, 30.0])
+@pytest.mark.parametrize("has_retry_after", [True, False])
+@pytest.mark.parametrize("per_minute", [5.0, 15.0])
+def test_a_hosted_api_without_headers_and_with_a_low_limit_refuses_twice_at_the_start(
+    window: str, latency: float, has_retry_after: bool, per_minute: float
+) -> None:
+    scenario = Scenario(
+        window=window,
+        requests_per_minute=per_minute,
+        latency_seconds=latency,
+        requests=60,
+        has_headers=False,
+        has_retry_after=has_retry_after,
+        is_hosted=True,
+    )
+    result = Traffic(scenario).run()
+    assert sum(at < result.started_at + 20 for at in result.refused_at) <= (3 if window == "bucket" else 2)
 
 
 @pytest.mark.parametrize("latency", [5.0, 20.0])
@@ -168,6 +190,7 @@ def test_a_bound_on_calls_at_once_is_found(at_once: int, latency: float) -> None
         neighbour_share=st.sampled_from([0.0, 0.5]),
         change_at=st.none() | st.floats(1, 120),
         change_factor=st.floats(0.3, 3),
+        is_hosted=st.booleans(),
         most_in_flight=st.integers(1, 64),
         seed=st.integers(0, 1_000_000),
     )

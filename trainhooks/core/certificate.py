@@ -14,8 +14,6 @@ from trainhooks.core.number import as_float
 DIGESTS = "replay"
 """Member of a row that holds its digests."""
 DATA, RANDOM, LOSS = "batch", "random numbers", "loss"
-_VERSION = "v"
-"""Of the digest of a batch."""
 _FIELDS = (DATA, RANDOM, LOSS)
 """In the order in which one follows from the other."""
 
@@ -95,9 +93,7 @@ class Replay:
         if recorded is None:
             return
         facts = _facts(row)
-        both = recorded.keys() & facts.keys() - {_VERSION}
-        if recorded.get(_VERSION) != facts.get(_VERSION):
-            both -= {DATA}  # another release digests batches in another way
+        both = recorded.keys() & facts.keys()
         if both:
             self._seen.setdefault(step, set()).update(both)
         differs = {name for name in both if recorded[name] != facts[name]}
@@ -135,8 +131,6 @@ def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
     """What is compared of a row. A loss is compared by its text, so that NaN equals NaN and every bit counts."""
     digests = row.get(DIGESTS) or {}
     facts = {DATA: digests.get("batch"), RANDOM: digests.get("random")}
-    if facts[DATA] is not None:
-        facts[_VERSION] = digests.get("v", 1)
     loss = row.get("loss")
     if isinstance(loss, int | float | str):
         facts[LOSS] = loss if isinstance(loss, str) else _spelled(as_float(loss))

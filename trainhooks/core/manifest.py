@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainhooks.core.plain import plain, revive
 from trainhooks.errors import CheckpointInvalid
 
 MANIFEST_VERSION = 1
@@ -63,7 +62,7 @@ def encode(manifest: Manifest) -> bytes:
         "created_at": manifest.created_at,
         "world": manifest.world,
         "tags": list(manifest.tags),
-        "metrics": plain(manifest.metrics),
+        "metrics": dict(manifest.metrics),
         "files": {
             name: {"size_bytes": file.size_bytes, "sha256": file.sha256}
             for name, file in sorted(manifest.files.items())
@@ -96,7 +95,7 @@ def decode(text: bytes) -> Manifest:
             created_at=members["created_at"],
             world=members["world"],
             tags=tuple(members["tags"]),
-            metrics=revive(members["metrics"]),
+            metrics=members["metrics"],
             files={name: FileRecord(**file) for name, file in members["files"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

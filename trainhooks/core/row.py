@@ -5,12 +5,11 @@ went on, and so which rows of earlier attempts are superseded.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
-
-from trainhooks.core.plain import plain
 
 ROW_VERSION = 1
 ATTEMPT = "attempt"
@@ -18,14 +17,33 @@ ATTEMPT = "attempt"
 RESERVED = frozenset({"v", "seq", "attempt", "step", "at", "kind", "lineage", "replay"})
 """Members that the writer sets: no metric can have these names."""
 
+_SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
 
 def encode(members: Mapping[str, Any]) -> bytes:
     """Return the line, line break included. NaN and infinities, which JSON lacks, are written as their names."""
-    values = plain(members)
+    plain = _plain(members)
     try:
-        return orjson.dumps(values) + b"\n"
+        return orjson.dumps(plain) + b"\n"
     except TypeError:  # integers beyond 64 bits, lone surrogates
-        return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+        return json.dumps(plain, separators=(",", ":")).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind is float:
+        return value if value - value == 0.0 else _name(value)
+    if kind is int or kind is str or kind is bool or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _name(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def decode(line: bytes) -> dict[str, Any] | None:
@@ -42,6 +60,19 @@ def decode(line: bytes) -> dict[str, Any] | None:
     if not isinstance(members.get("seq"), int) or not isinstance(members.get("attempt"), int):
         return None
     return members
+
+
+def revive(value: Any) -> Any:
+    """Turn the names of NaN and the infinities back into floats, at every depth."""
+    match value:
+        case str():
+            return _SPELLED.get(value, value)
+        case dict():
+            return {name: revive(member) for name, member in value.items()}
+        case list():
+            return [revive(item) for item in value]
+        case _:
+            return value
 
 
 def settle(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

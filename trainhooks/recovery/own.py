@@ -16,7 +16,6 @@ from trainhooks.core import distribution
 from trainhooks.core import row as rows
 from trainhooks.core.experiment import RUNNING, run_name, sessions_of
 from trainhooks.core.metric_name import part_prefix
-from trainhooks.core.plain import revive
 from trainhooks.errors import SessionInvalid, TrainhooksError
 from trainhooks.recovery.found import Found, SavedModel
 from trainhooks.session.inputs import INPUTS
@@ -41,7 +40,7 @@ def read(root: Path) -> Found:
     table, events = _metrics(root, gaps)
     resumes = list(_resumes(events))
     attempts: list[dict[str, Any]] = members["attempts"]
-    config: dict[str, Any] = revive(members.get("config") or {})
+    config: dict[str, Any] = members.get("config") or {}
     state = str(inspection.status(root)["state"]) if "created_at" in members else None
     checkpoints = inspection.recoverable(root)
     live = {entry.path for entry in inspection.live_of(root, checkpoints)}
@@ -142,10 +141,7 @@ def _frame(path: Path, gaps: list[str]) -> pd.DataFrame:
     for name in _not_numbers(table):
         if table[name].map(lambda value: isinstance(value, Mapping)).any():
             parts = [part if isinstance(part, Mapping) else {} for part in table.pop(name)]
-            nested = pd.DataFrame.from_records(parts, index=table.index).add_prefix(part_prefix(str(name)))
-            for column in nested:  # a metric of this very name may stand beside it: what is there already counts
-                known = column in table
-                table[column] = table[column].combine_first(nested[column]) if known else nested[column]
+            table = table.join(pd.DataFrame.from_records(parts).add_prefix(part_prefix(str(name))))
     if {"at", "attempt"} <= set(table):
         seconds = table.groupby("attempt")["at"].diff().clip(lower=0).fillna(0.0)
         table["active_seconds"] = seconds.cumsum()

@@ -250,7 +250,7 @@ class Feed:
         """Return what the row of step `step` says of its batch for the certificate, before the loop gets it."""
         from trainhooks.pytorch import fingerprint
 
-        digests: dict[str, Any] = {"v": fingerprint.VERSION, "batch": fingerprint.of_batch(self.origin, batch)}
+        digests = {"batch": fingerprint.of_batch(self.origin, batch)}
         if self.wants_random or step % RANDOM_EVERY_STEPS == 0:
             self.wants_random = False
             digests["random"] = fingerprint.of_random_numbers()

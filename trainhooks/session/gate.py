@@ -6,7 +6,6 @@ from typing import Any
 
 from trainhooks.core import drift
 from trainhooks.core.drift import Change, Facts, Policy
-from trainhooks.core.plain import plain
 from trainhooks.errors import DriftBlocked
 
 log = logging.getLogger("trainhooks")
@@ -26,7 +25,7 @@ class Gate:
     ) -> None:
         self._rules = drift.rules_of(given)
         self._record = record
-        self._earlier = {each["attempt"]: plain(each.get("provenance", {})) for each in attempts[:-1]}
+        self._earlier = {each["attempt"]: each.get("provenance", {}) for each in attempts[:-1]}
         self._facts: dict[str, Any] = attempts[-1].setdefault("provenance", {})
         self._before: Facts | None = None
 
@@ -36,7 +35,6 @@ class Gate:
         Raises:
             DriftBlocked: naming everything that may not differ.
         """
-        facts = plain(facts)  # as they are read again: NaN equals NaN
         self._facts.update(facts)
         if self._before is not None:
             self._compare({name: each for name, each in self._before.items() if name in facts}, facts)

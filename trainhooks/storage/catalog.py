@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core.manifest import Manifest
-from trainhooks.core.plain import document, revive
 from trainhooks.storage import atomic, branch, metrics
 from trainhooks.storage.branch import REGISTERED, Branch
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint, published
@@ -63,7 +62,7 @@ class Catalog:
         with self._lock:
             found = self.entries()
             members = {"v": CATALOG_VERSION, "checkpoints": [asdict(entry) for entry in found]}
-            atomic.write(self._path, document(members), durable=durable)
+            atomic.write(self._path, json.dumps(members, indent=1).encode() + b"\n", durable=durable)
         return found
 
     def entries(self) -> list[Recoverable]:
@@ -153,7 +152,7 @@ def registered(output_dir: Path) -> dict[str, Recoverable]:
 
 
 def _entry(members: Mapping[str, Any]) -> Recoverable:
-    return Recoverable(**{**members, "tags": tuple(members["tags"]), "metrics": revive(members["metrics"])})
+    return Recoverable(**{**members, "tags": tuple(members["tags"])})
 
 
 def _own(output_dir: Path, checkpoint: Checkpoint) -> Recoverable:

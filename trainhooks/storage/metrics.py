@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core import row as rows
-from trainhooks.core.plain import revive
 from trainhooks.storage import atomic
 
 log = logging.getLogger("trainhooks.storage")
@@ -145,4 +144,4 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         OSError: there is no such file.
     """
-    return [revive(row) for row in rows.settle(read_lines(path))]
+    return [rows.revive(row) for row in rows.settle(read_lines(path))]

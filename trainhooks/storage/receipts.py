@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainhooks.core.manifest import FileRecord
-from trainhooks.core.plain import document
 from trainhooks.errors import CheckpointInvalid
 from trainhooks.storage import atomic, tensors
 
@@ -80,7 +79,7 @@ def issue(output_dir: Path, path: Path, *, step: int) -> Receipt:
     receipt = Receipt(path=_relative(output_dir, path), step=step, created_at=time.time(), files=files)
     target = _location(output_dir, path)
     atomic.make_directory(target.parent)
-    atomic.write(target, document({"v": RECEIPT_VERSION, **asdict(receipt)}))
+    atomic.write(target, json.dumps({"v": RECEIPT_VERSION, **asdict(receipt)}, indent=1).encode() + b"\n")
     for other in issued(output_dir):
         if not (output_dir / other.path).exists():
             _location(output_dir, output_dir / other.path).unlink(missing_ok=True)

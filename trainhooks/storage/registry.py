@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core.experiment import KnownCheckpoint, MetricSummary, Run, Session
-from trainhooks.core.plain import plain
 from trainhooks.errors import TrainhooksError
 from trainhooks.storage import registry_copy
 from trainhooks.storage.filesystem import is_network
@@ -217,4 +216,4 @@ def _numbered(base: str) -> Iterator[str]:
 
 
 def _text(value: Mapping[str, Any]) -> str:
-    return json.dumps(plain(value), allow_nan=False)
+    return json.dumps(dict(value), default=str)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core.config import fingerprint
-from trainhooks.core.plain import document
 from trainhooks.errors import SessionInvalid
 from trainhooks.storage import atomic
 
@@ -62,7 +61,7 @@ class SessionFile:
 
     def write(self) -> None:
         """Replace the file, durably."""
-        atomic.write(self._path, document(self.members))
+        atomic.write(self._path, json.dumps(self.members, indent=1).encode() + b"\n")
 
 
 def read(path: Path) -> dict[str, Any] | None:

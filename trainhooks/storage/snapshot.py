@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainhooks.core.plain import document, revive
 from trainhooks.storage import atomic
 
 NAME = "progress.json"
@@ -18,7 +17,7 @@ _NEEDED = {"at", "attempt", "step", "attempt_seconds"}
 
 def write(path: Path, members: dict[str, Any]) -> None:
     """Replace the snapshot in one step."""
-    atomic.write(path, document({"v": SNAPSHOT_VERSION, **members}), durable=False)
+    atomic.write(path, json.dumps({"v": SNAPSHOT_VERSION, **members}, indent=1).encode() + b"\n", durable=False)
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -29,4 +28,4 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(members, dict) or members.get("v") != SNAPSHOT_VERSION or not members.keys() >= _NEEDED:
         return None
-    return {name: revive(value) for name, value in members.items()}
+    return members

@@ -1,7 +1,6 @@
 """Whether a checkpoint on disk is what its manifest says: every byte of it, nothing missing, nothing added."""
 
 import errno
-import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +11,6 @@ from trainhooks.core.manifest import MANIFEST, FileRecord, Manifest
 from trainhooks.errors import CheckpointInvalid
 from trainhooks.storage import tensors
 
-log = logging.getLogger("trainhooks.storage")
-
 _HINT = "An earlier checkpoint is used instead; this one is kept under quarantine/."
 _READERS = 4
 """SHA-256 does about 1 GB/s on one core; files are read side by side."""
@@ -21,7 +18,6 @@ _DAMAGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO})
 """What reading says of a damaged checkpoint. Anything else (no permission, no descriptors) says nothing about it."""
 _SYSTEM_FILES = (".DS_Store", ".nfs")
 """Names that the macOS Finder and NFS put into directories on their own."""
-_LINK = " (a link)"
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -47,13 +43,10 @@ def verify(path: Path) -> Manifest:
     """
     manifest = read_manifest(path)
     found = set(_files(path)) - {MANIFEST}
-    foreign = sorted(found - manifest.files.keys())
     differing = [f"lacks {name}" for name in sorted(manifest.files.keys() - found)]
-    differing += [f"holds {name}, which is not its own" for name in foreign if _could_be_read(name)]
+    differing += [f"holds {name}, which is not its own" for name in sorted(found - manifest.files.keys())]
     if differing:
         raise CheckpointInvalid(f"{path.name} {', '.join(differing)}.", hint=_HINT)
-    if foreign:
-        log.warning("%s holds %s, which is not its own and is left alone", path, ", ".join(foreign[:3]))
     with ThreadPoolExecutor(_READERS, thread_name_prefix="trainhooks-verify") as readers:
         for checked in [readers.submit(_verify_file, path, name, record) for name, record in manifest.files.items()]:
             checked.result()
@@ -67,13 +60,7 @@ def _files(path: Path) -> Iterator[str]:
         for name in [*names, *links]:
             if not name.startswith(_SYSTEM_FILES):
                 file = Path(folder) / name
-                yield file.relative_to(path).as_posix() + (_LINK if file.is_symlink() else "")
-
-
-def _could_be_read(name: str) -> bool:
-    """Whether a file is called as one that a resume would read: what somebody adds there would be taken for saved."""
-    name = name.removesuffix(_LINK)
-    return name.endswith((tensors.SUFFIX, ".json")) and not any(part.startswith(".") for part in name.split("/"))
+                yield file.relative_to(path).as_posix() + (" (a link)" if file.is_symlink() else "")
 
 
 def _verify_file(path: Path, name: str, record: FileRecord) -> None:

@@ -19,45 +19,31 @@ from kdproxy.core.pace_breaker import (
     RetryBudget,
     State,
 )
-from kdproxy.core.pace_width import FIRST, START, Width
+from kdproxy.core.pace_width import FIRST
 
 RPM = Quota(Dimension.REQUESTS)
 ONE = Cost()
 
 
-def _send_all_that_may_go(pace: Pace, now: float) -> list[Grant]:
+def _send_all_that_may_go(pace: Pace, now: float, seconds: float = 0.0) -> list[Grant]:
     sent: list[Grant] = []
-    while pace.wait(ONE, now) == 0:
-        sent.append(pace.take(ONE, now))
-    assert pace.wait(ONE, now) == math.inf
+    until = now + seconds
+    while now <= until and (wait := pace.wait(ONE, now)) < math.inf:
+        if wait == 0:
+            sent.append(pace.take(ONE, now))
+        now += wait
     return sent
-
-
-def test_a_lane_that_knows_nothing_starts_with_five_and_doubles_to_twenty() -> None:
-    pace, now, rounds = Pace(), 0.0, []
-    for _ in range(4):
-        sent = _send_all_that_may_go(pace, now)
-        rounds.append(len(sent))
-        for grant in sent:
-            pace.accepted(grant, now)
-            pace.done(grant, now)
-    assert rounds[:3] == [5, 10, 20]
-    assert rounds[3] >= 20
-
-
-def test_where_calls_at_once_are_bounded_it_starts_with_twenty() -> None:
-    assert len(_send_all_that_may_go(Pace(finds_rate=False), 0.0)) == START
 
 
 def test_one_too_many_at_once_waits_for_the_end_of_another_and_not_for_time() -> None:
     pace = Pace(finds_rate=False)
-    sent = _send_all_that_may_go(pace, 0.0)
+    sent = _send_all_that_may_go(pace, 0.0, 1.0)
     for grant in sent[10:]:
-        assert pace.refused(grant, 0.1, wait_seconds=None, jitter=0.5) == 0
-    assert (pace.bound_in_flight, pace.in_flight, pace.episodes) == (10, 10, 1)
-    assert pace.wait(ONE, 0.1) == math.inf
-    pace.done(sent[0], 0.2)
-    assert pace.wait(ONE, 0.2) == 0
+        assert pace.refused(grant, 1.1, wait_seconds=None, jitter=0.5) == 0
+    assert (pace.bound_in_flight, pace.in_flight) == (10, 10)
+    assert pace.wait(ONE, 1.1) == math.inf
+    pace.done(sent[0], 1.2)
+    assert pace.wait(ONE, 1.2) == 0
 
 
 def test_one_too_many_at_once_beside_nobody_waits_for_time() -> None:
@@ -194,44 +180,6 @@ def test_what_was_in_flight_is_gone_when_it_has_landed_whatever_the_scale_is_by_
     for grant in grants:
         pace.done(grant, 12.0)
     assert meter.in_flight == 0
-
-
-# -- width --------------------------------------------------------------------------------------------------
-
-
-def _rounds(width: Width, seconds: float, count: int) -> None:
-    for _ in range(count):
-        for _ in range(max(8, int(width.bound) + 1)):
-            width.answered(seconds, int(width.bound))
-
-
-def test_width_opens_while_latency_stays_and_stops_when_it_doubles() -> None:
-    width = Width(1_000.0, START)
-    _rounds(width, 1.0, 3)
-    opened = width.bound
-    assert opened > START * 2
-    _rounds(width, 2.5, 3)
-    assert width.bound == opened
-    _rounds(width, 4.0, 3)
-    assert width.bound < opened
-
-
-def test_width_shrinks_by_a_fifth_per_episode_and_treads_softly_where_it_was_refused() -> None:
-    width = Width(1_000.0, START)
-    width.refused()
-    assert width.bound == pytest.approx(0.8 * START)
-    _rounds(width, 1.0, 40)
-    slow = width.bound
-    assert slow == pytest.approx(START, rel=0.12)
-    _rounds(width, 1.0, 5)
-    assert width.bound - slow < 1
-
-
-def test_width_that_nobody_uses_does_not_grow() -> None:
-    width = Width(1_000.0, START)
-    for _ in range(200):
-        width.answered(1.0, 3)
-    assert width.bound == START
 
 
 # -- breaker and budget -------------------------------------------------------------------------------------

@@ -120,6 +120,7 @@ def test_headers_that_say_that_the_limit_is_used_up_speak_of_the_lane() -> None:
 
 def test_where_calls_at_once_are_bounded_one_bad_request_does_not_narrow_the_lane_to_nothing() -> None:
     pace, bad = Pace(finds_rate=False), RequestBackoff()
+    pace.recognise(is_batching=True)
     others = [pace.take(ONE, 0.0) for _ in range(10)]
     pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.0, request=bad)
     assert pace.bound_in_flight == 10

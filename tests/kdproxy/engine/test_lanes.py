@@ -13,7 +13,8 @@ from kdproxy.core.models import Upstream
 from kdproxy.core.retry import Park
 from kdproxy.engine.lane import FAIL_FAST_SECONDS, Policy, Refusal
 from kdproxy.engine.lanes import Lanes, LaneSettings
-from kdproxy.engine.road import Permit, Road, RoadClosed
+from kdproxy.engine.permit import Permit
+from kdproxy.engine.road import Road, RoadClosed
 from kdproxy.providers.rules import TABLES
 from kdproxy.testing.virtual import VirtualClock, VirtualLoop
 

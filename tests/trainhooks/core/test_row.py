@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainhooks.core import row as rows
-from trainhooks.core.plain import revive
 
 HEAD = {"v": 1, "seq": 0, "attempt": 1, "step": 3, "at": 1.5}
 
@@ -32,7 +31,7 @@ def test_a_row_comes_back_as_it_was() -> None:
 def test_every_float_comes_back_bit_for_bit(value: float) -> None:
     members = rows.decode(rows.encode({**HEAD, "loss": value, "parts": {"ce": [value]}}))
     assert members is not None
-    for back in (revive(members)["loss"], revive(members)["parts"]["ce"][0]):
+    for back in (rows.revive(members)["loss"], rows.revive(members)["parts"]["ce"][0]):
         assert (
             math.isnan(back)
             if math.isnan(value)

@@ -84,12 +84,10 @@ def test_an_added_file_or_link_is_found(store: CheckpointStore) -> None:
     checkpoint = publish(store, 1)
     (checkpoint.path / ".DS_Store").write_bytes(b"the Finder's")
     verification.verify(checkpoint.path)
-    (checkpoint.path / "extra.bin").write_bytes(b"")  # never read: warned of
-    verification.verify(checkpoint.path)
-    (checkpoint.path / "extra.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointInvalid, match=r"extra\.safetensors"):
+    (checkpoint.path / "extra.bin").write_bytes(b"")
+    with pytest.raises(CheckpointInvalid, match=r"extra\.bin"):
         verification.verify(checkpoint.path)
-    (checkpoint.path / "extra.safetensors").unlink()
+    (checkpoint.path / "extra.bin").unlink()
     model = checkpoint.path / "model.safetensors"
     model.rename(store.root / "elsewhere")
     model.symlink_to(store.root / "elsewhere")
