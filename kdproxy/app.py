@@ -238,16 +238,19 @@ def job_context(
         router=Router(settings.upstream_models()),
         now=SystemClock().now,
         serving=serving,
+        manifest=directory.manifest,
+        index_trouble=directory.index_trouble,
     )
 
 
-def open_directory(settings: Settings, *, command: str) -> DataDirectory:
+def open_directory(settings: Settings, *, command: str, accepts_loss: bool = False) -> DataDirectory:
     """Open the data directory of some settings."""
     return DataDirectory.open(
         settings.data_dir,
         command=command,
         segment_bytes=settings.segment_bytes,
         memory_bytes=settings.memory_bytes,
+        accepts_loss=accepts_loss,
     )
 
 

@@ -76,6 +76,10 @@ class StorageFailed(KdproxyError):
     default_status = 503
 
 
+class IndexDamaged(StorageFailed):
+    """The index cannot be used; it is derived from the journal, so it is made anew."""
+
+
 class DirectoryReadOnly(StorageFailed):
     """The data directory may not be written; it may be readable all the same."""
 

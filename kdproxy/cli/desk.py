@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from kdproxy.app import job_context, open_directory, read_directory
 from kdproxy.cli.progress import shown
 from kdproxy.cli.remote import RemoteDesk
-from kdproxy.errors import DirectoryBusy, DirectoryReadOnly, KdproxyError
+from kdproxy.errors import DirectoryBusy, KdproxyError
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events, Finding, Result
@@ -42,12 +42,15 @@ class LocalDesk:
 
 
 @contextmanager
-def open_desk(settings: Settings, *, command: str, writes: bool, creates: bool = False) -> Iterator[Desk]:
+def open_desk(
+    settings: Settings, *, command: str, writes: bool, creates: bool = False, accepts_loss: bool = False
+) -> Iterator[Desk]:
     """Open the data directory, or find the proxy that has it open.
 
     Args:
-        writes: whether jobs will change something; if not, a directory that cannot be written is read as it is.
+        writes: whether jobs will change something; if not, no byte of the directory changes.
         creates: make the directory where there is none; else that is an error.
+        accepts_loss: take the journal as it is, whatever is known of lines that are gone.
 
     Raises:
         KdproxyError: there is no data, or a process without an API owns it.
@@ -62,13 +65,13 @@ def open_desk(settings: Settings, *, command: str, writes: bool, creates: bool =
         )
     directory: DataDirectory | ReadOnlyDirectory
     try:
-        try:
-            directory = open_directory(settings, command=f"kdproxy {command}")
-        except DirectoryReadOnly:
-            if writes:
-                raise
+        if writes:
+            directory = open_directory(settings, command=f"kdproxy {command}", accepts_loss=accepts_loss)
+        else:
             directory = read_directory(settings)
     except DirectoryBusy as busy:
+        if accepts_loss:
+            raise
         yield _owner_of(path, busy)
         return
     try:

@@ -14,14 +14,20 @@ from kdproxy.settings import load
 
 @click.command("verify")
 @click.option("--repair", is_flag=True, help="Mend the index; the journal is never changed.")
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Repair, and take the journal as it is: what it lost is not coming back.",
+)
 @data_dir_option
 @config_option
 @json_option
-def command(repair: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
+def command(repair: bool, accept_loss: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
     """Read the whole journal, check every line, compare the index with it both ways. Exit code 1: problems found."""
     settings = load({"data_dir": data_dir}, config=config).settings
     findings: list[dict[str, Any]] = []
-    with open_desk(settings, command="verify", writes=repair) as desk:
+    repair = repair or accept_loss
+    with open_desk(settings, command="verify", writes=repair, accepts_loss=accept_loss) as desk:
         result = run(desk, VerifyArguments(repair=repair), title="verify", tell=findings.append)
     if as_json:
         print_json({**result, "findings": findings})
@@ -33,7 +39,7 @@ def command(repair: bool, data_dir: str | None, config: Path | None, as_json: bo
     say(f"{counted(result['lines'], 'line')} checked, {counted(result['problems'], 'problem')} found.")
     if result["is_repaired"]:
         say("the index is mended.")
-    elif result["problems"] > result["damaged"]:
+    elif result["problems"] > result["damaged"] + result["segment"] + result["index"]:
         say("`kdproxy verify --repair` mends the index.")
     if result["damaged"]:
         say(
@@ -49,6 +55,10 @@ def _sentence(finding: dict[str, Any]) -> str:
         case "damaged":
             place = f"{finding['segment']}:{finding['line']} (byte {finding['offset']}, {finding['bytes']} long)"
             return f"{place}: {finding['reason']}"
+        case "segment":
+            return f"{finding['segment']}: {finding['reason']}"
+        case "index":
+            return f"the index cannot be used ({finding['reason']}); `kdproxy serve` makes it anew by itself"
         case "missing":
             return f"missing in the index: {finding['row']}"
         case "dangling":

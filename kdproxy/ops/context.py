@@ -7,6 +7,7 @@ from typing import Any
 from kdproxy.core.ports import Library
 from kdproxy.core.routing import Router
 from kdproxy.errors import RequestRefused
+from kdproxy.storage.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,10 @@ class JobContext:
     router: Router
     now: Callable[[], float]
     """UTC Unix seconds."""
+    manifest: Manifest | None = None
+    """What the sealed segments held when they were sealed."""
+    index_trouble: str | None = None
+    """What is wrong with the index, where it is not used for that."""
     serving: Callable[[], dict[str, Any]] | None = None
     """Totals and address of the proxy that owns the archive; None where no proxy runs."""
 

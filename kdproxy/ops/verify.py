@@ -1,4 +1,5 @@
-"""`verify`: every line of the journal checked, and the index compared with it both ways; a repair mends the index.
+"""`verify`: every line of the journal checked, each sealed segment compared with the manifest, and the index with the
+journal both ways; a repair mends the index.
 
 Works beside a running proxy: what it writes meanwhile is left out. Takes about 300 bytes of memory for each live line.
 """
@@ -13,6 +14,7 @@ from kdproxy.core.ports import Library, Location, Mending
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events, Finding, Progress, Result
 from kdproxy.ops.live import Damaged, Whole, pages, read
+from kdproxy.ops.segments import SegmentCheck
 from kdproxy.storage import names
 
 MOST_SHOWN = 100
@@ -30,14 +32,21 @@ class VerifyArguments:
 def verify(context: JobContext, arguments: VerifyArguments) -> Events:
     """Check everything; the result counts the problems and says whether the index was mended."""
     library = context.library
+    segments = SegmentCheck(context.manifest)
     snapshot = library.snapshot()
     check = _Check(library)
+    if context.index_trouble is not None:
+        check.report({"kind": "index", "reason": context.index_trouble})
     done = 0
     for page in pages(library, end=snapshot.end):
+        for numbered in page:
+            segments.take(library.segment_name(numbered.location.segment), numbered.line.raw)
         check.take(page_rows := read(page))
         done += sum(row.line.location.length for row in page_rows)
         yield from check.told()
         yield Progress(done_bytes=done, total_bytes=snapshot.journal_bytes)
+    for name, reason in segments.problems():
+        check.report({"kind": "segment", "segment": name, "reason": reason})
     suspects = check.compare_index()
     check.judge(suspects, unless=_written_since(library, snapshot.end))
     mending = check.mending(snapshot.answers, snapshot.prompts)
@@ -81,7 +90,7 @@ class _Check:
         responses: list[str] = []
         for row in rows:
             if isinstance(row, Damaged):
-                self._found(row.members(self._library))
+                self.report(row.members(self._library))
                 continue
             self._expect(row.record, names.pack(row.line.location))
             if isinstance(row.record, Entry) and row.record.response_id is not None:
@@ -129,7 +138,7 @@ class _Check:
     def _misplaced(self, name: str, found: bytes | None, wanted: bytes | None) -> None:
         self._rows[name] = (found, wanted)
         kind = "missing" if found is None else "dangling" if wanted is None else "misplaced"
-        self._found({"kind": kind, "row": name, **self._place(found, ""), **self._place(wanted, "right_")})
+        self.report({"kind": kind, "row": name, **self._place(found, ""), **self._place(wanted, "right_")})
 
     def _place(self, value: bytes | None, prefix: str) -> dict[str, object]:
         if value is None or value == names.KNOWN:
@@ -148,7 +157,7 @@ class _Check:
         }
         missing = {upstream: count for upstream, count in missing.items() if count}
         if missing or prompts != self._prompts:
-            self._found(
+            self.report(
                 {
                     "kind": "sums",
                     "answers": dict(answers),
@@ -164,7 +173,7 @@ class _Check:
     @property
     def has_index_problems(self) -> bool:
         """Whether there is something to mend."""
-        return bool(self._kinds.keys() - {"damaged"})
+        return bool(self._kinds.keys() - {"damaged", "segment", "index"})
 
     def told(self) -> Iterator[Finding]:
         """Hand out what was found."""
@@ -173,11 +182,12 @@ class _Check:
 
     def sums(self) -> dict[str, int]:
         """Return the counts of lines and problems."""
-        kinds = ("damaged", "missing", "dangling", "misplaced", "sums")
+        kinds = ("damaged", "missing", "dangling", "misplaced", "sums", "segment", "index")
         counts = {kind: self._kinds[kind] for kind in kinds}
         return {"lines": self._lines, "problems": self._kinds.total(), **counts}
 
-    def _found(self, members: dict[str, object]) -> None:
+    def report(self, members: dict[str, object]) -> None:
+        """Take in a problem."""
         self._kinds[str(members["kind"])] += 1
         if self._kinds.total() <= MOST_SHOWN:
             self._untold.append(Finding(members))

@@ -1,13 +1,14 @@
 """The archive: what has been paid for. Journal, index and recent answers behind the Library port."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
 from kdproxy.core import record as record_format
 from kdproxy.core.models import Address, Answer, Form, Prompt, Record
-from kdproxy.core.ports import JournalLine, Location, Mending, RecordLine, Snapshot, Store
+from kdproxy.core.ports import Batch, JournalLine, Location, Mending, RecordLine, Snapshot, Store
 from kdproxy.core.sightings import Sightings
 from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
@@ -192,6 +193,16 @@ class FileArchive:
         """Put the index right, leaving out rows that have changed meanwhile."""
         self._writer.call(lambda: self._writer.indexer.mend(mending))
         self._recent.drop_all()
+
+    def note(self, name: str, value: bytes) -> None:
+        """Put a row of its own into the index, where it is not there yet. A disk that refuses is no reason to fail."""
+
+        def job() -> None:
+            if self._store.get(name) != value:
+                self._store.apply(Batch(puts={name: value}))
+
+        with contextlib.suppress(StorageFailed):
+            self._writer.call(job)
 
     def segment_name(self, segment: int) -> str:
         """File name of a segment."""

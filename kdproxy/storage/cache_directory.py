@@ -20,10 +20,13 @@ class NotPrivate(Exception):
     """Another user has, or may have, prepared a directory; the text says which and why."""
 
 
-def find_private(data_directory: Path) -> tuple[Path | None, list[str]]:
-    """Return the directory for the index of a data directory, made where it is new, and what was passed over and why.
+def find_private(data_directory: Path, *, makes: bool = True) -> tuple[Path | None, list[str]]:
+    """Return the directory for the index of a data directory, and what was passed over and why.
 
     None where no place will do: the index is then kept in memory, and made anew at each start.
+
+    Args:
+        makes: make what is not there yet; else the first place that is there already is returned.
     """
     reasons: list[str] = []
     name = hashlib.sha256(os.fsencode(data_directory)).hexdigest()[:16]
@@ -31,7 +34,10 @@ def find_private(data_directory: Path) -> tuple[Path | None, list[str]]:
         try:
             if is_network(base):
                 continue
-            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if makes:
+                base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            elif not (base / f"kdproxy-{os.getuid()}" / name).exists():
+                continue
             _refuse_open_parent(base.resolve())
             return make_private(make_private(base.resolve() / f"kdproxy-{os.getuid()}") / name), reasons
         except NotPrivate as error:

@@ -20,12 +20,14 @@ import orjson
 from kdproxy.errors import DirectoryReadOnly, StorageFailed
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.cache_directory import find_private
-from kdproxy.storage.disk import DiskStore
+from kdproxy.storage.consistency import SEGMENTS, Verdict, judge, tell_changes, tell_loss
+from kdproxy.storage.disk import DiskStore, discard
 from kdproxy.storage.durable import sync_directory
 from kdproxy.storage.filesystem import is_network
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.layout import MARKER_NAME, is_open_to_others, prepare
 from kdproxy.storage.lock import DirectoryLock, Owner
+from kdproxy.storage.manifest import Changes, Manifest
 from kdproxy.storage.memory import MemoryStore
 
 log = logging.getLogger("kdproxy.storage")
@@ -39,10 +41,16 @@ DEFAULT_MEMORY_BYTES = 16 << 20
 class DataDirectory:
     """An owned data directory with its archive open. Made by `open`; `close` gives it back."""
 
-    def __init__(self, path: Path, lock: DirectoryLock, archive: FileArchive, index_path: Path | None) -> None:
+    index_trouble: str | None = None
+    """An index that was no good is made anew at the opening."""
+
+    def __init__(
+        self, path: Path, lock: DirectoryLock, archive: FileArchive, index_path: Path | None, manifest: Manifest
+    ) -> None:
         self.path = path
         self.archive = archive
         self.index_path = index_path
+        self.manifest = manifest
         self._lock = lock
 
     @classmethod
@@ -53,12 +61,17 @@ class DataDirectory:
         command: str,
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        accepts_loss: bool = False,
     ) -> "DataDirectory":
-        """Create or open a data directory and take its lock.
+        """Create or open a data directory and take its lock. An index that is damaged or does not fit is made anew.
+
+        Args:
+            accepts_loss: take the journal as it is, whatever the index and the manifest know of lines that are gone.
 
         Raises:
             DirectoryBusy: another process owns it.
-            StorageFailed: it cannot be created, written or read, or has a newer format.
+            StorageFailed: it is not to be taken, cannot be created, written or read, has a newer format, or its
+                journal is gone.
         """
         path = path.expanduser().absolute()
         try:
@@ -71,8 +84,29 @@ class DataDirectory:
                 if not _read_meta(path):
                     _write_meta(path, {"format": FORMAT_VERSION, "upstreams": {}})
                 index_path = _index_path(path, on_network=on_network)
+                manifest = Manifest.load(path)
+                is_other = manifest.look(trusts_inodes=not on_network)
+                if accepts_loss:
+                    manifest.forget_missing()
+                    verdict = Verdict(known=None, misfit="What the journal lost was accepted.")
+                else:
+                    verdict = judge(path, index_path, manifest)
+                if index_path is not None and verdict.misfit is not None:
+                    log.warning("the index is made anew from the journal", extra={"reason": verdict.misfit})
+                    discard(index_path)
+
+                def note_seal(name: str) -> None:
+                    manifest.add(name)
+                    _note_segments(archive, manifest)
+
                 archive = FileArchive(
-                    Journal(path, segment_bytes=segment_bytes, is_ours=lambda: not lock.is_lost),
+                    Journal(
+                        path,
+                        segment_bytes=segment_bytes,
+                        is_ours=lambda: not lock.is_lost,
+                        last_sealed=manifest.last_number,
+                        on_seal=note_seal,
+                    ),
                     MemoryStore if index_path is None else lambda: DiskStore(index_path),
                     memory_bytes=memory_bytes,
                 )
@@ -87,11 +121,25 @@ class DataDirectory:
                 "or give another one with --data-dir.",
                 code="data_dir_unusable",
             ) from error
-        if is_open_to_others(path):
+        opened = cls(path, lock, archive, index_path, manifest)
+        opened._settle(verdict, is_other_manifest=is_other or accepts_loss)
+        return opened
+
+    def _settle(self, verdict: Verdict, *, is_other_manifest: bool) -> None:
+        """Say what was found at the start, and note what the index has read now."""
+        if is_open_to_others(self.path):
             log.warning(
-                "other users can put files into the data directory: chmod go-w closes it", extra={"path": str(path)}
+                "other users can put files into the data directory: chmod go-w closes it",
+                extra={"path": str(self.path)},
             )
-        return cls(path, lock, archive, index_path)
+        tell_changes(self.manifest)
+        if verdict.known is not None and (verdict.misfit is not None or self.archive.report.is_rebuilt):
+            tell_loss(verdict.known, self.archive.counters.total)
+        self.manifest.changes = Changes()  # they are told
+        # The index first: what it was made anew for must be seen again by a start that finds it half made.
+        _note_segments(self.archive, self.manifest)
+        if is_other_manifest:
+            self.manifest.write()
 
     @property
     def owner(self) -> Owner:
@@ -117,6 +165,11 @@ class DataDirectory:
         """Write what waits, close the files, release the lock."""
         self.archive.close()
         self._lock.release()
+
+
+def _note_segments(archive: FileArchive, manifest: Manifest) -> None:
+    """Note in the index from which segments it is made."""
+    archive.note(SEGMENTS, orjson.dumps(manifest.checksums, option=orjson.OPT_SORT_KEYS))
 
 
 def _index_path(path: Path, *, on_network: bool) -> Path | None:

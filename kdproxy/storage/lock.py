@@ -23,6 +23,7 @@ log = logging.getLogger("kdproxy.storage")
 NAME = "lock"
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
+_LOOKS = 3
 _FILE_BYTES = 2048  # always written whole and of one length: a reader never meets a half-written owner
 
 
@@ -73,7 +74,7 @@ class DirectoryLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if self._is_network:
-                self._refuse_beating()
+                _refuse_beating(self._path.parent)
             else:
                 self._take_kernel_lock(descriptor)
         except BaseException:
@@ -113,21 +114,15 @@ class DirectoryLock:
     def _take_kernel_lock(self, descriptor: int) -> None:
         import fcntl
 
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise busy(self._path.parent, read_owner(self._path.parent)) from error
-
-    def _refuse_beating(self) -> None:
-        owner = read_owner(self._path.parent)
-        if owner is None and self._path.stat().st_size:
+        for look in range(_LOOKS):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                # One that only reads asks for the lock too, and holds it for some microseconds.
+                if look == _LOOKS - 1:
+                    raise busy(self._path.parent, read_owner(self._path.parent)) from error
             _pause()
-            owner = read_owner(self._path.parent)
-        if owner is None:
-            return
-        is_dead_here = owner.host == socket.gethostname() and not _is_alive(owner.pid)
-        if not is_dead_here and time.time() - owner.beat_at < STALE_SECONDS:
-            raise busy(self._path.parent, owner)
 
     def _confirm(self) -> None:
         """Two may have written within one moment: after a pause the last writer is the owner."""
@@ -170,10 +165,13 @@ def read_owner(directory: Path) -> Owner | None:
         return None
 
 
-def refuse_owned(directory: Path) -> None:
-    """Raises DirectoryBusy where a process holds the kernel's lock. Writes nothing, takes nothing."""
+def refuse_owned(directory: Path, *, is_network: bool) -> None:
+    """Raises DirectoryBusy where a process owns the directory. Writes nothing."""
     import fcntl
 
+    if is_network:
+        _refuse_beating(directory)
+        return
     try:
         descriptor = os.open(directory / NAME, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -184,6 +182,18 @@ def refuse_owned(directory: Path) -> None:
         raise busy(directory, read_owner(directory)) from error
     finally:
         os.close(descriptor)
+
+
+def _refuse_beating(directory: Path) -> None:
+    owner, path = read_owner(directory), directory / NAME
+    if owner is None and path.exists() and path.stat().st_size:
+        _pause()
+        owner = read_owner(directory)
+    if owner is None:
+        return
+    is_dead_here = owner.host == socket.gethostname() and not _is_alive(owner.pid)
+    if not is_dead_here and time.time() - owner.beat_at < STALE_SECONDS:
+        raise busy(directory, owner)
 
 
 def busy(directory: Path, owner: Owner | None) -> DirectoryBusy:

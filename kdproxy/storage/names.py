@@ -106,6 +106,11 @@ class Counters:
         members = orjson.loads(value)
         return cls(answers=members["answers"], prompts=members["prompts"])
 
+    @property
+    def total(self) -> int:
+        """Recordings and recorded prompts."""
+        return sum(self.answers.values()) + self.prompts
+
     def copy(self) -> "Counters":
         """Return sums that can be changed apart."""
         return Counters(answers=dict(self.answers), prompts=self.prompts)

@@ -1,22 +1,47 @@
-"""A data directory that cannot be written: read where it lies, beside a copy of its index that is thrown away."""
+"""A data directory that is only read: no byte, mode or time in it changes, whether or not it could be written.
 
+The index is copied, brought up to the journal or made anew if it is damaged, and thrown away. Where the temporary
+directory has no room it is made in memory.
+"""
+
+import logging
+import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from kdproxy.errors import StorageFailed
+from kdproxy.core.ports import Store
+from kdproxy.errors import IndexDamaged, StorageFailed
 from kdproxy.storage.archive import FileArchive
+from kdproxy.storage.cache_directory import find_private
+from kdproxy.storage.consistency import judge, tell_changes
 from kdproxy.storage.directory import INDEX_NAME, check_format
-from kdproxy.storage.disk import DiskStore
+from kdproxy.storage.disk import DATABASE_FILES, DiskStore, discard
+from kdproxy.storage.filesystem import is_network
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.lock import refuse_owned
+from kdproxy.storage.manifest import Manifest
+from kdproxy.storage.memory import MemoryStore
+
+log = logging.getLogger("kdproxy.storage")
 
 
 class ReadOnlyDirectory:
     """Made by `open`; `close` removes the copy."""
 
-    def __init__(self, archive: FileArchive, scratch: "tempfile.TemporaryDirectory[str]") -> None:
+    def __init__(
+        self,
+        archive: FileArchive,
+        manifest: Manifest,
+        scratch: ExitStack,
+        index_trouble: str | None,
+    ) -> None:
         self.archive = archive
+        self.manifest = manifest
+        self.index_trouble = index_trouble
+        """What is wrong with the index that lies there, in one sentence; what is read here is right all the same."""
         self._scratch = scratch
 
     @classmethod
@@ -25,34 +50,80 @@ class ReadOnlyDirectory:
 
         Raises:
             DirectoryBusy: a process owns it, which may write.
-            StorageFailed: it cannot be read, or has a newer format.
+            StorageFailed: it cannot be read, has a newer format, or its journal is gone.
         """
         path = path.expanduser().absolute()
         try:
             check_format(path)
-            refuse_owned(path)
-            scratch = tempfile.TemporaryDirectory(prefix="kdproxy-")
-            try:
-                index = Path(scratch.name) / INDEX_NAME
-                # A database with a write-ahead log cannot be opened where nothing can be written. What the copy lacks,
-                # or all of it where there is none, is read from the journal.
-                if (path / INDEX_NAME).is_dir():
-                    shutil.copytree(path / INDEX_NAME, index, copy_function=shutil.copyfile)
-                archive = FileArchive(
-                    Journal(path, segment_bytes=1 << 62, is_read_only=True), lambda: DiskStore(index), memory_bytes=0
-                )
-            except BaseException:
-                scratch.cleanup()
-                raise
+            on_network = is_network(path)
+            refuse_owned(path, is_network=on_network)
+            with ExitStack() as made:
+                manifest = Manifest.load(path)
+                manifest.look(trusts_inodes=not on_network)
+                copy = made.enter_context(_scratch()) / INDEX_NAME
+                _copy_index(find_private(path, makes=False)[0] if on_network else path / INDEX_NAME, copy)
+                trouble = judge(path, copy, manifest).misfit
+                if trouble is not None:
+                    discard(copy)
+                    log.warning(
+                        "the index cannot be used and one is made for this command alone; serve, warm and forget make "
+                        "it anew",
+                        extra={"reason": trouble},
+                    )
+                tell_changes(manifest)
+                archive = _open_archive(path, copy)
+                scratch = made.pop_all()
         except OSError as error:
             raise StorageFailed(
-                f"The data directory {path} cannot be read ({error.strerror or 'its index cannot be copied'}).",
-                hint="Check its permissions, and that the temporary directory has room for a copy of its index.",
+                f"The data directory {path} cannot be read ({error.strerror}).",
+                hint="Check its permissions, and those of the temporary directory (TMPDIR).",
                 code="data_dir_unusable",
             ) from error
-        return cls(archive, scratch)
+        return cls(archive, manifest, scratch, trouble)
 
     def close(self) -> None:
         """Close the files and remove the copy."""
         self.archive.close()
-        self._scratch.cleanup()
+        self._scratch.close()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Make a directory for the time being; the path of none where there is no room for one."""
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="kdproxy-")
+    except OSError:
+        yield Path(os.devnull)
+        return
+    with scratch as name:
+        yield Path(name)
+
+
+def _copy_index(source: Path | None, copy: Path) -> None:
+    """Copy what there is of an index. A database with a write-ahead log cannot be opened where nothing is written."""
+    for name in DATABASE_FILES[:2]:  # the third is made by SQLite from the second
+        try:
+            copy.mkdir(mode=0o700, exist_ok=True)
+            if source is not None and (source / name).is_file():
+                shutil.copyfile(source / name, copy / name)
+        except OSError as error:
+            # Unreadable, or no room for it: what a copy lacks, or all of it, is read from the journal.
+            log.warning("the index is not copied but made anew", extra={"error": error.strerror})
+            with suppress(OSError):
+                discard(copy)
+            return
+
+
+def _open_archive(path: Path, copy: Path) -> FileArchive:
+    def with_store(make_store: Callable[[], Store]) -> FileArchive:
+        journal = Journal(path, segment_bytes=1 << 62, is_read_only=True)
+        return FileArchive(journal, make_store, memory_bytes=0)
+
+    try:
+        return with_store(lambda: DiskStore(copy))
+    except IndexDamaged:
+        discard(copy)
+        return with_store(lambda: DiskStore(copy))
+    except (StorageFailed, OSError) as error:
+        log.warning("the temporary index is made in memory", extra={"reason": str(error)})
+        return with_store(MemoryStore)
