@@ -17,6 +17,7 @@ from aiohttp import web
 from kdproxy.core.limits import QUOTAS
 from kdproxy.core.models import Upstream, Usage
 from kdproxy.core.pricing import PriceTable
+from kdproxy.core.rename import Renamed, renamed
 from kdproxy.core.routing import Router
 from kdproxy.engine.clock import SystemClock
 from kdproxy.engine.drain import Drain, UnderWay
@@ -224,6 +225,12 @@ def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[Chan
     ]
     directory.remember_upstreams(urls)
     return changed
+
+
+def renamed_upstreams(settings: Settings, directory: DataDirectory) -> list[Renamed]:
+    """Find stored answers whose upstream has another name in these settings: no request would find them."""
+    upstreams = Router(settings.upstream_models()).upstreams
+    return renamed(directory.archive.counters.answers, directory.upstream_urls(), upstreams)
 
 
 def job_context(

@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
-from kdproxy.app import App, changed_upstreams, loop_factory, open_directory
+from kdproxy.app import App, changed_upstreams, loop_factory, open_directory, renamed_upstreams
 from kdproxy.cli.exit_hint import exit_hints
 from kdproxy.cli.main import EXIT_PROBLEM
 from kdproxy.cli.options import config_option, counted, data_dir_option, say
+from kdproxy.core.rename import Renamed
 from kdproxy.engine.drain import UnderWay
 from kdproxy.settings import Settings, load
 from kdproxy.storage.directory import DataDirectory
@@ -44,6 +45,8 @@ def command(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ..
                 "Give it another name if it is another teacher.",
                 err=True,
             )
+        for found in renamed_upstreams(settings, directory):
+            click.echo(_told_renamed(found), err=True)
         if settings.warm:
             _warm(settings, directory)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -51,6 +54,21 @@ def command(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ..
     finally:
         directory.close()
     sys.exit(code)
+
+
+def _told_renamed(found: Renamed) -> str:
+    was = f"{found.name!r}" + (f" ({found.url})" if found.url else "")
+    told = (
+        f"Warning: {counted(found.answers, 'stored answer')} of upstream {was} will not be found, and what they answer "
+        "is bought again: no configured upstream has that name."
+    )
+    if found.upstream is None:
+        return f"{told} If it is still the same teacher, give it its old name: --upstream {found.name}=URL"
+    new = found.upstream
+    return (
+        f"{told} If {new.name!r} is the same teacher, give it the old name: --upstream {found.name}={new.url} (in "
+        f'kdproxy.toml: [upstreams."{found.name}"] with url = "{new.url}" in place of [upstreams."{new.name}"]).'
+    )
 
 
 def _warm(settings: Settings, directory: DataDirectory) -> None:

@@ -17,7 +17,10 @@ from kdproxy.providers.rules import TABLES
 
 PROVIDERS = ("openai", "anthropic", "gemini")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}|[A-Za-z0-9._:-]{1,255}:\d{1,5}(?:/[\w.~%!$&'()*+,;@:-]+)*", re.ASCII
+)
+"""A word, or what `name_of` makes of a URL: with it answers that were bought under that name are found again."""
 _BARE = re.compile(
     r"(?:(?P<near>localhost|[\d.]+)|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:\d))(?::\d+)?(?:/[\w./-]*)?"
 )
@@ -255,7 +258,9 @@ def _limits(name: str, value: Any) -> dict[str, float]:
 
 def _upstream_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"the upstream name {name!r} must be 1-64 of letters, digits, '.', '_' and '-'")
+        raise ValueError(
+            f"the upstream name {name!r} must be 1-64 of letters, digits, '.', '_' and '-', or host:port/path"
+        )
     return name
 
 
