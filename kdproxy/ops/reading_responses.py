@@ -56,36 +56,70 @@ _TEXTS = {
 }
 """Event names without `response.` and `.delta` or `.done`: the item's list, and the type and member of its part."""
 _ARGUMENTS = {"function_call_arguments": "arguments", "custom_tool_call_input": "input"}
+_ITEMS = {
+    "output_text": "message",
+    "refusal": "message",
+    "reasoning_text": "reasoning",
+    "reasoning_summary_text": "reasoning",
+    "function_call_arguments": "function_call",
+    "custom_tool_call_input": "custom_tool_call",
+}
 
 
 def _items(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put the items together that the events tell of: whole ones, or their beginnings and deltas."""
-    items: dict[int, dict[str, Any]] = {}
+    items: list[dict[str, Any]] = []
+    places: dict[int | str, int] = {}
     for part in parts:
         name = part.get("type")
         if not isinstance(name, str):
             continue
-        place = integer(part.get("output_index")) or 0
-        if name in ("response.output_item.added", "response.output_item.done"):
-            item = dict(object_of(part.get("item")))
-            if name.endswith(".added") or _says_more(item, items.get(place, {})):
-                items[place] = item
-            continue
         kind, _, ending = name.removeprefix("response.").rpartition(".")
-        if kind in _TEXTS:
-            _grow_text(items.setdefault(place, _fresh(kind)), part, kind=kind, is_done=ending == "done")
-        elif kind in _ARGUMENTS:
-            member = _ARGUMENTS[kind]
-            item = items.setdefault(place, {})
-            if ending == "done" and isinstance(part.get(member), str):
-                item[member] = part[member]
-            elif ending == "delta":
-                item[member] = as_text(item.get(member)) + as_text(part.get("delta"))
-    return [items[place] for place in sorted(items)]
+        if kind not in ("output_item", *_TEXTS, *_ARGUMENTS):
+            continue
+        given = dict(object_of(part.get("item")))
+        kind_of_item = _ITEMS.get(kind) or given.get("type")
+        item = _item(items, places, _names(part, given), kind_of_item, begins=ending == "added")
+        if kind == "output_item":
+            if ending == "added" or _says_more(given, item):
+                item.clear()
+                item.update(given)
+        elif kind in _TEXTS:
+            item.setdefault("type", kind_of_item)
+            _grow_text(item, part, kind=kind, is_done=ending == "done")
+        else:
+            item.setdefault("type", kind_of_item)
+            _grow_arguments(item, part, member=_ARGUMENTS[kind], is_done=ending == "done")
+    return items
 
 
-def _fresh(kind: str) -> dict[str, Any]:
-    return {"type": "reasoning" if kind.startswith("reasoning") else "message"}
+def _names(event: dict[str, Any], item: dict[str, Any]) -> list[int | str]:
+    """Return what an event calls its item: gateways leave out the one or the other, or both."""
+    names = [event.get("output_index"), event.get("item_id") or item.get("id")]
+    return [name for name in names if isinstance(name, int | str)]
+
+
+def _item(
+    items: list[dict[str, Any]], places: dict[int | str, int], names: list[int | str], kind: Any, *, begins: bool
+) -> dict[str, Any]:
+    """Return the item that an event speaks of: of that name, the last of its kind, or a new one."""
+    found = next((places[name] for name in names if name in places), None)
+    if found is None and not names and not begins:
+        found = next((place for place in reversed(range(len(items))) if items[place].get("type") == kind), None)
+    if found is None:
+        items.append({})
+        found = len(items) - 1
+    places.update(dict.fromkeys(names, found))
+    return items[found]
+
+
+def _grow_arguments(item: dict[str, Any], event: dict[str, Any], *, member: str, is_done: bool) -> None:
+    if event.get("name"):
+        item.setdefault("name", event["name"])
+    if not is_done:
+        item[member] = as_text(item.get(member)) + as_text(event.get("delta"))
+    elif isinstance(event.get(member), str):
+        item[member] = event[member]
 
 
 def _grow_text(item: dict[str, Any], event: dict[str, Any], *, kind: str, is_done: bool) -> None:

@@ -73,8 +73,11 @@ class ToolCalls:
         """
         named = next((each for each in self._calls if piece.id is not None and each.id == piece.id), None)
         found = named or self._current(piece.index)
-        if found is None or not (piece.name or piece.id):
-            return found
+        if not (piece.name or piece.id):
+            # What says neither begins no call, at whatever index: some servers name a call's head and tail apart.
+            return found or self._current(None)
+        if found is None:
+            return None
         is_same_call = named is not None or piece.id is None or found.id is None
         if not is_same_call:
             return None if piece.name else found
@@ -113,6 +116,8 @@ def _read(given: dict[str, Any]) -> _Call:
 
 def _grow(found: _Call, piece: _Call) -> None:
     found.id = found.id or piece.id
+    if piece.index is not None and not piece.name:
+        found.index = piece.index
     if piece.name.startswith(found.name):
         found.name = piece.name  # the first, the same again, or all of it so far
     else:

@@ -172,6 +172,18 @@ def test_a_response_is_what_its_last_event_holds(entry: Any) -> None:
     assert message(orjson.dumps(final), entry, Form.JSON, **RESPONSES) == expected
 
 
+def test_responses_events_without_their_places(entry: Any) -> None:
+    bare = [
+        {key: value for key, value in each.items() if key not in ("output_index", "content_index")} for each in DELTAS
+    ]
+    assert message(sse(*bare, EMPTY), entry, **RESPONSES) == BECAUSE
+    # only the last event of a call, and no beginning
+    texts = [{"type": "response.output_text.delta", "delta": "Because."}]
+    done = {"type": "response.function_call_arguments.done", "item_id": "fc", "name": "weather", "arguments": CITY}
+    found = message(sse(*texts, done, EMPTY), entry, **RESPONSES)
+    assert (found["content"], found["tool_calls"]) == ("Because.", [call(None, "weather", CITY)])
+
+
 # -- Anthropic, Gemini ----------------------------------------------------------------------------------------------
 
 
@@ -195,6 +207,31 @@ def test_an_anthropic_stream_with_thoughts_that_are_hidden(entry: Any) -> None:
     body = sse({"type": "message_start", "message": {"type": "message", "content": []}}, *blocks)
     expected = {**BECAUSE, "reasoning_content": "Hm."}
     assert message(body, entry, provider="anthropic", endpoint="messages") == expected
+
+
+def test_anthropic_blocks_that_all_say_index_0(entry: Any) -> None:
+    starts: list[dict[str, Any]] = [{"type": "text", "text": "Because."}, {**TOOL_USE, "input": {"city": "Rome"}}]
+    events = [{"type": "content_block_start", "index": 0, "content_block": start} for start in starts]
+    body = sse(*events, {"type": "message_delta", "delta": {"stop_reason": "tool_use"}}, {"type": "message_stop"})
+    found = message(body, entry, provider="anthropic", endpoint="messages")
+    assert (found["content"], found["tool_calls"]) == ("Because.", BECAUSE["tool_calls"])
+
+
+def test_gemini_calls_whose_arguments_come_in_pieces(entry: Any) -> None:
+    pieces: list[dict[str, Any]] = [
+        {"name": "plan", "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.city", "stringValue": "Ro", "willContinue": True}], "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.city", "stringValue": "me"}], "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.days[1]", "numberValue": 3}, {"jsonPath": "$.to.by", "boolValue": True}]},
+        {},
+        {"name": "weather", "args": {"city": "Rome"}},
+        {"args": {}},
+    ]
+    chunks = [{"candidates": [{"content": {"parts": [{"functionCall": piece}]}}]} for piece in pieces]
+    request = {"contents": [{"parts": [{"text": "Why?"}]}]}
+    found = message(sse(*chunks), entry, provider="gemini", endpoint="generateContent", request=request)
+    plan = '{"city":"Rome","days":[null,3],"to":{"by":true}}'
+    assert found["tool_calls"] == [call(None, "plan", plan), call(None, "weather", CITY)]
 
 
 def test_a_gemini_answer_as_an_array_of_chunks(entry: Any) -> None:

@@ -112,6 +112,28 @@ TOOLS = {
         [[piece(0, "a", "wea", arguments="")], [piece(0, name="ther")], [piece(0, arguments=CITY)]],
         CALLS[:1],
     ),
+    "two pieces of one call in one chunk": (
+        [[piece(0, "a", "weather", arguments=""), piece(0, arguments='{"city"')], [piece(0, arguments=':"Rome"}')]],
+        CALLS[:1],
+    ),
+    "the second call's head at index 0, its tail at 1": (
+        [
+            [piece(0, "a", "weather", arguments=CITY)],
+            [piece(0, "b", "clock", arguments="")],
+            [piece(1, arguments='{"zone"')],
+            [piece(1, arguments=':"UTC"}')],
+        ],
+        CALLS,
+    ),
+    "an index on the first piece, then the id alone": (
+        [
+            [piece(0, "a", "weather", arguments='{"city"')],
+            [piece(1, "b", "clock", arguments='{"zone"')],
+            [piece(None, "a", arguments=':"Rome"}')],
+            [piece(None, "b", arguments=':"UTC"}')],
+        ],
+        CALLS,
+    ),
     "an empty call": ([[piece(0)], [piece(1, "b", "clock", arguments=TIME)]], CALLS[1:]),
 }
 
