@@ -126,6 +126,8 @@ class Answer(NamedTuple):
     usage: Usage | None = None
     stream_options: Mapping[str, Any] | None = None
     """What the recorded stream was asked with; matters to replay only."""
+    has_copy: bool = False
+    """Whether the provider was asked to keep a copy (`store`)."""
 
 
 class Entry(NamedTuple):

@@ -168,6 +168,15 @@ def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
         raise lines.invalid(f"a member is missing or of the wrong type ({error})") from error
 
 
+def _has_copy(members: dict[str, Any]) -> bool:
+    """Whether the provider was asked for a copy; version 1 says so in its request alone, where left out means yes."""
+    if members["v"] != 1:
+        return bool(members.get("store"))
+    request = members.get("request")
+    store = request.get("store") if isinstance(request, dict) else None
+    return store if isinstance(store, bool) else members.get("endpoint") == "responses"
+
+
 def _answer(members: dict[str, Any], form: Form, usage: Usage | None) -> Answer:
     text = members.get("body")
     return Answer(
@@ -177,6 +186,7 @@ def _answer(members: dict[str, Any], form: Form, usage: Usage | None) -> Answer:
         form=form,
         usage=usage,
         stream_options=members.get("stream_options"),
+        has_copy=_has_copy(members),
     )
 
 

@@ -68,7 +68,17 @@ class Reply:
 class Asked:
     """A cacheable call: the request, its body, and the question that it is."""
 
-    __slots__ = ("_has_v1_key", "_is_read", "_match", "_members", "_v1_key", "body", "incoming", "question")
+    __slots__ = (
+        "_has_v1_key",
+        "_is_read",
+        "_match",
+        "_members",
+        "_v1_key",
+        "body",
+        "incoming",
+        "is_outgrown",
+        "question",
+    )
 
     def __init__(self, incoming: Incoming, body: bytes, question: Question) -> None:
         self.incoming = incoming
@@ -78,6 +88,8 @@ class Asked:
         self._members: dict[str, Any] | None = None
         self._v1_key: str | None = None
         self._has_v1_key = False
+        self.is_outgrown = False
+        """Whether something stored answers the question but for `store`: what is bought takes its place."""
         self._is_read = False
 
     @property

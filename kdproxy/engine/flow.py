@@ -149,6 +149,7 @@ class Flow:
             str(address.ordinal),
             found.form,
             incoming.mode,
+            "copy" if found.wants_copy else "",
         )
         flight = self._flights.under_way(identity)
         if not incoming.mode.reads:

@@ -1,13 +1,26 @@
 """Asks the archive for the answer to a question: by its key, then by the key that version 1 gave it."""
 
-from kdproxy.core.models import Address, Answer
+from kdproxy.core.models import Address, Answer, Question
 from kdproxy.core.ports import Archive
 from kdproxy.engine.call import Asked
 
 
 def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
-    """Return the stored answer to a question, or None."""
-    answer = archive.find(address, asked.question.form)
-    if answer is None and (v1_key := asked.v1_key) is not None:
-        answer = archive.find(address._replace(key=v1_key), asked.question.form)
-    return answer
+    """Return the stored answer to a question, or None.
+
+    An answer of which the provider keeps no copy is none for a client that asks for one: it will fetch or continue it.
+    """
+    question = asked.question
+    answer = archive.find(address, question.form)
+    if answer is not None and _fits(answer, question):
+        return answer
+    if (v1_key := asked.v1_key) is not None:
+        answer = archive.find(address._replace(key=v1_key), question.form) or answer
+        if answer is not None and _fits(answer, question):
+            return answer
+    asked.is_outgrown = answer is not None
+    return None
+
+
+def _fits(answer: Answer, question: Question) -> bool:
+    return answer.has_copy or not question.wants_copy

@@ -214,6 +214,7 @@ def entry_of(
         created_at=created_at,
         elapsed_seconds=elapsed_seconds,
         response_id=response_id,
+        store=question.wants_copy or None,
     )
 
 

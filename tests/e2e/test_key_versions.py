@@ -1,5 +1,6 @@
 """Answers that an earlier key version bought are found, and only by the requests that they answer."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,58 @@ async def test_record_mode_keeps_nothing_beside_an_old_answer(send: Any, tmp_pat
         got = await send(proxy.address + CHAT, BODY, headers={"Kdproxy-Mode": "record"})
         assert "stored" not in got.cache
         assert (await send(proxy.address + CHAT, BODY)).body == OLD
+
+
+RESPONSE = {"model": "m", "input": "Why?", "temperature": 0}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "without", "wanting"),
+    [
+        (CHAT, BODY, {"store": False}, {"store": True}),
+        (CHAT, BODY, {}, {"store": True}),
+        ("/v1/responses", RESPONSE, {"store": False}, {"store": True}),
+        ("/v1/responses", RESPONSE, {"store": False}, {}),
+        ("/v1/responses", RESPONSE, {"store": False}, {"store": None}),
+    ],
+)
+async def test_an_answer_without_a_copy_at_the_provider_is_none_where_a_copy_is_asked_for(
+    send: Any,
+    tmp_path: Path,
+    path: str,
+    body: dict[str, Any],
+    without: dict[str, Any],
+    wanting: dict[str, Any],
+) -> None:
+    async with ScriptedTeacher() as teacher, run_proxy([f"teacher={teacher.base_url}"], data_dir=tmp_path) as proxy:
+        first = await send(proxy.address + path, {**body, **without})
+        assert (await send(proxy.address + path, {**body, **without})).body == first.body
+        copied = await send(proxy.address + path, {**body, **wanting})
+        assert (copied.body != first.body, teacher.count()) == (True, 2)
+        for more in (wanting, without, wanting):
+            assert (await send(proxy.address + path, {**body, **more})).body == copied.body, (
+                "the copied one answers both"
+            )
+        assert teacher.count() == 2
+    async with ScriptedTeacher() as nobody, run_proxy([f"teacher={nobody.base_url}"], data_dir=tmp_path) as proxy:
+        for more in (wanting, without):
+            assert (await send(proxy.address + path, {**body, **more})).body == copied.body, "after a restart too"
+
+
+async def test_an_old_line_says_in_its_request_whether_there_is_a_copy(send: Any, tmp_path: Path) -> None:
+    await keep(tmp_path, old_line({**BODY, "store": True}))
+    async with ScriptedTeacher() as teacher, run_proxy([f"teacher={teacher.base_url}"], data_dir=tmp_path) as proxy:
+        assert (await send(proxy.address + CHAT, {**BODY, "store": True})).body == OLD
+    await keep(tmp_path, old_line({**BODY, "seed": 1}))
+    async with ScriptedTeacher() as teacher, run_proxy([f"teacher={teacher.base_url}"], data_dir=tmp_path) as proxy:
+        assert (await send(proxy.address + CHAT, {**BODY, "seed": 1, "store": True})).body != OLD
+        assert teacher.count() == 1
+
+
+async def test_a_request_that_wants_a_copy_joins_no_call_that_asks_for_none(send: Any) -> None:
+    async with ScriptedTeacher() as teacher, run_proxy(teacher) as proxy:
+        bodies = await asyncio.gather(
+            *(send(proxy.address + CHAT, {**BODY, "store": store}) for store in (False, True, False, True))
+        )
+        assert teacher.count() == 2
+    assert bodies[0].body == bodies[2].body != bodies[1].body == bodies[3].body
