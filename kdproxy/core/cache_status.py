@@ -1,6 +1,7 @@
 """The `Cache-Status` reply header (RFC 9211): what the proxy did with a request. Grammar: docs/modes.md."""
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 HEADER = "Cache-Status"
@@ -24,9 +25,9 @@ class Forward(StrEnum):
     """Something is stored, and the client asked for a new answer."""
 
 
-def hit(key: str, *, detail: str | None = None) -> str:
-    """An answer from the store."""
-    return f'kdproxy; hit; key="{key}"{_detail(detail)}'
+def hit(key: str, *, detail: str | None = None, ignored: Sequence[str] = ()) -> str:
+    """An answer from the store; `ignored`: what of the request it was found without."""
+    return f'kdproxy; hit; key="{key}"{_detail(detail)}{_ignored(ignored)}'
 
 
 def forwarded(
@@ -37,6 +38,7 @@ def forwarded(
     is_collapsed: bool = False,
     key: str | None = None,
     detail: str | None = None,
+    ignored: Sequence[str] = (),
 ) -> str:
     """An answer from the upstream; `is_collapsed`: this client joined a call already under way."""
     parts = [f"kdproxy; fwd={forward}"]
@@ -49,6 +51,7 @@ def forwarded(
     if key is not None:
         parts.append(f'; key="{key}"')
     parts.append(_detail(detail))
+    parts.append(_ignored(ignored))
     return "".join(parts)
 
 
@@ -57,11 +60,19 @@ def refused(detail: str) -> str:
     return f"kdproxy{_detail(detail)}"
 
 
+def _ignored(positions: Sequence[str]) -> str:
+    return f"; ignored={_string(', '.join(positions))}" if positions else ""
+
+
+def _string(text: str) -> str:
+    """Some reasons quote the request: nothing of it may end the header or the string."""
+    plain = _NOT_IN_STRING.sub("?", text[:_DETAIL_CHARACTERS]).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{plain}"'
+
+
 def _detail(detail: str | None) -> str:
     if not detail:
         return ""
     if len(detail) <= _DETAIL_CHARACTERS and _ITEM.fullmatch(detail):
         return f"; detail={detail}"
-    # Some reasons quote the request: nothing of it may end the header or the string.
-    text = _NOT_IN_STRING.sub("?", detail[:_DETAIL_CHARACTERS]).replace("\\", "\\\\").replace('"', '\\"')
-    return f'; detail="{text}"'
+    return f"; detail={_string(detail)}"

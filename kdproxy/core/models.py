@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from kdproxy.core.ignore import Ignore
+
 Headers = Mapping[str, str]
 """Request headers; look-up is case-insensitive (aiohttp's `CIMultiDict` or its proxy)."""
 
@@ -62,6 +64,8 @@ class Upstream(NamedTuple):
     """Whether its calls cost money; None: they do, unless its server is recognised as one of one's own."""
     key_headers: tuple[str, ...] = ()
     """Names, in lower case, of request headers that are in the key beside those that always are."""
+    ignore: tuple[Ignore, ...] = ()
+    """Texts that the key leaves out."""
 
 
 class Turn(NamedTuple):
@@ -112,8 +116,10 @@ class Question(NamedTuple):
     choices: int | None = 1
     """How many answers one call returns (OpenAI `n`, Gemini `candidateCount`; rows of embeddings); None: not known."""
     previous_response_id: str | None = None
-    wants_copy: bool = False
-    """Whether the provider shall keep a copy of the answer (`store`), to be fetched or continued later."""
+    wants_copy: bool | None = None
+    """Whether the provider shall keep a copy of the answer (`store`), to be fetched or continued; None: not said."""
+    ignored: tuple[str, ...] = ()
+    """Positions where the upstream's `ignore` left text out of the key."""
 
 
 class Answer(NamedTuple):
@@ -126,8 +132,8 @@ class Answer(NamedTuple):
     usage: Usage | None = None
     stream_options: Mapping[str, Any] | None = None
     """What the recorded stream was asked with; matters to replay only."""
-    has_copy: bool = False
-    """Whether the provider was asked to keep a copy (`store`)."""
+    has_copy: bool | None = None
+    """Whether the provider was asked to keep a copy (`store`); None: the request did not say."""
 
 
 class Entry(NamedTuple):

@@ -163,18 +163,20 @@ def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
     ):
         raise lines.invalid("it belongs to another address")
     try:
-        return _answer(members, form, None)
+        return _answer(members, form, None)._replace(has_copy=_has_copy(members))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise lines.invalid(f"a member is missing or of the wrong type ({error})") from error
 
 
-def _has_copy(members: dict[str, Any]) -> bool:
-    """Whether the provider was asked for a copy; version 1 says so in its request alone, where left out means yes."""
-    if members["v"] != 1:
-        return bool(members.get("store"))
-    request = members.get("request")
-    store = request.get("store") if isinstance(request, dict) else None
-    return store if isinstance(store, bool) else members.get("endpoint") == "responses"
+def _has_copy(members: dict[str, Any]) -> bool | None:
+    """Whether the provider was asked for a copy; version 1 says so in its request alone, left out means yes there."""
+    found: Any = members.get("store")
+    if members["v"] == 1:
+        request = members.get("request")
+        found = request.get("store") if isinstance(request, dict) else None
+        if found is None and members.get("endpoint") == "responses":
+            return True
+    return found if isinstance(found, bool) else None
 
 
 def _answer(members: dict[str, Any], form: Form, usage: Usage | None) -> Answer:
@@ -186,7 +188,6 @@ def _answer(members: dict[str, Any], form: Form, usage: Usage | None) -> Answer:
         form=form,
         usage=usage,
         stream_options=members.get("stream_options"),
-        has_copy=_has_copy(members),
     )
 
 

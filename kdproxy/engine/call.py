@@ -8,7 +8,8 @@ from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Ups
 from kdproxy.core.policy import RUN_HEADER, Mode
 from kdproxy.engine.flights import Flight
 from kdproxy.providers.base import json_object
-from kdproxy.providers.question import Asking, Match, endpoint_named, match, v1_key
+from kdproxy.providers.prompt_match import Match, match
+from kdproxy.providers.question import Asking, endpoint_named, v1_key
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -115,7 +115,7 @@ class Flow:
         if self._match_prompts and self._archive.has_prompts and (match_key := asked.match.match_key) is not None:
             prompt = self._archive.find_prompt(address.namespace, match_key)
             if prompt is not None:
-                return _prompt_hit(found, prompt)
+                return _prompt_hit(found, prompt, asked.match.ignored)
         return None
 
     def _hit(self, found: Question, answer: Answer) -> Reply:
@@ -133,7 +133,7 @@ class Flow:
             status=answer.status,
             headers=answer.headers,
             body=replay.fitted(answer, found),
-            cache_status=cache_status.hit(found.key, detail=detail),
+            cache_status=cache_status.hit(found.key, detail=detail, ignored=found.ignored),
             disposition=Disposition.HIT,
             question=found,
         )
@@ -193,6 +193,7 @@ class Flow:
             is_collapsed=is_joined,
             key=found.key,
             detail=detail,
+            ignored=found.ignored,
         )
         return Reply(
             status=200 if head is None else head.status,
@@ -357,13 +358,13 @@ def _models_question(incoming: Incoming) -> Asked:
     return Asked(incoming, b"", found)
 
 
-def _prompt_hit(found: Question, prompt: Prompt) -> Reply:
+def _prompt_hit(found: Question, prompt: Prompt, ignored: tuple[str, ...]) -> Reply:
     answer = compose.answer(found, prompt)
     return Reply(
         status=answer.status,
         headers=answer.headers,
         body=answer.body,
-        cache_status=cache_status.hit(found.key, detail="prompt-match"),
+        cache_status=cache_status.hit(found.key, detail="prompt-match", ignored=(*found.ignored, *ignored)),
         disposition=Disposition.PROMPT_HIT,
         question=found,
     )

@@ -23,4 +23,4 @@ def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
 
 
 def _fits(answer: Answer, question: Question) -> bool:
-    return answer.has_copy or not question.wants_copy
+    return answer.has_copy is not False or not question.wants_copy

@@ -214,7 +214,8 @@ def entry_of(
         created_at=created_at,
         elapsed_seconds=elapsed_seconds,
         response_id=response_id,
-        store=question.wants_copy or None,
+        store=question.wants_copy,
+        key_version=int(key.KEY_VERSION),
     )
 
 

@@ -16,13 +16,14 @@ from typing import Any, Self
 
 import orjson
 
-from kdproxy.core import canonical
+from kdproxy.core import canonical, key
 from kdproxy.core.models import DEFAULT_NAMESPACE, Address, Answer, Entry, Form
 from kdproxy.core.routing import Router
 from kdproxy.errors import RequestRefused
 from kdproxy.ops.row import RowFailed, RowUnusable
 from kdproxy.providers import question
 from kdproxy.providers.base import Broken, Criteria, NotAQuestion, json_object
+from kdproxy.providers.prompt_match import match
 from kdproxy.providers.question import Asking
 from kdproxy.providers.stored import stored_request
 
@@ -200,7 +201,7 @@ def entry_of(
         query="",
         request_headers=tuple(headers.items()),
         request=stored_request(endpoint.members, body, looked_at),
-        prompt_hash=question.match(found, path=route.path, query="", members=looked_at).prompt_hash,
+        prompt_hash=match(found, path=route.path, query="", members=looked_at).prompt_hash,
         model=found.model,
         answer=Answer(
             status=status,
@@ -213,6 +214,8 @@ def entry_of(
         created_at=now if said_at is None else said_at,
         elapsed_seconds=None,
         response_id=judgement.response_id,
+        store=found.wants_copy,
+        key_version=int(key.KEY_VERSION),
     )
     return entry, said_at
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kdproxy.core import canonical, key, key_v1, multipart
-from kdproxy.core.models import Form, Headers, Question, Turn, Upstream
+from kdproxy.core import canonical, ignore, key, key_v1, multipart
+from kdproxy.core.models import Form, Headers, Question, Upstream
 from kdproxy.core.multipart import Part
 from kdproxy.providers import anthropic, gemini, media, openai, responses
 from kdproxy.providers.base import (
@@ -47,25 +47,6 @@ MODELS = Endpoint(
     judge_stream=no_stream,
 )
 """A GET, so not a question to buy an answer to: its last answer is kept for replay alone."""
-
-
-class Match(NamedTuple):
-    """How a recorded prompt finds a question."""
-
-    model: str = ""
-    turns: tuple[Turn, ...] = ()
-    """The conversation; empty where only an exact entry may answer."""
-
-    @property
-    def match_key(self) -> str | None:
-        """SHA-256 of model and conversation; None where only an exact entry may answer."""
-        return key.match_key(self.model, self.turns) if self.turns else None
-
-    @property
-    def prompt_hash(self) -> str | None:
-        """SHA-256 of the prompt's text alone, whatever system text stands before it, where the question is one text."""
-        asked = [turn for turn in self.turns if turn.role != "system"]
-        return key.prompt_hash(asked[0].text) if len(asked) == 1 and asked[0].role == "user" else None
 
 
 _BY_NAME = {(endpoint.provider, endpoint.name): endpoint for endpoint in (*ENDPOINTS, MODELS)}
@@ -111,9 +92,11 @@ def read(endpoint: Endpoint, asking: Asking, *, allow_hosted_tools: bool = False
     if reason is not None:
         return NotAQuestion(reason)
     path, query = _keyed_place(endpoint, asking)
+    ignored: tuple[str, ...] = ()
     try:
         if parts is None:
-            body = key.json_body(members, out=endpoint.members.out)
+            keyed, ignored = ignore.applied(members, asking.upstream.ignore)
+            body = key.json_body(keyed, out=endpoint.members.out)
         else:
             body = key.form_body(parts, out_of_key=endpoint.members.out_fields)
     except canonical.NotCanonical as error:
@@ -138,7 +121,8 @@ def read(endpoint: Endpoint, asking: Asking, *, allow_hosted_tools: bool = False
         wants_stream_usage=facts.wants_stream_usage,
         stream_options=facts.stream_options,
         previous_response_id=facts.previous_response_id,
-        wants_copy=store if isinstance(store, bool) else endpoint.stores_unasked,
+        ignored=ignored,
+        wants_copy=store if isinstance(store, bool) else (True if endpoint.stores_unasked else None),
     )
 
 
@@ -190,14 +174,6 @@ def model_of(path: str, members: Mapping[str, Any] | None) -> str | None:
         return named
     model = None if members is None else members.get("model")
     return model if isinstance(model, str) else None
-
-
-def match(question: Question, *, path: str, query: str, members: Mapping[str, Any] | None) -> Match:
-    """Read what a recorded prompt may answer a question by. Only a miss asks for it."""
-    endpoint = endpoint_named(question.provider, question.endpoint)
-    if endpoint.takes_form or question.model is None or members is None:
-        return Match()
-    return Match(model=question.model, turns=endpoint.turns(Ask(path=path, query=query, members=members)) or ())
 
 
 def _fields(parts: tuple[Part, ...]) -> dict[str, Any]:

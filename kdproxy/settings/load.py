@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kdproxy.core.ignore import Ignore
 from kdproxy.core.routing import BUILT_IN, built_in_at
 from kdproxy.errors import ConfigError
 from kdproxy.secret import Secret
@@ -105,7 +106,7 @@ def _plain(value: Any) -> Any:
     match value:
         case Secret():
             return "*****"
-        case Path():
+        case Path() | Ignore():
             return str(value)
         case UpstreamSettings():
             return {found.name: _plain(getattr(value, found.name)) for found in fields(value)}

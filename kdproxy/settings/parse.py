@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kdproxy.core import ignore
+from kdproxy.core.ignore import Ignore
+from kdproxy.core.key import CREDENTIAL_HEADERS
 from kdproxy.core.limits import QUOTAS
 from kdproxy.core.policy import Mode
 from kdproxy.core.routing import name_of
@@ -52,6 +55,10 @@ class UpstreamSettings:
     """How many choices, rows and vectors a whole answer has: `as-asked`, or `as-served`, where `n` is ignored."""
     keep_empty: bool = False
     """Whether answers are kept in which nothing was generated and nothing is said."""
+    key_headers: tuple[str, ...] = ()
+    """Request headers that choose who answers: they are in the key, by their hash."""
+    ignore: tuple[Ignore, ...] = ()
+    """Texts of requests that the key leaves out."""
 
 
 def text(value: Any) -> str:
@@ -222,7 +229,32 @@ def _upstream_of_table(name: str, table: Any) -> UpstreamSettings:
         choices=_optional(f"upstreams.{name}.choices", table.get("choices"), choice("as-asked", "as-served"))
         or "as-asked",
         keep_empty=_optional(f"upstreams.{name}.keep_empty", table.get("keep_empty"), flag) or False,
+        key_headers=_key_headers(name, table.get("key_headers", [])),
+        ignore=_ignore(name, table.get("ignore", [])),
     )
+
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+"""A field name (RFC 9110 section 5.1)."""
+
+
+def _key_headers(name: str, value: Any) -> tuple[str, ...]:
+    wanted = f"upstreams.{name}.key_headers must be a list of request headers that choose who answers"
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list) or not all(isinstance(each, str) and _HEADER.fullmatch(each) for each in given):
+        raise ValueError(wanted)
+    names = tuple(dict.fromkeys(each.lower() for each in given))
+    for each in names:
+        if each in CREDENTIAL_HEADERS:
+            raise ValueError(f"{wanted}; {each} is a credential: whoever asks gets the same answer")
+    return names
+
+
+def _ignore(name: str, value: Any) -> tuple[Ignore, ...]:
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise ValueError(f"upstreams.{name}.ignore must be a list of texts like messages[0].content~REGEX")
+    return tuple(_optional(f"upstreams.{name}.ignore:", each, ignore.parse) for each in given)
 
 
 def _optional(name: str, value: Any, read: Callable[[Any], Any]) -> Any:

@@ -108,6 +108,8 @@ class Settings:
                 end=upstream.end,
                 choices=upstream.choices,
                 keep_empty=upstream.keep_empty,
+                key_headers=upstream.key_headers,
+                ignore=upstream.ignore,
             )
             for upstream in self.upstreams
         )

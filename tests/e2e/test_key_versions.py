@@ -128,7 +128,6 @@ RESPONSE = {"model": "m", "input": "Why?", "temperature": 0}
     ("path", "body", "without", "wanting"),
     [
         (CHAT, BODY, {"store": False}, {"store": True}),
-        (CHAT, BODY, {}, {"store": True}),
         ("/v1/responses", RESPONSE, {"store": False}, {"store": True}),
         ("/v1/responses", RESPONSE, {"store": False}, {}),
         ("/v1/responses", RESPONSE, {"store": False}, {"store": None}),
@@ -161,7 +160,7 @@ async def test_an_old_line_says_in_its_request_whether_there_is_a_copy(send: Any
     await keep(tmp_path, old_line({**BODY, "store": True}))
     async with ScriptedTeacher() as teacher, run_proxy([f"teacher={teacher.base_url}"], data_dir=tmp_path) as proxy:
         assert (await send(proxy.address + CHAT, {**BODY, "store": True})).body == OLD
-    await keep(tmp_path, old_line({**BODY, "seed": 1}))
+    await keep(tmp_path, old_line({**BODY, "seed": 1, "store": False}))
     async with ScriptedTeacher() as teacher, run_proxy([f"teacher={teacher.base_url}"], data_dir=tmp_path) as proxy:
         assert (await send(proxy.address + CHAT, {**BODY, "seed": 1, "store": True})).body != OLD
         assert teacher.count() == 1

@@ -270,3 +270,30 @@ def test_a_proxy_that_would_ask_itself_is_refused(flags: dict[str, Any], is_loop
         return
     (problem,) = problems(flags, KDPROXY_TOKEN=TOKEN)
     assert "this proxy itself" in problem
+
+
+def test_what_an_upstream_adds_to_the_key_and_leaves_out(tmp_path: Path) -> None:
+    rules = "key_headers = ['X-Team-Route']\nignore = ['system[0].text~^x-billing:.*']\n"
+    found = loaded(toml=toml(tmp_path, f"[upstreams.a]\nurl = 'http://127.0.0.1:1'\n{rules}"))
+    [upstream] = found.settings.upstream_models()
+    assert upstream.key_headers == ("x-team-route",)
+    assert [str(rule) for rule in upstream.ignore] == ["system[0].text~^x-billing:.*"]
+    assert "system[0].text~^x-billing:.*" in json.dumps(describe(found))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("key_headers = 'a b'", "key_headers must be a list of request headers"),
+        ("key_headers = [1]", "key_headers must be a list of request headers"),
+        ("key_headers = ['Authorization']", "authorization is a credential"),
+        ("ignore = ['messages']", "must look like messages[0].content~REGEX"),
+        ("ignore = ['a~(']", "no valid regular expression"),
+        ("ignore = ['a~(?s).*']", "all questions would be one"),
+        ("ignore = 3", "must be a list of texts"),
+    ],
+)
+def test_what_stops_the_start_before_it_mixes_up_answers(tmp_path: Path, line: str, said: str) -> None:
+    [problem] = problems(toml=toml(tmp_path, f"[upstreams.a]\nurl = 'http://127.0.0.1:1'\n{line}\n"))
+    assert said in problem
+    assert "upstreams.a" in problem

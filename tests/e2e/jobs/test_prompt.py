@@ -62,6 +62,15 @@ async def test_recorded_prompts_answer_in_both_forms(
         {"structured_outputs": {"choice": ["a", "b"]}},
         {"regex": "[0-9]+"},
         {"n": 2},
+        {"stop": ["\n"]},
+        {"stop": "END"},
+        {"logit_bias": {"50256": -100}},
+        {"bad_words": ["So"]},
+        {"min_tokens": 100},
+        {"stop_token_ids": [13]},
+        {"prefix": "Be"},
+        {"chat_template_kwargs": {"enable_thinking": True}},
+        {"a_member_that_nobody_knows": 1},
         {"model": "gpt-4.1-mini"},
         {"messages": [{"role": "user", "content": "Why? "}]},
         {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]},
@@ -81,6 +90,49 @@ async def test_recorded_prompts_do_not_answer_where_more_is_asked(
     assert "prompt-match" in (await send(f"{proxy.base_url}/chat/completions", chat("Why?"))).cache
     assert "fwd=miss" in (await send(f"{proxy.base_url}/chat/completions", {**chat("Why?"), **members})).cache
     assert teacher.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "members", "ignored"),
+    [
+        ("/v1/chat/completions", {}, None),
+        ("/v1/chat/completions", {"stop": None, "logit_bias": {}, "tools": [], "user": "u", "stream": False}, None),
+        ("/v1/chat/completions", {"n": 1, "response_format": {"type": "text"}, "tool_choice": "auto"}, None),
+        ("/v1/chat/completions", {"temperature": 0, "max_tokens": 9, "seed": 0}, "temperature, max_tokens, seed"),
+        ("/v1/chat/completions", {"top_p": 0.9, "max_completion_tokens": 9}, "top_p, max_completion_tokens"),
+        ("/v1/responses", {"max_output_tokens": 9, "store": False}, "max_output_tokens"),
+        ("/v1beta/models/gpt-4.1:generateContent", {"generationConfig": {"topK": 3, "seed": 1}}, "topK, seed"),
+        ("/v1beta/models/gpt-4.1:generateContent", {"generationConfig": {"stopSequences": ["x"]}}, "not at all"),
+        ("/v1/messages", {"max_tokens": 9, "stop_sequences": ["x"]}, "not at all"),
+        ("/v1/messages", {"max_tokens": 9}, "max_tokens"),
+    ],
+)
+async def test_what_a_recorded_prompt_does_not_answer_to_is_named(
+    path: str,
+    members: dict[str, Any],
+    ignored: str | None,
+    teacher: ScriptedTeacher,
+    proxy: RunningProxy,
+    send: Callable[..., Awaitable[Any]],
+    recorded: Path,
+    warm_here: Command,
+    parse_cache_status: Callable[[str], Any],
+) -> None:
+    await warm_here(proxy, recorded)
+    question: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Why?"}]}
+    if path == "/v1/messages":
+        question["model"] = "claude-sonnet-5"
+    elif path == "/v1/responses":
+        question = {"model": MODEL, "input": "Why?"}
+    elif "generate" in path:
+        question = {"contents": [{"parts": [{"text": "Why?"}]}]}
+    headers = {"anthropic-version": "2023-06-01"} if path == "/v1/messages" else {}
+    got = await send(proxy.address + path, {**question, **members}, headers=headers)
+    said = parse_cache_status(got.cache)
+    if ignored == "not at all":
+        assert "hit" not in said
+    else:
+        assert (said["detail"], said.get("ignored"), teacher.count()) == ("prompt-match", ignored, 0)
 
 
 async def test_an_exact_entry_wins_and_prompt_match_can_be_turned_off(

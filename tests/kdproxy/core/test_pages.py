@@ -100,6 +100,7 @@ def test_the_examples_of_modes_are_what_the_code_writes() -> None:
         hit(digest, detail="collapsed"),
         forwarded(Forward.MISS, status=200, is_stored=True, key=digest),
         forwarded(Forward.MISS, status=200, is_collapsed=True, key=digest, detail="live"),
+        hit(digest, detail="prompt-match", ignored=("max_tokens", "seed")),
         forwarded(Forward.BYPASS, status=200, detail="hosted tool web_search"),
         forwarded(Forward.METHOD, status=200),
         refused("not_stored"),

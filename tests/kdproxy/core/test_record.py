@@ -66,6 +66,7 @@ ANSWERS = st.builds(
     form=st.sampled_from(Form),
     usage=st.none() | st.tuples(COUNT, COUNT, COUNT, COUNT).map(lambda counts: Usage(*counts)),  # what version 1 keeps
     stream_options=STREAM_OPTIONS,
+    has_copy=st.none(),  # read for a hit alone
 )
 NAMES = st.builds(LineName, origin=st.binary(min_size=12, max_size=12).map(bytes.hex), seq=st.integers(0, 2**40))
 ENTRIES = st.builds(
@@ -207,7 +208,8 @@ def test_a_line_of_version_1_is_named_by_its_checksum() -> None:
 
 @given(ENTRIES)
 def test_the_answer_alone_comes_out_too_but_for_its_usage(entry: Entry) -> None:
-    assert decode_answer(encode(entry), entry.address, entry.answer.form) == entry.answer._replace(usage=None)
+    found = decode_answer(encode(entry), entry.address, entry.answer.form)
+    assert found == entry.answer._replace(usage=None, has_copy=entry.store)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00", "é\u2028\U0010ffff\r\n".encode()])
