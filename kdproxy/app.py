@@ -40,6 +40,8 @@ from kdproxy.upstream.http import HttpUpstream
 from kdproxy.web.admin import Admin, Health
 from kdproxy.web.api import JobApi
 from kdproxy.web.guard import HostGuard, TokenGuard
+from kdproxy.web.listener import Site, bind
+from kdproxy.web.open_files import client_room, open_files
 from kdproxy.web.proxy import Proxy
 from kdproxy.web.server import HttpServer
 
@@ -130,11 +132,11 @@ class App:
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
         )
-        runner = web.ServerRunner(HttpServer(proxy.handle), shutdown_timeout=SHUTDOWN_SECONDS)
+        server = HttpServer(proxy.handle, room=client_room(open_files()), on_shortage=self._upstream.close_idle)
+        runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1_024)
         try:
-            await site.start()
+            await Site(runner, bind(settings.host, settings.port), server).start()
         except OSError as error:
             await runner.cleanup()
             await self._upstream.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
 import time
@@ -20,6 +21,11 @@ from kdproxy.engine.drain import UnderWay
 from kdproxy.settings import Settings, load
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import configure
+from kdproxy.web.open_files import OpenFiles, client_room, raise_open_files
+
+log = logging.getLogger("kdproxy.cli")
+
+FEW_CLIENTS = 1_024
 
 
 @click.command("serve")
@@ -36,6 +42,7 @@ def command(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ..
     loaded = load({**flags, "upstreams": upstreams or None, "warm": warm or None}, config=config)
     settings = loaded.settings
     configure(settings.log_level)
+    _tell_of_files(raise_open_files())
     directory = open_directory(settings, command="kdproxy serve")
     try:
         for change in changed_upstreams(settings, directory):
@@ -69,6 +76,17 @@ def _told_renamed(found: Renamed) -> str:
         f"{told} If {new.name!r} is the same teacher, give it the old name: --upstream {found.name}={new.url} (in "
         f'kdproxy.toml: [upstreams."{found.name}"] with url = "{new.url}" in place of [upstreams."{new.name}"]).'
     )
+
+
+def _tell_of_files(files: OpenFiles) -> None:
+    if files.limit > files.before:
+        log.info("raised the limit of open files", extra={"before": files.before, "now": files.limit})
+    if client_room(files.limit) < FEW_CLIENTS:
+        log.warning(
+            "few files may be open: more clients at once than there is room for wait for one another; "
+            "raise the hard limit (ulimit -Hn)",
+            extra={"open_files": files.limit, "clients": client_room(files.limit)},
+        )
 
 
 def _warm(settings: Settings, directory: DataDirectory) -> None:

@@ -48,6 +48,13 @@ class Connector(aiohttp.TCPConnector):
         loop = asyncio.get_running_loop()
         self._factory = lambda: UpstreamConnection(loop, on_stray)  # type: ignore[assignment]
 
+    def close_idle(self) -> None:
+        """Close all connections that are not in use."""
+        for idle in self._conns.values():
+            for protocol, _ in idle:
+                protocol.close()
+        self._conns.clear()
+
     async def _get(self, key: Any, traces: list["Trace"]) -> Connection | None:
         """Take the connection that has been idle longest, if it has been for long enough."""
         idle = self._conns.get(key)

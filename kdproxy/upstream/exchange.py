@@ -28,7 +28,10 @@ _ONE_WRITE_BYTES = 65_536
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE"})
 """Methods whose requests without a body carry no Content-Length (RFC 9110 section 8.6)."""
 
-_SHORTAGE_WAIT_SECONDS = 0.2
+_SHORTAGE_SECONDS = 2.0
+"""How long a call waits for a file descriptor; then its client is told, which frees its own."""
+_SHORTAGE_WAIT_SECONDS = 0.1
+_TELL_AGAIN_SECONDS = 60.0
 _FRESH_SECONDS = 0.001
 
 
@@ -92,8 +95,7 @@ class Exchanges:
     def __init__(self, *, head_seconds: float, connect_seconds: float) -> None:
         self._head_seconds = head_seconds
         self._timeout = aiohttp.ClientTimeout(total=None, connect=head_seconds, sock_connect=connect_seconds)
-        self._shortage_seconds = connect_seconds
-        self._is_short = False
+        self._told_shortage_at = -_TELL_AGAIN_SECONDS
         self._loop = loop = asyncio.get_running_loop()
         self._connector = Connector(self._note_stray)
         self._session = aiohttp.ClientSession(connector=self._connector, cookie_jar=aiohttp.DummyCookieJar())
@@ -186,7 +188,7 @@ class Exchanges:
 
     async def _acquire(self, asker: aiohttp.ClientRequest) -> Connection:
         """Return a connection, waiting for a file descriptor where there is none."""
-        ends_at = self._loop.time() + self._shortage_seconds
+        ends_at = self._loop.time() + _SHORTAGE_SECONDS
         while True:
             try:
                 connection = await self._connector.connect(asker, traces=[], timeout=self._timeout)
@@ -196,14 +198,19 @@ class Exchanges:
                 if not is_shortage(error) or self._loop.time() > ends_at:
                     raise Unsent from error
                 self._tell_shortage()
+                self.close_idle()
                 await asyncio.sleep(_SHORTAGE_WAIT_SECONDS)
             else:
-                self._is_short = False
                 return connection
 
+    def close_idle(self) -> None:
+        """Close all connections that are not in use: somebody needs their file descriptors."""
+        self._connector.close_idle()
+
     def _tell_shortage(self) -> None:
-        if not self._is_short:
-            self._is_short = True
+        now = self._loop.time()
+        if now >= self._told_shortage_at + _TELL_AGAIN_SECONDS:
+            self._told_shortage_at = now
             log.error(
                 "no file descriptor is left for another connection to the upstream: calls wait for one; "
                 "raise the limit of open files (ulimit -n)"

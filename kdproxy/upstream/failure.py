@@ -87,14 +87,13 @@ def cut(error: BaseException) -> UpstreamFailed:
 
 
 def end_missing() -> UpstreamFailed:
-    """A chunked body whose connection was closed in order between two chunks: nobody can say whether it is whole."""
+    """A chunked body whose connection was closed in order between two chunks: what it holds says if it is whole."""
     return UpstreamFailed(
-        "The upstream closed the connection without the mark that ends its answer.",
-        hint="The call may have been billed and is not repeated. The server or a gateway before it leaves out the last "
-        "chunk (RFC 9112 section 7.1): update or bypass it.",
+        "The upstream cut its answer (it closed the connection without the mark that ends it).",
+        hint="If every answer ends so, the server or a gateway before it leaves out the last chunk "
+        "(RFC 9112 section 7.1): update or bypass it.",
         code="end_missing",
         was_sent=True,
-        retryable=False,
     )
 
 

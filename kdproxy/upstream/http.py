@@ -87,6 +87,10 @@ class HttpUpstream:
             exchange, read_seconds=self._read_seconds, total_seconds=self._total_seconds, ends_at=ends_at
         )
 
+    def close_idle(self) -> None:
+        """Close all connections that are not in use."""
+        self._exchanges.close_idle()
+
     async def close(self) -> None:
         """Close all connections."""
         await self._exchanges.close()

@@ -37,7 +37,16 @@ class _SilentLogger(logging.LoggerAdapter[logging.Logger]):
 class _Connection(RequestHandler):
     """A connection that tells a client nothing of what it sent."""
 
-    __slots__ = ()
+    __slots__ = ("has_asked",)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.has_asked = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has had its answer; one that has just come is about to ask."""
+        return self.has_asked and self._current_request is None and not self._messages
 
     def handle_error(
         self,
@@ -68,12 +77,32 @@ def _place(error: BaseException | None) -> str | None:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
 
 
+class _Request(web.BaseRequest):
+    """A request whose client is let go after the reply where others wait for its place."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open after the reply."""
+        server = self._protocol._manager
+        return not self._message.should_close and not (isinstance(server, HttpServer) and server.is_crowded)
+
+
 class HttpServer(web.Server):
     """A server below aiohttp's router: one handler, no middlewares, no access log."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(
+        self, handler: Handler, *, room: int = 1 << 20, on_shortage: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_shortage = on_shortage
+        self._room = room
+        self.has_room = asyncio.Event()
+        """Set while another client may be accepted."""
+        self.has_room.set()
+        self._clients = 0
+        self._has_told = False
         super().__init__(
             handler,
+            request_factory=self._request,
             # A client that leaves cancels its handler: that is how a queued request is known to be unwanted.
             handler_cancellation=True,
         )
@@ -86,6 +115,49 @@ class HttpServer(web.Server):
             "max_field_size": MAX_HEADER_BYTES,
             "read_bufsize": 1 << 18,
         }
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a client is let go after its answer. A quarter of the places never stays with idle clients."""
+        return self._clients > self._room * 3 // 4
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        protocol.has_asked = True
+        return _Request(message, payload, protocol, writer, task, self._loop)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Count a client in."""
+        super().connection_made(handler, transport)
+        self._clients += 1
+        if self._clients >= self._room:
+            self.has_room.clear()
+            if not self._has_told:
+                self._has_told = True
+                log.warning(
+                    "as many clients are connected as there are open files for: others wait until one has its answer; "
+                    "raise the limit of open files (ulimit -n)",
+                    extra={"clients": self._room},
+                )
+            self._close_idle()
+
+    def shrink(self) -> None:
+        """Take in fewer clients: there are fewer files than the limit said."""
+        self._room = max(1, min(self._room, self._clients * 2 // 3))
+        self._on_shortage()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        for client in self.connections:
+            if isinstance(client, _Connection) and client.is_idle:
+                client.force_close()
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Count a client out."""
+        super().connection_lost(handler, exc)
+        # Its file is closed, even where its handler has yet to end.
+        self._clients -= 1
+        if self._clients < self._room:
+            self.has_room.set()
 
     def __call__(self) -> RequestHandler:
         """Make the protocol of a new connection."""

@@ -1,0 +1,45 @@
+"""The limit of open files: raised at start as far as the system lets a process, and shared out between both sides.
+
+A request takes two files, its client's connection and the upstream's. Many systems start a process with 256 or 1,024
+and let it have more (getrlimit(2): the hard limit), so that a few hundred callers already reach it.
+"""
+
+import contextlib
+import resource
+from typing import NamedTuple
+
+_ENOUGH = 1 << 18
+"""More would help nobody, and some programs visit each possible file when they start another one."""
+
+_OWN_FILES = 64
+"""Journal, index, threads, listening sockets and the calls of jobs."""
+
+_LEAST_CLIENTS = 8
+
+
+class OpenFiles(NamedTuple):
+    """The soft limit, and what it was before."""
+
+    limit: int
+    before: int
+
+
+def raise_open_files() -> OpenFiles:
+    """Raise the soft limit to the hard one."""
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
+    if before != resource.RLIM_INFINITY and before < wanted:
+        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return OpenFiles(open_files(), before)
+
+
+def open_files() -> int:
+    """Return how many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _ENOUGH if soft == resource.RLIM_INFINITY else soft
+
+
+def client_room(limit: int) -> int:
+    """Return how many clients may be connected at once, so that each can have a connection to the upstream."""
+    return max(_LEAST_CLIENTS, (limit - _OWN_FILES) // 2)
