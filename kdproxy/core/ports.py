@@ -2,9 +2,20 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from kdproxy.core.models import Address, Answer, Disposition, Form, HeaderPairs, Outcome, Prompt, Record
+from kdproxy.core.models import (
+    Address,
+    Answer,
+    Disposition,
+    Form,
+    HeaderPairs,
+    NamedRecord,
+    Outcome,
+    Prompt,
+    Record,
+)
 
 
 class Location(NamedTuple):
@@ -57,11 +68,29 @@ class Store(Protocol):
         """Release files; the store is not used afterwards."""
 
 
+class Intent(StrEnum):
+    """What an answer that was bought does to its sample. Decided when it is written, not when it was asked for."""
+
+    FILL = "fill"
+    """It adds the form that was missing; where that is there by now, it is a spare."""
+    REFRESH = "refresh"
+    """It ends whatever answers the question now, in every form."""
+    RECORD = "record"
+    """It is kept only where nothing answers the question in any form."""
+
+
 class Archive(Protocol):
     """What has been paid for: the journal with its index. What the engine asks."""
 
     def find(self, address: Address, form: Form) -> Answer | None:
         """Return a stored answer, or None. A damaged line is a miss, and is reported."""
+
+    def has(self, address: Address) -> bool:
+        """Whether a sample has an answer in any form."""
+
+    @property
+    def has_v1_keys(self) -> bool:
+        """Whether there is any answer whose key is of version 1."""
 
     @property
     def has_prompts(self) -> bool:
@@ -73,10 +102,16 @@ class Archive(Protocol):
     def knows_response(self, namespace: str, response_id: str) -> bool:
         """Whether a stored answer has this provider response id."""
 
-    async def keep(self, record: Record) -> bool:
+    async def keep(self, record: Record, *, intent: Intent = Intent.FILL, v1_key: str | None = None) -> bool:
         """Make a record durable and findable; return once it is.
 
-        False: the disk refused; the record is held in memory and tried again, and `is_writable` turns false.
+        Args:
+            intent: what an answer does to its sample.
+            v1_key: the question's key of version 1: a refresh ends what answers there too.
+
+        Returns:
+            Whether it is; if not, the disk refused: the record is held in memory and tried again, and `is_writable`
+            turns false.
         """
 
     @property
@@ -178,8 +213,8 @@ class Damage:
     reason: str
 
 
-RecordLine = tuple[Record, bytes]
-"""A record and its line as it stands in the journal, line break included."""
+RecordLine = tuple[NamedRecord, bytes]
+"""A record with its name, and its line as it stands in the journal, line break included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +226,8 @@ class Snapshot:
     answers: Mapping[str, int]
     """Live recordings by upstream."""
     prompts: int
+    old_keys: int
+    """Live answers whose key is of version 1."""
     segments: int
     journal_bytes: int
 
@@ -204,6 +241,7 @@ class Mending:
     answers: Mapping[str, int]
     """What to add to the sums, by upstream."""
     prompts: int
+    old_keys: int = 0
 
 
 class Library(Protocol):
@@ -223,6 +261,9 @@ class Library(Protocol):
 
     def index(self) -> Iterator[tuple[str, bytes]]:
         """Yield the index's rows that lead to lines."""
+
+    def seal(self, record: Record) -> RecordLine:
+        """Give a record a name of this process and return it with its line, for `revise`."""
 
     def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> None:
         """Keep the records, with their lines as they shall stand, that `decide` returns.

@@ -36,6 +36,8 @@ __all__ = ["RECORD_VERSION", "check", "decode", "decode_answer", "encode", "is_w
 
 _VERSIONS = (1, 2)
 _ORIGIN = re.compile(r"[0-9a-f]{24}")
+_MOST = 2**63 - 1
+"""What a number in a name or an ordinal may be: the index keeps them in 8 bytes."""
 _REQUEST = ',"request":'
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)  # finds where a value ends; its numbers are not looked at
 
@@ -280,7 +282,7 @@ def _later(kind: str, members: dict[str, Any]) -> Seat | Start | Other:
                 address=_address(members),
                 key_version=int(members["key_version"]),
                 generation=name_from(members["generation"]),
-                home=Address(members["namespace"], members["home_key"], int(members["home_ordinal"])),
+                home=_home(members),
                 created_at=float(members["created_at"]),
             )
         case "start":
@@ -288,6 +290,13 @@ def _later(kind: str, members: dict[str, Any]) -> Seat | Start | Other:
         case _:
             created_at = members.get("created_at")
             return Other(kind=kind, created_at=created_at if isinstance(created_at, int | float) else 0.0)
+
+
+def _home(members: dict[str, Any]) -> Address:
+    key, ordinal = str(members["home_key"]), int(members["home_ordinal"])
+    if not 0 <= ordinal <= _MOST:
+        raise ValueError("not an ordinal")
+    return Address(members["namespace"], key, ordinal)
 
 
 def name_from(text: str) -> LineName:
@@ -299,7 +308,7 @@ def name_from(text: str) -> LineName:
 
 
 def _name(origin: str, seq: int) -> LineName:
-    if not _ORIGIN.fullmatch(origin) or type(seq) is not int or seq < 0:
+    if not _ORIGIN.fullmatch(origin) or type(seq) is not int or not 0 <= seq <= _MOST:
         raise ValueError("not the name of a line")
     return LineName(origin, seq)
 

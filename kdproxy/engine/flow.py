@@ -8,7 +8,7 @@ from kdproxy.core import cache_status, key
 from kdproxy.core.cache_status import Forward
 from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Question
 from kdproxy.core.policy import Mode
-from kdproxy.core.ports import Archive, Clock, UpstreamClient, UpstreamRequest
+from kdproxy.core.ports import Archive, Clock, Intent, UpstreamClient, UpstreamRequest
 from kdproxy.engine import hold, lookup
 from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.excuse import ComeAgain, come_again, draining, no_room, not_replayable, not_stored
@@ -322,7 +322,8 @@ class Flow:
                         cost_usd=None,
                         created_at=self._clock.now(),
                         elapsed_seconds=None,
-                    )
+                    ),
+                    intent=Intent.REFRESH,
                 )
         return Reply(
             status=response.status,

@@ -14,12 +14,25 @@ def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
     answer = archive.find(address, question.form)
     if answer is not None and _fits(answer, question):
         return answer
-    if (v1_key := asked.v1_key) is not None:
-        answer = archive.find(address._replace(key=v1_key), question.form) or answer
+    if (old := old_address(archive, asked, address)) is not None:
+        answer = archive.find(old, question.form) or answer
         if answer is not None and _fits(answer, question):
             return answer
     asked.is_outgrown = answer is not None
     return None
+
+
+def has_any(archive: Archive, asked: Asked, address: Address) -> bool:
+    """Whether a question has a stored answer in any form."""
+    old = old_address(archive, asked, address)
+    return archive.has(address) or (old is not None and archive.has(old))
+
+
+def old_address(archive: Archive, asked: Asked, address: Address) -> Address | None:
+    """Return where version 1 of the key would have put the answer, if there can be one."""
+    if not archive.has_v1_keys or (v1_key := asked.v1_key) is None:
+        return None
+    return address._replace(key=v1_key)
 
 
 def _fits(answer: Answer, question: Question) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from kdproxy.core import key
 from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Upstream, Usage
 from kdproxy.core.policy import Mode
-from kdproxy.core.ports import Archive, Clock, UpstreamRequest, UpstreamResponse
+from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest, UpstreamResponse
 from kdproxy.core.sniff import Kind
 from kdproxy.engine import lookup
 from kdproxy.engine.call import Asked
@@ -32,6 +32,8 @@ log = logging.getLogger("kdproxy.engine")
 
 STORED_HEADERS = frozenset({"content-type", "openai-version", "request-id", "x-request-id"})
 """Response headers worth keeping; an allow-list, so that no cookie, account or quota header is ever stored."""
+
+_INTENTS = {Mode.REFRESH: Intent.REFRESH, Mode.RECORD: Intent.RECORD}
 
 Price = Callable[[Upstream, str | None, Usage | None], Decimal | None]
 """Upstream, model and usage to US dollars; None where it is not known."""
@@ -140,9 +142,14 @@ class Purchase:
         flight.land()
 
     async def _keep(self, entry: Entry, asked: Asked, flight: Flight) -> bool:
-        if asked.incoming.mode is Mode.RECORD and lookup.find(self._archive, asked, entry.address) is not None:
+        # What is there and does not fit the question is not kept beside what does.
+        intent = Intent.REFRESH if asked.is_outgrown else Intent.FILL
+        intent = _INTENTS.get(asked.incoming.mode, intent)
+        if intent is Intent.RECORD and lookup.has_any(self._archive, asked, entry.address):
             return False
-        is_kept = await self._archive.keep(entry)
+        old = lookup.old_address(self._archive, asked, entry.address)
+        v1_key = None if old is None else old.key
+        is_kept = await self._archive.keep(entry, intent=intent, v1_key=v1_key)
         if not is_kept:
             flight.detail = "not-stored"
         usage = entry.answer.usage

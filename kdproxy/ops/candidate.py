@@ -1,23 +1,33 @@
 """Which of the records that a file offers are taken: what is there stays, what was withdrawn stays withdrawn.
 
-- A question that has an answer keeps it, so that a run goes on getting what it got. Only a later line of the same
-  journal supersedes an earlier one, as it did there. A damaged line is no answer: what a copy has takes its place.
-- A record older than the tombstone of its sample is not brought back; a record without a time of its own is as old
-  as can be. A tombstone does nothing to an answer that is newer than it.
+- Lines of a journal are copied as they are, by name: one that is here already is not copied again, one whose generation
+  was ended is not brought back, whatever any clock says. Where the question has another answer already, that one stays
+  the one that answers, and the copy is a spare.
+- A line of record version 1 that would supersede an answer is taken only behind a line of its own journal, as it was
+  there. Its tombstones become tombstones by name: they end the lines of their own journal that came before them.
+- Rows of trackers and Batch files answer only questions that have no answer.
+- A damaged line is no answer: what a copy has takes its place.
 
 So warming twice changes nothing, and neither does being interrupted in between.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from hashlib import blake2b
 
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Record, Tombstone
-from kdproxy.core.ports import Library, RecordLine
+from kdproxy.core.models import Entry, LineName, NamedRecord, Prompt, Record, Seat, Tombstone
+from kdproxy.core.ports import Library, Location, RecordLine
+from kdproxy.core.record_encode import RECORD_VERSION, encode
 from kdproxy.errors import KdproxyError
-from kdproxy.ops.live import seal_of
 from kdproxy.storage import names
+from kdproxy.storage.fold import Fold, needed
+from kdproxy.storage.sample_row import PROMPT, Generation
+
+_ORIGIN_BYTES = 12
+_NOWHERE = 2**32 - 1
+"""Segment of lines that are not written yet."""
 
 
 class Verdict(StrEnum):
@@ -32,12 +42,21 @@ class Verdict(StrEnum):
 class Candidate:
     """A record that a file offers, with its line."""
 
-    record: Record
+    named: NamedRecord
     line: bytes
     is_journal: bool
     """Whether the line came as it is, from a journal."""
-    said_at: float | None
-    """When the answer was given, as far as the file says."""
+
+    @property
+    def record(self) -> Record:
+        """What it says."""
+        return self.named.record
+
+
+def made(record: Record) -> Candidate:
+    """Make a candidate of what is no journal line: its name is made of what it says."""
+    line = encode(record)
+    return Candidate(named=record_format.read(line), line=line, is_journal=False)
 
 
 @dataclass(slots=True)
@@ -45,107 +64,109 @@ class Selection:
     """Decides for one run of `warm`."""
 
     library: Library
-    _seen: set[int] = field(default_factory=set)
-    """Checksums of the journal lines that went by: what they wrote may be superseded by their own journal."""
+    _seen: dict[bytes, bytes] = field(default_factory=dict)
+    """Lines of version 1 that went by, by sample: the names' origins, one behind the other."""
 
     def take(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         """Keep those that are to be kept and return what became of each. Raises StorageFailed."""
         verdicts: list[Verdict] = []
 
         def decide() -> list[RecordLine]:
-            look = _Look(self.library, candidates)
-            verdicts[:] = [self._judge(candidate, look) for candidate in candidates]
-            chosen = zip(candidates, verdicts, strict=True)
-            return [(found.record, found.line) for found, verdict in chosen if verdict is Verdict.TAKEN]
+            fold = _fold(self.library, (name for each in candidates for name in needed(each.named)))
+            chosen: list[RecordLine] = []
+            for candidate in candidates:
+                named, line = self._by_name(candidate, fold)
+                verdict = self._judge(named, fold, is_journal=candidate.is_journal)
+                verdicts.append(verdict)
+                if verdict is Verdict.TAKEN:
+                    fold.take(named, Location(_NOWHERE, len(chosen), len(line)))
+                    chosen.append((named, line))
+                self._note(candidate.named)
+            return chosen
 
         self.library.revise(decide)
         return verdicts
 
-    def _judge(self, candidate: Candidate, look: "_Look") -> Verdict:
-        record = candidate.record
-        if isinstance(record, Tombstone):
-            verdict = _judge_tombstone(record, look)
-        else:
-            verdict = self._judge_answer(candidate, names.name_of(record), names.withdrawal_of(record), look)
-        if verdict is Verdict.TAKEN:
-            look.put(candidate)
-        if candidate.is_journal:
-            self._seen.add(_seal(candidate.line))
-        return verdict
+    def _by_name(self, candidate: Candidate, fold: Fold) -> RecordLine:
+        """Return a candidate as it is written: a tombstone of version 1 says what it ends."""
+        named = candidate.named
+        if not isinstance(named.record, Tombstone) or named.version > 1:
+            return named, candidate.line
+        ended = [name for name in self._seen_of(named.record) if fold.row(names.ended_name(name)) is None]
+        record = replace(named.record, withdraws=tuple(ended))
+        return NamedRecord(record, named.name, RECORD_VERSION), encode(record, named.name)
 
-    def _judge_answer(self, candidate: Candidate, name: str, withdrawal: str, look: "_Look") -> Verdict:
-        there = look.line(name) if candidate.is_journal else None
-        if there is not None:
-            seal = _seal(there)
-            is_superseded = seal != _seal(candidate.line) and seal in self._seen
-            return Verdict.TAKEN if is_superseded else Verdict.ALREADY
-        if look.has(name):
-            return Verdict.ALREADY
-        withdrawn_at = look.written_at(withdrawal)
-        if withdrawn_at is not None and (candidate.said_at is None or candidate.said_at <= withdrawn_at):
-            return Verdict.WITHDRAWN
-        return Verdict.TAKEN
+    def _judge(self, named: NamedRecord, fold: Fold, *, is_journal: bool) -> Verdict:
+        record, name, _ = named
+        match record:
+            case Entry():
+                if _are_ended(fold, (record.generation or name,)):
+                    # What it has replaced stays replaced: that it did so is news here.
+                    return Verdict.WITHDRAWN if _are_ended(fold, record.replaces) else Verdict.TAKEN
+                is_held = self._is_held(named, record.generation or name, record.answer.form, fold, is_journal)
+            case Prompt():
+                if _are_ended(fold, (name,)):
+                    return Verdict.WITHDRAWN
+                is_held = self._is_held(named, name, PROMPT, fold, is_journal)
+            case Tombstone():
+                is_held = _are_ended(fold, record.withdraws)
+            case Seat():
+                if _are_ended(fold, (record.generation,)):
+                    return Verdict.WITHDRAWN
+                live = fold.generations(names.sample_name(record.address))
+                is_held = any(each.name == record.generation for each in live)
+            case _:
+                is_held = fold.row(names.other_name(name)) is not None
+        return Verdict.ALREADY if is_held else Verdict.TAKEN
+
+    def _is_held(self, named: NamedRecord, generation: LineName, form: str, fold: Fold, is_journal: bool) -> bool:
+        live = fold.generations(names.row_of(named.record) or "")
+        if not is_journal:
+            return any(_is_whole(each, form, fold) for each in live)
+        if any(each.name == generation and _is_whole(each, form, fold) for each in live):
+            return True
+        if named.version > 1:
+            return False
+        seen = self._seen_of(named.record)
+        holders = [each.name for each in live if _is_whole(each, form, fold)]
+        return any(name not in seen for name in holders)
+
+    def _note(self, named: NamedRecord) -> None:
+        if named.version == 1 and isinstance(named.record, Entry | Prompt):
+            place = _place(named.record)
+            self._seen[place] = self._seen.get(place, b"") + bytes.fromhex(named.name.origin)
+
+    def _seen_of(self, record: Record) -> list[LineName]:
+        found = self._seen.get(_place(record), b"")
+        starts = range(0, len(found), _ORIGIN_BYTES)
+        return list(dict.fromkeys(LineName(found[at : at + _ORIGIN_BYTES].hex(), 0) for at in starts))
 
 
-def _judge_tombstone(tombstone: Tombstone, look: "_Look") -> Verdict:
-    known_at = look.written_at(names.name_of(tombstone))
-    if known_at is not None and known_at >= tombstone.created_at:
-        return Verdict.ALREADY
-    ages = [look.written_at(name) for name in names.withdrawn_names(tombstone)]
-    is_outlived = any(age is not None and age > tombstone.created_at for age in ages)
-    return Verdict.ALREADY if is_outlived else Verdict.TAKEN
+def _is_whole(generation: Generation, form: str, fold: Fold) -> bool:
+    recording = generation.recording(form)
+    return recording is not None and fold.is_readable(recording.location)
 
 
-class _Look:
-    """The index as the candidates taken so far make it."""
+def _are_ended(fold: Fold, ended: Iterable[LineName]) -> bool:
+    return all(fold.row(names.ended_name(name)) is not None for name in ended)
 
-    def __init__(self, library: Library, candidates: Sequence[Candidate]) -> None:
-        self._library = library
-        wanted = list(dict.fromkeys(name for candidate in candidates for name in _names(candidate.record)))
-        self._values = dict(zip(wanted, library.look_up(wanted), strict=True))
-        self._written: dict[str, bytes | None] = {}
-        """Lines of this batch; None where it withdrew one."""
 
-    def has(self, name: str) -> bool:
-        return self.line(name) is not None
+def _place(record: Record) -> bytes:
+    """A short name of a sample: 64 bits are enough to tell ten million apart, and fit into memory."""
+    return blake2b((names.row_of(record) or "").encode(), digest_size=8).digest()
 
-    def line(self, name: str) -> bytes | None:
-        """Return the line that a name leads to; None if there is none, or it is damaged: then it answers nothing."""
-        if name in self._written:
-            return self._written[name]
-        value = self._values[name]
-        if value is None:
-            return None
+
+def _fold(library: Library, wanted: Iterable[str]) -> Fold:
+    asked = list(dict.fromkeys(wanted))
+    stored = dict(zip(asked, library.look_up(asked), strict=True))
+
+    def look_up(name: str) -> bytes | None:
+        return stored[name] if name in stored else library.look_up([name])[0]
+
+    def read(location: Location) -> Record | None:
         try:
-            line = self._library.read(names.unpack(value))
+            return record_format.decode(library.read(location))
         except KdproxyError:
             return None
-        return line if record_format.is_whole(line) else None
 
-    def written_at(self, name: str) -> float | None:
-        line = self.line(name)
-        if line is None:
-            return None
-        try:
-            return record_format.decode(line).created_at
-        except KdproxyError:
-            return None
-
-    def put(self, candidate: Candidate) -> None:
-        record = candidate.record
-        if isinstance(record, Tombstone):
-            self._written.update(dict.fromkeys(names.withdrawn_names(record)))
-        self._written[names.name_of(record)] = candidate.line
-
-
-def _names(record: Record) -> list[str]:
-    if isinstance(record, Tombstone):
-        return [names.name_of(record), *names.withdrawn_names(record)]
-    return [names.name_of(record), names.withdrawal_of(record)]
-
-
-def _seal(line: bytes) -> int:
-    try:
-        return int(seal_of(line), 16)
-    except ValueError:
-        return -1  # damaged since: it equals no line that was read
+    return Fold(look_up, names.Counters(), read)

@@ -77,8 +77,7 @@ def choose(lines: Iterable[bytes], wish: Wish) -> list[Chosen]:
     chosen: dict[tuple[str, str, str, int], Chosen] = {}
     for line in lines:
         record = record_format.decode(line)
-        assert isinstance(record, Stored)  # tombstones are not live
-        if not fits(record):
+        if not isinstance(record, Stored) or not fits(record):
             continue
         found = _chosen(record)
         place = (found.kind, found.namespace, found.key, found.ordinal)

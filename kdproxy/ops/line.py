@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 
 from kdproxy.core import key
+from kdproxy.core import line as lines
 from kdproxy.core import record as record_format
 from kdproxy.core.models import DEFAULT_NAMESPACE, Prompt
 from kdproxy.core.routing import Router
 from kdproxy.errors import RecordInvalid
 from kdproxy.ops import batch, tracker
-from kdproxy.ops.candidate import Candidate
+from kdproxy.ops.candidate import Candidate, made
 from kdproxy.ops.row import RowUnpaired, RowUnreadable, RowUnusable
 
 _SEAL_START = b',"sha256":"'
@@ -79,14 +80,14 @@ class LineReader:
             raise RowUnpaired(f"no input line has its custom_id {pair.custom_id!r:.80}; give the input file too")
         if pair.output is None:
             raise RowUnpaired(f"no output line has its custom_id {pair.custom_id!r:.80}")
-        entry, said_at = batch.entry_of(
+        entry, _ = batch.entry_of(
             pair.input.text,
             pair.output.text,
             router=self._router,
             now=self._now,
             anthropic_version=self._anthropic_version,
         )
-        return Candidate(record=entry, line=record_format.encode(entry), is_journal=False, said_at=said_at)
+        return made(entry)
 
     def _prompt(self, members: dict[str, Any]) -> Candidate:
         row = tracker.read(members, model=self._model)
@@ -106,7 +107,7 @@ class LineReader:
             created_at=self._now if row.created_at is None else row.created_at,
             source=self._source,
         )
-        return Candidate(record=prompt, line=record_format.encode(prompt), is_journal=False, said_at=row.created_at)
+        return made(prompt)
 
 
 def load(text: bytes) -> tuple[Any, bytes]:
@@ -132,8 +133,12 @@ def load(text: bytes) -> tuple[Any, bytes]:
 
 
 def _journal_line(text: bytes) -> Candidate:
+    """Read a line of a journal; where a file was put behind a torn line, the whole one that stands behind it."""
     try:
-        record = record_format.decode(text)
+        named = record_format.read(text)
     except RecordInvalid as error:
-        raise RowUnusable(error.message) from error
-    return Candidate(record=record, line=text + b"\n", is_journal=True, said_at=record.created_at)
+        start = lines.remainder(text)
+        if start is None:
+            raise RowUnusable(error.message) from error
+        return _journal_line(text[start:])
+    return Candidate(named=named, line=text + b"\n", is_journal=True)

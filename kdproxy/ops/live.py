@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kdproxy.core import record as record_format
-from kdproxy.core.models import Entry, Prompt, Record
+from kdproxy.core.models import Entry, NamedRecord, Prompt, Record, Seat
 from kdproxy.core.ports import JournalLine, Library, Location
 from kdproxy.errors import RecordInvalid
 from kdproxy.storage import names
+from kdproxy.storage.indexer import readable
+from kdproxy.storage.sample_row import unpack
 
 PAGE_LINES = 500
 """Looked up at once."""
@@ -32,7 +33,12 @@ class Whole:
     """A line that could be read."""
 
     line: Numbered
-    record: Record
+    named: NamedRecord
+
+    @property
+    def record(self) -> Record:
+        """What it says."""
+        return self.named.record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +81,45 @@ def pages(library: Library, *, end: Location, start: Location | None = None) -> 
 
 
 def read(page: list[Numbered]) -> list[Whole | Damaged]:
-    """Read and check some lines."""
-    return [_read(line) for line in page]
+    """Read and check some lines; of a damaged one that ends in a whole one, both."""
+    return [found for line in page for found in _read(line)]
 
 
 def are_live(library: Library, lines: list[Whole]) -> list[bool]:
-    """Ask of some lines whether the index leads to them: not superseded, not withdrawn. A tombstone never is live."""
-    values = library.look_up([names.name_of(line.record) for line in lines])
-    return [
-        value == names.pack(line.line.location) and isinstance(line.record, Entry | Prompt)
-        for line, value in zip(lines, values, strict=True)
-    ]
+    """Ask of some lines whether the index leads to them: not superseded, not withdrawn. Spares and seats are live."""
+    rows = [names.row_of(line.record) or "" for line in lines]
+    homes = [names.sample_name(line.record.home) if isinstance(line.record, Seat) else "" for line in lines]
+    values = library.look_up(rows)
+    at_home = library.look_up(homes) if any(homes) else [None] * len(lines)
+    return [_is_live(line, value, home) for line, value, home in zip(lines, values, at_home, strict=True)]
 
 
-def _read(line: Numbered) -> Whole | Damaged:
+def _is_live(line: Whole, row: bytes | None, home: bytes | None) -> bool:
+    match line.record:
+        case Entry() | Prompt():
+            found = (recording.location for generation in unpack(row) for recording in generation.recordings)
+            return line.line.location in found
+        case Seat() as seat:
+            is_led_to = any(each.home is not None and each.home.seat == line.line.location for each in unpack(row))
+            return is_led_to and any(each.name == seat.generation for each in unpack(home))
+        case _:
+            return False
+
+
+def _read(line: Numbered) -> Iterator[Whole | Damaged]:
     if not line.line.raw.endswith(b"\n"):
-        return Damaged(line=line, reason="It has no end.")
-    try:
-        return Whole(line=line, record=record_format.decode(line.line.raw))
-    except RecordInvalid as error:
-        return Damaged(line=line, reason=error.message)
+        yield Damaged(line=line, reason="It has no end.")
+        return
+    for location, found in readable(line.line):
+        part = line
+        if location != line.location:
+            start = location.offset - line.location.offset
+            raw = line.line.raw[start : start + location.length]
+            part = Numbered(line=JournalLine(location=location, raw=raw), number=line.number)
+        if isinstance(found, RecordInvalid):
+            yield Damaged(line=part, reason=found.message)
+        else:
+            yield Whole(line=part, named=found)
 
 
 def seal_of(line: bytes) -> str:

@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Entry, Prompt, Record, Tombstone
-from kdproxy.core.ports import Library, Location, Mending
+from kdproxy.core.models import Record
+from kdproxy.core.ports import Library, Location, Mending, Snapshot
+from kdproxy.errors import KdproxyError
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events, Finding, Progress, Result
 from kdproxy.ops.live import Damaged, Whole, pages, read
 from kdproxy.ops.segments import SegmentCheck
 from kdproxy.storage import names
+from kdproxy.storage.fold import Fold, needed
+from kdproxy.storage.sample_row import unpack
 
 MOST_SHOWN = 100
 """Problems that are told one by one; all are counted."""
@@ -49,7 +52,7 @@ def verify(context: JobContext, arguments: VerifyArguments) -> Events:
         check.report({"kind": "segment", "segment": name, "reason": reason})
     suspects = check.compare_index()
     check.judge(suspects, unless=_written_since(library, snapshot.end))
-    mending = check.mending(snapshot.answers, snapshot.prompts)
+    mending = check.mending(snapshot)
     yield from check.told()
     is_repaired = arguments.repair and check.has_index_problems
     if is_repaired:
@@ -63,9 +66,7 @@ def _written_since(library: Library, end: Location) -> frozenset[str]:
     for page in pages(library, end=library.snapshot().end, start=end):
         for row in read(page):
             if isinstance(row, Whole):
-                touched.add(names.name_of(row.record))
-                if isinstance(row.record, Tombstone):
-                    touched.update(names.withdrawn_names(row.record))
+                touched.update(needed(row.named))
     return frozenset(touched)
 
 
@@ -75,8 +76,7 @@ class _Check:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._expected: dict[str, bytes] = {}
-        self._answers: Counter[str] = Counter()
-        self._prompts = 0
+        self._counters = names.Counters()
         self._lines = 0
         self._kinds: Counter[str] = Counter()
         self._untold: list[Finding] = []
@@ -87,35 +87,24 @@ class _Check:
     def take(self, rows: list[Whole | Damaged]) -> None:
         """Take some lines, in journal order."""
         self._lines += len(rows)
-        responses: list[str] = []
+        fold = Fold(self._expected.get, self._counters, self._read)
         for row in rows:
             if isinstance(row, Damaged):
                 self.report(row.members(self._library))
-                continue
-            self._expect(row.record, names.pack(row.line.location))
-            if isinstance(row.record, Entry) and row.record.response_id is not None:
-                responses.append(names.response_name(row.record.address.namespace, row.record.response_id))
+            else:
+                fold.take(row.named, row.line.location)
+        responses = [name for name, value in fold.changes.items() if value == names.KNOWN]
         for name, value in zip(responses, self._library.look_up(responses), strict=True):
+            del fold.changes[name]
             if value is None and name not in self._rows:
                 self._misplaced(name, None, names.KNOWN)
+        self._expected.update(fold.changes)
 
-    def _expect(self, record: Record, place: bytes) -> None:
-        name = names.name_of(record)
-        if isinstance(record, Tombstone):
-            for withdrawn in names.withdrawn_names(record):
-                previous = self._expected.pop(withdrawn, None)
-                if previous is not None:
-                    self._count(record_format.decode(self._library.read(names.unpack(previous))), -1)
-        elif name not in self._expected:
-            self._count(record, 1)
-        self._expected[name] = place
-
-    def _count(self, record: Record, count: int) -> None:
-        match record:
-            case Entry():
-                self._answers[record.upstream] += count
-            case Prompt():
-                self._prompts += count
+    def _read(self, location: Location) -> Record | None:
+        try:
+            return record_format.decode(self._library.read(location))
+        except KdproxyError:
+            return None
 
     # -- the index --------------------------------------------------------------------------------------------
 
@@ -138,35 +127,41 @@ class _Check:
     def _misplaced(self, name: str, found: bytes | None, wanted: bytes | None) -> None:
         self._rows[name] = (found, wanted)
         kind = "missing" if found is None else "dangling" if wanted is None else "misplaced"
-        self.report({"kind": kind, "row": name, **self._place(found, ""), **self._place(wanted, "right_")})
+        self.report({"kind": kind, "row": name, **self._place(name, found, ""), **self._place(name, wanted, "right_")})
 
-    def _place(self, value: bytes | None, prefix: str) -> dict[str, object]:
-        if value is None or value == names.KNOWN:
+    def _place(self, name: str, value: bytes | None, prefix: str) -> dict[str, object]:
+        location = None if value is None else _location_of(name, value)
+        if location is None:
             return {}
-        location = names.unpack(value)
         return {
             f"{prefix}segment": self._library.segment_name(location.segment),
             f"{prefix}offset": location.offset,
         }
 
-    def mending(self, answers: Mapping[str, int], prompts: int) -> Mending:
+    def mending(self, snapshot: Snapshot) -> Mending:
         """Return what mends the index, whose sums were these, and report sums that are wrong."""
+        right, answers = self._counters, snapshot.answers
         missing = {
-            upstream: self._answers[upstream] - answers.get(upstream, 0)
-            for upstream in self._answers.keys() | answers.keys()
+            upstream: right.answers.get(upstream, 0) - answers.get(upstream, 0)
+            for upstream in right.answers.keys() | answers.keys()
         }
         missing = {upstream: count for upstream, count in missing.items() if count}
-        if missing or prompts != self._prompts:
+        if missing or (snapshot.prompts, snapshot.old_keys) != (right.prompts, right.old_keys):
             self.report(
                 {
                     "kind": "sums",
                     "answers": dict(answers),
-                    "right_answers": +self._answers,
-                    "prompts": prompts,
-                    "right_prompts": self._prompts,
+                    "right_answers": {upstream: count for upstream, count in right.answers.items() if count},
+                    "prompts": snapshot.prompts,
+                    "right_prompts": right.prompts,
                 }
             )
-        return Mending(rows=self._rows, answers=missing, prompts=self._prompts - prompts)
+        return Mending(
+            rows=self._rows,
+            answers=missing,
+            prompts=right.prompts - snapshot.prompts,
+            old_keys=right.old_keys - snapshot.old_keys,
+        )
 
     # -- what is told -----------------------------------------------------------------------------------------
 
@@ -191,3 +186,13 @@ class _Check:
         self._kinds[str(members["kind"])] += 1
         if self._kinds.total() <= MOST_SHOWN:
             self._untold.append(Finding(members))
+
+
+def _location_of(name: str, row: bytes) -> Location | None:
+    """Return where the first line lies that a row leads to."""
+    if row == names.KNOWN or not row:
+        return None
+    if not name.startswith(("s/", "m/")):
+        return names.unpack(row)
+    first = unpack(row)[0]
+    return first.recordings[0].location if first.home is None else first.home.seat

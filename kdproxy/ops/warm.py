@@ -197,7 +197,9 @@ class _Run:
         candidates, verdicts = self._writing
         self._writing = None
         for candidate, verdict in zip(candidates, verdicts.result(), strict=True):
-            self._counts[_NAMES[type(candidate.record)] if verdict is Verdict.TAKEN else str(verdict)] += 1
+            self._counts[
+                _NAMES.get(type(candidate.record), "others") if verdict is Verdict.TAKEN else str(verdict)
+            ] += 1
 
     def _cut(self, path: Path, number: int, reason: str, source: Source) -> None:
         """Say that a file is not there in full: always, however many lines have been told."""

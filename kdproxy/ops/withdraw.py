@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from kdproxy.core import record as record_format
 from kdproxy.core.models import Tombstone
 from kdproxy.core.ports import Library, RecordLine
 from kdproxy.ops.context import JobContext, malformed
 from kdproxy.ops.event import Events, Result
 from kdproxy.ops.live import seal_of
 from kdproxy.storage import names
+from kdproxy.storage.sample_row import Generation, unpack
+from kdproxy.storage.settle import by_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +27,18 @@ def withdraw(context: JobContext, arguments: WithdrawArguments) -> Events:
     """Write the tombstones."""
     library, now = context.library, context.now()
     chosen = [_read(sample, reason=arguments.reason, now=now) for sample in arguments.samples]
-    written: list[RecordLine] = []
+    withdrawn: list[Tombstone] = []
+    lines: list[RecordLine] = []
 
     def decide() -> list[RecordLine]:
-        written.extend(
-            (tombstone, record_format.encode(tombstone))
-            for tombstone, seals in chosen
-            if _is_unchanged(library, tombstone, seals)
-        )
-        return written
+        for tombstone, seals in chosen:
+            if _is_unchanged(library, tombstone, seals):
+                withdrawn.append(tombstone)
+                lines.extend(library.seal(line) for line in by_name(tombstone, _live(library, tombstone)))
+        return lines
 
     library.revise(decide)
-    yield Result({"withdrawn": len(written), "changed": len(arguments.samples) - len(written)})
+    yield Result({"withdrawn": len(withdrawn), "changed": len(arguments.samples) - len(withdrawn)})
 
 
 def _read(sample: dict[str, Any], *, reason: str, now: float) -> tuple[Tombstone, frozenset[str]]:
@@ -58,5 +59,10 @@ def _read(sample: dict[str, Any], *, reason: str, now: float) -> tuple[Tombstone
 
 def _is_unchanged(library: Library, tombstone: Tombstone, seals: frozenset[str]) -> bool:
     """Whether a recording that was looked at is still the sample's."""
-    values = [value for value in library.look_up(names.withdrawn_names(tombstone)) if value is not None]
-    return any(seal_of(library.read(names.unpack(value))) in seals for value in values)
+    recordings = (recording for generation in _live(library, tombstone) for recording in generation.recordings)
+    return any(seal_of(library.read(recording.location)) in seals for recording in recordings)
+
+
+def _live(library: Library, tombstone: Tombstone) -> list[Generation]:
+    [row] = library.look_up([names.row_of(tombstone) or ""])
+    return unpack(row)

@@ -7,8 +7,8 @@ from functools import partial
 from itertools import islice
 
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Address, Answer, Form, Prompt, Record
-from kdproxy.core.ports import Batch, JournalLine, Location, Mending, RecordLine, Snapshot, Store
+from kdproxy.core.models import Address, Answer, Form, NamedRecord, Prompt, Record
+from kdproxy.core.ports import Batch, Intent, JournalLine, Location, Mending, RecordLine, Snapshot, Store
 from kdproxy.core.sightings import Sightings
 from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
@@ -16,6 +16,8 @@ from kdproxy.storage.indexer import report_unreadable
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.life import Life
 from kdproxy.storage.recent import RecentAnswers
+from kdproxy.storage.sample_row import Generation, only_location, unpack
+from kdproxy.storage.settle import Draft, drafted
 from kdproxy.storage.writer import Write, Writer, call_soon
 
 INDEX_PAGE = 1_000
@@ -25,11 +27,10 @@ INDEX_PAGE = 1_000
 class _Turn:
     """What is kept in one turn of the loop, and who waits for it."""
 
-    __slots__ = ("futures", "lines", "records")
+    __slots__ = ("drafts", "futures")
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.lines: list[bytes] = []
+        self.drafts: list[Draft] = []
         self.futures: list[asyncio.Future[bool]] = []
 
     def resolve(self, is_kept: bool) -> None:
@@ -42,37 +43,80 @@ class _Turn:
 class FileArchive:
     """The Library port over a Journal and a Store. `find`, `find_prompt`, `keep` are for the loop's thread."""
 
-    def __init__(self, journal: Journal, make_store: Callable[[], Store], *, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        make_store: Callable[[], Store],
+        *,
+        memory_bytes: int,
+        before_first: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Open the journal's index. `before_first` runs on the writer thread before anything is written."""
         self._journal = journal
         self._recent = RecentAnswers(memory_bytes)
         self._sightings = Sightings()
-        self._writer = Writer(journal, make_store, on_change=self._recent.drop)
+        self._life = Life()
+        self._writer = Writer(journal, make_store, self._life, before_first=before_first, on_change=self._drop_recent)
         self.report = self._writer.start()
         self._store = self._writer.store
         self._turn = _Turn()
-        self._life = Life()
 
     # -- what the engine asks ---------------------------------------------------------------------------------
 
     def find(self, address: Address, form: Form) -> Answer | None:
         """Return a stored answer, or None. A damaged line is a miss, and is reported."""
-        name = names.answer_name(address, form)
+        row = names.sample_name(address)
+        name = names.recent_name(row, form)
         answer = self._recent.get(name)
         if answer is not None:
             return answer
         epoch = self._recent.epoch
-        value = self._writer.look_up(name)
-        if value is None:
+        value = self._writer.look_up(row)
+        if not value:
             return None
-        location = names.unpack(value)
+        location = only_location(value, form)
+        if location is None:
+            return self._find_among(unpack(value), address, form)
+        answer = self._read_answer(location, address, form)
+        if answer is not None and self._sightings.is_second(name):
+            self._recent.put(name, answer, epoch=epoch)
+        return answer
+
+    def _find_among(self, generations: list[Generation], address: Address, form: Form) -> Answer | None:
+        """Return the answer of the first generation that has the form; of one seated here, from where it is at home."""
+        for generation in generations:
+            home = address
+            if generation.home is not None:
+                home = Address(address.namespace, generation.home.key, generation.home.ordinal)
+            found = self._at_home(generation, home)
+            recording = None if found is None else found.recording(form)
+            if recording is not None and (answer := self._read_answer(recording.location, home, form)) is not None:
+                return answer
+        return None
+
+    def _at_home(self, generation: Generation, home: Address) -> Generation | None:
+        if generation.home is None:
+            return generation
+        for found in unpack(self._writer.look_up(names.sample_name(home))):
+            if found.name == generation.name and found.home is None:
+                return found
+        return None
+
+    def _read_answer(self, location: Location, address: Address, form: Form) -> Answer | None:
         try:
-            answer = record_format.decode_answer(self._journal.read(location), address, form)
+            return record_format.decode_answer(self._journal.read(location), address, form)
         except KdproxyError as error:
             report_unreadable(self._journal.name, location, error)
             return None
-        if self._sightings.is_second(name):
-            self._recent.put(name, answer, epoch=epoch)
-        return answer
+
+    def has(self, address: Address) -> bool:
+        """Whether a sample has an answer in any form."""
+        return any(self.find(address, form) is not None for form in Form)
+
+    @property
+    def has_v1_keys(self) -> bool:
+        """Whether there is any answer whose key is of version 1."""
+        return self._writer.indexer.counters.old_keys > 0
 
     @property
     def has_prompts(self) -> bool:
@@ -81,30 +125,28 @@ class FileArchive:
 
     def find_prompt(self, namespace: str, match_key: str, ordinal: int = 0) -> Prompt | None:
         """Return a recorded prompt, or None."""
-        value = self._writer.look_up(names.prompt_name(namespace, match_key, ordinal))
-        if value is None:
-            return None
-        location = names.unpack(value)
-        try:
-            found = record_format.decode(self._journal.read(location))
-        except KdproxyError as error:
-            report_unreadable(self._journal.name, location, error)
-            return None
-        is_right = isinstance(found, Prompt) and found.match_key == match_key and found.namespace == namespace
-        return found if is_right and isinstance(found, Prompt) else None
+        for generation in unpack(self._writer.look_up(names.prompt_name(namespace, match_key, ordinal))):
+            for recording in generation.recordings:
+                try:
+                    found = record_format.decode(self._journal.read(recording.location))
+                except KdproxyError as error:
+                    report_unreadable(self._journal.name, recording.location, error)
+                    continue
+                if isinstance(found, Prompt) and found.match_key == match_key and found.namespace == namespace:
+                    return found
+        return None
 
     def knows_response(self, namespace: str, response_id: str) -> bool:
         """Whether a stored answer has this provider response id."""
         return self._writer.look_up(names.response_name(namespace, response_id)) is not None
 
-    async def keep(self, record: Record) -> bool:
+    async def keep(self, record: Record, *, intent: Intent = Intent.FILL, v1_key: str | None = None) -> bool:
         """Make a record durable and findable; False if the disk refused and it waits in memory."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         self._writer.refuse_closed()
-        line, turn = record_format.encode(record, self._life.next_name()), self._turn
-        turn.records.append(record)
-        turn.lines.append(line)
+        turn = self._turn
+        turn.drafts.append(drafted(record, self._life, intent=intent, v1_key=v1_key))
         turn.futures.append(future)
         if len(turn.futures) == 1:
             loop.call_soon(self._hand_over)
@@ -117,9 +159,7 @@ class FileArchive:
             return
         loop = turn.futures[0].get_loop()
         try:
-            self._writer.submit(
-                [Write(turn.records, turn.lines, lambda is_kept: call_soon(loop, turn.resolve, is_kept))]
-            )
+            self._writer.submit([Write(turn.drafts, lambda is_kept: call_soon(loop, turn.resolve, is_kept))])
         except StorageFailed:
             turn.resolve(False)
 
@@ -145,10 +185,15 @@ class FileArchive:
 
     # -- what the jobs ask ------------------------------------------------------------------------------------
 
-    def keep_all(self, records: Iterable[Record]) -> None:
+    def keep_all(self, records: Iterable[Record], *, intent: Intent = Intent.FILL) -> None:
         """Make many records durable, blocking. Raises StorageFailed."""
-        placed = [(record, record_format.encode(record)) for record in records]
-        self.revise(lambda: placed)
+        drafts = [drafted(record, self._life, intent=intent) for record in records]
+        self._revise(lambda: drafts)
+
+    def seal(self, record: Record) -> RecordLine:
+        """Give a record a name of this process and return it with its line, for `revise`."""
+        name = self._life.next_name()
+        return NamedRecord(record, name, record_format.RECORD_VERSION), record_format.encode(record, name)
 
     def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> None:
         """Keep what `decide` returns, records with their lines; nothing is written between its look-ups and that.
@@ -156,6 +201,9 @@ class FileArchive:
         Raises:
             StorageFailed: the disk refused; the records wait in memory while this process lives.
         """
+        self._revise(decide)
+
+    def _revise(self, decide: Callable[[], Sequence[RecordLine | Draft]]) -> None:
         if not self._writer.revise(decide):
             raise StorageFailed(
                 "The disk refused the write.",
@@ -218,12 +266,16 @@ class FileArchive:
         self._hand_over()
         self._writer.close()
 
+    def _drop_recent(self, rows: Iterable[str]) -> None:
+        self._recent.drop(names.recent_name(row, form) for row in rows if row.startswith("s/") for form in Form)
+
     def _look(self) -> Snapshot:
         active = self._journal.active_segment
         return Snapshot(
             end=Location(active, self._journal.segment_size(active), 0),
             answers=dict(self.counters.answers),
             prompts=self.counters.prompts,
+            old_keys=self.counters.old_keys,
             segments=len(self._journal.segments()),
             journal_bytes=self._journal.size_bytes,
         )

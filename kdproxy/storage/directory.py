@@ -11,7 +11,9 @@ index/                         the diskcache index (derived; elsewhere if this i
 import errno
 import logging
 import os
+import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,10 @@ from kdproxy.storage.memory import MemoryStore
 
 log = logging.getLogger("kdproxy.storage")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of what is written. A directory of format 1 becomes one of format 2 with its first line of record version 2."""
+_META_LOCK = threading.Lock()
+"""`directory.json` is written by the main thread and by the writer."""
 INDEX_NAME = "index"
 DEFAULT_SEGMENT_BYTES = 256 << 20
 DEFAULT_MEMORY_BYTES = 16 << 20
@@ -109,6 +114,7 @@ class DataDirectory:
                     ),
                     MemoryStore if index_path is None else lambda: DiskStore(index_path),
                     memory_bytes=memory_bytes,
+                    before_first=partial(_raise_format, path),
                 )
             except BaseException:
                 lock.release()
@@ -159,7 +165,8 @@ class DataDirectory:
         known = self.upstream_urls()
         if all(known.get(name) == url for name, url in urls.items()):
             return
-        _write_meta(self.path, {"format": FORMAT_VERSION, "upstreams": {**known, **urls}})
+        with _META_LOCK:
+            _write_meta(self.path, {**_read_meta(self.path), "upstreams": {**known, **urls}})
 
     def close(self) -> None:
         """Write what waits, close the files, release the lock."""
@@ -188,12 +195,21 @@ def _index_path(path: Path, *, on_network: bool) -> Path | None:
     return private
 
 
+def _raise_format(path: Path) -> None:
+    """Say that lines of record version 2 are there: a release that cannot read them refuses the directory."""
+    with _META_LOCK:
+        meta = _read_meta(path)
+        if meta.get("format") != FORMAT_VERSION:
+            _write_meta(path, {"upstreams": {}, **meta, "format": FORMAT_VERSION})
+
+
 def check_format(path: Path) -> None:
     """Raises StorageFailed where a newer release wrote the directory."""
     meta = _read_meta(path)
-    if meta and meta.get("format") != FORMAT_VERSION:
+    if meta and meta.get("format") not in range(1, FORMAT_VERSION + 1):
         raise StorageFailed(
-            f"The data directory {path} has format {meta.get('format')!r}; this release knows {FORMAT_VERSION}.",
+            f"The data directory {path} has format {meta.get('format')!r}; this release reads formats up to "
+            f"{FORMAT_VERSION}.",
             hint="It was written by a newer kdproxy: upgrade, or give another --data-dir.",
             code="data_dir_newer",
         )

@@ -22,7 +22,8 @@ from kdproxy.core.ports import Batch, Watermark
 from kdproxy.errors import DirectoryReadOnly, IndexDamaged, StorageFailed
 
 _RAW = 1  # diskcache's MODE_RAW: the value is in the row, as it is
-WATERMARK = "watermark"
+WATERMARK = "watermark/2"
+"""Of the index's format 2. A release that knows format 1 finds no mark of its own and reads the journal itself."""
 _SETTINGS: dict[str, Any] = {
     "statistics": 0,
     "tag_index": 0,

@@ -1,14 +1,20 @@
-"""Keeps the index in step with the journal: what a line changes, and reading on at a start. Writer thread only."""
+"""Keeps the index in step with the journal: rows that wait for the disk, and reading on at a start.
+
+Writer thread only, but for `look_up`.
+"""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from kdproxy.core import line as lines
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Record, Tombstone
-from kdproxy.core.ports import Batch, Damage, Location, Mending, Store, Watermark
+from kdproxy.core.models import NamedRecord, Record
+from kdproxy.core.ports import Batch, Damage, JournalLine, Location, Mending, Store, Watermark
 from kdproxy.errors import KdproxyError, RecordInvalid
 from kdproxy.storage import names
+from kdproxy.storage.fold import Fold
+from kdproxy.storage.fold import needed as rows_needed
 from kdproxy.storage.journal import Journal
 
 log = logging.getLogger("kdproxy.storage")
@@ -17,9 +23,6 @@ BATCH = 500
 """Records in one transaction."""
 _SEAL_TAIL_BYTES = 66  # the checksum's hex digits with the closing `"}`
 _REPORTED_DAMAGE = 20
-
-Placed = tuple[Record, Location]
-"""A record and where its line lies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,47 @@ class Indexer:
         self._journal = journal
         self._store = store
         self.counters = names.Counters()
+        self.waiting = 0
+        """Lines whose rows are not on disk yet."""
+        self._fresh: dict[str, bytes] = {}
+        self._watermark: Watermark | None = None
+
+    def look_up(self, name: str) -> bytes | None:
+        """Return a row, what is not yet on disk included. Any thread."""
+        fresh = self._fresh  # replaced, not emptied, once its rows are on disk
+        value = fresh.get(name)
+        return self._store.get(name) if value is None else value
+
+    def fold(self, wanted: Iterable[str]) -> Fold:
+        """Begin to take lines; `wanted` are the rows that they need, so far as known. Raises StorageFailed."""
+        fresh = self._fresh
+        missing = [name for name in dict.fromkeys(wanted) if name not in fresh]
+        found = self._store.get_all(missing) if missing else {}
+        stored: dict[str, bytes | None] = {name: found.get(name) for name in missing}
+        return Fold(
+            lambda name: stored[name] if name in stored else self.look_up(name), self.counters.copy(), self._read
+        )
+
+    def accept(self, fold: Fold, watermark: Watermark, *, count: int) -> None:
+        """Take over what a fold has changed, now that its lines are in the journal up to the watermark."""
+        self._fresh.update(fold.changes)
+        self.counters = fold.counters
+        self._watermark = watermark
+        self.waiting += count
+
+    def flush(self) -> None:
+        """Write the rows that wait, in one transaction, with the watermark that covers them.
+
+        Raises:
+            StorageFailed: nothing of it is in the index.
+        """
+        if self._watermark is None:
+            return
+        puts = {**self._fresh, names.COUNTERS: self.counters.dump()}
+        self._store.apply(Batch(puts=puts, watermark=self._watermark))
+        self._fresh = {}
+        self._watermark = None
+        self.waiting = 0
 
     def recover(self) -> OpenReport:
         """Cut a torn tail, and read what the index does not have yet."""
@@ -48,6 +92,9 @@ class Indexer:
         if torn:
             log.warning("an unfinished last line was cut off the journal", extra={"bytes": torn})
         mark = self._store.watermark()
+        if mark is None and self._store.get(names.OLD_WATERMARK) is not None:
+            log.warning("the index was written by an earlier release and is rebuilt from the journal", extra={})
+            return self.rebuild(torn_bytes=torn)
         if mark is not None and not self._continues(mark):
             log.warning("the index does not fit the journal and is rebuilt", extra={})
             return self.rebuild(torn_bytes=torn)
@@ -60,38 +107,13 @@ class Indexer:
         self.counters = names.Counters()
         return self._read_on(None, torn_bytes=torn_bytes, is_rebuilt=True)
 
-    def apply(self, placed: Sequence[Placed], watermark: Watermark | None) -> None:
-        """Index records in one transaction, with the watermark that covers them.
-
-        Raises:
-            StorageFailed: nothing of it is in the index.
-        """
-        puts: dict[str, bytes] = {}
-        deletes: set[str] = set()
-        counters = self.counters.copy()
-        changes = [(record, names.rows_of(record, location)) for record, location in placed]
-        stored = self._store.get_all([name for _, rows in changes for name in rows])
-        for record, rows in changes:
-            for name, value in rows.items():
-                is_held = name in puts or (name not in deletes and name in stored)
-                if value is not None:
-                    if name.startswith(names.COUNTED) and not is_held:
-                        counters.add(record)
-                    deletes.discard(name)
-                    puts[name] = value
-                elif is_held:
-                    self._uncount(counters, puts.pop(name, None) or stored.get(name))
-                    deletes.add(name)
-        puts[names.COUNTERS] = counters.dump()
-        self._store.apply(Batch(puts=puts, deletes=frozenset(deletes), watermark=watermark))
-        self.counters = counters
-
     def mend(self, mending: Mending) -> None:
         """Put rows right that are still as they were found. Raises StorageFailed."""
         counters = self.counters.copy()
         for upstream, count in mending.answers.items():
             counters.answers[upstream] = counters.answers.get(upstream, 0) + count
         counters.prompts += mending.prompts
+        counters.old_keys += mending.old_keys
         puts = {names.COUNTERS: counters.dump()}
         deletes = set()
         for name, (found, wanted) in mending.rows.items():
@@ -104,17 +126,12 @@ class Indexer:
         self._store.apply(Batch(puts=puts, deletes=frozenset(deletes)))
         self.counters = counters
 
-    def _uncount(self, counters: names.Counters, row: bytes | None) -> None:
-        assert row is not None  # the caller has seen it
-        location = names.unpack(row)
+    def _read(self, location: Location) -> Record | None:
         try:
-            found = record_format.decode(self._journal.read(location))
+            return record_format.decode(self._journal.read(location))
         except KdproxyError as error:
-            # The line is damaged: who sold it is not known any more. `verify` finds the sum that is now too high.
             report_unreadable(self._journal.name, location, error)
-            return
-        assert not isinstance(found, Tombstone)  # what a tombstone withdraws are answers and prompts
-        counters.add(found, -1)
+            return None
 
     def _continues(self, mark: Watermark) -> bool:
         """Whether the journal still holds the line at which the index stopped reading."""
@@ -127,26 +144,47 @@ class Indexer:
     def _read_on(self, mark: Watermark | None, *, torn_bytes: int, is_rebuilt: bool) -> OpenReport:
         start = {} if mark is None else {"segment": mark.segment, "offset": mark.offset}
         damage: list[Damage] = []
-        placed: list[Placed] = []
+        page: list[tuple[NamedRecord, Location]] = []
         count = 0
         for line in self._journal.lines(**start):
             count += 1
-            location = line.location
-            try:
-                placed.append((record_format.decode(line.raw), location))
-            except RecordInvalid as error:
+            for location, found in readable(line):
+                if not isinstance(found, RecordInvalid):
+                    page.append((found, location))
+                    last = watermark_after(location, line.raw)
+                    continue
                 name = self._journal.name(location.segment)
-                damage.append(Damage(segment_name=name, location=location, reason=error.message))
+                damage.append(Damage(segment_name=name, location=location, reason=found.message))
                 if len(damage) <= _REPORTED_DAMAGE:
-                    report_unreadable(self._journal.name, location, error)
-                continue
-            if len(placed) >= BATCH:
-                self.apply(placed, watermark_after(location, line.raw))
-                placed.clear()
-            last = (location, line.raw)
-        if placed:
-            self.apply(placed, watermark_after(*last))
+                    report_unreadable(self._journal.name, location, found)
+            if len(page) >= BATCH:
+                self._take(page, last)
+                page.clear()
+        if page:
+            self._take(page, last)
         return OpenReport(indexed_lines=count, torn_bytes=torn_bytes, damage=tuple(damage), is_rebuilt=is_rebuilt)
+
+    def _take(self, page: list[tuple[NamedRecord, Location]], watermark: Watermark) -> None:
+        fold = self.fold(name for named, _ in page for name in rows_needed(named))
+        for named, location in page:
+            fold.take(named, location)
+        self.accept(fold, watermark, count=len(page))
+        self.flush()
+
+
+def readable(line: JournalLine) -> Iterator[tuple[Location, NamedRecord | RecordInvalid]]:
+    """Read a line of the journal. A damaged one may end in a whole one: where a file was put behind a torn line."""
+    try:
+        yield line.location, record_format.read(line.raw)
+    except RecordInvalid as error:
+        segment, offset, length = line.location
+        start = lines.remainder(line.raw)
+        if start is None:
+            yield line.location, error
+            return
+        yield Location(segment, offset, start), error
+        rest = JournalLine(location=Location(segment, offset + start, length - start), raw=line.raw[start:])
+        yield from readable(rest)
 
 
 def watermark_after(location: Location, line: bytes) -> Watermark:

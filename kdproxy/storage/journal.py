@@ -69,6 +69,11 @@ class Journal:
         return self._end[0]
 
     @property
+    def end(self) -> tuple[int, int]:
+        """The active segment and its bytes: where the next line comes to lie."""
+        return self._end
+
+    @property
     def size_bytes(self) -> int:
         """Bytes in all segments."""
         return sum(map(self.segment_size, self.segments()))

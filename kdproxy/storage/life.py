@@ -3,7 +3,8 @@
 import itertools
 import os
 
-from kdproxy.core.models import LineName
+from kdproxy.core.models import LineName, NamedRecord, Start
+from kdproxy.core.record_encode import RECORD_VERSION, encode
 
 _ORIGIN_BYTES = 12
 
@@ -17,7 +18,13 @@ class Life:
 
     def __init__(self) -> None:
         self.origin = os.urandom(_ORIGIN_BYTES).hex()
-        self._numbers = itertools.count()  # its next() is one step of the interpreter: any thread may ask
+        self._numbers = itertools.count(1)  # its next() is one step of the interpreter: any thread may ask
+
+    def start(self, *, now: float, release: str) -> tuple[NamedRecord, bytes]:
+        """Return the line that stands before all others that carry this life's origin."""
+        name = LineName(self.origin, 0)
+        record = Start(created_at=now, release=release)
+        return NamedRecord(record, name, RECORD_VERSION), encode(record, name)
 
     def next_name(self) -> LineName:
         """Return a name that no line has."""

@@ -1,31 +1,31 @@
-"""What the index holds: its names, and the locations and sums that are their values."""
+"""What the index holds: its names, and the sums that it keeps. `sample_row.py` has the rows of samples."""
 
 import struct
 from dataclasses import dataclass, field
 
 import orjson
 
-from kdproxy.core.models import Address, Entry, Form, Other, Prompt, Record, Seat, Start, Tombstone
+from kdproxy.core.models import Address, Entry, Form, LineName, Prompt, Record, Seat, Tombstone
 from kdproxy.core.ports import Location
 
 _LOCATION = struct.Struct(">IQI")
-COUNTERS = "counters"
-LEADING = ("a/", "o/", "p/", "t/")
-"""Prefixes of the rows that lead to lines: answers, other kinds, prompts, tombstones."""
-COUNTED = ("a/", "p/")
-"""Prefixes of the rows that the sums count."""
+COUNTERS = "counters/2"
+OLD_WATERMARK = "watermark"
+"""The row that tells an index of format 1: its rows are of no use, and it is made anew from the journal."""
+LEADING = ("m/", "o/", "s/", "w/")
+"""Prefixes of the rows that lead to lines: prompts, other kinds, samples, what ended a generation."""
 KNOWN = b"1"
 """Value of a response id's row: only its presence counts."""
 
 
-def answer_name(address: Address, form: Form) -> str:
-    """Name of one recording of one sample."""
-    return f"a/{address.namespace}/{address.key}/{address.ordinal}/{form}"
+def sample_name(address: Address) -> str:
+    """Name of a sample's row. Ordinals sort as text."""
+    return f"s/{address.namespace}/{address.key}/{address.ordinal:016x}"
 
 
 def prompt_name(namespace: str, match_key: str, ordinal: int) -> str:
-    """Name of one recorded prompt."""
-    return f"p/{namespace}/{match_key}/{ordinal}"
+    """Name of a recorded prompt's row."""
+    return f"m/{namespace}/{match_key}/{ordinal:016x}"
 
 
 def response_name(namespace: str, response_id: str) -> str:
@@ -33,56 +33,39 @@ def response_name(namespace: str, response_id: str) -> str:
     return f"r/{namespace}/{response_id}"
 
 
-def tombstone_name(kind: str, namespace: str, key: str, ordinal: int) -> str:
-    """Name of the newest withdrawal of a sample (`answer`) or of a recorded prompt (`prompt`)."""
-    return f"t/{kind}/{namespace}/{key}/{ordinal}"
+def ended_name(name: LineName) -> str:
+    """Name of the row that says that a generation was ended, and where the line lies that did."""
+    return f"w/{name}"
 
 
-def withdrawal_of(record: Record) -> str:
-    """Name of the tombstone that would withdraw a record."""
-    if not isinstance(record, Entry | Prompt):
-        return tombstone_name("other", "", name_of(record), 0)
-    if isinstance(record, Prompt):
-        return tombstone_name("prompt", record.namespace, record.match_key, record.ordinal)
-    address = record.address
-    return tombstone_name("answer", address.namespace, address.key, address.ordinal)
+def other_name(name: LineName) -> str:
+    """Name of the row of a line that answers nothing: a writer's start, a kind of a later release."""
+    return f"o/{name}"
 
 
-def withdrawn_names(tombstone: Tombstone) -> list[str]:
-    """Names that a tombstone takes out of the index."""
-    if tombstone.kind == "prompt":
-        return [prompt_name(tombstone.namespace, tombstone.key, tombstone.ordinal)]
-    address = Address(namespace=tombstone.namespace, key=tombstone.key, ordinal=tombstone.ordinal)
-    return [answer_name(address, form) for form in Form]
-
-
-def name_of(record: Record) -> str:
-    """Name under which a record is found."""
+def row_of(record: Record) -> str | None:
+    """Name of the sample's row that a record changes; None for what belongs to no sample."""
     match record:
         case Prompt():
             return prompt_name(record.namespace, record.match_key, record.ordinal)
-        case Entry():
-            return answer_name(record.address, record.answer.form)
+        case Entry() | Seat():
+            return sample_name(record.address)
+        case Tombstone(kind="prompt"):
+            return prompt_name(record.namespace, record.key, record.ordinal)
         case Tombstone():
-            return tombstone_name(record.kind, record.namespace, record.key, record.ordinal)
-        case Seat() | Start() | Other():
-            return f"o/{record.created_at}"
+            return sample_name(Address(record.namespace, record.key, record.ordinal))
+        case _:
+            return None
 
 
-def rows_of(record: Record, location: Location) -> dict[str, bytes | None]:
-    """Rows that a line at a location puts into the index; None takes one out."""
-    rows: dict[str, bytes | None] = {}
-    if isinstance(record, Tombstone):
-        rows.update(dict.fromkeys(withdrawn_names(record)))
-    rows[name_of(record)] = pack(location)
-    if isinstance(record, Entry) and record.response_id is not None:
-        rows[response_name(record.address.namespace, record.response_id)] = KNOWN
-    return rows
+def recent_name(row: str, form: Form) -> str:
+    """Name of one recording in memory."""
+    return f"{row}/{form}"
 
 
 def pack(location: Location) -> bytes:
     """Write a location: 16 bytes, big-endian segment, offset, length."""
-    return _LOCATION.pack(location.segment, location.offset, location.length)
+    return _LOCATION.pack(*location)
 
 
 def unpack(value: bytes) -> Location:
@@ -97,6 +80,8 @@ class Counters:
     answers: dict[str, int] = field(default_factory=dict)
     """Live recordings by upstream."""
     prompts: int = 0
+    old_keys: int = 0
+    """Live generations whose key is of version 1."""
 
     @classmethod
     def load(cls, value: bytes | None) -> "Counters":
@@ -104,7 +89,7 @@ class Counters:
         if value is None:
             return cls()
         members = orjson.loads(value)
-        return cls(answers=members["answers"], prompts=members["prompts"])
+        return cls(answers=members["answers"], prompts=members["prompts"], old_keys=members["old_keys"])
 
     @property
     def total(self) -> int:
@@ -113,11 +98,11 @@ class Counters:
 
     def copy(self) -> "Counters":
         """Return sums that can be changed apart."""
-        return Counters(answers=dict(self.answers), prompts=self.prompts)
+        return Counters(answers=dict(self.answers), prompts=self.prompts, old_keys=self.old_keys)
 
     def dump(self) -> bytes:
         """Write the sums."""
-        return orjson.dumps({"answers": self.answers, "prompts": self.prompts})
+        return orjson.dumps({"answers": self.answers, "prompts": self.prompts, "old_keys": self.old_keys})
 
     def add(self, record: Record, count: int = 1) -> None:
         """Count a record that appears (1) or goes (-1)."""

@@ -9,18 +9,21 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kdproxy.core.models import Record
-from kdproxy.core.ports import RecordLine, Store, Watermark
+from kdproxy import __version__
+from kdproxy.core.ports import Location, RecordLine, Store
 from kdproxy.errors import StorageFailed
-from kdproxy.storage import names
-from kdproxy.storage.indexer import BATCH, Indexer, OpenReport, Placed, watermark_after
+from kdproxy.storage.fold import Fold
+from kdproxy.storage.fold import needed as rows_needed
+from kdproxy.storage.indexer import BATCH, Indexer, OpenReport, watermark_after
 from kdproxy.storage.journal import Journal
+from kdproxy.storage.life import Life
+from kdproxy.storage.settle import Draft, settle
 
 log = logging.getLogger("kdproxy.storage")
 
@@ -33,10 +36,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Write:
-    """Records with their lines that wait for the disk, and who is to be told."""
+    """Lines that wait for the disk, and who is to be told."""
 
-    records: list[Record]
-    lines: list[bytes]
+    items: Sequence[RecordLine | Draft]
     done: Callable[[bool], None]
     is_told: bool = False
 
@@ -51,9 +53,19 @@ class Writer:
     """Owns journal and index from `start` to `close`."""
 
     def __init__(
-        self, journal: Journal, make_store: Callable[[], Store], *, on_change: Callable[[Iterable[str]], None]
+        self,
+        journal: Journal,
+        make_store: Callable[[], Store],
+        life: Life,
+        *,
+        before_first: Callable[[], None],
+        on_change: Callable[[Iterable[str]], None],
     ) -> None:
         self._journal = journal
+        self._life = life
+        self._has_started = False
+        """Whether the life's first line is in the journal."""
+        self._before_first: Callable[[], None] | None = before_first
         self._make_store = make_store
         self._on_change = on_change  # told which rows are others now, before anybody is told of a write
         self._changed = threading.Condition()  # protects the five below
@@ -65,10 +77,7 @@ class Writer:
         # Written by the thread alone:
         self.unwritten = 0
         """Lines that the disk has refused and that memory alone holds."""
-        self._unindexed: list[Placed] = []
-        self._fresh: dict[str, bytes | None] = {}
         self._index_at: float | None = None
-        self._watermark: Watermark | None = None
         self._journal_error: Exception | None = None
         self._index_error: Exception | None = None
         self._opened: Future[OpenReport] = Future()
@@ -85,10 +94,7 @@ class Writer:
 
     def look_up(self, name: str) -> bytes | None:
         """Return the index's row of a name, what is not yet on disk included. Any thread."""
-        fresh = self._fresh  # replaced, not emptied, once its rows are on disk
-        if name in fresh:
-            return fresh[name]
-        return self.store.get(name)
+        return self.indexer.look_up(name)
 
     def submit(self, writes: list[Write]) -> None:
         """Queue writes. Raises StorageFailed after `close`."""
@@ -115,7 +121,7 @@ class Writer:
             self._changed.notify()
         return result.result()
 
-    def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> bool:
+    def revise(self, decide: Callable[[], Sequence[RecordLine | Draft]]) -> bool:
         """Write what `decide` returns, which runs on the writer thread: nothing is written in between.
 
         Returns:
@@ -123,11 +129,11 @@ class Writer:
         """
 
         def job() -> bool:
-            placed = decide()
+            items = decide()
             told: list[bool] = []
-            if not placed:
+            if not items:
                 return True
-            write = Write([record for record, _ in placed], [line for _, line in placed], told.append)
+            write = Write(items, told.append)
             refused = self._commit([write])
             self._index()
             with self._changed:
@@ -195,10 +201,10 @@ class Writer:
             for job in jobs:
                 job()
             waiting = self._commit(waiting)
-            if is_closing or len(self._unindexed) >= BATCH or self._is_index_due():
+            if is_closing or self.indexer.waiting >= BATCH or self._is_index_due():
                 self._index()
         for write in waiting:
-            log.error("answers lost: the disk refused them until the end", extra={"lines": len(write.lines)})
+            log.error("answers lost: the disk refused them until the end", extra={"lines": len(write.items)})
             write.tell(False)
 
     def _idle_seconds(self, waiting: list[Write]) -> float | None:
@@ -228,36 +234,50 @@ class Writer:
     def _count_refused(self, writes: list[Write]) -> None:
         for write in writes:
             if write.is_told and self._journal_error is None:
-                self.unwritten -= len(write.lines)
+                self.unwritten -= len(write.items)
             elif not write.is_told and self._journal_error is not None:
-                self.unwritten += len(write.lines)
+                self.unwritten += len(write.items)
 
     def _append(self, writes: list[Write]) -> None:
         self._journal.seal_if_full()
-        lines = [line for write in writes for line in write.lines]
-        locations = self._journal.append(lines)
-        records = [record for write in writes for record in write.records]
-        for record, location in zip(records, locations, strict=True):
-            rows = names.rows_of(record, location)
-            self._fresh.update(rows)
-            self._unindexed.append((record, location))
-            self._on_change(rows)
-        self._watermark = watermark_after(locations[-1], lines[-1])
+        items = [item for write in writes for item in write.items]
+        fold = self.indexer.fold(name for item in items for name in _needed(item))
+        lines: list[bytes] = []
+        segment, start = self._journal.end
+        for named, line in self._settled(items, fold):
+            fold.take(named, Location(segment, start, len(line)))
+            lines.append(line)
+            start += len(line)
+        if not lines:
+            return
+        if self._before_first is not None:
+            self._before_first()
+            self._before_first = None
+        last = self._journal.append(lines)[-1]
+        self._has_started = self._has_started or any(map(self._is_own, items))
+        self.indexer.accept(fold, watermark_after(last, lines[-1]), count=len(lines))
+        self._on_change(fold.changes)
         if self._index_at is None:
             self._index_at = time.monotonic() + INDEX_SECONDS
 
+    def _settled(self, items: Sequence[RecordLine | Draft], fold: Fold) -> Iterator[RecordLine]:
+        """Yield the lines as they are written. What `fold` has taken of one counts for the next."""
+        if not self._has_started and any(map(self._is_own, items)):
+            yield self._life.start(now=time.time(), release=__version__)
+        for item in items:
+            if isinstance(item, Draft):
+                yield from settle(item, fold, self._life)
+            else:
+                yield item
+
+    def _is_own(self, item: RecordLine | Draft) -> bool:
+        return isinstance(item, Draft) or item[0].name.origin == self._life.origin
+
     def _index(self) -> None:
         """Bring the index on disk up to the journal."""
-        if not self._unindexed:
-            return
         self._index_error = None
         try:
-            while self._unindexed:
-                placed = self._unindexed[:BATCH]
-                is_last = len(placed) == len(self._unindexed)
-                self.indexer.apply(placed, self._watermark if is_last else None)
-                del self._unindexed[: len(placed)]
-            self._fresh = {}
+            self.indexer.flush()
             self._index_at = None
         except Exception as error:  # whatever it is, as above
             self._index_error = error
@@ -279,6 +299,10 @@ class Writer:
             log.warning("the disk stores answers again", extra={})
         for waiter in waiters:
             call_soon(waiter.get_loop(), _resolve, waiter)
+
+
+def _needed(item: RecordLine | Draft) -> list[str]:
+    return item.needed() if isinstance(item, Draft) else rows_needed(item[0])
 
 
 def _sentence(error: Exception) -> str:

@@ -64,12 +64,12 @@ def clients_of(client_key: str) -> Callable[[RunningProxy], Any]:
 
 @pytest.fixture
 def journal_lines() -> Callable[[Path], list[dict[str, Any]]]:
-    """Read all lines of a data directory's journal, oldest first."""
+    """Read all lines of a data directory's journal, oldest first, but for the first lines of lives."""
 
     def journal_lines(data_dir: Path) -> list[dict[str, Any]]:
         sealed = sorted(data_dir.glob("api_recovery.[0-9]*.jsonl"))
         lines = b"".join(path.read_bytes() for path in (*sealed, data_dir / "api_recovery.jsonl"))
-        return [orjson.loads(line) for line in lines.splitlines()]
+        return [members for line in lines.splitlines() if (members := orjson.loads(line))["kind"] != "start"]
 
     return journal_lines
 

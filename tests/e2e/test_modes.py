@@ -76,6 +76,31 @@ async def test_the_table(
     assert then.body == bodies[later] if later in bodies else then.status == 504
 
 
+@every_form
+async def test_a_refresh_in_one_form_supersedes_the_sample_in_all(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, is_stream: bool
+) -> None:
+    url = proxy.address + CHAT
+    refreshed, other = ({**ASK, "stream": True}, ASK) if is_stream else (ASK, {**ASK, "stream": True})
+    for body in (refreshed, other):
+        await send(url, body)
+    new = await send(url, refreshed, headers={"Cache-Control": "no-cache"})
+    replay = {"Kdproxy-Mode": "replay"}
+    assert (await send(url, refreshed, headers=replay)).body == new.body
+    assert (await send(url, other, headers=replay)).status == 504, "the old answer's other form is gone with it"
+    await send(url, other)
+    assert (await send(url, refreshed, headers=replay)).body == new.body, "the second form ends nothing"
+    assert teacher.count() == 4
+
+
+async def test_record_keeps_nothing_where_another_form_is_stored(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, journal_lines: Any
+) -> None:
+    await send(proxy.address + CHAT, ASK)
+    await send(proxy.address + CHAT, {**ASK, "stream": True}, headers={"Kdproxy-Mode": "record"})
+    assert [line["form"] for line in journal_lines(proxy.data_dir)] == ["json"]
+
+
 @pytest.mark.parametrize("mode", ["cache", "replay", "refresh", "record", "bypass"])
 async def test_a_mode_for_all(teacher: ScriptedTeacher, tmp_path: Path, send: Any, mode: str) -> None:
     async with run_proxy(teacher, data_dir=tmp_path) as proxy:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from kdproxy.core import key
+from kdproxy.core import key, record
 from kdproxy.core.models import Address, Answer, Entry, Form, Tombstone, Turn, Usage
 from kdproxy.core.routing import Router
 from kdproxy.ops import job
@@ -159,3 +159,16 @@ def tombstone() -> Callable[..., Tombstone]:
         )
 
     return tombstone
+
+
+@pytest.fixture
+def as_v1() -> Callable[[Entry | Tombstone], bytes]:
+    """Write a record as a release wrote it that knew version 1 alone."""
+
+    def as_v1(found: Entry | Tombstone) -> bytes:
+        members = orjson.loads(record.encode(found))
+        for later in ("v", "origin", "seq", "sha256"):
+            del members[later]
+        return record.seal(orjson.dumps({"v": 1, **members}))
+
+    return as_v1

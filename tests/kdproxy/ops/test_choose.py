@@ -7,6 +7,7 @@ import pytest
 
 from kdproxy.core import record
 from kdproxy.core.models import Form
+from kdproxy.core.ports import Intent
 from kdproxy.errors import KdproxyError
 from kdproxy.ops.choose import Wish, choose
 from kdproxy.ops.export import ExportArguments
@@ -141,7 +142,7 @@ def test_exactly_the_chosen_are_withdrawn_and_their_lines_stay(shelf: Any, entry
 def test_an_answer_that_was_replaced_since_it_was_looked_at_is_left_alone(shelf: Any, entry: Any) -> None:
     shelf.archive.keep_all([entry("a", chat("bad"))])
     (chosen,) = choose(shelf.run(ExportArguments()).lines, Wish(match="bad"))
-    shelf.archive.keep_all([entry("a", chat("better"))])
+    shelf.archive.keep_all([entry("a", chat("better"))], intent=Intent.REFRESH)
     arguments = WithdrawArguments(samples=(chosen.sample,), reason="bad")
     assert shelf.run(arguments).result == {"withdrawn": 0, "changed": 1}
     assert b"better" in (shelf.answer("a") or b"")

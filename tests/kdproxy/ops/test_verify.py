@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 
 from kdproxy.core import record
-from kdproxy.core.ports import Mending
+from kdproxy.core.models import Form, LineName
+from kdproxy.core.ports import Intent, Location, Mending
 from kdproxy.core.routing import Router
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Progress, Result
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.storage import names
+from kdproxy.storage.sample_row import Generation, Recording, pack
 
 CHECK = VerifyArguments()
 REPAIR = VerifyArguments(repair=True)
@@ -28,13 +30,18 @@ def full(shelf: Any, entry: Any, tombstone: Any) -> Any:
         )
     )
     shelf.archive.keep_all([entry("a"), entry("b"), entry("c", response_id="resp_1"), prompt])
-    shelf.archive.keep_all([entry("a", b'{"second":true}'), tombstone("b"), tombstone("never there")])
+    shelf.archive.keep_all([entry("a", b'{"second":true}')], intent=Intent.REFRESH)
+    shelf.archive.keep_all([tombstone("b"), tombstone("never there")])
     return shelf
 
 
 def plant(shelf: Any, rows: dict[str, tuple[bytes | None, bytes | None]], **sums: Any) -> None:
     """Change rows of the index behind the journal's back."""
     shelf.archive.mend(Mending(rows=rows, answers=sums.get("answers", {}), prompts=sums.get("prompts", 0)))
+
+
+def single(location: Location) -> bytes:
+    return pack([Generation(LineName("ab" * 12, 1), (Recording(Form.JSON, location),))])
 
 
 def row(shelf: Any, name: str) -> bytes | None:
@@ -49,7 +56,7 @@ def test_a_sound_directory_has_no_problems(full: Any) -> None:
 
 
 def test_rows_that_are_missing_are_found_and_put_back(full: Any, entry: Any) -> None:
-    name = names.name_of(entry("c"))
+    name = names.sample_name(entry("c").address)
     response = names.response_name("default", "resp_1")
     plant(full, {name: (row(full, name), None), response: (b"1", None)})
     assert full.answer("c") is None
@@ -64,20 +71,24 @@ def test_rows_that_are_missing_are_found_and_put_back(full: Any, entry: Any) -> 
 
 
 def test_rows_that_lead_nowhere_or_elsewhere_are_found_and_mended(full: Any, entry: Any) -> None:
-    first, withdrawn, other = (names.name_of(entry(name)) for name in ("a", "b", "c"))
+    first, withdrawn, other = (names.sample_name(entry(name).address) for name in ("a", "b", "c"))
     lines = list(full.archive.lines())
     plant(
         full,
         {
-            first: (row(full, first), names.pack(lines[0].location)),
-            withdrawn: (None, names.pack(lines[1].location)),
+            first: (row(full, first), single(lines[1].location)),
+            withdrawn: (b"", single(lines[2].location)),
         },
     )
     assert full.answer("b") is not None
     outcome = full.run(CHECK)
-    assert (outcome.result["misplaced"], outcome.result["dangling"]) == (1, 1)
-    by_kind = {finding["kind"]: finding for finding in outcome.findings}
-    assert (by_kind["misplaced"]["offset"], by_kind["misplaced"]["right_offset"]) == (0, lines[4].location.offset)
+    assert (outcome.result["misplaced"], outcome.result["dangling"]) == (2, 0)
+    found = {finding["row"]: finding for finding in outcome.findings}
+    assert (found[first]["offset"], found[first]["right_offset"]) == (
+        lines[1].location.offset,
+        lines[5].location.offset,
+    )
+    assert (found[withdrawn]["offset"], "right_offset" in found[withdrawn]) == (lines[2].location.offset, False)
     full.run(REPAIR)
     assert full.answer("a") == b'{"second":true}'
     assert full.answer("b") is None
@@ -94,14 +105,14 @@ def test_wrong_sums_are_found_and_mended(full: Any) -> None:
 
 
 def test_a_damaged_line_is_named_by_segment_line_and_byte(full: Any, make_shelf: Callable[[str], Any]) -> None:
-    offset = list(full.archive.lines())[2].location.offset
+    offset = list(full.archive.lines())[3].location.offset
     journal = full.path / "api_recovery.jsonl"
     text = bytearray(journal.read_bytes())
     text[offset + 300] ^= 1
     journal.write_bytes(text)
     outcome = full.run(CHECK)
     damaged, dangling, sums = outcome.findings
-    assert (damaged["kind"], damaged["segment"], damaged["line"]) == ("damaged", "api_recovery.jsonl", 3)
+    assert (damaged["kind"], damaged["segment"], damaged["line"]) == ("damaged", "api_recovery.jsonl", 4)
     assert damaged["offset"] == offset
     assert "checksum" in damaged["reason"]
     assert (dangling["kind"], sums["kind"]) == ("dangling", "sums")
@@ -118,7 +129,7 @@ def test_a_damaged_line_is_named_by_segment_line_and_byte(full: Any, make_shelf:
 
 
 def test_the_older_line_comes_back_where_the_newer_is_damaged(full: Any) -> None:
-    location = list(full.archive.lines())[4].location
+    location = list(full.archive.lines())[5].location
     journal = full.path / "api_recovery.jsonl"
     text = bytearray(journal.read_bytes())
     text[location.offset + 300] ^= 1
@@ -131,7 +142,8 @@ def test_what_is_written_meanwhile_is_no_problem(full: Any, entry: Any, tombston
     context = JobContext(library=full.archive, router=Router([]), now=lambda: 1.0)
     events = job.start(context, REPAIR)
     assert isinstance(next(events), Progress)
-    full.archive.keep_all([entry("a", b"3"), entry("new"), tombstone("c", at=1e10)])
+    full.archive.keep_all([entry("a", b"3"), entry("new")], intent=Intent.REFRESH)
+    full.archive.keep_all([tombstone("c")])
     *_, last = events
     assert isinstance(last, Result)
     assert last.members["problems"] == 0

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ import pytest
 
 from kdproxy.core import record
 from kdproxy.core.models import Form
+from kdproxy.core.ports import Intent
 from kdproxy.core.routing import Router
 from kdproxy.errors import KdproxyError
 from kdproxy.ops import job
 from kdproxy.ops import warm as warm_module
+from kdproxy.ops.choose import Wish, choose
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.export import ExportArguments
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.ops.warm import WarmArguments
+from kdproxy.ops.withdraw import WithdrawArguments
 
 GOOD = {"prompt": "why?", "response": "so", "model": "gpt-4.1"}
 
@@ -154,32 +158,32 @@ def test_a_journal_gives_what_it_gave_superseded_and_withdrawn(
     make_shelf: Any, entry: Any, tombstone: Any, tmp_path: Path
 ) -> None:
     source = make_shelf("source")
-    source.archive.keep_all(
-        [
-            entry("refreshed", b'{"v":1}', at=1.0),
-            entry("forgotten", at=2.0),
-            entry("refreshed", b'{"v":2}', at=3.0),
-            tombstone("forgotten", at=4.0),
-            entry("bought again", b'{"v":1}', at=5.0),
-            tombstone("bought again", at=6.0),
-            entry("bought again", b'{"v":2}', at=7.0),
-        ]
-    )
+    keep = source.archive.keep_all
+    keep([entry("refreshed", b'{"v":1}'), entry("forgotten"), entry("refreshed", b"data: x", form=Form.SSE)])
+    keep([entry("refreshed", b'{"v":2}')], intent=Intent.REFRESH)
+    keep([tombstone("forgotten"), entry("bought again", b'{"v":1}')])
+    keep([tombstone("bought again"), entry("bought again", b'{"v":2}')])
     target = make_shelf("target")
     for _ in range(2):
         target.run(WarmArguments(files=(str(source.path),)))
         assert target.answer("refreshed") == b'{"v":2}'
+        assert target.answer("refreshed", Form.SSE) is None
         assert target.answer("forgotten") is None
         assert target.answer("bought again") == b'{"v":2}'
         assert target.journal() == source.journal()
     assert target.run(ExportArguments()).lines == source.run(ExportArguments()).lines
+    assert target.run(VerifyArguments()).result["problems"] == 0
 
 
-def test_an_answer_that_is_there_stays(shelf: Any, write: Callable[..., str], entry: Any) -> None:
+def test_an_answer_that_is_there_goes_on_answering_and_another_is_a_spare(
+    shelf: Any, write: Callable[..., str], entry: Any
+) -> None:
     shelf.archive.keep_all([entry("a", b'{"mine":1}', at=10.0)])
     file = write("j", record.encode(entry("a", b'{"theirs":1}', at=20.0)))
+    assert counts(shelf.run(WarmArguments(files=(file,))).result) == {"lines": 1, "answers": 1}
     assert counts(shelf.run(WarmArguments(files=(file,))).result) == {"lines": 1, "already": 1}
     assert shelf.answer("a") == b'{"mine":1}'
+    assert [b"theirs" in line for line in shelf.run(ExportArguments()).lines] == [False, True]
 
 
 def test_an_answer_whose_line_is_damaged_is_put_back(
@@ -195,11 +199,11 @@ def test_an_answer_whose_line_is_damaged_is_put_back(
     journal.write_bytes(journal.read_bytes().replace(b"yes", b"nay", 1).replace(b'"response":"so"', b'"response":"no"'))
     shelf = make_shelf("data")
     assert (shelf.answer("a"), shelf.prompt("why?")) == (None, None)
-    taken = {"lines": 3, "answers": 1, "prompts": 1, "already": 1}
+    taken = {"lines": 4, "answers": 1, "prompts": 1, "already": 2}
     assert counts(shelf.run(WarmArguments(files=(copy,))).result) == taken
     assert (shelf.answer("a"), shelf.prompt("why?")) == (shelf.answer("b"), "so")
     assert shelf.run(VerifyArguments()).result["problems"] == 2, "the two damaged lines, and sums that fit"
-    assert counts(shelf.run(WarmArguments(files=(copy,))).result) == {"lines": 3, "already": 3}
+    assert counts(shelf.run(WarmArguments(files=(copy,))).result) == {"lines": 4, "already": 4}
 
 
 def test_a_row_takes_the_place_of_a_damaged_one(make_shelf: Any, write: Callable[..., str], tmp_path: Path) -> None:
@@ -214,33 +218,81 @@ def test_a_row_takes_the_place_of_a_damaged_one(make_shelf: Any, write: Callable
     assert shelf.prompt("why?") == "so"
 
 
-def test_a_tombstone_withdraws_what_is_older_and_not_what_is_newer(
+def test_a_tombstone_withdraws_what_it_names_whatever_the_clock_says(
     shelf: Any, write: Callable[..., str], entry: Any, tombstone: Any
 ) -> None:
-    shelf.archive.keep_all([entry("older", at=10.0), entry("newer", at=30.0)])
-    file = write("j", *(record.encode(tombstone(name, at=20.0)) for name in ("older", "newer")))
-    assert counts(shelf.run(WarmArguments(files=(file,))).result) == {"lines": 2, "tombstones": 1, "already": 1}
-    assert shelf.answer("older") is None
-    assert shelf.answer("newer") is not None
+    line = record.encode(entry("a", at=1e10))
+    withdrawal = record.encode(replace(tombstone("a", at=1.0), withdraws=(record.read(line).name,)))
+    shelf.archive.keep_all([entry("a", b'{"another":1}', at=0.0)])
+    for file in (write("one", withdrawal), write("other", line)):
+        shelf.run(WarmArguments(files=(file,)))
+    assert shelf.answer("a") == b'{"another":1}'
+    assert counts(shelf.run(WarmArguments(files=(write("again", line, withdrawal),))).result) == {
+        "lines": 2,
+        "withdrawn": 1,
+        "already": 1,
+    }
 
 
 def test_what_was_forgotten_here_does_not_come_back(
     shelf: Any, write: Callable[..., str], entry: Any, tombstone: Any
 ) -> None:
-    shelf.archive.keep_all([entry("a", at=10.0), tombstone("a", at=20.0)])
-    old, new = write("old", record.encode(entry("a", at=10.0))), write("new", record.encode(entry("a", at=30.0)))
+    old = write("old", record.encode(entry("a", at=10.0)))
+    shelf.run(WarmArguments(files=(old,)))
+    shelf.archive.keep_all([tombstone("a", at=5.0)])
+    new = write("new", record.encode(entry("a", b'{"bought":"later"}', at=1.0)))
     assert counts(shelf.run(WarmArguments(files=(old,))).result) == {"lines": 1, "withdrawn": 1}
     assert counts(shelf.run(WarmArguments(files=(new,))).result) == {"lines": 1, "answers": 1}
 
 
-def test_a_directory_stands_for_its_segments_in_order(
-    make_shelf: Any, write: Callable[..., str], entry: Any, tmp_path: Path
+def test_a_journal_of_version_1_gives_what_it_gave(
+    make_shelf: Any, write: Callable[..., str], entry: Any, tombstone: Any, as_v1: Any
 ) -> None:
+    """Its tombstones end the lines before them in their own journal, and nothing else."""
+    lines = [
+        as_v1(entry("refreshed", b'{"v":1}', at=3.0)),
+        as_v1(entry("refreshed", b'{"v":2}', at=1.0)),
+        as_v1(entry("forgotten", b'{"v":1}')),
+        as_v1(entry("forgotten", b'{"v":2}')),
+        as_v1(tombstone("forgotten", at=0.0)),
+        as_v1(entry("bought again", b'{"v":1}')),
+        as_v1(tombstone("bought again", at=1e10)),
+        as_v1(entry("bought again", b'{"v":2}')),
+        as_v1(entry("mine", b'{"v":1}')),
+        as_v1(tombstone("mine", at=1e10)),
+    ]
+    target = make_shelf("target")
+    target.archive.keep_all([entry("mine", b'{"mine":1}', at=0.0)])
+    journals = []
+    for _ in range(3):
+        target.run(WarmArguments(files=(write("v1", *lines),)))
+        journals.append(target.journal())
+        assert target.answer("refreshed") == b'{"v":2}'
+        assert target.answer("forgotten") is None
+        assert target.answer("bought again") == b'{"v":2}'
+        assert target.answer("mine") == b'{"mine":1}'
+    assert journals[0] == journals[1] == journals[2]
+    assert all(line in journals[0] for line in lines[:4])
+    assert target.run(VerifyArguments()).result["problems"] == 0
+
+
+def test_a_row_that_was_forgotten_does_not_come_back(shelf: Any, write: Callable[..., str]) -> None:
+    rows = write("rows", GOOD)
+    shelf.run(WarmArguments(files=(rows,)))
+    (chosen,) = choose(shelf.run(ExportArguments()).lines, Wish(match="so"))
+    assert shelf.run(WithdrawArguments(samples=(chosen.sample,), reason="bad")).result["withdrawn"] == 1
+    assert counts(shelf.run(WarmArguments(files=(rows,))).result) == {"lines": 1, "withdrawn": 1}
+    other = write("other", {**GOOD, "response": "another"})
+    assert counts(shelf.run(WarmArguments(files=(other,))).result) == {"lines": 1, "prompts": 1}
+
+
+def test_a_directory_stands_for_its_segments_in_order(make_shelf: Any, entry: Any, as_v1: Any, tmp_path: Path) -> None:
+    """Lines of version 1: of one form the last counts."""
     folder = tmp_path / "old"
     folder.mkdir()
-    (folder / "api_recovery.000002.jsonl").write_bytes(record.encode(entry("a", b"2")))
-    (folder / "api_recovery.000010.jsonl").write_bytes(record.encode(entry("a", b"10")))
-    (folder / "api_recovery.jsonl").write_bytes(record.encode(entry("a", b"11")))
+    (folder / "api_recovery.000002.jsonl").write_bytes(as_v1(entry("a", b"2")))
+    (folder / "api_recovery.000010.jsonl").write_bytes(as_v1(entry("a", b"10")))
+    (folder / "api_recovery.jsonl").write_bytes(as_v1(entry("a", b"11")))
     target = make_shelf("target")
     target.run(WarmArguments(files=(str(folder),)))
     assert target.answer("a") == b"11"

@@ -1,10 +1,14 @@
 """What the storage tests share: records to keep, and a small file system that can be full."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from kdproxy.core.models import Address, Answer, Entry, Form
+from kdproxy.storage.archive import FileArchive
+from kdproxy.storage.disk import DiskStore
+from kdproxy.storage.journal import Journal
 
 MakeEntry = Callable[..., Entry]
 
@@ -43,3 +47,35 @@ def make_entry() -> MakeEntry:
         )
 
     return make
+
+
+class Open:
+    """Opens the archive of one directory, anew each time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._archive: FileArchive | None = None
+
+    def __call__(self, *, segment_bytes: int = 1 << 30, memory_bytes: int = 0) -> FileArchive:
+        self.close()
+        journal = Journal(self._directory, segment_bytes=segment_bytes)
+        self._archive = FileArchive(journal, lambda: DiskStore(self._directory / "index"), memory_bytes=memory_bytes)
+        return self._archive
+
+    def twice(self, **settings: int) -> Iterator[FileArchive]:
+        """Yield the archive as it stands, and then after a start."""
+        assert self._archive is not None
+        yield self._archive
+        yield self(**settings)
+
+    def close(self) -> None:
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
+
+
+@pytest.fixture
+def reopen(tmp_path: Path) -> Iterator[Open]:
+    opener = Open(tmp_path)
+    yield opener
+    opener.close()

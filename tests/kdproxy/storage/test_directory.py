@@ -51,7 +51,7 @@ def test_a_new_directory_is_laid_out_and_closed_to_others(opened: Open, tmp_path
     modes = {child.name: stat.S_IMODE(child.stat().st_mode) for child in [path, *path.rglob("*")]}
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
     assert (path / ".gitignore").read_text() == "*\n"
-    assert orjson.loads((path / "directory.json").read_bytes()) == {"format": 1, "upstreams": {}}
+    assert orjson.loads((path / "directory.json").read_bytes()) == {"format": 2, "upstreams": {}}
 
 
 def test_what_was_kept_is_there_at_the_next_opening(opened: Open, make_entry: Callable[..., Entry]) -> None:
@@ -98,12 +98,32 @@ def test_a_closed_directory_is_free(opened: Open, tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_and_nothing_is_changed(opened: Open, tmp_path: Path) -> None:
     opened().close()
     meta = tmp_path / "data" / "directory.json"
-    meta.write_bytes(b'{"format":2,"upstreams":{}}')
-    with pytest.raises(StorageFailed, match="format 2") as caught:
+    meta.write_bytes(b'{"format":3,"upstreams":{}}')
+    with pytest.raises(StorageFailed, match="format 3") as caught:
         opened()
     assert caught.value.code == "data_dir_newer"
-    assert meta.read_bytes() == b'{"format":2,"upstreams":{}}'
+    assert meta.read_bytes() == b'{"format":3,"upstreams":{}}'
     assert read_owner(tmp_path / "data") is None
+
+
+def test_a_directory_of_format_1_is_taken_over_where_it_lies_and_changed_by_its_first_line(
+    opened: Open, tmp_path: Path, make_entry: Callable[..., Entry]
+) -> None:
+    sample = Path(__file__).parents[2] / "data" / "journal_v1.jsonl"
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "directory.json").write_bytes(b'{"format":1,"upstreams":{"t":"http://t"}}')
+    (data / "api_recovery.jsonl").write_bytes(sample.read_bytes())
+    directory = opened()
+    before = directory.archive.snapshot()
+    directory.remember_upstreams({"u": "http://u"})
+    assert orjson.loads((data / "directory.json").read_bytes())["format"] == 1, "until a line is written"
+    assert (data / "api_recovery.jsonl").read_bytes() == sample.read_bytes()
+    asyncio.run(directory.archive.keep(make_entry()))
+    meta = orjson.loads((data / "directory.json").read_bytes())
+    assert meta == {"format": 2, "upstreams": {"t": "http://t", "u": "http://u"}}
+    assert (data / "api_recovery.jsonl").read_bytes().startswith(sample.read_bytes())
+    assert sum(directory.archive.snapshot().answers.values()) == sum(before.answers.values()) + 1
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null"])

@@ -29,4 +29,4 @@ def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:
     # A start reads the tail alone: what came after the last index write, not all that ever was.
     assert report["read_again"] < report["lines"] / 2
     assert report["segments"] > 2
-    assert report["counted"] == report["lines"] >= report["told"]
+    assert report["counted"] == report["lines"] - KILLS >= report["told"], "each life has a first line of its own"

@@ -1,0 +1,106 @@
+"""The index's row of one sample, as bytes: which generations live there, in the order in which they came, and where.
+
+A generation is named by its first line. It lies here with a location per form, or is seated here: then its lines are
+addressed elsewhere, at its home. A row without any is a sample that was withdrawn.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kdproxy.core.models import Form, LineName
+from kdproxy.core.ports import Location
+
+PROMPT = "prompt"
+"""The one form of a recorded prompt."""
+
+_FORMS: tuple[str, ...] = (Form.JSON, Form.SSE, Form.BINARY, PROMPT)
+_CODES = {form: code for code, form in enumerate(_FORMS)}
+_HEAD = struct.Struct(">BB12sQ")
+_RECORDING = struct.Struct(">BIQI")
+_PLACE = struct.Struct(">IQI")
+_HOME = struct.Struct(">IQ")  # bytes of the key, ordinal
+_OLD_KEY, _SEATED = 1, 2
+_V1 = 0x80
+_SINGLE = _HEAD.size + _RECORDING.size
+
+
+class Recording(NamedTuple):
+    """One form of a generation."""
+
+    form: str
+    location: Location
+    is_v1: bool = False
+    """Whether the line is of record version 1: a later one of that version takes its place."""
+
+
+class Home(NamedTuple):
+    """Where a seated generation's own lines are addressed, and where the line lies that has seated it."""
+
+    key: str
+    ordinal: int
+    seat: Location
+
+
+class Generation(NamedTuple):
+    """A live generation."""
+
+    name: LineName
+    recordings: tuple[Recording, ...] = ()
+    has_old_key: bool = False
+    """Whether its key is of key version 1."""
+    home: Home | None = None
+
+    def recording(self, form: str) -> Recording | None:
+        """Return its recording in a form."""
+        for recording in self.recordings:
+            if recording.form == form:
+                return recording
+        return None
+
+
+def pack(generations: list[Generation]) -> bytes:
+    """Write a row."""
+    parts: list[bytes] = []
+    for name, recordings, has_old_key, home in generations:
+        flags = (_OLD_KEY if has_old_key else 0) | (0 if home is None else _SEATED)
+        parts.append(_HEAD.pack(flags, len(recordings), bytes.fromhex(name.origin), name.seq))
+        for form, location, is_v1 in recordings:
+            parts.append(_RECORDING.pack(_CODES[form] | (_V1 if is_v1 else 0), *location))
+        if home is not None:
+            key = home.key.encode()
+            parts += [_HOME.pack(len(key), home.ordinal), key, _PLACE.pack(*home.seat)]
+    return b"".join(parts)
+
+
+def unpack(row: bytes | None) -> list[Generation]:
+    """Read a row; none is an empty one."""
+    return [] if row is None else list(_read(row))
+
+
+def only_location(row: bytes, form: str) -> Location | None:
+    """Return where a form lies in a row of one generation with one recording: nearly all rows are such."""
+    if len(row) == _SINGLE and not row[0] & _SEATED and row[_HEAD.size] & ~_V1 == _CODES[form]:
+        return Location(*_PLACE.unpack_from(row, _HEAD.size + 1))
+    return None
+
+
+def _read(row: bytes) -> Iterator[Generation]:
+    at = 0
+    while at < len(row):
+        flags, count, origin, seq = _HEAD.unpack_from(row, at)
+        at += _HEAD.size
+        recordings = []
+        for _ in range(count):
+            code, *place = _RECORDING.unpack_from(row, at)
+            recordings.append(Recording(_FORMS[code & ~_V1], Location(*place), bool(code & _V1)))
+            at += _RECORDING.size
+        home = None
+        if flags & _SEATED:
+            size, ordinal = _HOME.unpack_from(row, at)
+            at += _HOME.size
+            key = row[at : at + size].decode()
+            at += size
+            home = Home(key, ordinal, Location(*_PLACE.unpack_from(row, at)))
+            at += _PLACE.size
+        yield Generation(LineName(origin.hex(), seq), tuple(recordings), bool(flags & _OLD_KEY), home)
