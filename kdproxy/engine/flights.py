@@ -65,6 +65,10 @@ class Flight:
         """Whether its answer is of use when everybody has left: it is kept."""
         self.advise: Callable[[], Advice] | None = None
         """Says when to come again, once it is in line."""
+        self.credentials: Callable[[], tuple[str, ...]] | None = None
+        """Fingerprints of the credentials that it is bought with: who joins may have others."""
+        self.is_refused_credential = False
+        """Whether its answer is an error that speaks of those credentials."""
         self._chunks: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -78,6 +82,13 @@ class Flight:
         self._phase = phase
         if phase is Phase.WAITING and self._on_waiting is not None:
             self._on_waiting(self)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its credentials stand in its way: refused, out of quota, or held until the quota is back."""
+        if self.is_refused_credential or self.phase is not Phase.WAITING or self.advise is None:
+            return self.is_refused_credential
+        return self.advise().is_parked
 
     def depart(self, head: Head) -> None:
         """Make the head known."""
@@ -201,6 +212,18 @@ class Flights:
         self._tasks[flight] = task
         task.add_done_callback(lambda _: self._forget(flight))
         return flight
+
+    def satisfy(self, flight: Flight, by: Flight) -> None:
+        """End a flight that waits with the stored answer of another one: the same question is not bought twice."""
+        task = self._tasks.get(flight)
+        if task is None or flight.phase is not Phase.WAITING or by.head is None:
+            return
+        flight.is_stored, flight.usage = by.is_stored, by.usage
+        flight.depart(by.head)
+        flight.add(by.body)
+        flight.land()
+        self._retire(flight)
+        task.cancel()
 
     def board(self, flight: Flight) -> None:
         """Count a request in; each must `leave`."""

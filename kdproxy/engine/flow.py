@@ -10,10 +10,11 @@ from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Ques
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamClient, UpstreamRequest
 from kdproxy.engine import hold, lookup
+from kdproxy.engine.boarding import Boarding
 from kdproxy.engine.call import Asked, Incoming, Reply
-from kdproxy.engine.excuse import ComeAgain, come_again, draining, no_room, not_replayable, not_stored
+from kdproxy.engine.excuse import draining, not_replayable, not_stored
 from kdproxy.engine.ferry import Ferry
-from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
+from kdproxy.engine.flights import FlightId, Flights
 from kdproxy.engine.memo import QuestionMemo
 from kdproxy.engine.passing import Passing
 from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
@@ -23,9 +24,6 @@ from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
 log = logging.getLogger("kdproxy.engine")
 
 MODELS_LIMIT_BYTES = 16 << 20
-
-RETURN_SECONDS = 10.0
-"""How much later than it was told a client may come again and still find its place in line."""
 
 
 class Flow:
@@ -54,6 +52,7 @@ class Flow:
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
         self._keep_alive_seconds = keep_alive_seconds
+        self._boarding = Boarding(flights, archive, keep_alive_seconds=keep_alive_seconds)
         self._memo = QuestionMemo()
         self.passing = Passing()
         self._is_buying = True
@@ -86,7 +85,7 @@ class Flow:
 
     def stop_buying(self) -> None:
         """Serve what is stored, refuse what would have to be bought, end what waits unsent."""
-        self._is_buying = False
+        self._is_buying = self._boarding.may_lead = False
         self._flights.cancel_unsent(draining())
 
     # -- reading ----------------------------------------------------------------------------------------------
@@ -163,22 +162,9 @@ class Flow:
                 # Who bypasses the cache wants a call of its own; who comes back for it, that one.
                 flight = None
         forward = self._forward(asked, address)
-        is_joined = flight is not None
-        if flight is None:
-            if not self._is_buying:
-                raise draining()
-            flight = self._flights.start(identity, lambda started: self._purchase.fly(started, asked, address))
-            flight.stream_options = found.stream_options
-        self._flights.board(flight)
-        try:
-            head = await self._wait_head(flight, incoming, found.form)
-        except ComeAgain as told:
-            # Its place in line is kept until it is back.
-            self._flights.leave_in((told.retry_after_seconds or 0.0) + RETURN_SECONDS, flight)
-            raise
-        except BaseException:
-            self._flights.leave(flight)
-            raise
+        flight, head, is_joined = await self._boarding.board(
+            asked, identity, flight, lambda started: self._purchase.fly(started, asked, address)
+        )
         if head is None:
             detail: str | None = "held"
             body: bytes | AsyncIterator[bytes] = hold.held(flight, found, self._keep_alive_seconds)
@@ -215,26 +201,6 @@ class Flow:
             return Forward.REQUEST
         return Forward.MISS
 
-    async def _wait_head(self, flight: Flight, incoming: Incoming, form: Form | None) -> Head | None:
-        """Wait as long as the client does; then tell it to come again, unless its call is under way.
-
-        None: it is held by other means from here on.
-        """
-        holds = self._keep_alive_seconds > 0 and form is not None and hold.can_hold(form)
-        patience = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
-        while True:
-            try:
-                return await flight.wait_head(patience)
-            except TimeoutError:
-                if holds:
-                    return None
-                if flight.phase is Phase.WAITING:
-                    trouble = self._archive.trouble
-                    if flight.waits_for_disk and trouble is not None:
-                        raise no_room(trouble) from None
-                    raise come_again(flight) from None
-                patience = 1.0
-
     # -- past the cache ---------------------------------------------------------------------------------------
 
     async def _pass_uncached(self, incoming: Incoming, endpoint: Endpoint, body: bytes, reason: str) -> Reply:
@@ -247,7 +213,7 @@ class Flow:
         flight.is_worth_finishing = False
         self._flights.board(flight)
         try:
-            head = await self._wait_head(flight, incoming, None)
+            head = await self._boarding.wait_head(flight, incoming, None)
         except BaseException:
             self._flights.leave(flight)
             raise

@@ -19,7 +19,8 @@ class Gate:
         self.budget = RetryBudget()
         self._clock = clock
         self._jitter = jitter
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: dict[Callable[[], None], None] = {}
+        """Those that have somebody in line: with thousands of lanes each call would else tell them all."""
         self._last_reason: str | None = None
         """Why it failed last, since it answered last: told once."""
 
@@ -30,7 +31,11 @@ class Gate:
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Have it told when calls may go again."""
-        self._listeners.append(changed)
+        self._listeners[changed] = None
+
+    def forget(self, changed: Callable[[], None]) -> None:
+        """Nobody waits there."""
+        self._listeners.pop(changed, None)
 
     def wait(self, now: float) -> float:
         """Return the seconds until a call may go; infinity: when another one has ended."""
@@ -66,5 +71,5 @@ class Gate:
         self._tell()
 
     def _tell(self) -> None:
-        for changed in self._listeners:
+        for changed in tuple(self._listeners):
             changed()

@@ -1,7 +1,8 @@
-"""All roads and lanes: made when first asked for, kept as long as the process, shown in `stats`."""
+"""All roads and lanes: made when first asked for, gone after an hour without use, shown in `stats`."""
 
 import math
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from kdproxy.engine.road import Road
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.providers.rules import rules_of
 from kdproxy.providers.rules_other import VLLM
+
+IDLE_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,8 @@ class Lanes:
         self._kinds = kinds
         self._jitter = jitter
         self._gates: dict[str, Gate] = {}
-        self._roads: dict[tuple[str, tuple[str, ...], str], Road] = {}
+        self._roads: OrderedDict[tuple[str, tuple[str, ...], str], Road] = OrderedDict()
+        """The longest unused one first."""
 
     def rules(self, upstream: Upstream, dialect: str | None) -> Rules:
         """Return the table of limits and errors of an upstream."""
@@ -60,9 +64,13 @@ class Lanes:
     def road(self, upstream: Upstream, credentials: Sequence[str], model: str, rules: Rules) -> Road:
         """Return the road to a model, with a lane for each credential (their fingerprints)."""
         identity = (upstream.name, tuple(credentials), model)
+        now = self._clock.monotonic()
+        self._retire(now)
         road = self._roads.get(identity)
         if road is None:
             road = self._roads[identity] = self._build(upstream, identity[1], model, rules)
+        road.used_at = now
+        self._roads.move_to_end(identity)
         if not road.is_recognised and self._kinds is not None:
             # It is asked only once that matters: answers take a good part of what their clients wait.
             ask = self._kinds.of if road.is_slow else self._kinds.known
@@ -71,6 +79,18 @@ class Lanes:
                 is_billed = upstream.billed if upstream.billed is not None else not is_free(found, upstream, model)
                 road.recognise(found, is_free=not is_billed)
         return road
+
+    def _retire(self, now: float) -> None:
+        """Let lanes go that nobody has used for an hour: with a new token for each call they would be thousands."""
+        while self._roads:
+            identity, road = next(iter(self._roads.items()))
+            if now - road.used_at < IDLE_SECONDS:
+                return
+            if road.is_idle:
+                del self._roads[identity]
+            else:
+                road.used_at = now
+                self._roads.move_to_end(identity)
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Return each lane as `stats` shows it, with its road's queue and its upstream's breaker."""

@@ -13,6 +13,9 @@ from kdproxy.errors import KdproxyError
 
 log = logging.getLogger("kdproxy.engine")
 
+CREDENTIAL_STATUSES = frozenset({401, 402, 403, 404})
+"""What one credential gets and another may not: not known, not paid, not allowed, no such model for this account."""
+
 
 @contextmanager
 def landing(flight: Flight) -> Iterator[None]:
@@ -37,6 +40,7 @@ def land_refused(flight: Flight, result: Refusal | GaveUp) -> None:
     """
     match result:
         case Refusal():
+            flight.is_refused_credential = result.is_fatal or result.status in CREDENTIAL_STATUSES
             _hand_over(flight, result, (("x-should-retry", "false"),) if result.is_fatal else ())
         case GaveUp(last=None):
             raise _out_of_attempts(result)

@@ -37,6 +37,8 @@ class Advice:
     seconds: float
     is_rate_limit: bool
     reason: str
+    is_parked: bool = False
+    """Whether its credentials have no quota left: nothing goes before that is back."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -51,6 +53,8 @@ class Road:
     is_free: bool = False
     """Whether a call costs nothing: one too many is taken back."""
     is_recognised: bool = False
+    used_at: float = -math.inf
+    """When it was last asked for."""
     unbegun: dict[Permit, None] = field(default_factory=dict)
     """Calls of a free upstream that wait for the first byte of their answer, oldest first."""
     backoffs: Backoffs = field(default_factory=Backoffs)
@@ -58,12 +62,14 @@ class Road:
     _timer: asyncio.TimerHandle | None = None
     _timer_at: float = math.inf
 
-    def __post_init__(self) -> None:
-        self.gate.listen(self.pump)
-
     def now(self) -> float:
         """Monotonic seconds."""
         return self.clock.monotonic()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits and nothing is in flight."""
+        return self._line.is_empty and not any(lane.pace.in_flight for lane in self.lanes)
 
     @property
     def waiting(self) -> int:
@@ -120,7 +126,10 @@ class Road:
         if not math.isfinite(seconds):
             seconds = 1.0
         return Advice(
-            seconds=min(LONGEST_ADVICE_SECONDS, max(0.2, seconds)), is_rate_limit=is_rate_limit, reason=reason
+            seconds=min(LONGEST_ADVICE_SECONDS, max(0.2, seconds)),
+            is_rate_limit=is_rate_limit,
+            reason=reason,
+            is_parked=all(lane.stop is not None for lane in self.lanes),
         )
 
     def drain_seconds(self) -> float | None:
@@ -134,6 +143,7 @@ class Road:
     def pump(self) -> None:
         """Give turns for as long as somebody may go now; then see to it that the next moment is not missed."""
         if self._line.is_empty and self._timer is None:
+            self.gate.forget(self.pump)
             return  # it is called as each call ends, mostly with nobody in line
         now = self.now()
         self._line.line_up_due(now)
@@ -156,6 +166,10 @@ class Road:
             self._line.take(waiter)
             waiter.future.set_result(self._grant(lane, waiter, now))
             wait = math.inf
+        if self._line.is_empty:
+            self.gate.forget(self.pump)
+        else:
+            self.gate.listen(self.pump)
         self._wake_in(min(wait, self._line.next_due_at - now), now)
 
     def _soonest(self, cost: Cost, now: float) -> tuple[Lane, float]:

@@ -311,3 +311,54 @@ def test_the_snapshot_shows_each_lane() -> None:
     assert first["queued"] > 0
     assert first["drain_seconds"] > 0
     assert {"upstream", "credential", "model", "in_flight", "stopped", "breaker", "longest_wait_seconds"} <= set(first)
+
+
+# -- thousands of credentials -----------------------------------------------------------------------------------
+
+
+def test_a_call_costs_the_same_beside_thousands_of_other_lanes() -> None:
+    """Only lanes with somebody in line are told what becomes of a call."""
+
+    async def main() -> None:
+        lanes = Lanes(VirtualClock(), otherwise=LaneSettings(most_in_flight=1))
+        for number in range(500):
+            road = lanes.road(UPSTREAM, (f"key {number}",), "model", TABLES["general"])
+            await answered(road)
+        gate = road.gate
+        assert len(gate._listeners) == 0
+        first = await turn(road)
+        second = asyncio.create_task(answered(road))
+        third = asyncio.create_task(answered(road))
+        await asyncio.sleep(0.1)
+        assert len(gate._listeners) == 1
+        third.cancel()
+        first.accepted(())
+        first.done()
+        await second
+        assert len(gate._listeners) == 0
+
+    virtually(main)
+
+
+def test_a_lane_that_nobody_used_for_an_hour_goes_away() -> None:
+    async def main() -> None:
+        lanes = Lanes(VirtualClock())
+
+        def road(key: str) -> Road:
+            return lanes.road(UPSTREAM, (key,), "model", TABLES["general"])
+
+        for number in range(1_000):
+            await answered(road(f"key {number}"))
+        busy = await turn(road("busy"))
+        await asyncio.sleep(3_000)
+        used = road("key 7")
+        await asyncio.sleep(700)
+        road("new")
+        assert {row["credential"] for row in lanes.snapshot()} == {"busy", "key 7", "new"}
+        assert road("key 7") is used
+        busy.done()
+        await asyncio.sleep(3_700)
+        road("new")
+        assert {row["credential"] for row in lanes.snapshot()} == {"new"}
+
+    virtually(main)
