@@ -15,7 +15,7 @@ from kdproxy.engine.road import Advice
 from kdproxy.errors import KdproxyError
 
 FlightId = tuple[str, ...]
-"""Namespace, key, ordinal, form and mode."""
+"""Namespace, key, ordinal, form, mode, and whether usage was asked for in the stream."""
 
 
 MISSED_SECONDS = 300.0

@@ -25,6 +25,8 @@ log = logging.getLogger("kdproxy.engine")
 
 MODELS_LIMIT_BYTES = 16 << 20
 
+_WITH_USAGE = "usage"
+
 
 class Flow:
     """Answers requests. One per process, on its event loop."""
@@ -149,8 +151,12 @@ class Flow:
             found.form,
             incoming.mode,
             "copy" if found.wants_copy else "",
+            _WITH_USAGE if found.wants_stream_usage else "",
         )
         flight = self._flights.under_way(identity)
+        if flight is None and not found.wants_stream_usage:
+            # A call that was asked with usage has all that this one needs, and not the other way round.
+            flight = self._flights.under_way((*identity[:-1], _WITH_USAGE))
         if not incoming.mode.reads:
             is_retry = _is_retry(incoming)
             if is_retry and flight is None and self._flights.was_missed(identity):

@@ -3,12 +3,14 @@
 from kdproxy.core.models import Address, Answer, Question
 from kdproxy.core.ports import Archive
 from kdproxy.engine.call import Asked
+from kdproxy.providers import replay
 
 
 def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
     """Return the stored answer to a question, or None.
 
     An answer of which the provider keeps no copy is none for a client that asks for one: it will fetch or continue it.
+    A stream that was bought without usage is none for a client that asks for usage.
     """
     question = asked.question
     answer = archive.find(address, question.form)
@@ -36,4 +38,4 @@ def old_address(archive: Archive, asked: Asked, address: Address) -> Address | N
 
 
 def _fits(answer: Answer, question: Question) -> bool:
-    return answer.has_copy is not False or not question.wants_copy
+    return (answer.has_copy is not False or not question.wants_copy) and replay.has_enough(answer, question)

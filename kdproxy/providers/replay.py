@@ -24,6 +24,13 @@ def fitted(answer: Answer, question: Question) -> bytes:
     return b"".join(_without_usage(piece) for piece in sse.pieces(answer.body))
 
 
+def has_enough(answer: Answer, question: Question) -> bool:
+    """Whether a recording has all that a question wants: usage is never invented, nor left out silently."""
+    if answer.form is not Form.SSE or not question.wants_stream_usage:
+        return True
+    return bool(answer.stream_options and answer.stream_options.get("include_usage"))
+
+
 async def fitted_live(
     chunks: AsyncIterator[bytes], options: Mapping[str, Any] | None, question: Question
 ) -> AsyncIterator[bytes]:
