@@ -26,6 +26,17 @@ def judge_response(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     return _judged(members, criteria, has_said=False)
 
 
+def judge_compaction(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge a compacted conversation: its object names it, and its output holds items."""
+    members = answer_object(body)
+    if members is None or error_in(members) is not None:
+        return Broken("it is no JSON object, or carries an error")
+    output, identity = members.get("output"), members.get("id")
+    if members.get("object") != "response.compaction" or not isinstance(output, list) or not output:
+        return Broken("it is no compacted conversation")
+    return Complete(usage=read_openai(members), response_id=identity if isinstance(identity, str) else None)
+
+
 def _judged(response: dict[str, Any], criteria: Criteria, *, has_said: bool) -> Judgement:
     details = response.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None

@@ -25,6 +25,19 @@ def _read_image(ask: Ask) -> Facts | NotAQuestion:
     return Facts(form=stream[0], model=model, is_sampled=True, choices=choices_of(members))
 
 
+def _read_edit(ask: Ask) -> Facts | NotAQuestion:
+    """Read a form: its fields are texts."""
+    fields = ask.members
+    count = fields.get("n")
+    stream = fields.get("stream")
+    typed = {
+        **fields,
+        "n": int(count) if isinstance(count, str) and count.isdecimal() else count,
+        "stream": {"true": True, "false": False}.get(stream, stream) if isinstance(stream, str) else stream,
+    }
+    return _read_image(ask._replace(members=typed))
+
+
 def _read_speech(ask: Ask) -> Facts | NotAQuestion:
     members = ask.members
     form = Form.SSE if members.get("stream_format") == "sse" else Form.BINARY
@@ -51,6 +64,16 @@ ENDPOINTS = (
         judge=judge_list("data", "b64_json"),
         judge_stream=terminal_stream("image_generation.completed"),
         members=members_openai.IMAGES,
+    ),
+    Endpoint(
+        provider=PROVIDER,
+        name="images.edits",
+        path=suffix("/images/edits"),
+        read=_read_edit,
+        judge=judge_list("data", "b64_json"),
+        judge_stream=terminal_stream("image_edit.completed"),
+        members=members_openai.IMAGES,
+        takes_form=True,
     ),
     Endpoint(
         provider=PROVIDER,

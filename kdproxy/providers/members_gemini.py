@@ -33,3 +33,35 @@ _CREDENTIALS = (
 _LABELS = rows(Standing.OUT, "labels of the bill", _SDK, "labels")
 
 GENERATE = table(_LABELS, _NOT_PURE, _CREDENTIALS)
+METHODS = table(
+    _LABELS,
+    _NOT_PURE,
+    (
+        Member(
+            "generateContentRequest.cachedContent",
+            Standing.STATE,
+            "the count depends on what the provider holds",
+            _SDK,
+        ),
+    ),
+)
+
+_STATE = "depends on what the provider holds, or runs there"
+INTERACTIONS = table(
+    _LABELS,
+    (
+        Member("stream", Standing.OUT, "how the answer travels; a sample keeps one recording per form", _SDK),
+        Member("webhook_config", Standing.OUT, "who is told when it is done", _SDK),
+        Member("store", Standing.OUT, "false, or it is no question", _SDK),
+        Member("tools[]", Standing.HOSTED, "a tool that runs at the provider", _SDK, tool.hosted),
+    ),
+    tuple(
+        Member(name, Standing.STATE, _STATE, _SDK)
+        for name in (
+            *("previous_interaction_id", "background", "agent", "agent_config", "environment", "cached_content"),
+            *("continuation_token", "credentials"),
+        )
+    ),
+    rows(Standing.CREDENTIAL, "who asks the tool's server", _SDK, "tools[].headers.*credential*"),
+    rows(Standing.HIDDEN, "what the tool's server is told", _SDK, "tools[].headers", "tools[].url"),
+)

@@ -183,6 +183,7 @@ RESPONSES = table(
     rows(Standing.IN, "which models and policies answer", _OPENAI, "access_programs"),
 )
 EMBEDDINGS = table(_LABELS, _CREDENTIALS)
+SCORING = table(_LABELS, _CREDENTIALS)
 MODERATIONS = table(_CREDENTIALS)
 IMAGES = table(_TRAVEL[:1], rows(Standing.OUT, "an identifier for abuse reports", _OPENAI, "user"), _CREDENTIALS)
 SPEECH = table((Member("stream_format", Standing.OUT, "how the answer travels", _OPENAI),), _CREDENTIALS)

@@ -147,7 +147,7 @@ def _is_plain(members: Mapping[str, Any]) -> bool:
 def _read_embeddings(ask: Ask) -> Facts | NotAQuestion:
     members = ask.members
     # vLLM embeds a conversation as one text.
-    rows = 1 if members.get("messages") is not None else _inputs_of(members.get("input"))
+    rows = 1 if members.get("messages") is not None else inputs_of(members.get("input"))
     return Facts(form=Form.JSON, model=text_member(members, "model"), choices=rows)
 
 
@@ -155,11 +155,11 @@ def _read_moderations(ask: Ask) -> Facts | NotAQuestion:
     asked = ask.members.get("input")
     # Texts are judged one by one, parts (text and images) together; of conversations (Mistral) it is not known.
     is_parts = isinstance(asked, list) and all(isinstance(part, dict) for part in asked)
-    choices = 1 if isinstance(asked, str) else _inputs_of(asked) if not is_parts else None
+    choices = 1 if isinstance(asked, str) else inputs_of(asked) if not is_parts else None
     return Facts(form=Form.JSON, model=text_member(ask.members, "model"), choices=choices)
 
 
-def _inputs_of(asked: Any) -> int | None:
+def inputs_of(asked: Any) -> int | None:
     """Return how many rows an input gets: one for a text or a list of tokens, else one for each; None: not known."""
     match asked:
         case str():

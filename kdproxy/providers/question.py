@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from kdproxy.core import canonical, ignore, key, key_v1, multipart
 from kdproxy.core.models import Form, Headers, Question, Upstream
 from kdproxy.core.multipart import Part
-from kdproxy.providers import anthropic, gemini, media, openai, responses
+from kdproxy.providers import anthropic, gemini, gemini_other, media, openai, responses, scoring
 from kdproxy.providers.base import (
     ONE_ANSWER,
     Ask,
@@ -28,8 +28,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *openai.ENDPOINTS,
     *media.ENDPOINTS,
     *responses.ENDPOINTS,
+    *scoring.ENDPOINTS,
     *anthropic.ENDPOINTS,
     *gemini.ENDPOINTS,
+    *gemini_other.ENDPOINTS,
 )
 
 

@@ -1,15 +1,17 @@
 """OpenAI's Responses API (API reference, read 2026-11)."""
 
-from kdproxy.core.models import Turn
+from kdproxy.core.models import Form, Turn
 from kdproxy.providers import members_openai, openai
 from kdproxy.providers.base import (
     Ask,
     Endpoint,
     Facts,
     NotAQuestion,
+    no_stream,
     suffix,
 )
-from kdproxy.providers.judge_response import ResponseStream, judge_response
+from kdproxy.providers.judge_response import ResponseStream, judge_compaction, judge_response
+from kdproxy.providers.judge_rows import judge_count
 
 # A stored prompt stands before what is asked here.
 _BEYOND_TEXT = ("previous_response_id", "tools", "include", "prompt", "top_logprobs")
@@ -50,7 +52,31 @@ def _turns(ask: Ask) -> tuple[Turn, ...] | None:
     return turns if instructions is None else (Turn(role="system", text=instructions), *turns)
 
 
+def _read_input(ask: Ask) -> Facts | NotAQuestion:
+    """Read a request that asks about an input and generates no answer to it."""
+    facts = _read(ask)
+    return facts if isinstance(facts, NotAQuestion) else facts._replace(form=Form.JSON)
+
+
 ENDPOINTS = (
+    Endpoint(
+        provider=openai.PROVIDER,
+        name="responses.compact",
+        path=suffix("/responses/compact"),
+        read=_read_input,
+        judge=judge_compaction,
+        judge_stream=no_stream,
+        members=members_openai.RESPONSES,
+    ),
+    Endpoint(
+        provider=openai.PROVIDER,
+        name="responses.input_tokens",
+        path=suffix("/responses/input_tokens"),
+        read=_read_input,
+        judge=judge_count("input_tokens"),
+        judge_stream=no_stream,
+        members=members_openai.RESPONSES,
+    ),
     Endpoint(
         provider=openai.PROVIDER,
         name="responses",

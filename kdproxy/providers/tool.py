@@ -9,7 +9,7 @@ from typing import Any
 _CLIENT_TYPES = frozenset(
     {
         *("function", "custom", "namespace", "tool_search", "apply_patch", "local_shell"),
-        *("computer", "computer_use_preview"),
+        *("computer", "computer_use_preview", "computer_use"),
     }
 )
 """OpenAI's (openai 3.57.0, responses/tool_param, read 2026-11-30): run by the client, or over the request's tools."""

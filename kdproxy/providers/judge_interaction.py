@@ -1,0 +1,105 @@
+"""When answers of Gemini's Interactions API are whole (google-genai 3.6.1, types.interactions, read 2026-11-30). Pure.
+
+The proof is the `status` of the interaction, in JSON and in the terminal event: completed, or one that asks the client
+to act.
+"""
+
+from typing import Any
+
+from kdproxy.core.models import Usage
+from kdproxy.core.sse import Piece
+from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judgement, answer_object, is_done
+from kdproxy.providers.ending import error_in, says
+from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.judge_rows import EMPTY
+from kdproxy.providers.usage import count
+
+_WHOLE = frozenset({"completed", "requires_action"})
+_TERMINAL = frozenset({"interaction.completed", "interaction.complete"})
+
+
+def judge_interaction(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge a whole JSON answer."""
+    members = answer_object(body)
+    if members is None:
+        return Broken("it is no JSON object")
+    if error_in(members) is not None:
+        return Broken("it carries an error")
+    return _judged(members, criteria, has_said=False)
+
+
+def _judged(interaction: dict[str, Any], criteria: Criteria, *, has_said: bool) -> Judgement:
+    status = interaction.get("status")
+    if status not in _WHOLE:
+        return Broken(f"its status is {status!r:.60}")
+    usage = _usage(interaction.get("usage"))
+    has_said = has_said or says(interaction.get("steps")) or says(interaction.get("outputs"))
+    if not (has_said or criteria.keeps_empty or (usage is not None and usage.output_tokens)):
+        return EMPTY
+    return Complete(usage=usage)
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    answered, thoughts = count(usage.get("total_output_tokens")), count(usage.get("total_thought_tokens"))
+    tool = count(usage.get("total_tool_use_tokens")) or 0
+    asked = count(usage.get("total_input_tokens"))
+    return Usage(
+        input_tokens=None if asked is None else asked + tool,
+        output_tokens=None if answered is None and thoughts is None else (answered or 0) + (thoughts or 0),
+        cached_input_tokens=count(usage.get("total_cached_tokens")),
+        reasoning_tokens=thoughts,
+    )
+
+
+class InteractionStream:
+    """Judge of a stream of interaction events."""
+
+    awaits_usage = False  # it comes with the terminal event
+
+    def __init__(self, criteria: Criteria) -> None:
+        self._criteria = criteria
+        self._has_said = False
+        self._final: Judgement | None = None
+        self._failure: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the terminal event has come."""
+        return self._failure is None and self._final is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """The same: nothing but the terminal event ends it."""
+        return self.is_over
+
+    def take(self, piece: Piece) -> bool:
+        """Look at an event."""
+        if piece.data and self._failure is None and self._final is None and not is_done(piece.data):
+            self._read(piece)
+        if piece.bare and self._final is None and is_bare_error(piece):
+            self._failure = "it carries an error"
+        return self.is_over
+
+    def _read(self, piece: Piece) -> None:
+        members = answer_object(piece.data)
+        if members is None:
+            if not is_heartbeat(piece):
+                self._failure = "an event is no JSON object"
+            return
+        name = members.get("event_type")
+        kind = name if isinstance(name, str) else piece.event
+        if kind == "error" or error_in(members) is not None:
+            self._failure = "it carries an error"
+            return
+        self._has_said = self._has_said or says(members.get("delta"))
+        interaction = members.get("interaction")
+        if kind in _TERMINAL and isinstance(interaction, dict):
+            self._final = _judged(interaction, self._criteria, has_said=self._has_said)
+
+    def finish(self) -> Judgement:
+        """Say whether the terminal event came with a good status."""
+        if self._failure is not None:
+            return Broken(self._failure)
+        return self._final or Broken("it was cut: its terminal event did not come")

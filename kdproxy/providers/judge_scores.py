@@ -1,0 +1,62 @@
+"""When answers of servers that score, pool and count texts are whole: rows as many as asked for, none empty. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judge, Judgement, answer_object
+from kdproxy.providers.ending import error_in
+from kdproxy.providers.tally import SETTING_CHOICES
+from kdproxy.providers.usage import read_openai
+
+
+def judge_scores(item: str, *lists: str) -> Judge:
+    """Make the judge of rows that each hold an item, a number or numbers, in a list of one of these names.
+
+    Rows come in any order (a ranking is one), each index once.
+    """
+
+    def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+        members = answer_object(body)
+        if members is None or error_in(members) is not None:
+            return Broken("it is no JSON object, or carries an error")
+        rows = next((members[name] for name in lists if isinstance(members.get(name), list)), None)
+        if not rows:
+            return Broken(f"it has no {lists[0]}")
+        if criteria.choices is not None and len(rows) != criteria.choices:
+            return Broken(f"{criteria.choices} rows were asked for and {len(rows)} came", SETTING_CHOICES)
+        indexes = [row.get("index") for row in rows if isinstance(row, dict)]
+        if len({index for index in indexes if isinstance(index, int)}) < sum(index is not None for index in indexes):
+            return Broken("two rows have one index")
+        if not all(_holds(row.get(item) if isinstance(row, dict) else row) for row in rows):
+            return Broken(f"a row has no {item}")
+        return Complete(usage=read_openai(members))
+
+    return judge
+
+
+def _holds(value: Any) -> bool:
+    """Whether an item is a number, text, or a list of such without a gap."""
+    if isinstance(value, list):
+        return bool(value) and all(_holds(part) for part in value)
+    return isinstance(value, int | float | str) and value != "" and not isinstance(value, bool)
+
+
+def judge_tokens(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge the tokens of a text: as many as their count says."""
+    members = answer_object(body)
+    if members is None or error_in(members) is not None:
+        return Broken("it is no JSON object, or carries an error")
+    tokens, count = members.get("tokens"), members.get("count")
+    if not isinstance(tokens, list) or any(token is None for token in tokens):
+        return Broken("it has no tokens")
+    if isinstance(count, int) and count != len(tokens):
+        return Broken(f"its count is {count} and {len(tokens)} tokens came")
+    return Complete()
+
+
+def judge_embedding(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    """Judge Gemini's answer of one vector."""
+    members: Mapping[str, Any] = answer_object(body) or {}
+    embedding = members.get("embedding")
+    values = embedding.get("values") if isinstance(embedding, dict) else None
+    return Complete() if isinstance(values, list) and _holds(values) else Broken("it has no vector")
