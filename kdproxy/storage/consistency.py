@@ -12,12 +12,13 @@ from kdproxy.errors import IndexDamaged, StorageFailed
 from kdproxy.storage.disk import WATERMARK, peek
 from kdproxy.storage.journal import ACTIVE_NAME
 from kdproxy.storage.manifest import Manifest, number_of
-from kdproxy.storage.names import COUNTERS, Counters
+from kdproxy.storage.names import COUNTERS, OLD_WATERMARK
 
 log = logging.getLogger("kdproxy.storage")
 
 SEGMENTS = "segments"
 """Name of the index's row with the checksums of the segments that it has read."""
+_OLD_COUNTERS = "counters"
 _READ_BYTES = 1 << 20
 
 
@@ -30,6 +31,8 @@ class Known:
     prompts: int
     segments: Mapping[str, str] | None
     """Checksums by name; None: an earlier release made the index."""
+    is_old: bool
+    """Whether its rows are of format 1: only its sums are of use."""
 
     @property
     def total(self) -> int:
@@ -57,6 +60,9 @@ def judge(path: Path, index: Path | None, manifest: Manifest) -> Verdict:
         known = None if index is None else _known_by(index)
     except IndexDamaged as error:
         return Verdict(known=None, misfit=error.message)
+    except StorageFailed as error:
+        log.warning("the index cannot be compared with the journal", extra={"reason": error.message})
+        return Verdict(known=None, misfit=None)
     if known is None:
         return Verdict(known=None, misfit=None)
     _refuse_lost(path, known, manifest)
@@ -81,7 +87,7 @@ def tell_changes(manifest: Manifest) -> None:
 
 def tell_loss(known: Known, found: int) -> None:
     """Log that the journal holds less than its index knew."""
-    if found < known.total:
+    if found < known.total and not known.is_old:  # it counted otherwise
         log.warning(
             "the journal holds fewer answers than its index knew (an older copy, or lines were taken out): what is "
             "gone is bought again when it is asked for",
@@ -90,18 +96,21 @@ def tell_loss(known: Known, found: int) -> None:
 
 
 def _known_by(index: Path) -> Known | None:
-    rows = peek(index, (WATERMARK, COUNTERS, SEGMENTS))
+    rows = peek(index, (WATERMARK, COUNTERS, SEGMENTS, OLD_WATERMARK, _OLD_COUNTERS))
+    is_old = WATERMARK not in rows
+    mark, sums = (OLD_WATERMARK, _OLD_COUNTERS) if is_old else (WATERMARK, COUNTERS)
     try:
-        if WATERMARK not in rows:
+        if mark not in rows:
             return None
-        counters = Counters.load(rows.get(COUNTERS))
+        counters = orjson.loads(rows.get(sums, b'{"answers":{},"prompts":0}'))
         return Known(
-            mark=Watermark(*orjson.loads(rows[WATERMARK])),
-            answers=counters.answers,
-            prompts=counters.prompts,
+            mark=Watermark(*orjson.loads(rows[mark])),
+            answers=dict(counters["answers"]),
+            prompts=int(counters["prompts"]),
             segments=orjson.loads(rows[SEGMENTS]) if SEGMENTS in rows else None,
+            is_old=is_old,
         )
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise IndexDamaged("The index is not one of this release.", hint="Start again: it is rebuilt.") from error
 
 
@@ -123,6 +132,8 @@ def _refuse_lost(path: Path, known: Known, manifest: Manifest) -> None:
 
 
 def _misfit(known: Known, manifest: Manifest) -> str | None:
+    if known.is_old:
+        return "An earlier release made it."
     now, read, changes = manifest.checksums, known.segments, manifest.changes
     if read is None:
         late = [name for name in changes.added if number_of(name) < known.mark.segment]

@@ -12,14 +12,14 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from kdproxy.errors import DirectoryReadOnly, StorageFailed
+from kdproxy.core.ports import Store
+from kdproxy.errors import DirectoryReadOnly, IndexDamaged, StorageFailed
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.cache_directory import find_private
 from kdproxy.storage.consistency import SEGMENTS, Verdict, judge, tell_changes, tell_loss
@@ -99,22 +99,8 @@ class DataDirectory:
                 if index_path is not None and verdict.misfit is not None:
                     log.warning("the index is made anew from the journal", extra={"reason": verdict.misfit})
                     discard(index_path)
-
-                def note_seal(name: str) -> None:
-                    manifest.add(name)
-                    _note_segments(archive, manifest)
-
-                archive = FileArchive(
-                    Journal(
-                        path,
-                        segment_bytes=segment_bytes,
-                        is_ours=lambda: not lock.is_lost,
-                        last_sealed=manifest.last_number,
-                        on_seal=note_seal,
-                    ),
-                    MemoryStore if index_path is None else lambda: DiskStore(index_path),
-                    memory_bytes=memory_bytes,
-                    before_first=partial(_raise_format, path),
+                archive = _open_archive(
+                    path, index_path, manifest, lock, segment_bytes=segment_bytes, memory_bytes=memory_bytes
                 )
             except BaseException:
                 lock.release()
@@ -172,6 +158,48 @@ class DataDirectory:
         """Write what waits, close the files, release the lock."""
         self.archive.close()
         self._lock.release()
+
+
+def _open_archive(
+    path: Path,
+    index_path: Path | None,
+    manifest: Manifest,
+    lock: DirectoryLock,
+    *,
+    segment_bytes: int,
+    memory_bytes: int,
+) -> FileArchive:
+    """Open journal and index; an index that cannot be opened is made anew, and one without room is kept in memory."""
+
+    def note_seal(name: str) -> None:
+        manifest.add(name)
+        _note_segments(archive, manifest)
+
+    def with_store(make_store: Callable[[], Store]) -> FileArchive:
+        journal = Journal(
+            path,
+            segment_bytes=segment_bytes,
+            is_ours=lambda: not lock.is_lost,
+            last_sealed=manifest.last_number,
+            on_seal=note_seal,
+        )
+        return FileArchive(journal, make_store, memory_bytes=memory_bytes)
+
+    if index_path is None:
+        archive = with_store(MemoryStore)
+        return archive
+    try:
+        archive = with_store(lambda: DiskStore(index_path))
+    except IndexDamaged:
+        discard(index_path)
+        archive = with_store(lambda: DiskStore(index_path))
+    except StorageFailed as error:
+        log.warning(
+            "the index cannot be opened and is kept in memory until the next start; answers are stored and found",
+            extra={"reason": error.message},
+        )
+        archive = with_store(MemoryStore)
+    return archive
 
 
 def _note_segments(archive: FileArchive, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,9 @@ class DiskStore:
         _prepare(directory)
         database = directory / diskcache.core.DBNAME
         with _translated(f"The index in {directory} cannot be opened"):
-            _refuse_foreign_settings(database)
+            if database.exists():
+                with closing(_quiet_reader(database)) as connection:
+                    _refuse_foreign_settings(connection)
             self._cache = diskcache.Cache(str(directory), timeout=10, disk=BytesDisk, **_SETTINGS)
             for name in DATABASE_FILES:
                 _close_to_others(directory / name)
@@ -193,9 +195,9 @@ def peek(directory: Path, names: Sequence[str]) -> dict[str, bytes]:
     if not database.exists():
         return {}
     with _translated(f"The index in {directory} cannot be opened"):
-        _refuse_foreign_settings(database)
-        connection = _reader(database)
+        connection = _quiet_reader(database)
         try:
+            _refuse_foreign_settings(connection)
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone():
                 return {}  # a kill came between the file's creation and its first table
             [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
@@ -256,6 +258,16 @@ def _close_to_others(file: Path) -> None:
         file.chmod(0o600)
 
 
+def _quiet_reader(database: Path) -> sqlite3.Connection:
+    """Open a database that nobody has open, and make no file for that where there is nothing in its log.
+
+    On a full disk the log's own two files could not be made.
+    """
+    log = database.with_name(f"{database.name}-wal")
+    is_settled = not (log.exists() and log.stat().st_size)
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro{'&immutable=1' if is_settled else ''}", uri=True)
+
+
 def _reader(database: Path) -> sqlite3.Connection:
     # Used by one thread only, which is not the one that opens it.
     connection = sqlite3.connect(
@@ -275,19 +287,14 @@ def _checked(mode: Any, filename: Any, value: Any) -> bytes:
     return value
 
 
-def _refuse_foreign_settings(database: Path) -> None:
+def _refuse_foreign_settings(connection: sqlite3.Connection) -> None:
     """diskcache applies every `sqlite_*` row of its Settings table as a PRAGMA: allow only our own."""
-    if not database.exists():
-        return
-    connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
     try:
         names = {row[0] for row in connection.execute("SELECT key FROM Settings")}
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):
             raise
         names = set()  # a kill came between the file's creation and its first table
-    finally:
-        connection.close()
     if foreign := names - _KNOWN:
         raise IndexDamaged(
             f"The index holds settings that kdproxy did not write: {', '.join(sorted(map(str, foreign)))}.",

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -92,14 +93,28 @@ def prepare(path: Path) -> None:
     place = examine(path)
     if place is Place.NEW:
         path.mkdir(mode=0o700, parents=True)
-        # Only here: in a directory that its user has made, git is the user's matter.
-        descriptor = os.open(path / IGNORE_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(b"*\n")
+        try:
+            _ignore_all(path / IGNORE_NAME)
+        except OSError:
+            _unmake(path)  # on a full disk; made at the next start, it is of our making again
+            raise
         return
     _refuse_other_owner(path, path.stat().st_uid)
     for name in _MUST_BE_FILES:
         _refuse_no_file(path / name)
+
+
+def _ignore_all(path: Path) -> None:
+    """Keep answers out of git; only in a directory of our making: in any other, git is its user's matter."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(b"*\n")
+
+
+def _unmake(path: Path) -> None:
+    with suppress(OSError):
+        (path / IGNORE_NAME).unlink(missing_ok=True)
+        path.rmdir()
 
 
 def has_marker(path: Path) -> bool:

@@ -5,6 +5,7 @@ that lock may mean nothing, so a heartbeat in the file does.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -82,10 +83,10 @@ class DirectoryLock:
             raise
         self._descriptor = descriptor
         try:
-            self._write()
+            self._write_if_there_is_room()
         except BaseException:
             self._descriptor = None
-            os.close(descriptor)  # a disk without room: who only reads may still have the directory
+            os.close(descriptor)
             raise
         if self._is_network:
             self._confirm()
@@ -96,7 +97,7 @@ class DirectoryLock:
         """Write where the owner answers."""
         with self._writing:
             self.owner = replace(self.owner, address=address)
-            self._write()
+            self._write_if_there_is_room()
 
     def release(self) -> None:
         """Let the next one in."""
@@ -107,7 +108,8 @@ class DirectoryLock:
             return
         # The file stays: unlinking a locked file would let two processes hold two locks of one name.
         if not self._is_followed():
-            os.ftruncate(self._descriptor, 0)
+            # Nobody's, and as long as any: on a full disk the next owner finds room for its text.
+            _write_whole(self._descriptor, b"{}")
         os.close(self._descriptor)
         self._descriptor = None
 
@@ -149,11 +151,26 @@ class DirectoryLock:
         owner = read_owner(self._path.parent)
         return owner is not None and owner.token != self.owner.token
 
+    def _write_if_there_is_room(self) -> None:
+        """On a local disk the kernel's lock is what counts, and what is stored can be served from a full one."""
+        try:
+            self._write()
+        except OSError as error:
+            if self._is_network or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            log.warning(
+                "the disk is full: other kdproxy commands cannot find out where this process answers",
+                extra={"path": str(self._path)},
+            )
+
     def _write(self) -> None:
         assert self._descriptor is not None
-        text = orjson.dumps(asdict(self.owner), option=orjson.OPT_INDENT_2)
-        os.pwrite(self._descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
-        os.fsync(self._descriptor)
+        _write_whole(self._descriptor, orjson.dumps(asdict(self.owner), option=orjson.OPT_INDENT_2))
+
+
+def _write_whole(descriptor: int, text: bytes) -> None:
+    os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
+    os.fsync(descriptor)
 
 
 def read_owner(directory: Path) -> Owner | None:

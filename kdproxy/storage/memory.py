@@ -1,5 +1,6 @@
-"""A store in memory: for tests and throw-away proxies. Everything is gone with the process."""
+"""A store in memory, where no disk has room or a safe place for the index. Everything is gone with the process."""
 
+import threading
 from collections.abc import Iterator, Sequence
 
 from kdproxy.core.ports import Batch, Watermark
@@ -10,6 +11,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}
+        self._lock = threading.Lock()  # who reads several values finds those of one moment
         self._watermark: Watermark | None = None
 
     def get(self, name: str) -> bytes | None:
@@ -18,15 +20,15 @@ class MemoryStore:
 
     def get_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """Return the values of those names that have one."""
-        values = self._values
-        return {name: values[name] for name in names if name in values}
+        with self._lock:
+            values = self._values
+            return {name: values[name] for name in names if name in values}
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Yield the names with a prefix, in name order, with their values."""
-        values = self._values  # `apply` makes a new dict, so this one stays as it is
-        for name in sorted(values):
-            if name.startswith(prefix):
-                yield name, values[name]
+        with self._lock:
+            found = [(name, value) for name, value in self._values.items() if name.startswith(prefix)]
+        yield from sorted(found)
 
     def watermark(self) -> Watermark | None:
         """Return the last applied watermark."""
@@ -34,12 +36,13 @@ class MemoryStore:
 
     def apply(self, batch: Batch) -> None:
         """Apply a batch."""
-        values = {**self._values, **batch.puts}
-        for name in batch.deletes:
-            values.pop(name, None)
-        self._values = values
-        if batch.watermark is not None:
-            self._watermark = batch.watermark
+        puts = {name: value for name, value in batch.puts.items() if name not in batch.deletes}
+        with self._lock:
+            self._values.update(puts)
+            for name in batch.deletes:
+                self._values.pop(name, None)
+            if batch.watermark is not None:
+                self._watermark = batch.watermark
 
     def clear(self) -> None:
         """Drop everything."""

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdproxy.core.ports import Batch, Store, Watermark
-from kdproxy.storage.disk import DiskStore
+from kdproxy.storage.disk import WATERMARK, DiskStore
 from kdproxy.storage.memory import MemoryStore
 
 ODD_NAMES = [
@@ -167,7 +167,7 @@ def test_a_batch_that_fails_changes_nothing(store: Store) -> None:
     store.apply(Batch(puts={"a": b"1"}, watermark=mark))
     with pytest.raises(Exception, match="no"):
         store.apply(Batch(puts=Refusing(), deletes=frozenset({"a"}), watermark=Watermark(2, 2, "y")))
-    assert everything(store) | {"watermark": b""} == {"a": b"1", "watermark": b""}
+    assert everything(store) | {WATERMARK: b""} == {"a": b"1", WATERMARK: b""}
     assert store.watermark() == mark
     put(store, a=b"3")
     assert store.get("a") == b"3"
@@ -227,6 +227,6 @@ def test_any_batches_leave_what_a_dict_would_hold(make: Make, batches: list[Batc
         model = {name: value for name, value in {**model, **batch.puts}.items() if name not in batch.deletes}
         mark = batch.watermark or mark
         found = everything(store)
-        found.pop("watermark", None)
+        found.pop(WATERMARK, None)
         assert found == model
         assert store.watermark() == mark

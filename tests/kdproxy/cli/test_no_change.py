@@ -169,7 +169,7 @@ def test_a_temporary_directory_without_room_is_no_hindrance(
 
 def test_a_lost_journal_is_told_and_left(data: Path, say: Run) -> None:
     journal = data / "api_recovery.jsonl"
-    held = journal.read_bytes()
+    left = sum(path.read_bytes().count(b"\n") for path in data.glob("api_recovery.0*"))
     journal.write_bytes(b"")
     before = state(data)
     for arguments in READS:
@@ -180,7 +180,7 @@ def test_a_lost_journal_is_told_and_left(data: Path, say: Run) -> None:
     assert state(data) == before
     accepted = say("verify", "--accept-loss", "--data-dir", data, "--json")
     assert (accepted.code, accepted.json["problems"]) == (0, 0)
-    assert accepted.json["lines"] == COUNT - len(held.splitlines())
+    assert accepted.json["lines"] == left
     assert say("stats", "--data-dir", data).code == 0
 
 
