@@ -3,16 +3,15 @@
 import asyncio
 import gc
 import logging
-import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from kdproxy.app import App, changed_upstreams, loop_factory, open_directory, renamed_upstreams
+from kdproxy.cli import signals
 from kdproxy.cli.exit_hint import exit_hints
 from kdproxy.cli.main import EXIT_PROBLEM
 from kdproxy.cli.options import config_option, counted, data_dir_option, say
@@ -21,6 +20,7 @@ from kdproxy.engine.drain import UnderWay
 from kdproxy.settings import Settings, load
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import configure
+from kdproxy.telemetry.output import queued_output
 from kdproxy.web.open_files import OpenFiles, client_room, raise_open_files
 
 log = logging.getLogger("kdproxy.cli")
@@ -39,6 +39,12 @@ FEW_CLIENTS = 1_024
 @config_option
 def command(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ...], **flags: Any) -> None:
     """Start the proxy."""
+    with queued_output():
+        code = _run(config, upstreams, warm, flags)
+    sys.exit(code)
+
+
+def _run(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ...], flags: dict[str, Any]) -> int:
     loaded = load({**flags, "upstreams": upstreams or None, "warm": warm or None}, config=config)
     settings = loaded.settings
     configure(settings.log_level)
@@ -57,10 +63,9 @@ def command(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ..
         if settings.warm:
             _warm(settings, directory)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            code = runner.run(_serve(App(settings, directory), settings))
+            return runner.run(_serve(App(settings, directory), settings))
     finally:
         directory.close()
-    sys.exit(code)
 
 
 def _told_renamed(found: Renamed) -> str:
@@ -103,7 +108,8 @@ def _warm(settings: Settings, directory: DataDirectory) -> None:
 async def _serve(app: App, settings: Settings) -> int:
     """Serve until a signal comes; return the exit code."""
     stop = asyncio.Event()
-    _on_signal(stop.set)
+    signals.on_end(stop.set)
+    signals.tell_of_notices()
     await app.start()
     _calm_collector()
     _greet(app.address, settings)
@@ -111,9 +117,9 @@ async def _serve(app: App, settings: Settings) -> int:
 
     def hurry() -> None:
         app.hurry()
-        _on_signal(None)  # a third one ends the process on the spot
+        signals.default()  # a third one ends the process on the spot
 
-    _on_signal(hurry)
+    signals.on_second(hurry)
     lanes = app.lanes()
     _tell_of_drain(app.refuse_calls(), settings.drain_seconds)
     given_up = await app.stop()
@@ -122,15 +128,6 @@ async def _serve(app: App, settings: Settings) -> int:
     for line in exit_hints(lanes, now=time.time()):
         click.echo(line, err=True)
     return EXIT_PROBLEM if given_up else 0
-
-
-def _on_signal(act: Callable[[], None] | None) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if act is None:
-            loop.remove_signal_handler(number)
-        else:
-            loop.add_signal_handler(number, act)
 
 
 def _tell_of_drain(under_way: UnderWay, seconds: float) -> None:

@@ -96,3 +96,37 @@ async def test_nothing_under_way_nothing_to_tell(teacher: ScriptedTeacher, tmp_p
         _, err = await proxy.output()
     assert "shutting down." in err
     assert "draining" not in err
+
+
+ENDING = ["SIGHUP", "SIGQUIT", "SIGXCPU", "SIGPWR", "SIGALRM", "SIGPROF", "SIGRTMIN"]
+
+
+@pytest.mark.parametrize("name", ENDING)
+async def test_every_signal_that_ends_a_process_drains_it(
+    teacher: ScriptedTeacher, tmp_path: Path, send: Any, name: str
+) -> None:
+    teacher.hold()
+    async with run_proxy_process(teacher, tmp_path) as proxy:
+        waiting = asyncio.create_task(send(proxy.address + CHAT, ASK))
+        await teacher.wait_for_calls(1)
+        # systemd sends SIGHUP right after another one; it is not somebody who asks twice.
+        for number in (getattr(signal, name), signal.SIGHUP):
+            proxy.process.send_signal(number)
+            await until_draining(send, proxy)
+        teacher.release()
+        assert (await waiting).status == 200
+        assert await proxy.wait() == 0
+        _, err = await proxy.output()
+    assert "draining 1 call" in err
+
+
+async def test_a_notice_of_slurm_ends_nothing(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:
+    async with run_proxy_process(teacher, tmp_path) as proxy:
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+            proxy.send(number)
+            assert (await send(proxy.address + CHAT, ASK)).status == 200
+        proxy.send(signal.SIGTERM)
+        assert await proxy.wait() == 0
+        _, err = await proxy.output()
+    assert "signal=SIGUSR1" in err
+    assert "signal=SIGUSR2" in err

@@ -1,0 +1,115 @@
+"""Output that never blocks: a pipe that nobody reads, a stopped terminal or a hung disk must not stop the proxy.
+
+What is written goes into a bounded queue, and a thread of its own writes it. Where the queue is full, what comes is
+dropped, counted, and told once somebody reads again.
+"""
+
+import contextlib
+import io
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TextIO
+
+MOST_PIECES = 10_000
+_GATHER_SECONDS = 0.02
+"""Between waking and writing: a busy proxy then wakes the thread fifty times a second and not for each line."""
+
+FLUSH_SECONDS = 1.0
+"""How long the end of the process waits for what is left."""
+
+
+class QueuedOutput(io.TextIOBase):
+    """A text stream over a file descriptor. Any thread may write."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, stream: TextIO) -> None:
+        self._descriptor = stream.fileno()
+        self._is_terminal = stream.isatty()
+        self._pieces: deque[bytes] = deque()
+        self._dropped = 0
+        self._is_closing = False
+        self._wake = threading.Event()
+        self._is_empty = threading.Event()
+        self._is_empty.set()
+        self._thread = threading.Thread(target=self._run, name="kdproxy-output", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> int:
+        """Put text into the queue, or drop it where that is full."""
+        piece = text.encode("utf-8", "backslashreplace")
+        if len(self._pieces) >= MOST_PIECES:
+            self._dropped += 1
+        elif piece:
+            self._pieces.append(piece)
+            self._is_empty.clear()
+            self._wake.set()
+        return len(text)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._is_terminal
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._descriptor
+
+    def flush(self) -> None:
+        """Nothing: who waits for the queue, waits for who does not read."""
+
+    def finish(self) -> None:
+        """Wait a moment for what is left, and end the thread."""
+        self._is_empty.wait(FLUSH_SECONDS)
+        self._is_closing = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            self._wake.wait()
+            if not self._is_closing:
+                time.sleep(_GATHER_SECONDS)
+            self._wake.clear()
+            with contextlib.suppress(OSError):  # closed, or a full disk: what cannot be said is lost
+                self._write_all()
+            if not self._pieces:
+                self._is_empty.set()
+
+    def _write_all(self) -> None:
+        while self._pieces:
+            found = b"".join(self._pieces.popleft() for _ in range(min(len(self._pieces), 256)))
+            while found:
+                found = found[os.write(self._descriptor, found) :]
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                told = f"kdproxy: {dropped} pieces of output were dropped: nobody read them.\n"
+                self._pieces.append(told.encode())
+
+
+@contextlib.contextmanager
+def queued_output() -> Iterator[None]:
+    """Let this process's stdout and stderr never block while entered."""
+    before = sys.stdout, sys.stderr
+    made: list[QueuedOutput] = []
+    try:
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            try:
+                stream.flush()
+                made.append(QueuedOutput(stream))
+            except (OSError, ValueError, AttributeError):  # closed, or none
+                continue
+            setattr(sys, name, made[-1])
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for output in made:
+            output.finish()
