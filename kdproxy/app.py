@@ -21,8 +21,9 @@ from kdproxy.core.rename import Renamed, renamed
 from kdproxy.core.routing import Router
 from kdproxy.engine.clock import SystemClock
 from kdproxy.engine.drain import Drain, UnderWay
+from kdproxy.engine.errand import RetrySettings
 from kdproxy.engine.ferry import Ferry
-from kdproxy.engine.fetch import Fetcher, RetrySettings
+from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.flights import Flights
 from kdproxy.engine.flow import Flow
 from kdproxy.engine.lane import Policy
@@ -86,12 +87,14 @@ class App:
             use_environment_proxy=settings.use_environment_proxy,
         )
         self._flights = Flights(detached_seconds=settings.detached_max_seconds)
-        fetcher = Fetcher(
+        self._kinds = ServerKinds(self._upstream, clock)
+        self._fetcher = fetcher = Fetcher(
             self._upstream,
             clock,
-            RetrySettings(total_seconds=settings.retry_seconds, max_attempts=settings.retry_attempts),
+            RetrySettings(total_seconds=settings.retry_seconds, max_attempts=settings.retry_attempts or None),
+            ledger=self.ledger,
+            billing=self._kinds,
         )
-        self._kinds = ServerKinds(self._upstream, clock)
         self._lanes = _lanes(settings, clock, self._kinds)
         purchase = Purchase(
             archive,
@@ -190,6 +193,7 @@ class App:
         self.refuse_calls()
         given_up = await self._drain.run()
         await self._kinds.close()
+        await self._fetcher.close()
         # What passes through and is given up ends with its connection.
         await self._upstream.close()
         await self._runner.cleanup()

@@ -92,16 +92,25 @@ class UpstreamFailed(KdproxyError):
         was_sent: whether a byte of the request may have reached the server, so that the provider may bill the call;
             false after a failed DNS look-up, a refused connection or a failed TLS handshake.
         retryable: whether another attempt may fare better by itself.
+        maybe_billed: whether the provider may bill the call; None: if it was sent.
     """
 
     default_code = "upstream_failed"
     default_status = 502
 
     def __init__(
-        self, message: str, *, hint: str, code: str | None = None, was_sent: bool, retryable: bool = True
+        self,
+        message: str,
+        *,
+        hint: str,
+        code: str | None = None,
+        was_sent: bool,
+        retryable: bool = True,
+        maybe_billed: bool | None = None,
     ) -> None:
         super().__init__(message, hint=hint, code=code, retryable=retryable)
         self.was_sent = was_sent
+        self.maybe_billed = was_sent if maybe_billed is None else maybe_billed
 
 
 class RequestRefused(KdproxyError):

@@ -9,15 +9,29 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kdproxy.core import limits
+from kdproxy.core import attempt_outcome, limits
+from kdproxy.core.attempt_outcome import FailureClass
 from kdproxy.core.limits import Reading
 from kdproxy.core.models import Headers
 from kdproxy.core.pace_error import ErrorFacts, facts_of
 from kdproxy.core.pace_rules import Meaning, Row, Rules
 from kdproxy.core.pace_time import Unit, duration_of, number_of, wait_of
+from kdproxy.core.sniff import is_html
 
-RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 529})
-"""As the official clients retry them; 498 is Groq's capacity, 529 Anthropic's overload, 425 RFC 8470."""
+FINAL_NAMES = frozenset(
+    {
+        "content_filter",
+        "content_policy_violation",
+        "context_length_exceeded",
+        "invalid_prompt",
+        "invalid_request_error",
+        "model_not_found",
+        "string_above_max_length",
+        "unsupported_parameter",
+        "unsupported_value",
+    }
+)
+"""Of errors without a status: the request itself is at fault (platform.openai.com/docs/guides/error-codes, 2026-11)."""
 
 PARK_FROM_SECONDS = 900.0
 """A day's or month's allowance that is not back within a quarter of an hour is a stop, not a pause."""
@@ -41,6 +55,12 @@ class Again:
     floor_seconds: float | None = None
     is_rate_limit: bool = False
     reason: str = ""
+    failure: FailureClass = FailureClass.REFUSED
+    """What the attempt means for money."""
+    is_overload: bool = False
+    """The upstream's state is to blame, whatever was asked."""
+    is_page: bool = False
+    """An HTML page: what spoke is no model server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +102,18 @@ def judge(
     advice = headers.get("x-should-retry", "").lower()
     if advice == "false":
         return GiveUp(reason="the provider advises against a retry")
-    if status not in RETRIED_STATUSES and advice != "true":
+    is_page = is_html(body)
+    if not attempt_outcome.is_retried(status) and advice != "true" and not is_page:
         return GiveUp(reason=f"status {status}", is_credential=status == 401)
     if status == 429:
         return _rate_limited(headers, facts, rules, readings, now)
-    return Again(floor_seconds=asked_wait(headers, facts, now=now), reason=f"status {status}")
+    return Again(
+        floor_seconds=asked_wait(headers, facts, now=now),
+        reason=f"status {status}, an HTML page" if is_page else f"status {status}",
+        failure=attempt_outcome.class_of_status(status),
+        is_overload=status in attempt_outcome.OVERLOADED,
+        is_page=is_page and not attempt_outcome.is_retried(status),
+    )
 
 
 def judge_event(data: bytes, rules: Rules, *, now: float) -> Verdict:
@@ -97,7 +124,12 @@ def judge_event(data: bytes, rules: Rules, *, now: float) -> Verdict:
     status = facts.status or next(
         (rules.event_statuses[name] for name in facts.names if name in rules.event_statuses), 0
     )
-    return judge(status, {}, data, rules, now=now) if status >= 400 else GiveUp(reason="an error inside a 200")
+    if status >= 400:
+        return judge(status, {}, data, rules, now=now)
+    if facts.names & FINAL_NAMES:
+        return GiveUp(reason=facts.label)
+    # Nobody knows what it means: the model may have run, and the next attempt may fare better.
+    return Again(reason=f"an error inside a 200: {facts.label or 'unnamed'}", failure=FailureClass.MAYBE_BILLED)
 
 
 def fits(row: Row, status: int, facts: ErrorFacts) -> bool:
@@ -157,6 +189,14 @@ def backoff_seconds(attempt: int, *, jitter: float, base_seconds: float = BASE_D
     return jitter * min(LONGEST_DELAY_SECONDS, base_seconds * 2.0 ** min(attempt, 32))
 
 
+def billed_backoff_seconds(attempt: int, *, jitter: float) -> float:
+    """Return the wait before a question goes out again whose last call may have been billed: half to all of 1 s, 4 s.
+
+    There are only two more: time for the upstream to recover is worth more than haste.
+    """
+    return (0.5 + 0.5 * jitter) * min(LONGEST_DELAY_SECONDS, 4.0 ** (min(attempt, 16) - 1))
+
+
 def wait_seconds(verdict: Again, attempt: int, *, jitter: float) -> float:
     """Return how long to wait: what the provider asked is a floor, jitter comes above it."""
     return (verdict.floor_seconds or 0.0) + backoff_seconds(attempt, jitter=jitter)
@@ -169,7 +209,7 @@ def _of_row(
         case Meaning.RATE_LIMIT:
             return _rate_limited(headers, facts, rules, readings, now)
         case Meaning.OVERLOAD:
-            return Again(floor_seconds=asked_wait(headers, facts, now=now), reason="overloaded")
+            return Again(floor_seconds=asked_wait(headers, facts, now=now), reason="overloaded", is_overload=True)
         case Meaning.SPENT:
             return Park(reason=facts.label or "the quota is spent")
         case Meaning.SPENT_TODAY:

@@ -106,11 +106,16 @@ def is_public(url: str) -> bool:
 
 def urls(upstream: Upstream) -> tuple[tuple[str, str], ...]:
     """Return what to ask: the path as `Evidence` has it, and the URL."""
+    models = models_url(upstream)
+    end = f"/v1{MODELS_PATH}"
+    root = models.removesuffix(end) if models.endswith(end) else upstream.url.rstrip("/")
+    return ((MODELS_PATH, models), *((path, root + path) for path in QUESTIONS))
+
+
+def models_url(upstream: Upstream) -> str:
+    """Return where an upstream lists its models."""
     parts = urlsplit(upstream.url)
-    base = f"{parts.scheme}://{parts.netloc}"
-    models, _ = join(parts.path, f"/v1{MODELS_PATH}")
-    root = models.removesuffix(f"/v1{MODELS_PATH}") if models.endswith(f"/v1{MODELS_PATH}") else parts.path.rstrip("/")
-    return ((MODELS_PATH, base + models), *((path, base + root + path) for path in QUESTIONS))
+    return f"{parts.scheme}://{parts.netloc}{join(parts.path, f'/v1{MODELS_PATH}')[0]}"
 
 
 def _named(evidence: Evidence) -> set[ServerKind]:

@@ -1,10 +1,12 @@
 """Model calls whose answers are not kept: at the pace of their lane and tried again as any other, then as they come."""
 
+import hashlib
 from functools import partial
 
 from kdproxy.core.ports import UpstreamRequest
 from kdproxy.engine.call import Incoming
-from kdproxy.engine.fetch import Delivery, Errand, Fetcher
+from kdproxy.engine.errand import Delivery, Errand
+from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.flights import Flight, Head
 from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.refused import land_refused, landing
@@ -37,23 +39,30 @@ class Ferry:
             rules=rules,
             run=incoming.run,
             deadline_seconds=incoming.patience_seconds,
+            question=_identity(incoming, body),
         )
         result = await self._fetcher.fetch(errand, flight, road)
         if not isinstance(result, Delivery):
             land_refused(flight, result)
             return
-        response, permit = result.response, result.permit
+        response = result.response
         try:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
             async for chunk in response.chunks():
                 flight.add(chunk)
-        except BaseException:
-            permit.broken()
+        except BaseException as error:
+            self._fetcher.lost(errand, result, error)
             raise
         finally:
             response.close()
-        permit.done()
+        self._fetcher.arrived(errand, result)
         flight.land()
+
+
+def _identity(incoming: Incoming, body: bytes) -> tuple[str, ...]:
+    """Return what tells an unkept question from others: it has no key."""
+    digest = hashlib.sha256(body).hexdigest()
+    return ("unkept", incoming.namespace, incoming.upstream.name, incoming.path, incoming.query, digest)
 
 
 def _request(incoming: Incoming, body: bytes, key_index: int) -> UpstreamRequest:

@@ -116,7 +116,7 @@ class Lanes:
         settings = self._of(upstream.name)
         gate = self._gates.get(upstream.name)
         if gate is None:
-            gate = self._gates[upstream.name] = Gate(upstream.name, self._clock, self._jitter)
+            gate = self._gates[upstream.name] = Gate(upstream, self._clock, self._jitter)
         lanes = tuple(
             Lane(
                 identity=(upstream.name, fingerprint, model),

@@ -2,8 +2,21 @@
 
 from collections import Counter
 from decimal import Decimal
+from enum import StrEnum
 
 from kdproxy.core.models import Disposition
+
+
+class CallOutcome(StrEnum):
+    """What became of a model call that went out; an attempt that reached nobody is no call."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    """The provider said in full that it did not do it: it costs nothing."""
+    MAYBE_BILLED = "maybe_billed"
+    """It failed so that the model may have run."""
+    ABANDONED = "abandoned"
+    """It was stopped here: nobody waited for it any more, or the proxy ended."""
 
 
 class Ledger:
@@ -11,7 +24,12 @@ class Ledger:
 
     def __init__(self) -> None:
         self.requests: Counter[Disposition] = Counter()
-        self.upstream_attempts = 0
+        self.calls: Counter[CallOutcome] = Counter()
+        self.calls_in_flight = 0
+        self.calls_passed = 0
+        """Calls that are no model calls."""
+        self.probes = 0
+        """GETs by which the proxy looks whether an upstream answers."""
         self.stored = 0
         self.input_tokens = 0
         self.output_tokens = 0
@@ -25,11 +43,26 @@ class Ledger:
         """Count one request."""
         self.requests[disposition] += 1
 
-    def bought(
-        self, *, attempts: int, input_tokens: int | None, output_tokens: int | None, usd: Decimal | None
-    ) -> None:
+    def call_began(self) -> None:
+        """Count a model call that goes out."""
+        self.calls_in_flight += 1
+
+    def call_ended(self, outcome: CallOutcome | None) -> None:
+        """Count what became of it. None: it reached nobody."""
+        self.calls_in_flight -= 1
+        if outcome is not None:
+            self.calls[outcome] += 1
+
+    def passed(self) -> None:
+        """Count a call that is no model call."""
+        self.calls_passed += 1
+
+    def probed(self) -> None:
+        """Count a GET of ours."""
+        self.probes += 1
+
+    def bought(self, *, input_tokens: int | None, output_tokens: int | None, usd: Decimal | None) -> None:
         """Count one answer that was bought and kept."""
-        self.upstream_attempts += attempts
         self.stored += 1
         if input_tokens is None and output_tokens is None:
             self.uncounted_answers += 1
@@ -46,7 +79,13 @@ class Ledger:
         is_priced = self.unpriced_answers < self.stored or not self.stored
         return {
             "requests": {str(disposition): self.requests[disposition] for disposition in Disposition},
-            "upstream_attempts": self.upstream_attempts,
+            "upstream_attempts": sum(self.calls.values()) + self.calls_in_flight,
+            "calls": {
+                **{str(outcome): self.calls[outcome] for outcome in CallOutcome},
+                "in_flight": self.calls_in_flight,
+                "passed_through": self.calls_passed,
+                "probes": self.probes,
+            },
             "stored": self.stored,
             "input_tokens": self.input_tokens if is_counted else None,
             "output_tokens": self.output_tokens if is_counted else None,

@@ -9,7 +9,7 @@ import heapq
 import itertools
 import math
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +83,11 @@ class Line:
     def least_refused(self) -> Waiter:
         """Return who was refused least, the first of those; somebody must be in line."""
         return min(itertools.chain(*self._runs.values()), key=_refusals)
+
+    def first_but(self, is_out: Callable[[Hashable], bool]) -> Waiter | None:
+        """Return who is next of those whose question is not out."""
+        waiters = itertools.chain(*self._runs.values())
+        return next((each for each in waiters if not each.future.done() and not is_out(each.question)), None)
 
     def take(self, waiter: Waiter) -> None:
         """It is this one's turn; the next one is another run's."""

@@ -20,15 +20,12 @@ log = logging.getLogger("kdproxy.engine")
 class Permit:
     """The right to send one request. Exactly one of its endings must be called; more do nothing."""
 
-    def __init__(
-        self, road: "Road", lane: Lane, grant: Grant, waiter: Waiter, *, is_probe: bool, is_look: bool
-    ) -> None:
-        self._road = road
+    def __init__(self, road: "Road", lane: Lane, grant: Grant, waiter: Waiter, *, is_look: bool) -> None:
+        self.road = road
         self.lane = lane
         self._grant = grant
         self._question = waiter.question
         self._backoff = waiter.backoff
-        self.is_probe = is_probe
         self._is_look = is_look
         self._is_over = False
         self._holder: asyncio.Task[Any] | None = None
@@ -36,61 +33,61 @@ class Permit:
 
     def accepted(self, readings: Iterable[Reading]) -> None:
         """The answer has begun. Its end is told by `done` or `broken`."""
-        now = self._road.now()
-        self._road.unbegun.pop(self, None)
+        now = self.road.now()
+        self.road.unbegun.pop(self, None)
         self.lane.pace.learn(self._grant, readings, now)
         self.lane.pace.accepted(self._grant, now)
         self._was_accepted()
         if self._is_look:
             self.lane.resume()
-        self._road.gate.passed()
+        self.road.gate.passed()
 
     def done(self, used: Cost | None = None) -> None:
         """The answer is complete."""
         if not self._is_over:
-            self.lane.pace.done(self._grant, self._road.now(), used=used)
+            self.lane.pace.done(self._grant, self.road.now(), used=used)
             self._end("answered")
-            self._road.relieve(self.lane)
+            self.road.relieve(self.lane)
 
     def declined(self, readings: Iterable[Reading]) -> None:
         """The provider said no to this request alone."""
         if not self._is_over:
-            now = self._road.now()
+            now = self.road.now()
             self.lane.pace.learn(self._grant, readings, now)
             self.lane.pace.accepted(self._grant, now)
             self._was_accepted()
             self.lane.pace.failed(self._grant)
-            self._road.gate.passed()
+            self.road.gate.passed()
             self._end("answered")
 
     def refused(self, readings: Iterable[Reading], wait_seconds: float | None) -> float:
         """A 429: pause the lane, or set this request aside. Returns for how long the lane pauses."""
-        now = self._road.now()
+        now = self.road.now()
         was_aside = self._backoff.is_aside
         self.lane.pace.learn(self._grant, readings, now)
         pause = self.lane.pace.refused(
             self._grant,
             now,
             wait_seconds=wait_seconds,
-            jitter=self._road.jitter(),
+            jitter=self.road.jitter(),
             request=self._backoff,
             is_told=exhausted(readings) is not None,
-            lanes=len(self._road.lanes),
+            lanes=len(self.road.lanes),
         )
-        self._road.backoffs.remember(self._question, self._backoff)
+        self.road.backoffs.remember(self._question, self._backoff)
         if self._backoff.is_aside and not was_aside:
             log.warning(
                 "a request is refused while others pass: it alone is tried again ever more rarely, the others go on",
                 extra=self.lane.fields(),
             )
-        self._road.gate.passed()
+        self.road.gate.passed()
         self._end("refused")
         return pause
 
     def _was_accepted(self) -> None:
         if self._backoff.refusals:
             self._backoff.accepted()
-            self._road.backoffs.forget(self._question)
+            self.road.backoffs.forget(self._question)
 
     def failed(self, reason: str, readings: Iterable[Reading] = (), *, is_overload: bool = False) -> None:
         """The upstream failed: unreachable, cut off, 5xx. Its head may speak of limits all the same.
@@ -99,10 +96,10 @@ class Permit:
             is_overload: it may have been too many at once: a 503 that says so, a refused connection, a deadline.
         """
         if not self._is_over:
-            now = self._road.now()
+            now = self.road.now()
             self.lane.pace.learn(self._grant, readings, now)
             self.lane.pace.erred(self._grant, now, overloaded_by=self._question if is_overload else None)
-            self._road.gate.failed(reason, was_probe=self.is_probe)
+            self.road.gate.failed(reason, self._question)
             self._end("failed")
 
     def broken(self) -> None:
@@ -113,26 +110,26 @@ class Permit:
 
     def halted(self, verdict: Park, refusal: Refusal) -> None:
         """No wait helps: stop the lane."""
-        parks = self._road.policy is Policy.PARK
-        now = self._road.now()
+        parks = self.road.policy is Policy.PARK
+        now = self.road.now()
         # Before anything that gives turns: the next one must find it stopped.
         self.lane.halt(verdict.reason, refusal, parks=parks, wait_seconds=verdict.wait_seconds, now=now)
         self.lane.pace.failed(self._grant)
-        self._road.gate.passed()
+        self.road.gate.passed()
         self._end("refused")
 
     def revoked(self, refusal: Refusal) -> None:
         """The credential is bad: take its lane out."""
-        self.lane.revoke(refusal, self._road.now())
+        self.lane.revoke(refusal, self.road.now())
         self.lane.pace.failed(self._grant)
-        self._road.gate.passed()
+        self.road.gate.passed()
         self._end("refused")
 
     def may_be_taken_back(self, holder: "asyncio.Task[Any] | None") -> None:
         """Name the task that waits for the answer: on a free upstream it is cancelled if the call was one too many."""
-        if holder is not None and self._road.is_free:
+        if holder is not None and self.road.is_free:
             self._holder = holder
-            self._road.unbegun[self] = None
+            self.road.unbegun[self] = None
 
     def take_back(self) -> None:
         """Cancel the call: its holder calls `taken_back` and gets in line again."""
@@ -156,9 +153,9 @@ class Permit:
 
     def _end(self, outcome: str) -> None:
         self._is_over = True
-        self._road.unbegun.pop(self, None)
+        self.road.unbegun.pop(self, None)
         self.lane.counts[outcome] += 1
         if self._is_look and self.lane.stop is not None and self.lane.stop.is_looking:
             # The look told nothing: the next request looks.
             self.lane.stop.is_looking = False
-        self._road.gate.end(was_probe=self.is_probe)
+        self.road.gate.end(self._question)

@@ -12,7 +12,8 @@ from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest, Upstream
 from kdproxy.core.sniff import Kind
 from kdproxy.engine import lookup
 from kdproxy.engine.call import Asked
-from kdproxy.engine.fetch import Delivery, Errand, Fetcher, GaveUp
+from kdproxy.engine.errand import Delivery, Errand, GaveUp
+from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.flights import Flight, Head
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lanes import Lanes
@@ -86,19 +87,20 @@ class Purchase:
             deadline_seconds=incoming.patience_seconds,
             # A binary answer goes on as it comes, so it cannot be asked for again.
             whole_bytes=0 if question.form is Form.BINARY else self._answer_limit_bytes,
+            question=address,
         )
         started = self._clock.monotonic()
         result = await self._fetcher.fetch(errand, flight, road)
         match result:
             case Refusal() | GaveUp():
                 land_refused(flight, result)
-            case Delivery(response=response, permit=permit, kind=kind):
+            case Delivery(response=response, kind=kind) as delivery:
                 try:
                     await self._receive(flight, asked, address, response, kind, started)
-                except BaseException:
-                    permit.broken()
+                except BaseException as error:
+                    self._fetcher.lost(errand, delivery, error)
                     raise
-                permit.done(used_of(flight.usage))
+                self._fetcher.arrived(errand, delivery, used_of(flight.usage))
                 if flight.usage is not None:
                     guess.learn(flight.usage)
 
@@ -154,7 +156,6 @@ class Purchase:
             flight.detail = "not-stored"
         usage = entry.answer.usage
         self._ledger.bought(
-            attempts=flight.attempts,
             input_tokens=None if usage is None else usage.input_tokens,
             output_tokens=None if usage is None else usage.output_tokens,
             usd=None if entry.cost_usd is None else Decimal(entry.cost_usd),

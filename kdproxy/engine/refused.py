@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kdproxy.core.models import HeaderPairs
-from kdproxy.engine.fetch import GaveUp
+from kdproxy.engine.errand import GaveUp
 from kdproxy.engine.flights import Flight, Head, Phase
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.road import LONGEST_ADVICE_SECONDS
@@ -41,9 +41,14 @@ def land_refused(flight: Flight, result: Refusal | GaveUp) -> None:
     match result:
         case Refusal():
             flight.is_refused_credential = result.is_fatal or result.status in CREDENTIAL_STATUSES
-            _hand_over(flight, result, (("x-should-retry", "false"),) if result.is_fatal else ())
+            _hand_over(flight, result, _NO_RETRY if result.is_fatal else ())
+        case GaveUp(last=None) if result.billed_calls:
+            raise _budget_spent(result)
         case GaveUp(last=None):
             raise _out_of_attempts(result)
+        case GaveUp(last=Refusal() as last) if result.billed_calls:
+            log.warning("a question is not sent again for now", extra=_told(result))
+            _hand_over(flight, last, _NO_RETRY)
         case GaveUp(last=Refusal() as last):
             _hand_over(flight, last, _come_again(result.wait_seconds))
 
@@ -63,6 +68,29 @@ def _come_again(seconds: float) -> HeaderPairs:
         ("retry-after", str(max(1, round(seconds)))),
         ("retry-after-ms", str(max(1, round(seconds * 1000)))),
         ("x-should-retry", "true"),
+    )
+
+
+_NO_RETRY: HeaderPairs = (("x-should-retry", "false"),)
+
+
+def _told(result: GaveUp) -> dict[str, object]:
+    return {
+        "reason": result.reason,
+        "maybe_billed_calls": result.billed_calls,
+        "next_attempt_seconds": round(result.wait_seconds),
+    }
+
+
+def _budget_spent(result: GaveUp) -> KdproxyError:
+    log.warning("a question is not sent again for now", extra=_told(result))
+    calls = "1 call" if result.billed_calls == 1 else f"{result.billed_calls} calls"
+    return KdproxyError(
+        f"{result.reason} {calls} of this question brought no answer, and the provider may have billed each.",
+        hint=f"It is sent once more if it is asked again in {max(1, round(result.wait_seconds))} s or later. See what "
+        "it asks for; if the upstream's calls cost nothing, set billed = false for it.",
+        code="retry_budget_spent",
+        http_status=502,
     )
 
 

@@ -72,6 +72,11 @@ class Road:
         return self._line.is_empty and not any(lane.pace.in_flight for lane in self.lanes)
 
     @property
+    def model(self) -> str:
+        """The model that it leads to; empty where the request does not say."""
+        return self.lanes[0].identity[2]
+
+    @property
     def waiting(self) -> int:
         """How many requests wait."""
         return len(self._line)
@@ -116,7 +121,7 @@ class Road:
         """Say when a waiter may come again, at most 120 s ahead, and whose fault the wait is."""
         now = self.now()
         if self.gate.is_open:
-            seconds, is_rate_limit, reason = self.gate.wait(now), False, "the upstream fails every call"
+            seconds, is_rate_limit, reason = self.gate.breaker.wait(now), False, "the upstream fails every call"
         else:
             stops = [lane.stop for lane in self.lanes if lane.stop is not None]
             if len(stops) == len(self.lanes):
@@ -159,7 +164,11 @@ class Road:
                 # Who was not refused shows more of how the lane is.
                 waiter = self._line.least_refused()
                 lane, wait = self._soonest(waiter.cost, now)
-            wait = max(wait, self.gate.wait(now))
+            if wait <= 0 and self.gate.is_open:
+                # Where a question is to show how the upstream is, it is one that has not failed.
+                waiter = self._line.first_but(self.gate.breaker.has_failed) or waiter
+                lane, wait = self._soonest(waiter.cost, now)
+            wait = wait if wait > 0 else self.gate.wait(now, waiter.question)
             if wait > 0:
                 lane.told_full()
                 break
@@ -189,9 +198,9 @@ class Road:
         lane.waited_seconds += waited
         lane.longest_wait_seconds = max(lane.longest_wait_seconds, waited)
         lane.counts["sent"] += 1
-        is_probe = self.gate.breaker.take()
+        self.gate.breaker.take(now, question=waiter.question)
         grant = lane.pace.take(waiter.cost, now, deadline_seconds=min(lane.deadline_seconds, waiter.deadline_seconds))
-        return Permit(self, lane, grant, waiter, is_probe=is_probe, is_look=is_look)
+        return Permit(self, lane, grant, waiter, is_look=is_look)
 
     def recognise(self, found: Recognition, *, is_free: bool) -> None:
         """Take what is known of the upstream's server."""

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from kdproxy.core.models import Upstream
 from kdproxy.core.ports import Clock, UpstreamClient, UpstreamRequest
-from kdproxy.core.server_kind import Evidence, Recognition, ServerKind, recognise, urls
+from kdproxy.core.server_kind import Evidence, Recognition, ServerKind, is_free, recognise, urls
 from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.rules import rules_of
 
@@ -50,6 +50,18 @@ class ServerKinds:
     def known(self, upstream: Upstream) -> Recognition | None:
         """Return what is known of a server, without asking it."""
         return self._found.get(upstream.name)
+
+    def is_billed(self, upstream: Upstream, model: str) -> bool:
+        """Whether a call costs money, as far as is known: the configuration's word, else the server's own."""
+        if upstream.billed is not None:
+            return upstream.billed
+        # It is not asked for this: it would be at each call's first mishap.
+        return not is_free(self._found.get(upstream.name), upstream, model)
+
+    async def find_out(self, upstream: Upstream) -> None:
+        """Ask a server that is not known yet, and wait until it has answered."""
+        if upstream.billed is None and self.of(upstream) is None and (task := self._tasks.get(upstream.name)):
+            await asyncio.wait((task,), timeout=ASK_SECONDS)
 
     def forget(self, upstream: str) -> None:
         """Ask again when next needed: an outage is over, and another server may have taken its place."""

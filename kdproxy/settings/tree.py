@@ -55,14 +55,14 @@ class Settings:
         3_600.0, "Longest that one call to the upstream may take in all.", parse.number(0.1, 604_800)
     )
     retry_seconds: float = _setting(
-        600.0,
-        "Longest time over all failed attempts at one call; a rate limit is not a failure.",
+        1_800.0,
+        "Longest time over all failed attempts at one call that cost nothing; a rate limit is not a failure.",
         parse.number(0, 604_800),
     )
     retry_attempts: int = _setting(
-        6,
-        "Failed attempts at one call; rate limits do not count, nor looks at a dead upstream.",
-        parse.integer(1, 1_000),
+        0,
+        "Most failed attempts at one call, whatever they cost; 0: as their kind has it, 3 where each may be billed.",
+        parse.integer(0, 1_000),
     )
     spent_policy: str = _setting(
         "fail", "When a quota is spent: fail at once, or park requests until it is back.", parse.choice("fail", "park")

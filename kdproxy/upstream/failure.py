@@ -112,6 +112,7 @@ def redirected(status: int, url: str, location: str) -> UpstreamFailed:
         code="upstream_redirects",
         was_sent=True,
         retryable=False,
+        maybe_billed=False,
     )
 
 

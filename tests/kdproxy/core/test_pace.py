@@ -15,6 +15,7 @@ from kdproxy.core.pace_breaker import (
     FAILURES_TO_OPEN,
     LONGEST_PROBE_SECONDS,
     RETRY_COST,
+    TRIAL_SECONDS,
     Breaker,
     RetryBudget,
     State,
@@ -186,59 +187,92 @@ def test_what_was_in_flight_is_gone_when_it_has_landed_whatever_the_scale_is_by_
 
 
 def _open(breaker: Breaker, now: float = 0.0) -> None:
-    for _ in range(FAILURES_TO_OPEN):
-        was_probe = breaker.take()
-        breaker.failed(now, was_probe=was_probe, jitter=0.5)
-        breaker.end(was_probe=was_probe)
+    for question in range(FAILURES_TO_OPEN):
+        breaker.take(now, question=question)
+        breaker.failed(now, question=question, jitter=0.5)
+        breaker.end(question)
 
 
-def test_breaker_opens_after_failures_in_a_row_only() -> None:
+def test_breaker_opens_after_different_questions_in_a_row_only() -> None:
     breaker = Breaker()
     for _ in range(50):
-        for _ in range(FAILURES_TO_OPEN - 1):
-            assert not breaker.failed(0.0, was_probe=False, jitter=0.5)
+        for question in range(FAILURES_TO_OPEN - 1):
+            assert not breaker.failed(0.0, question=question, jitter=0.5)
         breaker.passed()
     assert breaker.state is State.CLOSED
     _open(breaker)
     assert breaker.state is State.OPEN
-    assert breaker.wait(0.0) > 0
 
 
-def test_probes_are_single_and_rarer_the_longer_it_lasts() -> None:
+def test_one_question_never_opens_it() -> None:
+    breaker = Breaker()
+    assert not any(breaker.failed(0.0, question="bad", jitter=0.5) for _ in range(1_000))
+    assert breaker.state is State.CLOSED
+
+
+def test_looks_are_rarer_the_longer_it_lasts() -> None:
     breaker = Breaker()
     _open(breaker)
-    now, probes = 0.0, []
+    assert breaker.wait(0.0) == 0.0
+    now, looks = 0.0, []
     while now < 600:
         now += breaker.wait(now)
-        assert breaker.take()
-        assert breaker.wait(now) == math.inf
-        probes.append(now)
-        breaker.failed(now, was_probe=True, jitter=0.5)
-        breaker.end(was_probe=True)
-    assert len([at for at in probes if 60 <= at < 120]) <= 6
-    gaps = [after - before for before, after in pairwise(probes)]
+        looks.append(now)
+        breaker.looked_in_vain(now, jitter=0.5)
+    assert len([at for at in looks if 60 <= at < 120]) <= 6
+    gaps = [after - before for before, after in pairwise(looks)]
     assert gaps == pytest.approx(sorted(gaps))
     assert gaps[-1] <= LONGEST_PROBE_SECONDS
+
+
+def test_a_question_that_may_show_how_it_is_is_alone() -> None:
+    breaker = Breaker()
+    _open(breaker)
+    breaker.take(0.0, question="fresh")
+    assert breaker.has_trial
+    assert breaker.wait(0.0) == TRIAL_SECONDS
+    breaker.failed(1.0, question="fresh", jitter=0.5)
+    breaker.end("fresh")
+    assert not breaker.has_trial
+    assert breaker.wait(1.0) > 0
+    assert breaker.has_failed("fresh")
+
+
+def test_what_was_sent_before_it_opened_does_not_make_it_wait_longer() -> None:
+    breaker = Breaker()
+    _open(breaker)
+    for question in range(100, 200):
+        breaker.failed(0.0, question=question, jitter=0.5)
+    assert breaker.wait(0.0) == 0.0
+
+
+def test_it_opens_again_sooner_while_nothing_has_succeeded() -> None:
+    breaker = Breaker()
+    _open(breaker)
+    breaker.looked_well()
+    assert not breaker.failed(1.0, question=0, jitter=0.5)
+    assert breaker.failed(1.0, question=1, jitter=0.5)
+    assert breaker.wait(1.0) >= 0.5
 
 
 def test_after_an_outage_calls_come_back_by_doubling() -> None:
     breaker = Breaker()
     _open(breaker)
-    breaker.take()
+    breaker.take(0.0, question="fresh")
     assert breaker.passed()
-    breaker.end(was_probe=True)
+    breaker.end("fresh")
     rounds = []
     for _ in range(6):
         count = 0
         while breaker.wait(100.0) == 0 and count < 500:
-            breaker.take()
+            breaker.take(100.0, question=count)
             count += 1
         rounds.append(count)
-        for _ in range(count):
+        for question in range(count):
             breaker.passed()
-            breaker.end(was_probe=False)
-    for _ in range(200):
-        breaker.take()
+            breaker.end(question)
+    for question in range(200):
+        breaker.take(100.0, question=question)
     assert breaker.wait(100.0) == 0
     assert rounds == [2, 4, 8, 16, 32, 64]
 

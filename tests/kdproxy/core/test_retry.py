@@ -100,7 +100,9 @@ def test_what_is_no_error_is_done(status: int) -> None:
         ("openrouter", b'{"error":{"code":502,"message":"x"}}', Again),
         ("openrouter", b'{"error":{"code":402,"message":"x"}}', Park),
         ("gemini", b'{"error":{"code":503,"status":"UNAVAILABLE"}}', Again),
-        ("general", b'{"error":"something"}', GiveUp),
+        # What nobody knows is a failure of the attempt, bounded like all that may have been billed.
+        ("general", b'{"error":"something"}', Again),
+        ("openai", b'{"error":{"message":"x","type":"invalid_request_error"}}', GiveUp),
         ("general", b"[DONE]", Done),
     ],
 )

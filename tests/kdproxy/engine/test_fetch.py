@@ -3,133 +3,18 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 import pytest
 
 from kdproxy.core.limits import Cost
-from kdproxy.core.models import HeaderPairs, Upstream
-from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import UpstreamRequest
-from kdproxy.engine.fetch import Delivery, Errand, Fetcher, GaveUp, RetrySettings
+from kdproxy.engine.attempts import ATTEMPTS_WHILE_OTHERS_SUCCEED, SUSPECT_FROM
+from kdproxy.engine.errand import Delivery, Errand, GaveUp
 from kdproxy.engine.flights import Flight, Flights, Phase
 from kdproxy.engine.lane import Policy, Refusal
-from kdproxy.engine.lanes import Lanes, LaneSettings
-from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.rules import TABLES
-from kdproxy.testing.virtual import VirtualClock, VirtualLoop
-
-UPSTREAM = Upstream(name="teacher", url="http://127.0.0.1:1/v1")
-JSON: HeaderPairs = (("content-type", "application/json"),)
-SSE: HeaderPairs = (("content-type", "text/event-stream"),)
-
-
-@dataclass
-class Canned:
-    """The UpstreamResponse port over bytes that are there."""
-
-    status: int = 200
-    headers: HeaderPairs = JSON
-    pieces: list[bytes] = field(default_factory=lambda: [b'{"id":"1"}'])
-    content_length: int | None = None
-    is_end_marked: bool = True
-    position: int = 0
-
-    async def chunk(self) -> bytes:
-        self.position += 1
-        return self.pieces[self.position - 1] if self.position <= len(self.pieces) else b""
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while chunk := await self.chunk():
-            yield chunk
-
-    async def read(self, limit_bytes: int) -> bytes:
-        return b"".join(self.pieces)
-
-    def close(self) -> None:
-        pass
-
-
-Answer = Callable[[float, UpstreamRequest], Canned | UpstreamFailed]
-
-
-class Provider:
-    """The UpstreamClient port: a function of time says what comes back."""
-
-    def __init__(self, answer: Answer, *, seconds: float = 0.1) -> None:
-        self._answer = answer
-        self._seconds = seconds
-        self.sent_at: list[float] = []
-        self.succeeded_at: list[float] = []
-        self.in_flight = 0
-
-    async def send(self, request: UpstreamRequest) -> Canned:
-        now = asyncio.get_running_loop().time()
-        self.sent_at.append(now)
-        self.in_flight += 1
-        try:
-            await asyncio.sleep(self._seconds)
-        finally:
-            self.in_flight -= 1
-        answer = self._answer(now, request)
-        if isinstance(answer, UpstreamFailed):
-            raise answer
-        if answer.status < 400:
-            self.succeeded_at.append(now)
-        return answer
-
-
-def error(status: int, kind: str = "server_error", **headers: str) -> Canned:
-    body = orjson.dumps({"error": {"type": kind, "code": kind, "message": "x"}})
-    pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return Canned(status, (*JSON, *pairs), [body])
-
-
-def in_turn(*answers: Canned | UpstreamFailed) -> Answer:
-    left = list(answers)
-    return lambda now, request: left.pop(0) if left else Canned()
-
-
-def virtually(main: Callable[[], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        return await main()
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(run())
-
-
-class Shop:
-    """A fetcher with its lanes."""
-
-    def __init__(
-        self, provider: Provider, *keys: str, rules: Rules = TABLES["general"], attempts: int = 6, **settings: Any
-    ) -> None:
-        randomness = random.Random(7)
-        self.lanes = Lanes(VirtualClock(), otherwise=LaneSettings(**settings), jitter=randomness.random)
-        retries = RetrySettings(total_seconds=600, max_attempts=attempts)
-        self.fetcher = Fetcher(provider, VirtualClock(), retries, jitter=randomness.random)
-        self.road = self.lanes.road(UPSTREAM, keys or ("key",), "m", rules)
-        self.rules = rules
-
-    async def buy(self, flight: Flight | None = None) -> Delivery | Refusal | GaveUp:
-        def request(key_index: int) -> UpstreamRequest:
-            return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(("key", str(key_index)),), body=b"")
-
-        flight = flight or Flight(("x",))
-        result = await self.fetcher.fetch(
-            Errand(request=request, cost=Cost(), rules=self.rules, whole_bytes=1 << 20), flight, self.road
-        )
-        if isinstance(result, Delivery):
-            async for _ in result.response.chunks():
-                pass
-            result.permit.done()
-        return result
-
-
-LOST = UpstreamFailed("The upstream could not be reached.", hint="x", was_sent=False)
+from tests.kdproxy.engine.shop import JSON, LOST, SSE, UPSTREAM, Canned, Provider, Shop, error, in_turn, virtually, well
 
 
 @pytest.mark.parametrize(
@@ -145,17 +30,18 @@ def test_a_request_that_always_fails_ends_while_others_pass() -> None:
     """The same request breaks the server each time: that is no outage."""
 
     async def main() -> None:
-        provider = Provider(lambda now, request: error(500) if poisoned else Canned())
-        shop = Shop(provider, attempts=4)
-        for _ in range(3):
-            poisoned = False
-            await shop.buy()
-            poisoned = True
-            result = await shop.buy()
-            assert isinstance(result, GaveUp)
-            assert result.last is not None
-            assert result.last.status == 500
-        assert len(provider.sent_at) == 3 * (1 + 4)
+        provider = Provider(lambda now, request: error(500) if request.body == b"bad" else Canned(), health=well)
+        shop = Shop(provider)
+        bad = asyncio.create_task(shop.buy(body=b"bad"))
+        while not bad.done():
+            assert isinstance(await shop.buy(), Delivery)
+            await asyncio.sleep(0.2)
+        result = bad.result()
+        assert isinstance(result, GaveUp)
+        assert result.last is not None
+        assert (result.last.status, result.billed_calls) == (500, 0)
+        assert provider.bodies.count(b"bad") == ATTEMPTS_WHILE_OTHERS_SUCCEED
+        assert shop.road.gate.breaker.opened == 0
 
     virtually(main)
 
@@ -190,14 +76,17 @@ def test_an_outage_costs_a_probe_now_and_then_and_ends_gently(callers: int) -> N
 
     provider, results = virtually(main)
     assert all(isinstance(result, Delivery) for result in results)
-    by_minute = Counter(int(at // 60) for at in provider.sent_at if at < healed_at)
+    # Once it is known to be down no question is a probe that has failed before: a fresh one is, or a GET.
+    assert sum(at < healed_at for at in provider.sent_at) <= callers + SUSPECT_FROM
+    looks = [*provider.probed_at, *provider.sent_at]
+    by_minute = Counter(int(at // 60) for at in looks if at < healed_at)
     for minute in range(1, int(healed_at // 60)):
-        assert by_minute[minute] <= max(1.10 * callers, 6)
-    probe = next(at for at in provider.sent_at if at >= healed_at)
+        assert by_minute[minute] <= 6
+    probe = min(at for at in looks if at >= healed_at)
     assert probe - healed_at <= 15
     assert provider.succeeded_at[0] - probe <= 2
     # No synchronised burst: the first success lets two in, these four, and so on.
-    first = [at for at in provider.sent_at if probe < at <= probe + 0.15]
+    first = [at for at in provider.sent_at if probe <= at <= probe + 0.05]
     assert len(first) <= 2
     assert max(provider.sent_at) - probe < 10
 

@@ -106,11 +106,11 @@ def test_a_sum_of_which_nothing_is_known_is_unknown(entry: Any) -> None:
 def test_a_ledger_does_not_call_unknown_money_nothing() -> None:
     ledger = Ledger()
     assert (ledger.as_dict()["bought_usd"], ledger.as_dict()["input_tokens"]) == ("0", 0)
-    ledger.bought(attempts=1, input_tokens=None, output_tokens=None, usd=None)
+    ledger.bought(input_tokens=None, output_tokens=None, usd=None)
     told = ledger.as_dict()
     assert (told["bought_usd"], told["input_tokens"], told["output_tokens"]) == (None, None, None)
     assert (told["unpriced_answers"], told["uncounted_answers"]) == (1, 1)
-    ledger.bought(attempts=1, input_tokens=3, output_tokens=2, usd=Decimal("0.5"))
+    ledger.bought(input_tokens=3, output_tokens=2, usd=Decimal("0.5"))
     told = ledger.as_dict()
     assert (told["bought_usd"], told["input_tokens"], told["output_tokens"]) == ("0.5", 3, 2)
 

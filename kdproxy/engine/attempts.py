@@ -1,0 +1,362 @@
+"""The one loop that buys: turn, send, verdict, wait, again. tenacity says when to stop, the lane how long to wait.
+
+What a failed attempt means for the next one is said in core/attempt_outcome.py: unsent and refused attempts are bounded
+by time, those that may have been billed by a budget that belongs to the question and outlives this loop.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, assert_never
+
+import tenacity
+from multidict import CIMultiDict
+
+from kdproxy.core import limits, retry
+from kdproxy.core.attempt_outcome import Bound, FailureClass, bound_of
+from kdproxy.core.ports import UpstreamResponse
+from kdproxy.core.retry_history import BUDGET, Debt
+from kdproxy.engine.errand import Delivery, Errand, GaveUp, LastWords
+from kdproxy.engine.flights import Flight, Phase
+from kdproxy.engine.lane import Refusal
+from kdproxy.engine.ledger import CallOutcome
+from kdproxy.engine.peek import Glance, Peeked, peek
+from kdproxy.engine.permit import Permit
+from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Road, RoadClosed
+from kdproxy.errors import UpstreamFailed
+
+if TYPE_CHECKING:
+    from kdproxy.engine.fetch import Fetcher
+
+ATTEMPTS_WHILE_OTHERS_SUCCEED = 6
+"""At a question whose answer is refused while others' are not."""
+PAGE_ATTEMPTS = 3
+"""At what only a middlebox's HTML page answers."""
+BAD_GATEWAY = 502
+"""RFC 9110 section 15.6.3: what came from the upstream is no answer."""
+SUSPECT_FROM = 4
+"""Failures of one question, with no other one to compare it with, before somebody looks whether the upstream is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """One attempt failed in a way that another may mend."""
+
+    reason: str
+    refusal: Refusal | None = None
+    floor_seconds: float | None = None
+    is_held: bool = False
+    """The lane or the gate sees to the wait: the next attempt gets in line at once."""
+    bound: Bound | None = None
+    """What ends the attempts; None: who waits."""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The attempts at one answer."""
+
+    fetcher: "Fetcher"
+    errand: Errand
+    flight: Flight
+    road: Road
+    failing_since: float = 0.0
+    """When the first attempt failed: time in line is no failure."""
+    failures: int = 0
+    refusals: int = 0
+    """Those of the failures that may be the question's own fault."""
+    sends_back: bool = False
+    """Whether the next attempt keeps its place at the head of the line."""
+
+    def __post_init__(self) -> None:
+        if self.errand.question is None:
+            self.errand = self.errand._replace(question=object())
+
+    async def run(self) -> Delivery | Refusal | GaveUp:
+        debt = self._debt()
+        if debt is not None and debt.ready_at > self._now():
+            return self._spent(debt)
+        first = await self._attempt()
+        if not isinstance(first, _Failed):
+            return first  # most calls end here, and setting up tenacity costs a third of a miss
+
+        made = [first]
+
+        async def attempt() -> Delivery | Refusal | _Failed:
+            return made.pop() if made else await self._attempt()
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_result(lambda result: isinstance(result, _Failed)),
+            wait=self._wait,
+            stop=self._is_enough,
+            sleep=self._sleep,
+            retry_error_callback=self._give_up,
+        )
+        result: Delivery | Refusal | GaveUp = await retrying(attempt)
+        return result
+
+    def _now(self) -> float:
+        return self.fetcher.clock.monotonic()
+
+    def _debt(self) -> Debt[LastWords] | None:
+        history = self.fetcher.history
+        if not len(history):
+            return None
+        debt = history.of(self.errand.question, self._now())
+        if debt is not None and not self.fetcher.costs(self.road):
+            history.succeeded(self.errand.question)  # recognised meanwhile, or configured so
+            return None
+        return debt
+
+    def _is_spent(self) -> bool:
+        debt = self._debt()
+        return debt is not None and debt.calls >= BUDGET
+
+    # -- what tenacity asks -----------------------------------------------------------------------------------
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        failed = _failed(state)
+        if failed.is_held:
+            return 0.0
+        jitter = self.fetcher.jitter()
+        if failed.bound is Bound.BUDGET:
+            return (failed.floor_seconds or 0.0) + retry.billed_backoff_seconds(self.failures, jitter=jitter)
+        return retry.wait_seconds(retry.Again(floor_seconds=failed.floor_seconds), max(self.failures, 1), jitter=jitter)
+
+    def _is_enough(self, state: tenacity.RetryCallState) -> bool:
+        failed = _failed(state)
+        settings = self.fetcher.settings
+        if failed.bound is None:
+            return False
+        if settings.max_attempts is not None and self.failures >= settings.max_attempts:
+            return True
+        match failed.bound:
+            case Bound.BUDGET:
+                if self._is_spent():
+                    return True
+            case Bound.FEW:
+                return self.failures >= PAGE_ATTEMPTS
+            case Bound.COUNT_WHILE_OTHERS_SUCCEED:
+                if self.refusals >= ATTEMPTS_WHILE_OTHERS_SUCCEED and self.road.gate.succeeded_at >= self.failing_since:
+                    return True
+            case Bound.TIME:
+                pass
+        return self._now() - self.failing_since + state.upcoming_sleep > settings.total_seconds
+
+    async def _sleep(self, seconds: float) -> None:
+        # Where nobody wants the flight any more this cancels its task, which shows where that next stands still: here,
+        # even if for no time. Else the next free lane would be paid for an answer that nobody gets.
+        self.flight.phase = Phase.WAITING
+        await self.fetcher.clock.sleep(seconds)
+
+    def _give_up(self, state: tenacity.RetryCallState) -> Refusal | GaveUp:
+        failed = _failed(state)
+        debt = self._debt() if failed.bound is Bound.BUDGET else None
+        if debt is not None and debt.calls >= BUDGET:
+            return self._spent(debt, failed.refusal)
+        if failed.bound is Bound.FEW and failed.refusal is not None:
+            return _fatal(failed.refusal)
+        advice = self.road.advise(None)
+        wait = max(state.upcoming_sleep, advice.seconds if self.road.gate.is_open else 0.0)
+        return GaveUp(
+            wait_seconds=min(wait, LONGEST_ADVICE_SECONDS),
+            is_rate_limit=False,
+            reason=failed.reason,
+            last=failed.refusal,
+        )
+
+    def _spent(self, debt: Debt[LastWords], refusal: Refusal | None = None) -> GaveUp:
+        return GaveUp(
+            wait_seconds=max(0.0, debt.ready_at - self._now()),
+            is_rate_limit=False,
+            reason=debt.words.reason,
+            last=refusal or debt.words.refusal,
+            billed_calls=debt.calls,
+        )
+
+    # -- one attempt ------------------------------------------------------------------------------------------
+
+    async def _attempt(self) -> Delivery | Refusal | _Failed:
+        flight = self.flight
+        flight.phase = Phase.WAITING
+        errand = self.errand
+        waiter = self.road.queue(
+            errand.cost,
+            run=errand.run,
+            at_front=self.sends_back,
+            question=errand.question,
+            deadline_seconds=errand.deadline_seconds,
+        )
+        flight.advise = lambda: self.road.advise(waiter)
+        try:
+            permit = await self.road.turn(waiter)
+        except RoadClosed as closed:
+            return closed.refusal
+        flight.phase = Phase.SENT
+        flight.attempts += 1
+        self.sends_back = True
+        task = asyncio.current_task()
+        permit.may_be_taken_back(task)
+        ledger = self.fetcher.ledger
+        ledger.call_began()
+        try:
+            result, outcome = await self._send(permit)
+            if isinstance(result, _Failed) and result.bound is Bound.BUDGET and self._is_spent():
+                # Before it is given up: a server of one's own costs nothing, and says so if it is asked.
+                await self.fetcher.billing.find_out(self.road.gate.upstream)
+                if not self.fetcher.costs(self.road):
+                    result = replace(result, bound=Bound.COUNT_WHILE_OTHERS_SUCCEED)
+        except UpstreamFailed as error:
+            permit.broken()
+            ledger.call_ended(_outcome_of(error))
+            if error.maybe_billed:
+                self.fetcher.remember(self.errand, self.road, LastWords(error.message, None))
+            raise
+        except BaseException as error:
+            # A cancelled call closes its connection; the lane must not wait for it.
+            ledger.call_ended(CallOutcome.ABANDONED)
+            if isinstance(error, asyncio.CancelledError) and permit.is_taken_back and task and not task.uncancel():
+                flight.attempts -= 1
+                permit.taken_back()
+                return _Failed("taken back: the server has too many", is_held=True)
+            permit.broken()
+            raise
+        if not isinstance(result, Delivery):
+            ledger.call_ended(outcome)
+        return result
+
+    async def _send(self, permit: Permit) -> tuple[Delivery | Refusal | _Failed, CallOutcome | None]:
+        rules = self.errand.rules
+        glance: Glance | None = None
+        try:
+            response = await self.fetcher.upstream.send(self.errand.request(permit.lane.key_index))
+            if response.status < 400:
+                glance = await peek(response, whole_bytes=self.errand.whole_bytes)
+                response = glance.response
+                verdict = self._judge_start(glance, response)
+                if not isinstance(verdict, retry.Again | retry.Park):
+                    permit.accepted(self._readings(response))
+                    self.road.gate.succeeded(is_retry=self.failures > 0)
+                    return Delivery(response=response, permit=permit, kind=glance.kind), None
+                assert isinstance(response, Peeked)  # an error has been seen in it
+                body = response.drop()
+            else:
+                body = await self.fetcher.read_error(response)
+        except UpstreamFailed as error:
+            if not error.retryable:
+                raise
+            failure = FailureClass.MAYBE_BILLED if error.maybe_billed else FailureClass.UNSENT
+            verdict = retry.Again(reason=error.message, failure=failure)
+            is_late = error.code.endswith("_timeout")
+            return self._transient(permit, verdict, is_late=is_late), _outcome_of(error)
+        readings = self._readings(response)
+        if response.status >= 400:
+            headers = CIMultiDict(response.headers)
+            verdict = retry.judge(response.status, headers, body, rules, readings, now=self.fetcher.clock.now())
+        refusal = Refusal(status=_status_of(response, glance), headers=response.headers, body=body)
+        is_billed = isinstance(verdict, retry.Again) and verdict.failure is FailureClass.MAYBE_BILLED
+        outcome = CallOutcome.MAYBE_BILLED if is_billed else CallOutcome.REFUSED
+        return self._act(verdict, permit, refusal, readings), outcome
+
+    def _judge_start(self, glance: Glance, response: UpstreamResponse) -> retry.Verdict:
+        if glance.fault:
+            reason = f"The upstream sent {glance.fault} (status {response.status})."
+            return retry.Again(reason=reason, failure=FailureClass.MAYBE_BILLED)
+        if glance.error:
+            return retry.judge_event(glance.error, self.errand.rules, now=self.fetcher.clock.now())
+        return retry.Done()
+
+    def _act(
+        self, verdict: retry.Verdict, permit: Permit, refusal: Refusal, readings: tuple[limits.Reading, ...]
+    ) -> Refusal | _Failed:
+        match verdict:
+            case retry.Again(is_rate_limit=True):
+                permit.refused(readings, verdict.floor_seconds)
+                return _Failed(verdict.reason, refusal, is_held=True)
+            case retry.Again():
+                return self._transient(permit, verdict, refusal, readings)
+            case retry.Park():
+                fatal = _fatal(refusal)
+                permit.halted(verdict, fatal)
+                if self.road.is_closed:
+                    return fatal
+                # In line again: the other lanes go on, or it is held until somebody pays.
+                return _Failed(verdict.reason, fatal, is_held=True)
+            case retry.GiveUp(is_credential=True) if len(self.road.lanes) > 1:
+                permit.revoked(refusal)
+                return _Failed(verdict.reason, refusal, is_held=True)
+            case retry.GiveUp() | retry.Done():
+                permit.declined(readings)
+                return refusal
+        assert_never(verdict)
+
+    def _transient(
+        self,
+        permit: Permit,
+        verdict: retry.Again,
+        refusal: Refusal | None = None,
+        readings: tuple[limits.Reading, ...] = (),
+        *,
+        is_late: bool = False,
+    ) -> _Failed:
+        bound = bound_of(
+            verdict.failure,
+            is_overload=verdict.is_overload,
+            is_page=verdict.is_page,
+            is_billed=verdict.failure is not FailureClass.MAYBE_BILLED
+            or self.fetcher.remember(self.errand, self.road, LastWords(verdict.reason, refusal)) is not None,
+        )
+        if not self.failures:
+            self.failing_since = self._now()
+        self.failures += 1
+        self.refusals += bound is Bound.COUNT_WHILE_OTHERS_SUCCEED
+        if bound is Bound.FEW:
+            permit.declined(readings)
+        else:
+            # Too many at once may be the cause.
+            is_overload = verdict.reason == "overloaded" or is_late or verdict.failure is FailureClass.UNSENT
+            permit.failed(verdict.reason, readings, is_overload=is_overload)
+            self._look(verdict, bound)
+        # Its first failure keeps its place; from then on the others go first.
+        self.sends_back = self.failures == 1 and not self.road.gate.is_open
+        return _Failed(verdict.reason, refusal, verdict.floor_seconds, is_held=self.road.gate.is_open, bound=bound)
+
+    def _look(self, verdict: retry.Again, bound: Bound) -> None:
+        """See to it that somebody looks whether the upstream is down, or this question alone fails.
+
+        Not where a budget ends it soon, nor where nothing was sent: that look would be another attempt of the kind.
+        """
+        gate = self.road.gate
+        if gate.probe is None:
+            gate.probe = self.fetcher.prober.start
+        is_alone = gate.succeeded_at < self.failing_since
+        if (
+            self.failures >= SUSPECT_FROM
+            and is_alone
+            and bound is not Bound.BUDGET
+            and verdict.failure is not FailureClass.UNSENT
+        ):
+            gate.suspect(verdict.reason)
+
+    def _readings(self, response: UpstreamResponse) -> tuple[limits.Reading, ...]:
+        return limits.read(CIMultiDict(response.headers), self.errand.rules.limits, now=self.fetcher.clock.now())
+
+
+def _status_of(response: UpstreamResponse, glance: Glance | None) -> int:
+    """Return the status under which an answer's bytes may be handed on: what is no answer never goes out as one."""
+    return BAD_GATEWAY if glance is not None and glance.fault else response.status
+
+
+def _fatal(refusal: Refusal) -> Refusal:
+    return Refusal(status=refusal.status, headers=refusal.headers, body=refusal.body, is_fatal=True)
+
+
+def _outcome_of(error: UpstreamFailed) -> CallOutcome | None:
+    if not error.was_sent:
+        return None
+    return CallOutcome.MAYBE_BILLED if error.maybe_billed else CallOutcome.REFUSED
+
+
+def _failed(state: tenacity.RetryCallState) -> _Failed:
+    assert state.outcome is not None  # wait and stop are asked after an attempt
+    result = state.outcome.result()
+    assert isinstance(result, _Failed)
+    return result

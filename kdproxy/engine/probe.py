@@ -1,0 +1,69 @@
+"""Looks whether an upstream answers at all: one GET of its models, without a credential, which costs nothing.
+
+A circuit breaker asks it before it lets questions out, so that no paid question is ever a probe. Event loop only.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+
+from kdproxy.core.models import Upstream
+from kdproxy.core.ports import UpstreamClient, UpstreamRequest
+from kdproxy.core.server_kind import models_url
+from kdproxy.engine.ledger import Ledger
+from kdproxy.errors import UpstreamFailed
+
+PROBE_SECONDS = 10.0
+_LARGEST_ANSWER = 1 << 20
+
+
+class Health(Enum):
+    """What a probe found."""
+
+    ANSWERS = auto()
+    """Any answer that is not a gateway's word for a server that is not there; 401 and 404 are answers."""
+    DOWN = auto()
+    UNKNOWN = auto()
+    """It took the GET and said nothing of use, as servers do that know no such route: no reason to hold anybody."""
+
+
+class Prober:
+    """Makes the GETs and owns their tasks."""
+
+    def __init__(self, client: UpstreamClient, ledger: Ledger) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, upstream: Upstream, tell: Callable[[Health], None]) -> None:
+        """Look, and tell what was found."""
+        task = asyncio.get_running_loop().create_task(self._look(upstream, tell))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop looking."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _look(self, upstream: Upstream, tell: Callable[[Health], None]) -> None:
+        found = Health.UNKNOWN
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                found = await self._ask(upstream)
+        except UpstreamFailed as error:
+            found = Health.UNKNOWN if error.was_sent else Health.DOWN
+        except TimeoutError:
+            pass
+        tell(found)
+
+    async def _ask(self, upstream: Upstream) -> Health:
+        request = UpstreamRequest(method="GET", url=models_url(upstream), headers=(), body=b"")
+        self._ledger.probed()
+        response = await self._client.send(request)
+        try:
+            await response.read(_LARGEST_ANSWER)
+        finally:
+            response.close()
+        return Health.DOWN if response.status >= 500 and response.status != 501 else Health.ANSWERS

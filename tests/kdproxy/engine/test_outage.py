@@ -1,0 +1,102 @@
+"""An upstream that is down, and one question that fails alone: who is held, who is not, and what looks."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from kdproxy.core.ports import UpstreamRequest
+from kdproxy.engine.errand import Delivery, GaveUp
+from kdproxy.engine.ledger import CallOutcome
+from kdproxy.providers.rules import TABLES
+from tests.kdproxy.engine.shop import CUT, LOST, Canned, Provider, Shop, error, virtually, well
+
+
+@pytest.mark.parametrize(
+    "bad", [error(529, "overloaded_error"), LOST, error(503), error(500)], ids=lambda e: str(e)[:40]
+)
+@pytest.mark.parametrize("is_seen", [True, False], ids=["probe sees it", "only questions show it"])
+@pytest.mark.parametrize("callers", [1, 4, 256])
+def test_a_ten_minute_outage_fails_nobody(bad: Any, is_seen: bool, callers: int) -> None:
+    async def main() -> tuple[Provider, list[Any]]:
+        provider = Provider(lambda now, request: Canned() if now >= 600 else bad, health=None if is_seen else well)
+        shop = Shop(provider)
+        return provider, await asyncio.gather(*(shop.buy() for _ in range(callers)))
+
+    provider, results = virtually(main)
+    assert all(isinstance(result, Delivery) for result in results)
+    # Fewer callers than open a breaker go by their own back-off; more are held, and then few go and look.
+    assert sum(at < 600 for at in provider.sent_at) <= min(90 * callers, 3 * callers + 360)
+    assert max(provider.sent_at) < 650
+
+
+def test_a_restart_of_an_own_server_fails_nobody() -> None:
+    """256 under way are reset, then ten minutes of refused connections, then it is back."""
+
+    async def main() -> tuple[Shop, list[Any]]:
+        def answer(now: float, request: UpstreamRequest) -> Any:
+            return CUT if now < 1 else LOST if now < 601 else Canned()
+
+        shop = Shop(Provider(answer), rules=TABLES["vllm"], most_in_flight=256)
+        return shop, await asyncio.gather(*(shop.buy() for _ in range(256)))
+
+    shop, results = virtually(main)
+    assert all(isinstance(result, Delivery) for result in results)
+    assert shop.ledger.calls[CallOutcome.MAYBE_BILLED] <= 256
+
+
+def test_one_body_that_crashes_its_server_makes_nobody_wait() -> None:
+    """It fails alone, five times and more: no breaker opens, and a healthy question goes at once."""
+
+    async def main() -> None:
+        provider = Provider(lambda now, request: CUT if request.body == b"bad" else Canned(), health=well)
+        shop = Shop(provider, is_billed=False)
+        bad = asyncio.create_task(shop.buy(body=b"bad"))
+        for _ in range(20):
+            await asyncio.sleep(1)
+            before = asyncio.get_running_loop().time()
+            assert isinstance(await shop.buy(), Delivery)
+            assert asyncio.get_running_loop().time() - before < 0.2
+        assert shop.road.gate.breaker.opened == 0
+        bad.cancel()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["bad ones first", "bad ones between"])
+@pytest.mark.parametrize("is_billed", [True, False], ids=["billed", "free"])
+@pytest.mark.parametrize("bad", [CUT, error(500)], ids=["cut", "500"])
+def test_eight_bad_prompts_among_eighty_do_not_delay_the_good_ones(bad: Any, is_billed: bool, is_first: bool) -> None:
+    async def main() -> float:
+        provider = Provider(lambda now, request: bad if request.body == b"bad" else Canned(), health=well, seconds=0.5)
+        shop = Shop(provider, is_billed=is_billed)
+        asked = [b"bad"] * 8 + [b""] * 72 if is_first else ([b"bad"] + [b""] * 9) * 8
+        tasks = [(body, asyncio.create_task(shop.buy(body=body))) for body in asked]
+        results = await asyncio.gather(*(task for body, task in tasks if not body))
+        assert all(isinstance(result, Delivery) for result in results)
+        took = asyncio.get_running_loop().time()
+        for _, task in tasks:
+            task.cancel()
+        return took
+
+    async def undisturbed() -> float:
+        shop = Shop(Provider(lambda now, request: Canned(), seconds=0.5))
+        await asyncio.gather(*(shop.buy() for _ in range(72)))
+        return asyncio.get_running_loop().time()
+
+    assert virtually(main) <= virtually(undisturbed) + 3
+
+
+def test_a_failed_question_is_never_a_probe() -> None:
+    """Everything is cut and a probe says nothing of use: each question goes out three times and no more."""
+
+    async def main() -> Provider:
+        provider = Provider(lambda now, request: CUT)
+        shop = Shop(provider)
+        results = await asyncio.gather(*(shop.buy(body=b"%d" % number) for number in range(40)))
+        assert all(isinstance(result, GaveUp) and result.billed_calls == 3 for result in results)
+        return provider
+
+    provider = virtually(main)
+    assert set(Counter(provider.bodies).values()) == {3}
