@@ -43,6 +43,8 @@ class Usage(NamedTuple):
     audio_output_tokens: int | None = None
     tier: str | None = None
     """The tier that served it, in lower case, `standard` for each provider's word for it; None: not told."""
+    told_usd: str | None = None
+    """What it cost by the answer's own word, in US dollars: decimal text. Some sellers write their bill there."""
     unpriced: str | None = None
     """Why its tokens do not tell what it cost: something else is billed, or the counts contradict each other."""
 

@@ -78,6 +78,8 @@ class Seller:
     hosts: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     source: str = ""
+    tells_cost: bool = False
+    """Whether its answers say what they cost; that goes before any row, but those of a user's own."""
 
     def family(self, model: str) -> str | None:
         """Return the name that `model` is a documented snapshot of, or None."""
@@ -96,4 +98,5 @@ class Seller:
             hosts=other.hosts + self.hosts,
             suffixes=self.suffixes or other.suffixes,
             source=self.source or other.source,
+            tells_cost=self.tells_cost or other.tells_cost,
         )

@@ -11,6 +11,7 @@ from kdproxy.errors import ConfigError
 
 _RATES = ("input", "cached_input", "cache_write", "cache_write_1h", "output")
 _ROW_FIELDS = {"seller", "model", *_RATES, "tier", "above_input_tokens", "since", "until", "source", "read_on"}
+_SELLER_FIELDS = {"hosts", "suffixes", "source", "tells_cost"}
 _HINT = "Rates are decimal strings in US dollars per million tokens; see kdproxy/core/prices.toml."
 
 
@@ -45,16 +46,17 @@ def _read_sellers(data: object, problems: list[str]) -> list[Seller]:
     sellers = []
     for name, fields in data.items():
         where = f"prices: seller {name}"
-        problems += [
-            f"{where}: unknown field {field!r}" for field in fields if field not in {"hosts", "suffixes", "source"}
-        ]
+        problems += [f"{where}: unknown field {field!r}" for field in fields if field not in _SELLER_FIELDS]
         hosts = _field(fields, "hosts", _is_texts, "a list of host names", where, problems) or []
         suffixes = (
             _field(fields, "suffixes", _is_suffixes, f"a list out of {', '.join(SUFFIXES)}", where, problems) or []
         )
         source = _field(fields, "source", _is_text, "text", where, problems) or ""
         hosts = tuple(host.lower() for host in hosts)
-        sellers.append(Seller(name=name, hosts=hosts, suffixes=tuple(suffixes), source=source))
+        tells_cost = _field(fields, "tells_cost", _is_switch, "true or false", where, problems)
+        sellers.append(
+            Seller(name=name, hosts=hosts, suffixes=tuple(suffixes), source=source, tells_cost=bool(tells_cost))
+        )
     return sellers
 
 
@@ -132,6 +134,10 @@ def _field(
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def _is_switch(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_texts(value: object) -> bool:

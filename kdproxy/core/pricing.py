@@ -24,7 +24,11 @@ from kdproxy.core.pricefile import read_prices
 class PriceTable:
     """Prices by seller and model."""
 
-    def __init__(self, prices: Iterable[Price], sellers: Iterable[Seller]) -> None:
+    def __init__(
+        self, prices: Iterable[Price], sellers: Iterable[Seller], *, own: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        self._own = frozenset(own)
+        """Sellers and models that the user prices: what an answer says of its cost does not count there."""
         self._sellers = {seller.name: seller for seller in sellers}
         self._hosts = {host: seller.name for seller in self._sellers.values() for host in seller.hosts}
         self._rows: dict[tuple[str, str], list[Price]] = {}
@@ -49,7 +53,7 @@ class PriceTable:
         kept = [price for price in prices if (price.seller, price.model) not in named]
         known = {seller.name: seller for seller in sellers}
         merged = {own.name: own.over(known.get(own.name)) for own in own_sellers}
-        return cls([*kept, *own_prices], (known | merged).values())
+        return cls([*kept, *own_prices], (known | merged).values(), own=named)
 
     def seller_of(self, upstream: Upstream) -> str | None:
         """Name who sends the bill: told by the host, else the upstream's own name, for an override to price.
@@ -80,9 +84,10 @@ class PriceTable:
         return max(fitting, key=lambda row: (row.since, row.above_input_tokens), default=None)
 
     def price(self, seller: str, model: str, usage: Usage, *, at_date: date | None = None) -> Decimal | None:
-        """Return the list price of one answer in US dollars; None if the model, the tier, a count or a rate is unknown.
+        """Return the price of one answer in US dollars; None if the model, the tier, a count or a rate is unknown.
 
-        An answer that names no tier is taken for the standard one.
+        What the answer itself says counts where the seller is known to write its bill there, else the list price. An
+        answer that names no tier is taken for the standard one.
 
         Args:
             seller: as `seller_of` names it.
@@ -90,6 +95,12 @@ class PriceTable:
             usage: tokens in the normal form.
             at_date: the day of the call (UTC); None takes the newest row.
         """
+        told = usage.told_usd
+        if told is not None and (seller, model) not in self._own and self._tells_cost(seller):
+            return Decimal(told)
         tier = usage.tier or STANDARD
         row = self.find(seller, model, tier=tier, input_tokens=usage.input_tokens or 0, at_date=at_date)
         return None if row is None else row.cost(usage)
+
+    def _tells_cost(self, seller: str) -> bool:
+        return seller in self._sellers and self._sellers[seller].tells_cost

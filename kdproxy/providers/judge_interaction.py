@@ -6,13 +6,12 @@ to act.
 
 from typing import Any
 
-from kdproxy.core.models import Usage
 from kdproxy.core.sse import Piece
 from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judgement, answer_object, is_done
 from kdproxy.providers.ending import error_in, says
 from kdproxy.providers.event import is_bare_error, is_heartbeat
 from kdproxy.providers.judge_rows import EMPTY
-from kdproxy.providers.usage import count
+from kdproxy.providers.usage import read_interaction
 
 _WHOLE = frozenset({"completed", "requires_action"})
 _TERMINAL = frozenset({"interaction.completed", "interaction.complete"})
@@ -32,25 +31,11 @@ def _judged(interaction: dict[str, Any], criteria: Criteria, *, has_said: bool) 
     status = interaction.get("status")
     if status not in _WHOLE:
         return Broken(f"its status is {status!r:.60}")
-    usage = _usage(interaction.get("usage"))
+    usage = read_interaction(interaction.get("usage"))
     has_said = has_said or says(interaction.get("steps")) or says(interaction.get("outputs"))
     if not (has_said or criteria.keeps_empty or (usage is not None and usage.output_tokens)):
         return EMPTY
     return Complete(usage=usage)
-
-
-def _usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    answered, thoughts = count(usage.get("total_output_tokens")), count(usage.get("total_thought_tokens"))
-    tool = count(usage.get("total_tool_use_tokens")) or 0
-    asked = count(usage.get("total_input_tokens"))
-    return Usage(
-        input_tokens=None if asked is None else asked + tool,
-        output_tokens=None if answered is None and thoughts is None else (answered or 0) + (thoughts or 0),
-        cached_input_tokens=count(usage.get("total_cached_tokens")),
-        reasoning_tokens=thoughts,
-    )
 
 
 class InteractionStream:

@@ -66,7 +66,8 @@ def test_every_built_in_row_names_its_page_and_its_day() -> None:
         tomllib.loads(files("kdproxy.core").joinpath("prices.toml").read_text(encoding="utf-8"))
     )
     assert all(price.source and price.read_on for price in prices)
-    assert {price.seller for price in prices} == {seller.name for seller in sellers}
+    telling = {seller.name for seller in sellers if seller.tells_cost}
+    assert {price.seller for price in prices} | telling == {seller.name for seller in sellers}
 
 
 @pytest.mark.parametrize(
@@ -275,3 +276,16 @@ def test_all_mistakes_of_an_override_are_reported_at_once() -> None:
 def test_a_file_of_another_shape_is_a_config_error(override: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="prices: write each"):
         PriceTable.load(override)
+
+
+def test_a_seller_that_writes_its_bill_into_answers_is_believed() -> None:
+    told = Usage(input_tokens=1, output_tokens=1, told_usd="0.0232856", tier="flex", unpriced="searches")
+    assert TABLE.price("xai", "grok-4", told) == Decimal("0.0232856")
+    assert TABLE.price("openrouter", "x/y", told) == Decimal("0.0232856")
+    # Any other server may write anything there.
+    assert TABLE.price("openai", "gpt-4o", told) is None
+    assert TABLE.price("lab", "m", told) is None
+    own = PriceTable.load({"price": [{"seller": "xai", "model": "grok-4", "input": "1", "output": "1"}]})
+    plain = told._replace(tier=None, unpriced=None)
+    assert own.price("xai", "grok-4", plain) == Decimal("0.000002")
+    assert own.price("xai", "grok-3", plain) == Decimal("0.0232856")

@@ -14,7 +14,8 @@ from kdproxy.core.price import Price
 from kdproxy.providers.anthropic import MessageStream
 from kdproxy.providers.base import ONE_ANSWER, Complete
 from kdproxy.providers.question import endpoint_named
-from kdproxy.providers.usage import UsageMeter, as_served, count, read_anthropic, read_gemini, read_openai
+from kdproxy.providers.usage import UsageMeter, as_served, read_anthropic, read_gemini, read_openai
+from kdproxy.providers.usage_count import count
 
 # -- streams --------------------------------------------------------------------------------------------------------
 
@@ -127,6 +128,29 @@ def test_no_usage_stays_none() -> None:
     assert as_served(None, asked={"service_tier": "flex"}, headers=()) is None
     for members in ({}, {"usage": None}, {"usage": {}}, {"usage": {"type": "duration", "seconds": 3}}):
         assert read_openai(members) is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [
+        ({"cost_in_usd_ticks": 232_856_000}, "0.0232856"),
+        ({"cost": 0.0031, "is_byok": False}, "0.0031"),
+        ({"cost": 0}, "0"),
+        ({"cost": 1e-7}, "0.0000001"),
+        ({"cost": 0.0001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.002}}, "0.0021"),
+        ({"cost": 0.0001, "is_byok": True}, None),
+        ({"cost": {"total_cost": 1}}, None),
+        ({"cost": "free"}, None),
+        ({"cost": float("nan")}, None),
+        ({"cost": True}, None),
+        ({"cost": -1}, None),
+        ({}, None),
+    ],
+)
+def test_the_bill_that_an_answer_holds(usage: dict[str, Any], told: str | None) -> None:
+    found = read_openai({"usage": {"prompt_tokens": 1, "completion_tokens": 1, **usage}})
+    assert found is not None
+    assert found.told_usd == told
 
 
 # -- counts ---------------------------------------------------------------------------------------------------------
