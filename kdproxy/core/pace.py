@@ -24,7 +24,7 @@ from kdproxy.core.pace_meter import Mark, Meter
 from kdproxy.core.pace_overload import Overload
 from kdproxy.core.pace_start import Start
 from kdproxy.core.pace_throughput import LEAST_BESIDE_BATCHING, Throughput
-from kdproxy.core.pace_width import Width
+from kdproxy.core.pace_width import CAREFUL_RATE, FIRST_RATE, Width
 
 PROBE_SECONDS = 2.0
 SHORTEST_WAIT = 0.0005
@@ -82,7 +82,7 @@ class Pace:
     """When the youngest call that has passed was sent."""
 
     def __post_init__(self) -> None:
-        self.width = Width(float(self.most_in_flight))
+        self.width = Width(float(self.most_in_flight), first_rate=CAREFUL_RATE if self.is_hosted else FIRST_RATE)
         self.start.expects_headers = self.expects_headers
         if not self.is_hosted:
             self.start.end()

@@ -2,7 +2,7 @@
 
 It widens by time: permits are added singly, at a rate that doubles each quarter of a second in which the bound is used
 and nothing is refused. Refusals come within a round trip, answers may take minutes; a thousand calls are out within
-three seconds. Latency is no signal: a batching server gets slower per answer and faster in all. A recognised one opens
+two seconds. Latency is no signal: a batching server gets slower per answer and faster in all. A recognised one opens
 at full width, one that tells its slots has just those and as many in line again.
 
 Only a refusal narrows it (429, 503 that says overloaded, connection refused), or timeouts of several questions: one
@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 FIRST = 5.0
 """Calls at once before anything is known."""
-FIRST_RATE = 4.0
-"""Permits a second that are added at first."""
+FIRST_RATE = 128.0
+"""Permits a second that are added at first at one's own server, which refuses within milliseconds."""
+CAREFUL_RATE = 4.0
+"""The same at a hosted API, and wherever a wall has been met."""
 DOUBLING_SECONDS = 0.25
 HIGHEST_RATE = 2_000.0
 LEAST = 1.0
@@ -37,15 +39,15 @@ class Width:
 
     most: float
     bound: float = FIRST
+    first_rate: float = FIRST_RATE
     wall: float | None = None
     """What was in flight at the last refusal."""
     _wall_until: float = math.inf
-    _rate: float = FIRST_RATE
+    _rate: float = CAREFUL_RATE
     _next_at: float = 0.0
     """When the next permit is added."""
     _pressed_at: float = -math.inf
     """When the bound was last in somebody's way."""
-    _doubled_seconds: float = 0.0
     _round_count: int = 0
     _round_peak: int = 0
 
@@ -101,17 +103,16 @@ class Width:
 
     def _meet(self, wall: float, until: float) -> None:
         self.wall, self._wall_until = wall, until
-        self._rate, self._doubled_seconds, self._pressed_at = FIRST_RATE, 0.0, -math.inf
+        self.first_rate, self._pressed_at = CAREFUL_RATE, -math.inf
         self._round_count, self._round_peak = 0, 0
 
     def _widen(self, ceiling: float, now: float) -> None:
         if now - self._pressed_at > _STALE_SECONDS:
             # Nobody was in its way meanwhile: what nobody tried says nothing.
-            self._rate, self._doubled_seconds, self._next_at = FIRST_RATE, 0.0, now + 1 / FIRST_RATE
+            self._rate, self._next_at = self.first_rate, now + 1 / self.first_rate
         self._pressed_at = now
         while self._next_at <= now and self.bound + 1 <= ceiling:
             self.bound = math.floor(self.bound) + 1.0
-            self._doubled_seconds += 1 / self._rate
-            if self._doubled_seconds >= DOUBLING_SECONDS - 1e-9:
-                self._rate, self._doubled_seconds = min(HIGHEST_RATE, 2 * self._rate), 0.0
+            # Smoothly: so much in the time that this permit took to come.
+            self._rate = min(HIGHEST_RATE, self._rate * 2.0 ** (1 / self._rate / DOUBLING_SECONDS))
             self._next_at += 1 / self._rate

@@ -1,6 +1,7 @@
 """How many calls may be in flight where no header tells: by time, by refusals, and by what a server answers in time."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -22,32 +23,41 @@ def _send_all_that_may_go(pace: Pace, now: float, seconds: float = 0.0) -> list[
     return sent
 
 
-def test_a_lane_that_knows_nothing_starts_with_five_and_is_at_full_width_within_three_seconds() -> None:
-    pace = Pace()
+@pytest.mark.parametrize(("is_hosted", "seconds"), [(False, 1.3), (True, 2.7)])
+def test_from_five_on_it_is_at_full_width_within_three_seconds(is_hosted: bool, seconds: float) -> None:
+    pace = Pace(is_hosted=is_hosted)
+    pace.start.end()
     assert len(_send_all_that_may_go(pace, 0.0)) == FIRST
-    assert len(_send_all_that_may_go(pace, 0.0, 1.0)) <= 30
-    assert len(_send_all_that_may_go(pace, 1.0, 2.0)) + 35 >= 1_000
-    assert pace.wait(ONE, 3.0) <= 0.01 or pace.in_flight == 1_024
+    sent = [grant.granted_at for grant in _send_all_that_may_go(pace, 0.0, 3.0)]
+    assert len(sent) + FIRST >= 1_000
+    assert sent[999 - int(FIRST) - 1] <= seconds
+    assert sent[0] == pytest.approx(1 / (4 if is_hosted else 128), abs=0.004)
+    # Singly, and twice as fast in each quarter of a second.
+    assert all(after > before for before, after in pairwise(sent[:10]))
+    by_quarter = [sum(start <= at < start + 0.25 for at in sent) for start in (0.25, 0.5, 0.75)]
+    assert by_quarter[1] == pytest.approx(2 * by_quarter[0], rel=0.3)
 
 
-@pytest.mark.parametrize("latency", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize(("is_hosted", "round_trip"), [(False, 0.002), (False, 0.01), (True, 0.05), (True, 0.2)])
 @pytest.mark.parametrize("at_once", [5, 8, 20, 100])
-def test_permits_are_added_singly_so_a_wall_costs_what_a_round_trip_holds(at_once: int, latency: float) -> None:
+def test_permits_are_added_singly_so_a_wall_costs_what_a_round_trip_holds(
+    at_once: int, is_hosted: bool, round_trip: float
+) -> None:
     """Refusals come a round trip after the first one too many; what was sent meanwhile is refused too."""
-    pace, now, sent, refused = Pace(finds_rate=False), 0.0, 0, 0
-    coming: list[tuple[float, Grant]] = []
-    while now < 10 and not refused:
-        wait = min(pace.wait(ONE, now), coming[0][0] - now if coming else math.inf, 10.0)
-        now += max(wait, 0.0)
-        if coming and coming[0][0] <= now:
-            pace.refused(coming.pop(0)[1], now, wait_seconds=None, jitter=0.0)
-            refused += 1
-        elif pace.wait(ONE, now) == 0:
+    pace, now, sent = Pace(finds_rate=False, is_hosted=is_hosted), 0.0, 0
+    pace.start.end()
+    refused_at = math.inf
+    while now < refused_at:
+        wait = pace.wait(ONE, now)
+        if wait == 0:
+            pace.take(ONE, now)
             sent += 1
-            grant = pace.take(ONE, now)
-            if sent > at_once:
-                coming.append((now + latency, grant))
-    assert 1 + len(coming) <= 1 + at_once * (2.0 ** (4 * latency) - 1) + 4 * 2 ** (4 * latency)
+            if sent == at_once + 1:
+                refused_at = now + round_trip
+        now += wait
+    # The rate is about three a second for each that is out (2.8: it doubles in a quarter second), or the first one.
+    first_rate = 4.0 if is_hosted else 128.0
+    assert sent - at_once <= 2 + (first_rate + 4 * at_once) * round_trip * 2 ** (4 * round_trip)
 
 
 def test_a_hosted_api_gets_two_a_second_until_enough_have_passed() -> None:
