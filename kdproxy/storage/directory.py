@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +148,15 @@ class DataDirectory:
         return dict(_read_meta(self.path).get("upstreams", {}))
 
     def remember_upstreams(self, urls: Mapping[str, str]) -> None:
-        """Remember upstreams beside those already known."""
+        """Remember upstreams beside those already known. On a full disk the next start does."""
         known = self.upstream_urls()
         if all(known.get(name) == url for name, url in urls.items()):
             return
-        with _META_LOCK:
-            _write_meta(self.path, {**_read_meta(self.path), "upstreams": {**known, **urls}})
+        try:
+            with _META_LOCK:
+                _write_meta(self.path, {**_read_meta(self.path), "upstreams": {**known, **urls}})
+        except OSError as error:
+            log.warning("the upstreams' URLs could not be noted in directory.json", extra={"error": error.strerror})
 
     def close(self) -> None:
         """Write what waits, close the files, release the lock."""
@@ -183,7 +187,7 @@ def _open_archive(
             last_sealed=manifest.last_number,
             on_seal=note_seal,
         )
-        return FileArchive(journal, make_store, memory_bytes=memory_bytes)
+        return FileArchive(journal, make_store, memory_bytes=memory_bytes, before_first=partial(_raise_format, path))
 
     if index_path is None:
         archive = with_store(MemoryStore)

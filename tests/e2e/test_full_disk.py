@@ -98,3 +98,29 @@ async def test_answers_that_are_given_up_are_counted(
         _, err = await proxy.output()
     assert "the disk has refused 1 answer" in err
     assert "1 answer lost that the disk refused: the next run buys" in err
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("mode", ["replay", "cache"])
+async def test_what_is_stored_is_served_by_a_start_on_a_full_disk(
+    teacher: ScriptedTeacher, small_disk: Path, ballast: Any, send: Any, how: signal.Signals, mode: str
+) -> None:
+    """With another URL, too, which cannot be noted."""
+    data = small_disk / "data"
+    async with run_proxy_process([f"t={teacher.base_url}"], data) as proxy:
+        bought = [await send(proxy.address + CHAT, question(number, "Why?")) for number in range(3)]
+        proxy.send(how)
+        await proxy.wait()
+    ballast.fill()
+    async with run_proxy_process(["t=http://127.0.0.1:9/v1"], data, "--mode", mode) as proxy:
+        for number, each in enumerate(bought):
+            found = await send(proxy.address + CHAT, question(number, "Why?"))
+            assert (found.body, "hit" in found.cache) == (each.body, True)
+        proxy.send(signal.SIGTERM)
+        assert await proxy.wait() == 0
+        _, err = await proxy.output()
+    assert "Traceback" not in err
+    ballast.free()
+    async with run_proxy_process([f"t={teacher.base_url}"], data) as proxy:
+        assert (await send(proxy.address + CHAT, question(0, "Why?"))).body == bought[0].body
+    assert teacher.count() == 3
