@@ -69,9 +69,10 @@ def members_of(line: bytes) -> dict[str, Any]:
         RecordInvalid: with the reason.
     """
     line = line.rstrip(b"\r\n")
-    if not line[-_SEAL_BYTES:].startswith(_SEAL):
+    body, tail = line[:-_SEAL_BYTES], line[-_SEAL_BYTES:]
+    if not tail.startswith(_SEAL):
         raise invalid("it does not end in a checksum")
-    if not is_whole(line):
+    if digest(body) != tail[len(_SEAL) : -2]:
         raise invalid("its checksum does not match")
     try:
         members = _load(line)

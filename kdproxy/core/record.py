@@ -108,7 +108,7 @@ def check(line: bytes) -> dict[str, Any]:
     """
     members = lines.members_of(line)
     version = members.get("v")
-    if type(version) is not int or version not in _VERSIONS:
+    if version not in _VERSIONS or type(version) is not int:
         raise RecordInvalid(
             f"A journal line has version {version!r}; this release reads versions up to {RECORD_VERSION}.",
             hint="It was written by a newer kdproxy: upgrade to read it.",
@@ -165,7 +165,7 @@ def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
     ):
         raise lines.invalid("it belongs to another address")
     try:
-        return _answer(members, form, None)._replace(has_copy=_has_copy(members))
+        return _answer(members, form, None, _has_copy(members))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise lines.invalid(f"a member is missing or of the wrong type ({error})") from error
 
@@ -181,15 +181,16 @@ def _has_copy(members: dict[str, Any]) -> bool | None:
     return found if isinstance(found, bool) else None
 
 
-def _answer(members: dict[str, Any], form: Form, usage: Usage | None) -> Answer:
+def _answer(members: dict[str, Any], form: Form, usage: Usage | None, has_copy: bool | None = None) -> Answer:
     text = members.get("body")
     return Answer(
-        status=int(members["status"]),
-        headers=_pairs(members["headers"]),
-        body=base64.b64decode(members["body_base64"], validate=True) if text is None else text.encode("utf-8"),
-        form=form,
-        usage=usage,
-        stream_options=members.get("stream_options"),
+        int(members["status"]),
+        _pairs(members["headers"]),
+        base64.b64decode(members["body_base64"], validate=True) if text is None else text.encode("utf-8"),
+        form,
+        usage,
+        members.get("stream_options"),
+        has_copy,
     )
 
 
@@ -322,4 +323,4 @@ def _address(members: dict[str, Any]) -> Address:
 
 
 def _pairs(rows: list[list[str]]) -> HeaderPairs:
-    return tuple((name, value) for name, value in rows)
+    return tuple([(name, value) for name, value in rows])

@@ -20,6 +20,7 @@ from kdproxy.storage.sample_row import Generation, only_location, unpack
 from kdproxy.storage.settle import Draft, drafted
 from kdproxy.storage.writer import Write, Writer, call_soon
 
+_FORMS = tuple(map(str, Form))
 INDEX_PAGE = 1_000
 """Rows that a job reads in one go."""
 
@@ -66,7 +67,7 @@ class FileArchive:
     def find(self, address: Address, form: Form) -> Answer | None:
         """Return a stored answer, or None. A damaged line is a miss, and is reported."""
         row = names.sample_name(address)
-        name = names.recent_name(row, form)
+        name = f"{row}/{form}"
         answer = self._recent.get(name)
         if answer is not None:
             return answer
@@ -77,8 +78,12 @@ class FileArchive:
         location = only_location(value, form)
         if location is None:
             return self._find_among(unpack(value), address, form)
-        answer = self._read_answer(location, address, form)
-        if answer is not None and self._sightings.is_second(name):
+        try:
+            answer = record_format.decode_answer(self._journal.read(location), address, form)
+        except KdproxyError as error:
+            report_unreadable(self._journal.name, location, error)
+            return None
+        if self._sightings.is_second(name):
             self._recent.put(name, answer, epoch=epoch)
         return answer
 
@@ -267,7 +272,7 @@ class FileArchive:
         self._writer.close()
 
     def _drop_recent(self, rows: Iterable[str]) -> None:
-        self._recent.drop(names.recent_name(row, form) for row in rows if row.startswith("s/") for form in Form)
+        self._recent.drop([f"{row}/{form}" for row in rows if row.startswith("s/") for form in _FORMS])
 
     def _look(self) -> Snapshot:
         active = self._journal.active_segment

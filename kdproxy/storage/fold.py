@@ -59,20 +59,21 @@ class Fold:
         """Whether the line at a location can be read."""
         return location in self._taken or self._read(location) is not None
 
-    def take(self, named: NamedRecord, location: Location) -> None:
-        """Take one line that lies at a location."""
+    def take(self, named: NamedRecord, location: Location, *, is_new: bool = False) -> None:
+        """Take one line that lies at a location; of one that is new in the world nothing is asked by its name."""
         record, name, version = named
         self._taken[location] = record
         match record:
             case Entry():
                 row = names.sample_name(record.address)
                 self._end(row, record.replaces, location)
-                self._place(row, named, record.generation or name, Recording(record.answer.form, location, version < 2))
+                recording = Recording(record.answer.form, location, version < 2)
+                self._place(row, named, record.generation or name, recording, is_new=is_new)
                 if record.response_id is not None:
                     self.changes[names.response_name(record.address.namespace, record.response_id)] = names.KNOWN
             case Prompt():
                 row = names.prompt_name(record.namespace, record.match_key, record.ordinal)
-                self._place(row, named, name, Recording(PROMPT, location, version < 2))
+                self._place(row, named, name, Recording(PROMPT, location, version < 2), is_new=is_new)
             case Tombstone():
                 self._withdraw(record, named, location)
             case Seat():
@@ -81,18 +82,19 @@ class Fold:
                 if self.row(names.other_name(name)) is None:
                     self.changes[names.other_name(name)] = names.pack(location)
 
-    def _place(self, row: str, named: NamedRecord, generation: LineName, recording: Recording) -> None:
+    def _place(self, row: str, named: NamedRecord, generation: LineName, recording: Recording, *, is_new: bool) -> None:
         """Put a recording into its generation, unless that was ended."""
-        record, _, _ = named
+        record = named.record
         found = self.generations(row)
         if recording.is_v1:
             found = self._without_v1(found, recording.form, but=generation)
-        if self.row(names.ended_name(generation)) is None:
-            for at, other in enumerate(found):
-                if other.name == generation and other.home is None:
-                    found[at] = self._with(other, recording)
-                    break
-            else:
+        for at, other in enumerate(found):
+            if other.name == generation and other.home is None:
+                found[at] = self._with(other, recording)
+                break
+        else:
+            is_first = is_new and generation == named.name
+            if is_first or self.row(names.ended_name(generation)) is None:
                 has_old_key = isinstance(record, Entry) and record.key_version == 1
                 found.append(Generation(generation, (recording,), has_old_key))
                 self.counters.old_keys += has_old_key

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from kdproxy.core.models import Address, Entry, Form, LineName, Prompt, Record, Seat, Tombstone
+from kdproxy.core.models import Address, Entry, LineName, Prompt, Record, Seat, Tombstone
 from kdproxy.core.ports import Location
 
 _LOCATION = struct.Struct(">IQI")
@@ -20,7 +20,8 @@ KNOWN = b"1"
 
 def sample_name(address: Address) -> str:
     """Name of a sample's row. Ordinals sort as text."""
-    return f"s/{address.namespace}/{address.key}/{address.ordinal:016x}"
+    namespace, key, ordinal = address
+    return f"s/{namespace}/{key}/{ordinal:016x}"
 
 
 def prompt_name(namespace: str, match_key: str, ordinal: int) -> str:
@@ -56,11 +57,6 @@ def row_of(record: Record) -> str | None:
             return sample_name(Address(record.namespace, record.key, record.ordinal))
         case _:
             return None
-
-
-def recent_name(row: str, form: Form) -> str:
-    """Name of one recording in memory."""
-    return f"{row}/{form}"
 
 
 def pack(location: Location) -> bytes:

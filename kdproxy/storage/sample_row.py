@@ -81,7 +81,7 @@ def unpack(row: bytes | None) -> list[Generation]:
 def only_location(row: bytes, form: str) -> Location | None:
     """Return where a form lies in a row of one generation with one recording: nearly all rows are such."""
     if len(row) == _SINGLE and not row[0] & _SEATED and row[_HEAD.size] & ~_V1 == _CODES[form]:
-        return Location(*_PLACE.unpack_from(row, _HEAD.size + 1))
+        return Location._make(_PLACE.unpack_from(row, _HEAD.size + 1))
     return None
 
 

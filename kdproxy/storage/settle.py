@@ -79,7 +79,8 @@ def _settled_answer(found: Draft, entry: Entry, fold: Fold, life: Life) -> Itera
             replaces = tuple(dict.fromkeys(each.name for each in (*live, *old)))
         case _:
             generation = _missing_in(live, entry, fold)
-    entry = entry._replace(generation=generation, replaces=replaces)
+    if generation is not None or replaces:
+        entry = entry._replace(generation=generation, replaces=replaces)
     line = settled(found.text, generation=generation, replaces=replaces)
     yield NamedRecord(entry, found.name, RECORD_VERSION), line
     if not replaces:

@@ -245,7 +245,8 @@ class Writer:
         lines: list[bytes] = []
         segment, start = self._journal.end
         for named, line in self._settled(items, fold):
-            fold.take(named, Location(segment, start, len(line)))
+            is_new = named.name.origin == self._life.origin
+            fold.take(named, Location(segment, start, len(line)), is_new=is_new)
             lines.append(line)
             start += len(line)
         if not lines:
