@@ -32,6 +32,7 @@ from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.purchase import Price, Purchase
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.errors import ConfigError, KdproxyError
+from kdproxy.ops.alias import AliasThread
 from kdproxy.ops.context import JobContext
 from kdproxy.settings import Settings, UpstreamSettings
 from kdproxy.storage.directory import DataDirectory
@@ -153,6 +154,8 @@ class App:
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
         self.address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
         self._directory.announce(self.address)
+        self._aliases = AliasThread(archive, router.upstreams, clock.now)
+        self._aliases.start()
 
     def _serving(self) -> dict[str, Any]:
         """Return what `stats` tells of a running proxy."""
@@ -192,6 +195,7 @@ class App:
             return UnderWay(calls=0, answers=0)
         self.refuse_calls()
         given_up = await self._drain.run()
+        await asyncio.to_thread(self._aliases.stop)
         await self._kinds.close()
         await self._fetcher.close()
         # What passes through and is given up ends with its connection.

@@ -262,6 +262,13 @@ class Library(Protocol):
     def index(self) -> Iterator[tuple[str, bytes]]:
         """Yield the index's rows that lead to lines."""
 
+    @property
+    def has_v1_keys(self) -> bool:
+        """Whether there is any answer whose key is of version 1."""
+
+    def note(self, name: str, value: bytes) -> None:
+        """Put a row of its own into the index; gone with the index. A disk that refuses is no reason to fail."""
+
     def seal(self, record: Record) -> RecordLine:
         """Give a record a name of this process and return it with its line, for `revise`."""
 
