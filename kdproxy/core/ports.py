@@ -138,6 +138,8 @@ class UpstreamRequest(NamedTuple):
     """With the query, exactly as it goes out."""
     headers: HeaderPairs
     body: bytes | AsyncIterator[bytes] | None
+    least_seconds: float = 0.0
+    """How long its client says that it waits: a deadline of ours that is shorter is stretched to it."""
 
 
 class UpstreamResponse(Protocol):

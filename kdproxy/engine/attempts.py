@@ -22,7 +22,7 @@ from kdproxy.engine.ledger import CallOutcome
 from kdproxy.engine.peek import Glance, Peeked, peek
 from kdproxy.engine.permit import Permit
 from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Road, RoadClosed
-from kdproxy.errors import UpstreamFailed
+from kdproxy.errors import KdproxyError, UpstreamFailed
 
 if TYPE_CHECKING:
     from kdproxy.engine.fetch import Fetcher
@@ -204,10 +204,10 @@ class Attempts:
                 await self.fetcher.billing.find_out(self.road.gate.upstream)
                 if not self.fetcher.costs(self.road):
                     result = replace(result, bound=Bound.COUNT_WHILE_OTHERS_SUCCEED)
-        except UpstreamFailed as error:
+        except KdproxyError as error:
             permit.broken()
-            ledger.call_ended(_outcome_of(error))
-            if error.maybe_billed:
+            ledger.call_ended(_outcome_of(error) if isinstance(error, UpstreamFailed) else None)
+            if isinstance(error, UpstreamFailed) and error.maybe_billed:
                 self.fetcher.remember(self.errand, self.road, LastWords(error.message, None))
             raise
         except BaseException as error:

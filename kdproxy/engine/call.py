@@ -33,6 +33,8 @@ class Incoming:
     """Makes the fingerprints of the credentials that may be used: names of lanes, not secrets."""
     patience_seconds: float
     """How long the client waits for the answer's head before it must be told to come again."""
+    least_seconds: float = 0.0
+    """How long it says itself that it waits; 0: it does not say."""
 
     @property
     def run(self) -> str:

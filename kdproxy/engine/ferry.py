@@ -18,9 +18,10 @@ from kdproxy.providers.rules_cost import OutputGuess, cost_of
 class Ferry:
     """Flies the flights of calls to cacheable endpoints that are no questions (hosted tools, unclear JSON)."""
 
-    def __init__(self, fetcher: Fetcher, lanes: Lanes) -> None:
+    def __init__(self, fetcher: Fetcher, lanes: Lanes, *, answer_limit_bytes: int) -> None:
         self._fetcher = fetcher
         self._lanes = lanes
+        self._answer_limit_bytes = answer_limit_bytes
 
     async def carry(self, flight: Flight, incoming: Incoming, body: bytes, *, dialect: str) -> None:
         """Buy the answer and land the flight, whatever happens."""
@@ -39,6 +40,7 @@ class Ferry:
             rules=rules,
             run=incoming.run,
             deadline_seconds=incoming.patience_seconds,
+            whole_bytes=self._answer_limit_bytes,
             question=_identity(incoming, body),
         )
         result = await self._fetcher.fetch(errand, flight, road)
@@ -67,5 +69,9 @@ def _identity(incoming: Incoming, body: bytes) -> tuple[str, ...]:
 
 def _request(incoming: Incoming, body: bytes, key_index: int) -> UpstreamRequest:
     return UpstreamRequest(
-        method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(key_index), body=body
+        method=incoming.method,
+        url=incoming.full_url,
+        headers=incoming.forwarded_headers(key_index),
+        body=body,
+        least_seconds=incoming.least_seconds,
     )

@@ -8,16 +8,18 @@ from kdproxy.core import cache_status, key
 from kdproxy.core.cache_status import Forward
 from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Question
 from kdproxy.core.policy import Mode
-from kdproxy.core.ports import Archive, Clock, Intent, UpstreamClient, UpstreamRequest
+from kdproxy.core.ports import Archive, Clock, Intent, UpstreamClient, UpstreamRequest, UpstreamResponse
 from kdproxy.engine import hold, lookup
 from kdproxy.engine.boarding import Boarding
 from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.excuse import draining, not_replayable, not_stored
 from kdproxy.engine.ferry import Ferry
 from kdproxy.engine.flights import FlightId, Flights
+from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.memo import QuestionMemo
 from kdproxy.engine.passing import Passing
 from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
+from kdproxy.errors import UpstreamFailed
 from kdproxy.providers import compose, question, replay
 from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
 
@@ -39,6 +41,7 @@ class Flow:
         purchase: Purchase,
         ferry: Ferry,
         clock: Clock,
+        ledger: Ledger,
         *,
         allow_hosted_tools: bool,
         match_prompts: bool,
@@ -51,6 +54,7 @@ class Flow:
         self._ferry = ferry
         self._uncached = itertools.count()
         self._clock = clock
+        self._ledger = ledger
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
         self._keep_alive_seconds = keep_alive_seconds
@@ -248,7 +252,7 @@ class Flow:
             method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(0), body=body
         )
         with self.passing.taking_off() as landed:
-            response = await self._upstream.send(request)
+            response = await self._send_past(request)
 
         def close() -> None:
             response.close()
@@ -264,6 +268,17 @@ class Flow:
             close=close,
         )
 
+    async def _send_past(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Send what is no model call: once, since its client's own retries deal with what goes wrong."""
+        try:
+            response = await self._upstream.send(request)
+        except UpstreamFailed as error:
+            if error.was_sent:
+                self._ledger.passed()
+            raise
+        self._ledger.passed()
+        return response
+
     async def _models(self, incoming: Incoming) -> Reply:
         """A GET of models passes; its last answer is kept for replay, since scripts ask for it before they start."""
         asked = _models_question(incoming)
@@ -277,7 +292,7 @@ class Flow:
             raise draining()
         request = UpstreamRequest(method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(0), body=None)
         with self.passing.taking_off() as landed:
-            response = await self._upstream.send(request)
+            response = await self._send_past(request)
             body = await response.read(MODELS_LIMIT_BYTES)
         landed()
         is_stored = False

@@ -23,6 +23,7 @@ from kdproxy.providers.event import is_opening
 
 _LARGEST_PEEK = 65_536
 _ERROR_STARTS_WITHIN = 64
+_BINARY_TYPES = ("audio/", "image/", "video/", "application/octet-stream")
 
 LONGEST_HOLD_SECONDS = 8.0
 """For so long a stream is held that has said nothing yet but roles, pings and comments: they may be what keeps a client
@@ -193,6 +194,8 @@ async def _look(peeked: Peeked, whole_bytes: int) -> Glance:
         return Glance(peeked, kind, fault="an HTML page in place of an answer")
     if kind is Kind.EVENTS or (names_events and kind is Kind.OTHER):
         return await _first_token(peeked)
+    if kind is Kind.OTHER and _content_type(peeked.headers).startswith(_BINARY_TYPES):
+        whole_bytes = 0  # sound and pictures go on as they come
     return Glance(peeked, kind, error=await _error_body(peeked, whole_bytes))
 
 

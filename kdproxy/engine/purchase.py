@@ -239,4 +239,5 @@ def _request(asked: Asked, key_index: int) -> UpstreamRequest:
         url=incoming.full_url,
         headers=incoming.forwarded_headers(key_index),
         body=asked.body,
+        least_seconds=incoming.least_seconds,
     )

@@ -130,11 +130,13 @@ class Exchanges:
         body: bytes | AsyncIterator[bytes] | None,
         *,
         proxy: str | None = None,
+        least_seconds: float = 0.0,
     ) -> Exchange:
         """Send a request and return when the answer's head is there.
 
         Args:
             proxy: URL of the proxy to go over.
+            least_seconds: a deadline that is shorter is stretched to this.
             headers: all that go out but for Host, Accept-Encoding and, of a body in bytes, Content-Length.
 
         Raises:
@@ -143,7 +145,7 @@ class Exchanges:
             CutOff, StrayResponse, BadFraming: the connection broke, or what came is no answer.
         """
         loop = self._loop
-        ends_at = loop.time() + self._head_seconds
+        ends_at = loop.time() + max(self._head_seconds, least_seconds)
         asker, start, origin = self._way(method, url, proxy)
         head = _head(start, headers, _framing(method, headers, body))
         connection, wire = await self._connect(asker, origin)

@@ -65,18 +65,20 @@ class HttpUpstream:
             UpstreamFailed: `was_sent` is false where the request cannot have reached the provider.
             KdproxyError: this machine has no file or port left for a connection.
         """
-        ends_at = asyncio.get_running_loop().time() + self._total_seconds
+        least = request.least_seconds
+        total_seconds = max(self._total_seconds, least)
+        ends_at = asyncio.get_running_loop().time() + total_seconds
         proxy = None if self._environment is None else self._environment.of(request.url)
         try:
             exchange = await self._exchanges.send(
-                request.method, request.url, request.headers, request.body, proxy=proxy
+                request.method, request.url, request.headers, request.body, proxy=proxy, least_seconds=least
             )
         except Unsent as error:
             if is_shortage(error.__cause__):
                 raise failure.shortage() from error
             raise failure.unsent(error.__cause__, self._connect_seconds) from error
         except HeadTooLate as error:
-            raise failure.too_late(self._head_deadline, self._head_seconds, was_sent=True) from error
+            raise failure.too_late(self._head_deadline, max(self._head_seconds, least), was_sent=True) from error
         except (CutOff, StrayResponse, BadFraming, OSError) as error:
             raise failure.broken(error) from error
         location = exchange.headers.get("Location")
@@ -84,7 +86,7 @@ class HttpUpstream:
             exchange.close()
             raise failure.redirected(exchange.status, request.url, location)
         return HttpResponse(
-            exchange, read_seconds=self._read_seconds, total_seconds=self._total_seconds, ends_at=ends_at
+            exchange, read_seconds=max(self._read_seconds, least), total_seconds=total_seconds, ends_at=ends_at
         )
 
     def close_idle(self) -> None:

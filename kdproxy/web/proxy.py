@@ -140,6 +140,7 @@ class Proxy:
             credentials=partial(guard.fingerprints, headers, query, name),
             # A tenth less than the client's own patience, so that our answer is there before it gives up.
             patience_seconds=self._patience_seconds if patience is None else 0.9 * patience,
+            least_seconds=patience or 0.0,
         )
 
     def _observe(
