@@ -16,6 +16,7 @@ VERBS = {
     "stats": "Show what is stored, and what a running proxy did.",
     "verify": "Check the journal and its index.",
     "forget": "Withdraw bad answers, so that the next run buys exactly those.",
+    "scrub": "Take credentials out of a journal that an earlier release wrote.",
     "config": "Show the effective settings and where each came from.",
 }
 

@@ -26,6 +26,11 @@ def seal(text: bytes) -> bytes:
     return b"".join((body, _SEAL, digest(body), b'"}\n'))
 
 
+def unsealed(line: bytes) -> bytes:
+    """Return the text of a whole line without its checksum and its last brace: what members may be added to."""
+    return line.rstrip(b"\r\n")[:-_SEAL_BYTES]
+
+
 def digest(body: bytes) -> bytes:
     """SHA-256 in hex, fed in pieces below 2,048 bytes.
 

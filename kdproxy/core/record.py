@@ -134,7 +134,8 @@ def read(line: bytes) -> NamedRecord:
     members = check(line)
     version = members["v"]
     try:
-        name = _sha_name(members) if version == 1 else _name(members["origin"], members["seq"])
+        is_named = version > 1 or "origin" in members  # a line of version 1 that was scrubbed says its name
+        name = _name(members["origin"], members["seq"]) if is_named else _sha_name(members)
         match members["kind"]:
             case "answer":
                 return NamedRecord(_entry(members, line), name, version)

@@ -22,7 +22,7 @@ def stored_request(members: Members, body: bytes, looked_at: Mapping[str, Any] |
         return canonical.single_line(body)
     value = json.loads(body, parse_int=_as_written, parse_float=_as_written)
     starred = members.starred(value)
-    return canonical.single_line(body) if starred is value else orjson.dumps(starred)
+    return canonical.single_line(body) if starred == value else orjson.dumps(starred)
 
 
 def scrubbed(answer: bytes, members: Members, looked_at: Mapping[str, Any] | None) -> bytes:
@@ -31,20 +31,14 @@ def scrubbed(answer: bytes, members: Members, looked_at: Mapping[str, Any] | Non
     Some servers send a request's tools back with the answer. Its length does not change.
     """
     for secret in () if looked_at is None else members.credentials(looked_at):
-        if len(secret) >= _SHORTEST_SECRET:
+        if len(secret) >= SHORTEST_SECRET:
             text = secret.encode("utf-8", "surrogatepass")
             answer = answer.replace(text, b"*" * len(text))
     return answer
 
 
-_SHORTEST_SECRET = 8
+SHORTEST_SECRET = 8
 """Characters; a shorter text may stand in an answer for itself."""
-
-
-def has_secret(members: Members, request: bytes) -> bool:
-    """Whether a stored request holds a credential in clear."""
-    value = json.loads(request, parse_int=_as_written, parse_float=_as_written)
-    return bool(members.starred(value) != value)
 
 
 def _as_written(number: str) -> orjson.Fragment:

@@ -89,7 +89,7 @@ class DataDirectory:
                 check_format(path)
                 if not _read_meta(path):
                     _write_meta(path, {"format": FORMAT_VERSION, "upstreams": {}})
-                index_path = _index_path(path, on_network=on_network)
+                index_path = index_path_of(path, on_network=on_network)
                 manifest = Manifest.load(path)
                 is_other = manifest.look(trusts_inodes=not on_network)
                 if accepts_loss:
@@ -211,7 +211,7 @@ def _note_segments(archive: FileArchive, manifest: Manifest) -> None:
     archive.note(SEGMENTS, orjson.dumps(manifest.checksums, option=orjson.OPT_SORT_KEYS))
 
 
-def _index_path(path: Path, *, on_network: bool) -> Path | None:
+def index_path_of(path: Path, *, on_network: bool) -> Path | None:
     """Return where the index lies; None: in memory."""
     if not on_network:
         return path / INDEX_NAME

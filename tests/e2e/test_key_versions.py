@@ -11,7 +11,9 @@ from multidict import CIMultiDict
 
 from kdproxy.core import record
 from kdproxy.core.models import Upstream
+from kdproxy.ops.scrub import scrubbed
 from kdproxy.providers.question import Asking, endpoint_of, v1_key
+from kdproxy.storage.rewrite import rewrite
 from kdproxy.testing.proxy import run_proxy
 from kdproxy.testing.teacher import ScriptedTeacher
 
@@ -83,6 +85,14 @@ async def test_an_answer_under_the_old_key_is_a_hit(send: Any, tmp_path: Path, m
         got = await send(proxy.address + CHAT, body)
         assert (got.body, teacher.count()) == (OLD, 0)
         assert "hit" in got.cache
+
+
+async def test_an_old_answer_is_found_after_its_credential_was_scrubbed(send: Any, tmp_path: Path) -> None:
+    body = {**BODY, "api_key": "canary-0123456789"}
+    await keep(tmp_path, old_line(body))
+    assert [each.changed for each in rewrite(tmp_path, scrubbed, command="test")] == [1]
+    async with ScriptedTeacher() as teacher, run_proxy([f"teacher={teacher.base_url}"], data_dir=tmp_path) as proxy:
+        assert ((await send(proxy.address + CHAT, body)).body, teacher.count()) == (OLD, 0)
 
 
 @pytest.mark.parametrize("header", ["x-portkey-provider", "azureml-model-deployment", "helicone-target-url"])
