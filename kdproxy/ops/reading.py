@@ -13,6 +13,7 @@ from kdproxy.core import sse
 from kdproxy.core.models import Answer, Entry, Form
 from kdproxy.ops import reading_chat
 from kdproxy.ops.choice import Choice
+from kdproxy.ops.reading_interaction import read_interaction
 from kdproxy.ops.reading_native import read_candidates, read_messages
 from kdproxy.ops.reading_responses import read_responses
 
@@ -84,6 +85,7 @@ _READERS: dict[tuple[str, str], _Reader] = {
     ("openai", "responses"): read_responses,
     ("anthropic", "messages"): read_messages,
     ("gemini", "generateContent"): read_candidates,
+    ("gemini", "interactions"): read_interaction,
 }
 _SHAPES: tuple[tuple[str, _Reader], ...] = (
     ("choices", _chat),

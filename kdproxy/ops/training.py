@@ -207,12 +207,37 @@ def _gemini(request: dict[str, Any]) -> Iterator[Message]:
             yield {**row, "tool_calls": calls} if calls else row
 
 
+def _interaction(request: dict[str, Any]) -> Iterator[Message]:
+    if request.get("system_instruction") is not None:
+        yield {"role": "system", "content": request["system_instruction"]}
+    given = request.get("input")
+    if isinstance(given, str):
+        yield {"role": "user", "content": given}
+        return
+    for step in objects([given] if isinstance(given, dict) else given):
+        match step.get("type"):
+            case "model_output":
+                yield {"role": "assistant", "content": _content(step.get("content"))}
+            case "function_call":
+                made = call(step.get("id"), step.get("name"), dumped(step.get("arguments") or {}))
+                yield {"role": "assistant", "content": None, "tool_calls": [made]}
+            case "function_result":
+                told = step.get("result")
+                told = told if isinstance(told, str) else dumped(told)
+                yield {"role": "tool", "tool_call_id": step.get("call_id"), "content": told}
+            case "user_input":
+                yield {"role": "user", "content": _content(step.get("content"))}
+            case "text":
+                yield {"role": "user", "content": step.get("text")}
+
+
 _QUESTIONS = {
     ("openai", "chat.completions"): _chat,
     ("openai", "completions"): _completion,
     ("openai", "responses"): _responses,
     ("anthropic", "messages"): _messages,
     ("gemini", "generateContent"): _gemini,
+    ("gemini", "interactions"): _interaction,
 }
 
 

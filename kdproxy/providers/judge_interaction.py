@@ -31,7 +31,7 @@ def _judged(interaction: dict[str, Any], criteria: Criteria, *, has_said: bool) 
     status = interaction.get("status")
     if status not in _WHOLE:
         return Broken(f"its status is {status!r:.60}")
-    usage = read_interaction(interaction.get("usage"))
+    usage = read_interaction(interaction)
     has_said = has_said or says(interaction.get("steps")) or says(interaction.get("outputs"))
     if not (has_said or criteria.keeps_empty or (usage is not None and usage.output_tokens)):
         return EMPTY

@@ -80,19 +80,35 @@ def read_gemini(usage: Any) -> Usage | None:
     return None if found == Usage(None, None) else found._replace(tier=tier)
 
 
-def read_interaction(usage: Any) -> Usage | None:
-    """Read the `usage` of an interaction: thoughts lie beside output, tokens of tools' results beside the input."""
+_INTERACTION = {
+    "promptTokenCount": "total_input_tokens",
+    "candidatesTokenCount": "total_output_tokens",
+    "thoughtsTokenCount": "total_thought_tokens",
+    "toolUsePromptTokenCount": "total_tool_use_tokens",
+    "cachedContentTokenCount": "total_cached_tokens",
+    "totalTokenCount": "total_tokens",
+}
+_BY_MODALITY = {
+    "promptTokensDetails": "input_tokens_by_modality",
+    "candidatesTokensDetails": "output_tokens_by_modality",
+}
+
+
+def read_interaction(interaction: Mapping[str, Any]) -> Usage | None:
+    """Read the usage of an interaction: the same counts under other names."""
+    usage = interaction.get("usage")
     if not isinstance(usage, dict):
         return None
-    told = (count(usage.get("total_output_tokens")), count(usage.get("total_thought_tokens")))
-    asked = count(usage.get("total_input_tokens"))
-    found = Usage(
-        input_tokens=None if asked is None else asked + (count(usage.get("total_tool_use_tokens")) or 0),
-        output_tokens=None if told == (None, None) else sum(part or 0 for part in told),
-        cached_input_tokens=count(usage.get("total_cached_tokens")),
-        reasoning_tokens=told[1],
-    )
-    return None if found == Usage(None, None) else found
+    counts: dict[str, Any] = {name: usage.get(other) for name, other in _INTERACTION.items()}
+    for name, other in _BY_MODALITY.items():
+        counts[name] = [
+            {"modality": str(row.get("modality")).upper(), "tokenCount": row.get("tokens")}
+            for row in objects(usage.get(other))
+        ]
+    found = read_gemini({**counts, "serviceTier": interaction.get("service_tier")})
+    if found is not None and any(count(row.get("count")) for row in objects(usage.get("grounding_tool_count"))):
+        return found._replace(unpriced="searches are billed beside its tokens")
+    return found
 
 
 def _modality(details: Any, wanted: str) -> int | None:

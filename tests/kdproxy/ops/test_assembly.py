@@ -242,6 +242,37 @@ def test_a_gemini_answer_as_an_array_of_chunks(entry: Any) -> None:
     assert message(orjson.dumps(chunks), entry, Form.JSON, **given)["content"] == "Because."
 
 
+STEPS: list[dict[str, Any]] = [
+    {"type": "thought", "summary": [{"type": "text", "text": "Hmm."}]},
+    {"type": "model_output", "content": [{"type": "text", "text": "Because."}]},
+    {"type": "function_call", "id": "a", "name": "weather", "arguments": {"city": "Rome"}},
+]
+
+
+def test_an_interaction_says_the_same_in_both_forms(entry: Any) -> None:
+    request = {"model": "m", "input": "Why?", "system_instruction": "Be short.", "store": False}
+    given = {"provider": "gemini", "endpoint": "interactions", "request": request}
+    assert message(orjson.dumps({"status": "requires_action", "steps": STEPS}), entry, Form.JSON, **given) == BECAUSE
+    starts = [{"type": "thought"}, {"type": "model_output"}, {**STEPS[2], "arguments": {}}]
+    deltas: list[tuple[int, dict[str, Any]]] = [
+        (0, {"type": "thought_summary", "content": {"type": "text", "text": "Hmm."}}),
+        (1, {"type": "text", "text": "Be"}),
+        (1, {"type": "text", "text": "cause."}),
+        (2, {"type": "arguments_delta", "arguments": '{"city":'}),
+        (2, {"type": "arguments_delta", "arguments": '"Rome"}'}),
+    ]
+    body = sse(
+        {"event_type": "interaction.created", "interaction": {"status": "in_progress"}},
+        *({"event_type": "step.start", "index": index, "step": step} for index, step in enumerate(starts)),
+        *({"event_type": "step.delta", "index": index, "delta": delta} for index, delta in deltas),
+        {"event_type": "interaction.completed", "interaction": {"status": "requires_action"}},
+    )
+    assert message(body, entry, **given) == BECAUSE
+    (row,) = rows(entry("x", body, form=Form.SSE, **given))
+    assert row["messages"][:2] == [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Why?"}]
+    assert row["finish_reason"] == "tool_calls"
+
+
 # -- which rows there are -------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kdproxy.core.pricing import PriceTable
-from kdproxy.providers.usage import read_anthropic, read_gemini
+from kdproxy.providers.usage import read_anthropic, read_gemini, read_interaction
 
 TABLE = PriceTable.load()
 
@@ -139,3 +139,24 @@ def test_the_bill_of_gemini(case: Any) -> None:
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens) == counts
     assert TABLE.price("gemini", "gemini-2.5-flash", usage) == (None if bill is None else Decimal(bill))
+
+
+def test_the_bill_of_an_interaction() -> None:
+    usage = {
+        "total_input_tokens": 100,
+        "total_output_tokens": 20,
+        "total_thought_tokens": 1000,
+        "total_tokens": 1120,
+        "input_tokens_by_modality": [{"modality": "text", "tokens": 100}],
+    }
+    found = read_interaction({"usage": usage, "service_tier": "standard"})
+    assert found is not None
+    # 100 x 0.30 + 1020 x 2.50
+    assert TABLE.price("gemini", "gemini-2.5-flash", found) == Decimal("0.00258")
+    for more in ({"grounding_tool_count": [{"type": "google_search", "count": 1}]}, {"total_tokens": 50}):
+        told = read_interaction({"usage": {**usage, **more}})
+        assert told is not None
+        assert TABLE.price("gemini", "gemini-2.5-flash", told) is None
+    flex = read_interaction({"usage": usage, "service_tier": "flex"})
+    assert flex is not None
+    assert TABLE.price("gemini", "gemini-2.5-flash", flex) is None
