@@ -1,6 +1,7 @@
 """`kdproxy stats`: what is stored, and what a running proxy did."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def _show(sums: dict[str, Any]) -> None:
     console.print(head)
     if sums["by_model"]:
         console.print(_model_table(sums["by_model"]))
+        for line in _unpriced(sums["by_model"]):
+            console.print(line)
     if sums["serving"] is not None:
         console.print(_ledger_table(sums["serving"]))
         if sums["serving"].get("lanes"):
@@ -81,6 +84,14 @@ def _model_table(rows: list[dict[str, Any]]) -> Table:
             f"{row['unpriced_answers']:,}",
         )
     return table
+
+
+def _unpriced(rows: list[dict[str, Any]]) -> list[str]:
+    """Say of how many answers nobody knows the price, and why."""
+    reasons: Counter[str] = Counter()
+    for row in rows:
+        reasons.update(row["unpriced_reasons"])
+    return [f"{count:,} without a price: {reason}" for reason, count in reasons.most_common()]
 
 
 def _known(count: int | None) -> str:

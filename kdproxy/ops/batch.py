@@ -208,7 +208,8 @@ def entry_of(
             headers=tuple(response_headers),
             body=text,
             form=Form.JSON,
-            usage=judgement.usage,
+            # The provider bills it as a batch, whatever tier its body names.
+            usage=None if judgement.usage is None else judgement.usage._replace(tier="batch"),
         ),
         cost_usd=None,
         created_at=now if said_at is None else said_at,

@@ -1,12 +1,13 @@
 """`stats`: what is stored. The sums by upstream lie in the index and cost nothing; the rest is read from the lines."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from kdproxy.core.models import Entry, Prompt, Record
+from kdproxy.core.models import Entry, Prompt, Record, Usage
+from kdproxy.core.price import STANDARD
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events, Result
 
@@ -43,6 +44,7 @@ class _Sum:
     uncounted_answers: int = 0
     usd: Decimal = Decimal(0)
     unpriced_answers: int = 0
+    unpriced_reasons: Counter[str] = field(default_factory=Counter)
 
     def add(self, entry: Entry) -> None:
         usage = entry.answer.usage
@@ -55,6 +57,7 @@ class _Sum:
             self.output_tokens += usage.output_tokens or 0
         if entry.cost_usd is None:
             self.unpriced_answers += 1
+            self.unpriced_reasons[_why_unpriced(usage)] += 1
         else:
             self.usd += Decimal(entry.cost_usd)
 
@@ -69,12 +72,27 @@ class _Sum:
             "uncounted_answers": self.uncounted_answers,
             "usd": str(self.usd) if self.unpriced_answers < self.answers else None,
             "unpriced_answers": self.unpriced_answers,
+            "unpriced_reasons": dict(self.unpriced_reasons.most_common()),
         }
+
+
+def _why_unpriced(usage: Usage | None) -> str:
+    """Say why an answer has no price, as far as its line tells; lines of version 1 do not tell the tier."""
+    if usage is None or usage.input_tokens is None:
+        return "no token count"
+    if usage.unpriced:
+        return usage.unpriced
+    if usage.tier not in (None, STANDARD):
+        return f"tier {usage.tier}"
+    if usage.audio_input_tokens or usage.audio_output_tokens:
+        return "audio tokens"
+    return "not in the price table"
 
 
 def _told_nothing(count: int) -> _Sum:
     """What recorded prompts come to: nobody said what they cost."""
-    return _Sum(answers=count, uncounted_answers=count, unpriced_answers=count)
+    reasons = Counter({"recorded prompt": count})
+    return _Sum(answers=count, uncounted_answers=count, unpriced_answers=count, unpriced_reasons=reasons)
 
 
 def totals(records: Iterable[Record]) -> list[dict[str, Any]]:

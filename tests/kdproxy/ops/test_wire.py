@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from kdproxy.core import record
-from kdproxy.core.models import Prompt, Turn
+from kdproxy.core.models import Answer, Form, Prompt, Turn, Usage
 from kdproxy.engine.ledger import Ledger
 from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.ops import job, wire
@@ -123,3 +123,22 @@ def test_totals_count_unknown_prices_and_tokens_apart(entry: Any) -> None:
         ("gpt-4.1-mini", 1, "0.001", 0),
     ]
     assert (rows[0]["input_tokens"], rows[0]["output_tokens"]) == (30, 15)
+
+
+def test_each_answer_without_a_price_has_a_reason(entry: Any) -> None:
+    def bought(name: str, usage: Usage | None) -> Any:
+        answer = Answer(status=200, headers=(), body=b"{}", form=Form.JSON, usage=usage)
+        return entry(name, cost_usd=None, answer=answer)
+
+    plain = Usage(input_tokens=1, output_tokens=1)
+    usages = [None, Usage(None, 1), plain, plain._replace(tier="flex"), plain._replace(unpriced="speed fast")]
+    usages += [plain._replace(audio_input_tokens=1), plain._replace(tier="standard")]
+    (row,) = totals([bought(str(number), usage) for number, usage in enumerate(usages)])
+    assert row["unpriced_reasons"] == {
+        "no token count": 2,
+        "not in the price table": 2,
+        "tier flex": 1,
+        "speed fast": 1,
+        "audio tokens": 1,
+    }
+    assert row["unpriced_answers"] == 7
