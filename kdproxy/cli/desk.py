@@ -12,7 +12,8 @@ from kdproxy.cli.remote import RemoteDesk
 from kdproxy.errors import DirectoryBusy, KdproxyError
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
-from kdproxy.ops.event import Events, Finding, Result
+from kdproxy.ops.event import Events, Finding, Line, Result
+from kdproxy.ops.export import ExportArguments
 from kdproxy.settings import Settings
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.storage.layout import is_data_directory
@@ -91,6 +92,13 @@ def run(desk: Desk, arguments: job.Arguments, *, title: str, tell: Told) -> dict
                 result = members
     assert result is not None  # the last event of every job, or it raised
     return result
+
+
+def live_lines(desk: Desk, *, title: str) -> Iterator[bytes]:
+    """Yield the lines of the journal that a request would get today, with a progress bar."""
+    for event in shown(desk.start(ExportArguments()), title=title):
+        if isinstance(event, Line):
+            yield event.text
 
 
 def _owner_of(path: Path, busy: DirectoryBusy) -> Desk:

@@ -1,17 +1,14 @@
 """`kdproxy forget`: withdraw bad answers."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from kdproxy.cli.desk import Desk, open_desk, run
+from kdproxy.cli.desk import Desk, live_lines, open_desk, run
 from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
-from kdproxy.cli.progress import shown
 from kdproxy.errors import KdproxyError
 from kdproxy.ops.choose import Chosen, Wish, choose, compile_wish
-from kdproxy.ops.event import Line
-from kdproxy.ops.export import ExportArguments
 from kdproxy.ops.withdraw import WithdrawArguments
 from kdproxy.settings import load
 
@@ -24,6 +21,8 @@ _AT_ONCE = 1_000
 @click.option("--match", metavar="REGEX", help="Questions or answers whose text matches.")
 @click.option("--finish-reason", metavar="REASON", help="Answers that ended so: length, content_filter, ...")
 @click.option("--invalid-json", is_flag=True, help="Answers that were to be JSON and are not.")
+@click.option("--empty", is_flag=True, help="Answers in which nothing was generated and nothing is said.")
+@click.option("--broken", is_flag=True, help="Answers that today's rules would not keep: cut, failed, empty.")
 @click.option("--yes", is_flag=True, help="Do it; without, only list what would go.")
 @data_dir_option
 @config_option
@@ -33,6 +32,8 @@ def command(
     match: str | None,
     finish_reason: str | None,
     invalid_json: bool,
+    empty: bool,
+    broken: bool,
     yes: bool,
     data_dir: str | None,
     config: Path | None,
@@ -42,14 +43,17 @@ def command(
 
     What is given together must fit together.
     """
-    wish = Wish(key=key, match=match, finish_reason=finish_reason, invalid_json=invalid_json)
+    wish = Wish(
+        key=key, match=match, finish_reason=finish_reason, invalid_json=invalid_json, empty=empty, broken=broken
+    )
     try:
         compile_wish(wish)
     except KdproxyError as error:
         raise click.UsageError(str(error)) from error
     settings = load({"data_dir": data_dir}, config=config).settings
+    wish = replace(wish, upstreams={upstream.name: upstream for upstream in settings.upstream_models()})
     with open_desk(settings, command="forget", writes=yes) as desk:
-        chosen = choose(_lines(desk), wish)
+        chosen = choose(live_lines(desk, title="forget"), wish)
         withdrawn = _withdraw(desk, chosen, wish.reason) if yes else 0
     if as_json:
         samples = [found.members for found in chosen]
@@ -67,12 +71,6 @@ def command(
             say(f"{len(chosen) - withdrawn} have changed meanwhile and were left alone.")
     else:
         say(f"{counted(len(chosen), 'answer')} would be withdrawn. Nothing is done yet: add --yes.")
-
-
-def _lines(desk: Desk) -> Iterator[bytes]:
-    for event in shown(desk.start(ExportArguments()), title="forget"):
-        if isinstance(event, Line):
-            yield event.text
 
 
 def _withdraw(desk: Desk, chosen: list[Chosen], reason: str) -> int:

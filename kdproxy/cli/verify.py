@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from kdproxy.cli.desk import open_desk, run
+from kdproxy.cli.desk import live_lines, open_desk, run
 from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
-from kdproxy.ops.verify import VerifyArguments
+from kdproxy.ops.choose import not_kept
+from kdproxy.ops.verify import MOST_SHOWN, VerifyArguments
 from kdproxy.settings import load
 
 
@@ -19,23 +20,32 @@ from kdproxy.settings import load
     is_flag=True,
     help="Repair, and take the journal as it is: what it lost is not coming back.",
 )
+@click.option("--answers", is_flag=True, help="Judge each answer too: name those that today's rules would not keep.")
 @data_dir_option
 @config_option
 @json_option
-def command(repair: bool, accept_loss: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
+def command(
+    repair: bool, accept_loss: bool, answers: bool, data_dir: str | None, config: Path | None, as_json: bool
+) -> None:
     """Read the whole journal, check every line, compare the index with it both ways. Exit code 1: problems found."""
     settings = load({"data_dir": data_dir}, config=config).settings
     findings: list[dict[str, Any]] = []
     repair = repair or accept_loss
     with open_desk(settings, command="verify", writes=repair, accepts_loss=accept_loss) as desk:
         result = run(desk, VerifyArguments(repair=repair), title="verify", tell=findings.append)
+        upstreams = {upstream.name: upstream for upstream in settings.upstream_models()}
+        unkept = list(not_kept(live_lines(desk, title="answers"), upstreams)) if answers else []
     if as_json:
-        print_json({**result, "findings": findings})
+        print_json({**result, "findings": findings, **({"not_kept": unkept} if answers else {})})
     else:
         for finding in findings:
             click.echo(_sentence(finding))
         if result["problems"] > len(findings):
             click.echo(f"... and {result['problems'] - len(findings)} more.")
+        for found in unkept[:MOST_SHOWN]:
+            click.echo(f"{found['key'][:16]}  {found['model'] or '-'}  {found['asked']!r}: {found['reason']}")
+        if len(unkept) > MOST_SHOWN:
+            click.echo(f"... and {len(unkept) - MOST_SHOWN} more.")
     say(f"{counted(result['lines'], 'line')} checked, {counted(result['problems'], 'problem')} found.")
     if result["is_repaired"]:
         say("the index is mended.")
@@ -46,7 +56,11 @@ def command(repair: bool, accept_loss: bool, data_dir: str | None, config: Path 
             f"{counted(result['damaged'], 'damaged line')} in the journal: nothing is answered from there; what "
             "was lost is bought again when it is asked for. `kdproxy export` leaves such lines out."
         )
-    if result["problems"]:
+    if answers:
+        say(f"{counted(len(unkept), 'answer')} would not be kept by today's rules.")
+    if unkept:
+        say("`kdproxy forget --broken` withdraws them, and the next run buys exactly those anew.")
+    if result["problems"] or unkept:
         sys.exit(1)
 
 

@@ -3,18 +3,19 @@ expression can take for ever.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from kdproxy.core import record as record_format
-from kdproxy.core.models import Entry, Prompt
+from kdproxy.core.models import Entry, Prompt, Upstream
 from kdproxy.errors import KdproxyError
 from kdproxy.ops.live import seal_of
 from kdproxy.ops.reading import choices_of
 from kdproxy.providers.base import json_object
+from kdproxy.providers.judge_stored import is_empty, reason_not_kept
 
 LEAST_KEY_DIGITS = 8
 _KEY = re.compile(r"[0-9a-f]{8,64}")
@@ -31,6 +32,12 @@ class Wish:
     match: str | None = None
     finish_reason: str | None = None
     invalid_json: bool = False
+    empty: bool = False
+    """Nothing was generated and nothing is said."""
+    broken: bool = False
+    """Today's rules would not keep it (docs/answers.md)."""
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    """By name, with the settings by which their answers are judged."""
 
     @property
     def reason(self) -> str:
@@ -40,6 +47,8 @@ class Wish:
             None if self.match is None else f"match {self.match}",
             None if self.finish_reason is None else f"finish reason {self.finish_reason}",
             "invalid JSON" if self.invalid_json else None,
+            "empty" if self.empty else None,
+            "not whole by today's rules" if self.broken else None,
         ]
         return ", ".join(part for part in parts if part)
 
@@ -71,6 +80,17 @@ class Chosen:
         return {name: getattr(self, name) for name in ("kind", "key", "ordinal", "model", "asked", "answered")}
 
 
+def not_kept(lines: Iterable[bytes], upstreams: Mapping[str, Upstream]) -> Iterator[dict[str, Any]]:
+    """Yield, of some live lines, the answers that today's rules would not keep, and why."""
+    for line in lines:
+        record = record_format.decode(line)
+        if not isinstance(record, Entry):
+            continue
+        reason = reason_not_kept(record, upstreams.get(record.upstream))
+        if reason is not None:
+            yield {**_chosen(record).members, "kind": "not-kept", "upstream": record.upstream, "reason": reason}
+
+
 def choose(lines: Iterable[bytes], wish: Wish) -> list[Chosen]:
     """Return the samples of some live lines that fit a wish. Raises KdproxyError where the wish makes no sense."""
     fits = compile_wish(wish)
@@ -100,9 +120,14 @@ def compile_wish(wish: Wish) -> Callable[[Stored], bool]:
         tests.append(_finish_test(wish.finish_reason))
     if wish.invalid_json:
         tests.append(_holds_invalid_json)
+    if wish.empty:
+        tests.append(lambda stored: isinstance(stored, Entry) and is_empty(stored))
+    if wish.broken:
+        tests.append(_broken_test(wish.upstreams))
     if not tests:
         raise _mistake(
-            "Nothing says which answers to forget.", "Give --key, --match, --finish-reason or --invalid-json."
+            "Nothing says which answers to forget.",
+            "Give --key, --match, --finish-reason, --invalid-json, --empty or --broken.",
         )
     return lambda stored: all(test(stored) for test in tests)
 
@@ -132,6 +157,13 @@ def _finish_test(reason: str) -> Callable[[Stored], bool]:
         if isinstance(stored, Prompt):
             return False
         return any(reason in (choice.finish_reason, choice.native_reason) for choice in choices_of(stored))
+
+    return test
+
+
+def _broken_test(upstreams: Mapping[str, Upstream]) -> Callable[[Stored], bool]:
+    def test(stored: Stored) -> bool:
+        return isinstance(stored, Entry) and reason_not_kept(stored, upstreams.get(stored.upstream)) is not None
 
     return test
 
@@ -206,6 +238,8 @@ def texts_answered(stored: Stored) -> Iterator[str]:
     for choice in choices:
         yield from (text for text in (choice.text, choice.reasoning, choice.refusal) if text)
         yield from _strings(choice.tool_calls)
+        if not (choice.text or choice.reasoning or choice.refusal or choice.tool_calls):
+            yield ""  # `--match '^$'` finds it
 
 
 def _strings(value: Any) -> Iterator[str]:

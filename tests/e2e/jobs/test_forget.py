@@ -9,6 +9,7 @@ import pytest
 
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import Answer, Respond, ScriptedTeacher
+from tests.wire import WireServer, json_answer
 
 pytestmark = pytest.mark.asyncio
 
@@ -88,3 +89,26 @@ async def test_a_forgotten_answer_is_gone_from_the_memory_of_a_running_proxy(
     assert "fwd=miss" in again.cache
     assert again.body != bought.body
     assert teacher.count() == 2
+
+
+async def test_what_todays_rules_would_not_keep_is_named_withdrawn_and_bought_anew(
+    send: Callable[..., Awaitable[Any]], tmp_path: Path, kdproxy: Command, chat: Maker
+) -> None:
+    """Such answers are there from releases that took `[DONE]` or a whole JSON text for an end."""
+    data = tmp_path / "data"
+    message = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": None}
+    bad, good = json_answer({"choices": [message]}), json_answer({"choices": [{**message, "finish_reason": "stop"}]})
+    async with WireServer([bad], [good]) as upstream:
+        async with run_proxy({"u": {"url": upstream.base_url, "end": "done"}}, data_dir=data) as proxy:
+            assert "stored" in (await send(f"{proxy.base_url}/chat/completions", chat("q"))).cache
+        assert (await kdproxy("verify", "--data-dir", data)).code == 0
+        ran = await kdproxy("verify", "--answers", "--data-dir", data)
+        assert (ran.code, b"it has no finish reason" in ran.out) == (1, True)
+        assert "kdproxy forget --broken" in ran.err
+        assert (await kdproxy("forget", "--broken", "--yes", "--json", "--data-dir", data)).json["withdrawn"] == 1
+        assert (await kdproxy("verify", "--answers", "--data-dir", data)).code == 0
+        async with run_proxy({"u": {"url": upstream.base_url}}, data_dir=data) as proxy:
+            for _ in range(2):
+                got = await send(f"{proxy.base_url}/chat/completions", chat("q"))
+                assert b"stop" in got.body
+        assert len(upstream.requests) == 2

@@ -6,10 +6,10 @@ import orjson
 import pytest
 
 from kdproxy.core import record
-from kdproxy.core.models import Form
+from kdproxy.core.models import Form, Upstream
 from kdproxy.core.ports import Intent
 from kdproxy.errors import KdproxyError
-from kdproxy.ops.choose import Wish, choose
+from kdproxy.ops.choose import Wish, choose, not_kept
 from kdproxy.ops.export import ExportArguments
 from kdproxy.ops.withdraw import WithdrawArguments
 
@@ -146,3 +146,50 @@ def test_an_answer_that_was_replaced_since_it_was_looked_at_is_left_alone(shelf:
     arguments = WithdrawArguments(samples=(chosen.sample,), reason="bad")
     assert shelf.run(arguments).result == {"withdrawn": 0, "changed": 1}
     assert b"better" in (shelf.answer("a") or b"")
+
+
+EMPTY = orjson.dumps(
+    {
+        "choices": [{"index": 0, "message": {"content": None}, "finish_reason": "stop"}],
+        "usage": {"completion_tokens": 0},
+    }
+)
+
+
+def test_empty_answers_are_found_by_their_name_and_by_an_empty_match(found: Any) -> None:
+    entries: dict[str, Any] = {
+        "empty": {"body": EMPTY},
+        "stream": {"body": stream("", ""), "form": Form.SSE},
+        "said": {"body": chat("a")},
+        "called": {"body": chat(None, tool_calls=[{"id": "1", "function": {"name": "f", "arguments": "{}"}}])},
+        "refused": {"body": chat(None, refusal="No.")},
+    }
+    assert found(Wish(empty=True), **entries) == {"empty", "stream"}
+    assert found(Wish(match="^$"), **entries) == {"empty", "stream"}
+
+
+CUT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n'
+
+
+def test_broken_is_what_todays_rules_would_not_keep_with_the_settings_of_the_upstream(found: Any) -> None:
+    entries: dict[str, Any] = {
+        "whole": {"body": chat("a")},
+        "null": {"body": chat("a", None)},  # type: ignore[arg-type]
+        "cut": {"body": CUT, "form": Form.SSE},
+        "failed": {"body": stream("a", reason="network_error"), "form": Form.SSE},
+        "fewer": {"body": chat("a"), "request": {"messages": [], "n": 2}},
+        "empty": {"body": EMPTY},
+        "vector": {"body": b'{"data":[{"embedding":[null]}]}', "endpoint": "embeddings"},
+        "unknown": {"body": b"?", "endpoint": "of.another.release"},
+    }
+    assert found(Wish(broken=True), **entries) == {"null", "cut", "failed", "fewer", "empty", "vector"}
+    names = ("openai", "teacher", "u")
+    differing = {name: Upstream(name=name, url="", end="done", choices="as-served", keep_empty=True) for name in names}
+    assert found(Wish(broken=True, upstreams=differing), **entries) == {"failed", "vector"}
+
+
+def test_verify_names_them_with_the_reason(entry: Any) -> None:
+    lines = [record.encode(entry("a", body=chat("a"))), record.encode(entry("b", body=chat("a", "abort")))]
+    (told,) = not_kept(lines, {})
+    assert told["reason"] == "a choice ended with 'abort'"
+    assert told["answered"] == "a"
