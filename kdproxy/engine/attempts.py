@@ -307,6 +307,7 @@ class Attempts:
         if not self.failures:
             self.failing_since = self._now()
         self.failures += 1
+        self.flight.trouble = verdict.reason
         self.refusals += bound is Bound.COUNT_WHILE_OTHERS_SUCCEED
         if bound is Bound.FEW:
             permit.declined(readings)

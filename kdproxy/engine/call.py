@@ -95,6 +95,10 @@ class Asked:
         """Whether something stored answers the question but for `store`: what is bought takes its place."""
         self._is_read = False
 
+    def read_all(self) -> None:
+        """Read at once what would be read when first asked for: on a thread, of a large body."""
+        _ = self.match, self.v1_key
+
     @property
     def members(self) -> dict[str, Any] | None:
         """The members of a JSON body, for looking; None where it is none. Read when first asked for."""

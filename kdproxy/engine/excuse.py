@@ -57,6 +57,15 @@ def no_room(trouble: str) -> ComeAgain:
 def come_again(flight: Flight) -> ComeAgain:
     """It was not its turn, and the client waits no longer."""
     advice = Advice(seconds=1.0, is_rate_limit=False, reason="its turn") if flight.advise is None else flight.advise()
+    if flight.trouble is not None:
+        return ComeAgain(
+            f"The upstream has not answered this request yet. Last: {flight.trouble}",
+            hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",
+            code="still_failing",
+            http_status=503,
+            retryable=True,
+            retry_after_seconds=advice.seconds,
+        )
     return ComeAgain(
         f"The request still waits for its turn at the upstream ({advice.reason}).",
         hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",

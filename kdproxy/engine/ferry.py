@@ -4,6 +4,7 @@ import hashlib
 from functools import partial
 
 from kdproxy.core.ports import UpstreamRequest
+from kdproxy.engine.aside import aside
 from kdproxy.engine.call import Incoming
 from kdproxy.engine.errand import Delivery, Errand
 from kdproxy.engine.fetch import Fetcher
@@ -30,10 +31,10 @@ class Ferry:
 
     async def _carry(self, flight: Flight, incoming: Incoming, body: bytes, dialect: str) -> None:
         rules = self._lanes.rules(incoming.upstream, dialect)
-        members = json_object(body)
+        members = await aside(body, lambda: json_object(body))
         model = model_of(incoming.path, members) or ""
         road = self._lanes.road(incoming.upstream, incoming.credentials(), model, rules)
-        cost = cost_of(members, OutputGuess(), body_bytes=len(body))
+        cost = await aside(body, lambda: cost_of(members, OutputGuess(), body_bytes=len(body)))
         errand = Errand(
             request=partial(_request, incoming, body),
             cost=cost,

@@ -56,6 +56,8 @@ class Flight:
         """Why the answer was not stored, for Cache-Status."""
         self.usage: Usage | None = None
         self.attempts = 0
+        self.trouble: str | None = None
+        """Why its last attempt failed, where that was no rate limit."""
         self.error: KdproxyError | None = None
         self.passengers = 0
         self.has_lost = False

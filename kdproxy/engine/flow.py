@@ -10,6 +10,7 @@ from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Ques
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamClient, UpstreamRequest, UpstreamResponse
 from kdproxy.engine import hold, lookup
+from kdproxy.engine.aside import INLINE_BYTES, aside
 from kdproxy.engine.boarding import Boarding
 from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.excuse import draining, not_replayable, not_stored
@@ -22,6 +23,7 @@ from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
 from kdproxy.errors import UpstreamFailed
 from kdproxy.providers import compose, question, replay
 from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
+from kdproxy.providers.models_list import same_models
 
 log = logging.getLogger("kdproxy.engine")
 
@@ -70,7 +72,7 @@ class Flow:
         Raises:
             KdproxyError: the proxy's own refusal, or the upstream could not be had.
         """
-        asked = self._read(incoming, endpoint, body)
+        asked = await self._read(incoming, endpoint, body)
         if isinstance(asked, NotAQuestion):
             return await self._pass_uncached(incoming, endpoint, body, asked.reason)
         if incoming.mode.reads:
@@ -96,18 +98,22 @@ class Flow:
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    def _read(self, incoming: Incoming, endpoint: Endpoint, body: bytes) -> Asked | NotAQuestion:
-        identity = self._memo.identity(incoming, body)
+    async def _read(self, incoming: Incoming, endpoint: Endpoint, body: bytes) -> Asked | NotAQuestion:
+        identity = await aside(body, lambda: self._memo.identity(incoming, body))
         found = self._memo.get(identity)
         if found is None:
-            found = question.read(endpoint, incoming.asking(body), allow_hosted_tools=self._allow_hosted_tools)
+            hosted = self._allow_hosted_tools
+            found = await aside(body, lambda: question.read(endpoint, incoming.asking(body), allow_hosted_tools=hosted))
             self._memo.put(identity, found)
         if isinstance(found, NotAQuestion):
             return found
         previous = found.previous_response_id
         if previous is not None and not self._archive.knows_response(incoming.namespace, previous):
             return NotAQuestion("previous_response_id is not in this store")
-        return Asked(incoming, body, found)
+        asked = Asked(incoming, body, found)
+        if len(body) > INLINE_BYTES:
+            await aside(body, asked.read_all)
+        return asked
 
     # -- from the store ---------------------------------------------------------------------------------------
 
@@ -299,7 +305,7 @@ class Flow:
         judgement = question.MODELS.judge(body)
         if response.status == 200 and incoming.mode.stores and isinstance(judgement, Complete):
             answer = Answer(status=200, headers=kept_headers(response.headers), body=body, form=Form.JSON)
-            if stored is None or (stored.body != body and incoming.mode is not Mode.RECORD):
+            if stored is None or (incoming.mode is not Mode.RECORD and not same_models(stored.body, body)):
                 is_stored = await self._archive.keep(
                     entry_of(
                         asked,

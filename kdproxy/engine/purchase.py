@@ -11,6 +11,7 @@ from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest, UpstreamResponse
 from kdproxy.core.sniff import Kind
 from kdproxy.engine import lookup
+from kdproxy.engine.aside import aside
 from kdproxy.engine.call import Asked
 from kdproxy.engine.errand import Delivery, Errand, GaveUp
 from kdproxy.engine.fetch import Fetcher
@@ -79,9 +80,10 @@ class Purchase:
         rules = self._lanes.rules(incoming.upstream, question.provider)
         road = self._lanes.road(incoming.upstream, incoming.credentials(), question.model or "", rules)
         guess = self._guesses.setdefault(question.model or "", OutputGuess())
+        cost = await aside(asked.body, lambda: cost_of(asked.members, guess, body_bytes=len(asked.body)))
         errand = Errand(
             request=partial(_request, asked),
-            cost=cost_of(asked.members, guess, body_bytes=len(asked.body)),
+            cost=cost,
             rules=rules,
             run=incoming.run,
             deadline_seconds=incoming.patience_seconds,

@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+import os
+import re
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import lru_cache, partial
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from kdproxy.core import cache_status
@@ -25,14 +29,12 @@ from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
 from kdproxy.web import errors
 from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
+from kdproxy.web.patience import stated_seconds
 from kdproxy.web.response import StreamReply, whole_reply
 
 log = logging.getLogger("kdproxy.web")
 
 OWN_PREFIX = "/_kdproxy/"
-PATIENCE_HEADER = "x-stainless-read-timeout"
-"""Seconds that an official client waits between bytes (openai-python and anthropic-sdk-python send it)."""
-
 _VERSION_HEADER = "anthropic-version"
 
 OwnRoutes = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
@@ -77,13 +79,15 @@ class Proxy:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        path, query = _target(request)
+        path, query, authority = _target(request)
         spoken = path
         started = self._clock.monotonic()
         reply: Reply | None = None
         incoming: Incoming | None = None
         try:
             self._host_guard.check(request.headers.get("Host"))
+            if authority is not None:
+                self._host_guard.check(authority)
             if path.startswith(OWN_PREFIX):
                 return await self._own_routes(request, path)
             self._token_guard.check(request.headers, query)
@@ -122,7 +126,7 @@ class Proxy:
 
     def _incoming(self, request: web.BaseRequest, route: Route, query: str, *, streams_body: bool) -> Incoming:
         headers = request.headers
-        patience = _seconds(headers.get(PATIENCE_HEADER))
+        patience = stated_seconds(headers)
         name = route.upstream.name
         guard = self._token_guard
         return Incoming(
@@ -201,10 +205,20 @@ class Proxy:
                 observer.observe(outcome)
 
 
-def _target(request: web.BaseRequest) -> tuple[str, str]:
-    """Return path and query as they stood in the request line: nothing decoded, nothing normalised."""
-    path, _, query = request.raw_path.partition("?")
-    return path, query
+_ABSOLUTE = re.compile(r"(?i)https?://([^/?#]*)(?=[/?]|$)")
+
+
+def _target(request: web.BaseRequest) -> tuple[str, str, str | None]:
+    """Return path and query as they stood in the request line: nothing decoded, nothing normalised.
+
+    In absolute form, which a server must take (RFC 9112 section 3.2.2), the third is the host that it names.
+    """
+    target = request.raw_path
+    authority = None
+    if not target.startswith("/") and (match := _ABSOLUTE.match(target)) is not None:
+        authority, target = match[1], target[match.end() :] or "/"
+    path, _, query = target.partition("?")
+    return path or "/", query, authority
 
 
 def _forwarded(
@@ -247,8 +261,22 @@ async def _stream(
 
 
 def _cut(request: web.BaseRequest) -> None:
-    if request.transport is not None:
-        request.transport.close()
+    transport = request.transport
+    if transport is None:
+        return
+    if request.version < HttpVersion11:
+        # Its body ends with its connection (RFC 9112 section 6.3): only a reset says that the rest is missing.
+        _reset_on_close(transport)
+        transport.abort()
+    else:
+        transport.close()
+
+
+def _reset_on_close(transport: asyncio.Transport) -> None:
+    found = transport.get_extra_info("socket")
+    if found is not None:
+        with socket.socket(fileno=os.dup(found.fileno())) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _dialect(request: web.BaseRequest, path: str) -> str:
@@ -288,13 +316,3 @@ def _streamed_body(request: web.BaseRequest) -> AsyncIterator[bytes] | None:
     if not request.body_exists:
         return None
     return request.content.iter_any()
-
-
-def _seconds(value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        return None
-    return seconds if 0 < seconds < 86_400 else None
