@@ -63,10 +63,6 @@ class ServerKinds:
         if upstream.billed is None and self.of(upstream) is None and (task := self._tasks.get(upstream.name)):
             await asyncio.wait((task,), timeout=ASK_SECONDS)
 
-    def forget(self, upstream: str) -> None:
-        """Ask again when next needed: an outage is over, and another server may have taken its place."""
-        self._found.pop(upstream, None)
-
     async def settled(self) -> None:
         """Wait until nothing is being asked."""
         await asyncio.gather(*self._tasks.values())

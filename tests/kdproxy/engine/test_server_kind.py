@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from multidict import CIMultiDict
 
 from kdproxy.core.models import HeaderPairs, Upstream
 from kdproxy.core.ports import UpstreamRequest
@@ -120,20 +119,5 @@ def test_a_providers_own_host_is_never_asked(url: str) -> None:
         assert kinds.of(Upstream(name="u", url=url)) is None
         await kinds.settled()
         assert server.asked == []
-
-    run(main())
-
-
-def test_another_server_may_have_taken_its_place() -> None:
-    async def main() -> None:
-        server = Server(dict(VLLM))
-        kinds = ServerKinds(server, VirtualClock())  # type: ignore[arg-type]
-        kinds.of(OWN)
-        await kinds.settled()
-        server.pages = {"/": Page(b"Ollama is running", headers=tuple(CIMultiDict().items()))}
-        kinds.forget("own")
-        kinds.of(OWN)
-        await kinds.settled()
-        assert kinds.of(OWN) == Recognition(ServerKind.OLLAMA)
 
     run(main())
