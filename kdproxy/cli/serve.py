@@ -58,6 +58,9 @@ def _run(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ...],
                 "Give it another name if it is another teacher.",
                 err=True,
             )
+        stored = directory.archive.counters.total
+        # A disk that is not mounted, or another working directory, looks like a new data directory.
+        say(f"{counted(stored, 'answer') if stored else 'no answers yet'} in {directory.path}")
         for found in renamed_upstreams(settings, directory):
             click.echo(_told_renamed(found), err=True)
         if settings.warm:

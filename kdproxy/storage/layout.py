@@ -26,7 +26,8 @@ _JOURNAL = re.compile(r"api_recovery(\.\d{6,})?\.jsonl")
 _STRAYS = re.compile(
     # What systems and tools leave in a directory that its user takes for empty.
     r"\.DS_Store|\._.*|\.localized|\.Trashes|\.Trash-\d+|\.fseventsd|\.Spotlight-V100|Thumbs\.db|desktop\.ini"
-    r"|System Volume Information|\$RECYCLE\.BIN|lost\+found|\.snapshots?|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+"
+    r"|System Volume Information|\$RECYCLE\.BIN|lost\+found|\.snapshots?|\.zfs|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+"
+    r"|@eaDir|[@#]Recycle|#recycle|#snapshot|\.stfolder|\.dropbox"
     r"|\.gitkeep|\.keep|\.gitignore"
 )
 _MUST_BE_FILES = (MARKER_NAME, "lock", "segments.json", "api_recovery.jsonl", "events.jsonl")

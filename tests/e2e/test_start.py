@@ -47,6 +47,20 @@ async def test_it_prints_the_lines_to_export(teacher: ScriptedTeacher, tmp_path:
     ]
 
 
+async def test_how_much_is_stored_is_said_where_an_unmounted_disk_would_else_be_taken_for_a_new_one(
+    teacher: ScriptedTeacher, tmp_path: Path, send: Any
+) -> None:
+    said = []
+    for _ in range(2):
+        async with run_proxy_process(teacher, tmp_path / "data") as proxy:
+            await send(proxy.address + CHAT, ASK)
+            proxy.send(signal.SIGTERM)
+            await proxy.wait()
+            said.append((await proxy.output())[1])
+    assert f"no answers yet in {tmp_path / 'data'}" in said[0]
+    assert f"1 answer in {tmp_path / 'data'}" in said[1]
+
+
 async def test_the_data_directory_is_private_and_ignored(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:
     async with run_proxy_process(teacher, tmp_path / "a" / "data") as proxy:
         await send(proxy.address + CHAT, ASK)

@@ -135,18 +135,23 @@ async def test_what_only_reads_works_on_a_full_disk(
     teacher: ScriptedTeacher, small_disk: Path, send: Any, kdproxy: Run, ballast: Any, how: signal.Signals
 ) -> None:
     """What was paid for must be got out of it, just then."""
-    data = small_disk / "data"
+    data, count = small_disk / "data", 20
     async with run_proxy_process(teacher, data) as proxy:
-        for number in range(3):
+        for number in range(count):
             assert (await send(proxy.address + CHAT, ask(number))).status == 200
         proxy.send(how)
         await proxy.wait()
     ballast.fill()
     exported = kdproxy("export", "--data-dir", data)
-    assert (exported.code, len(exported.out.splitlines())) == (0, 3), exported.err
-    assert kdproxy("stats", "--data-dir", data, "--json").json["answers"] == 3
+    assert (exported.code, len(exported.out.splitlines())) == (0, count), exported.err
+    assert kdproxy("stats", "--data-dir", data, "--json").json["answers"] == count
     assert kdproxy("verify", "--data-dir", data, "--json").json["problems"] == 0
-    refused = kdproxy("forget", "--data-dir", data, "--match", "Why", "--yes")
-    assert (refused.code, "raceback" in refused.err) == (1, False)
+    # What a kill left of the index's log goes at the opening, which may make room enough: all or nothing, and said.
+    tried = kdproxy("forget", "--data-dir", data, "--match", "Why", "--yes", "--json")
+    assert "raceback" not in tried.err
+    left = count if tried.code else 0
+    assert kdproxy("stats", "--data-dir", data, "--json").json["answers"] == left
+    assert tried.code in (0, 1)
+    assert ("disk refused" in tried.err) == (tried.code == 1)
     ballast.free()
-    assert kdproxy("forget", "--data-dir", data, "--match", "Why", "--yes", "--json").json["withdrawn"] == 3
+    assert kdproxy("forget", "--data-dir", data, "--match", "Why", "--yes", "--json").json["withdrawn"] == left

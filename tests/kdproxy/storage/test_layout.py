@@ -110,7 +110,17 @@ def test_a_project_or_home_is_safe_from_every_verb(tmp_path: Path, how: str) -> 
         assert state(project) == before
 
 
-STRAYS = [".DS_Store", "._.DS_Store", "Thumbs.db", "desktop.ini", ".nfs000000001", ".gitkeep", ".localized"]
+STRAYS = [
+    ".DS_Store",
+    "._.DS_Store",
+    "Thumbs.db",
+    "desktop.ini",
+    ".nfs000000001",
+    ".gitkeep",
+    ".localized",
+    ".zfs",
+    "@eaDir",
+]
 
 
 @pytest.mark.parametrize("stray", STRAYS)
