@@ -37,6 +37,7 @@ from kdproxy.ops.context import JobContext
 from kdproxy.settings import Settings, UpstreamSettings
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.storage.reading import ReadOnlyDirectory
+from kdproxy.storage.secret_file import load_secret
 from kdproxy.telemetry.log import RequestLog
 from kdproxy.upstream.http import HttpUpstream
 from kdproxy.web.admin import Admin, Health
@@ -127,7 +128,9 @@ class App:
             router,
             HostGuard(frozenset((*settings.allowed_hosts, settings.host))),
             TokenGuard(
-                token, {name: [secret.reveal() for secret in secrets] for name, secrets in settings.credentials.items()}
+                token,
+                {name: [secret.reveal() for secret in secrets] for name, secrets in settings.credentials.items()},
+                secret=load_secret(self._directory.path),
             ),
             self.ledger,
             (RequestLog(sys.stderr),),

@@ -164,8 +164,6 @@ class Entry(NamedTuple):
     """Why each choice ended, in the provider's words."""
     refusal: str | None = None
     """What the provider gave as the reason of a refusal."""
-    tier: str | None = None
-    """Service tier as served."""
     price: str | None = None
     """Row of the price table that `cost_usd` comes from."""
     billed: str | None = None

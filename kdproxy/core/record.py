@@ -218,7 +218,6 @@ def _entry(members: dict[str, Any], line: bytes) -> Entry:
         key_version=1 if members["v"] == 1 else get("key_version"),
         finish=None if finish is None else tuple(finish),
         refusal=get("refusal"),
-        tier=get("tier"),
         price=get("price"),
         billed=get("billed"),
         attempts=get("attempts"),

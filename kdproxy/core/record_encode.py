@@ -106,7 +106,6 @@ def _entry_members(entry: Entry) -> dict[str, Any]:
         "price": entry.price,
         "billed": entry.billed,
         "attempts": entry.attempts,
-        "tier": entry.tier,
         "finish": entry.finish,
         "refusal": entry.refusal,
         "store": entry.store,

@@ -9,7 +9,6 @@ from kdproxy.core import key
 from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Upstream, Usage
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest, UpstreamResponse
-from kdproxy.core.sniff import Kind
 from kdproxy.engine import lookup
 from kdproxy.engine.aside import aside
 from kdproxy.engine.call import Asked
@@ -96,9 +95,9 @@ class Purchase:
         match result:
             case Refusal() | GaveUp():
                 land_refused(flight, result)
-            case Delivery(response=response, kind=kind) as delivery:
+            case Delivery() as delivery:
                 try:
-                    await self._receive(flight, asked, address, response, kind, started)
+                    await self._receive(flight, asked, address, delivery, started)
                 except BaseException as error:
                     self._fetcher.lost(errand, delivery, error)
                     raise
@@ -111,12 +110,13 @@ class Purchase:
         flight: Flight,
         asked: Asked,
         address: Address,
-        response: UpstreamResponse,
-        kind: Kind | None,
+        delivery: Delivery,
         started: float,
     ) -> None:
-        upstream = asked.incoming.upstream
-        recorder, misfit = recorder_of(asked.question, upstream, response, kind, limit_bytes=self._answer_limit_bytes)
+        upstream, response = asked.incoming.upstream, delivery.response
+        recorder, misfit = recorder_of(
+            asked.question, upstream, response, delivery.kind, limit_bytes=self._answer_limit_bytes
+        )
         is_live = isinstance(recorder, StreamRecorder) or recorder.is_live
         if is_live:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
@@ -136,6 +136,12 @@ class Purchase:
             self._unkept.whole(upstream, judgement)
             if asked.incoming.mode.stores:
                 entry = self._entry(asked, address, response, recorder, judgement, started)
+                is_billed = self._fetcher.billing.is_billed(upstream, asked.question.model or "")
+                entry = entry._replace(
+                    attempts=flight.attempts,
+                    billed="yes" if is_billed else "free",
+                    credential=delivery.permit.lane.identity[1],
+                )
                 flight.is_stored = await self._keep(entry, asked, flight)
         else:
             flight.detail = "empty" if judgement.is_empty else "incomplete"

@@ -89,12 +89,19 @@ class LoopGuard:
 class TokenGuard:
     """The proxy's token, and the upstream credentials that take its place."""
 
-    def __init__(self, token: str | None, upstream_credentials: Mapping[str, str | Sequence[str]]) -> None:
+    def __init__(
+        self,
+        token: str | None,
+        upstream_credentials: Mapping[str, str | Sequence[str]],
+        *,
+        secret: bytes | None = None,
+    ) -> None:
+        """Take what is configured; `secret` is what fingerprints are made with, of this process if there is none."""
         self._token = None if token is None else token.encode()
         self._credentials = {
             name: (found,) if isinstance(found, str) else tuple(found) for name, found in upstream_credentials.items()
         }
-        self._salt = secrets.token_bytes(16)
+        self._salt = secrets.token_bytes(32) if secret is None else secret
 
     def check(self, headers: Headers, query: str) -> None:
         """Raises RequestRefused (401) where a token is set and the request does not carry it."""
@@ -140,7 +147,10 @@ class TokenGuard:
         return "&".join(kept)
 
     def fingerprints(self, headers: Headers, query: str, upstream: str) -> tuple[str, ...]:
-        """Return a name for each credential that may be used, which says nothing of it and means nothing elsewhere."""
+        """Return a name for each credential that may be used, which says nothing of it and means nothing elsewhere.
+
+        A keyed BLAKE2b of 64 bits: without the data directory's secret no guess at a credential can be tried on it.
+        """
         if self._token is not None and (own := self._credentials.get(upstream)):
             # A key in the query was put there already: it is the first one.
             usable = own[:1] if any(name in CREDENTIAL_QUERY for name, _ in parse_qsl(query)) else own

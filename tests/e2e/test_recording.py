@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,21 @@ async def test_the_two_forms_of_a_sample_lie_beside_each_other(
     lines = journal_lines(proxy.data_dir)
     assert [line["form"] for line in lines] == ["sse", "json"]
     assert lines[0]["key"] == lines[1]["key"]
+
+
+async def test_a_line_says_what_the_purchase_was_and_by_which_credential_without_naming_it(
+    teacher: ScriptedTeacher, tmp_path: Path, send: Any, journal_lines: Any
+) -> None:
+    teacher.script(Respond(status=503), Answer())
+    for number, token in enumerate(("canary-one", "canary-two", "canary-one")):
+        async with run_proxy(teacher, data_dir=tmp_path) as proxy:
+            ask = {**ASK, "seed": number, "stream": False}
+            await send(proxy.address + CHAT, ask, headers={"Authorization": f"Bearer {token}"})
+    first, second, third = journal_lines(tmp_path)
+    assert [line["attempts"] for line in (first, second, third)] == [2, 1, 1]
+    assert {line["billed"] for line in (first, second, third)} == {"yes"}
+    assert first["credential"] == third["credential"] != second["credential"], "over restarts"
+    assert not any(b"canary" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
 async def test_events_cut_anywhere_by_the_network_are_the_same_recording(http: Any, send: Any) -> None:

@@ -92,7 +92,6 @@ ENTRIES = st.builds(
     key_version=st.none() | st.integers(1, 3),
     finish=st.none() | st.lists(st.none() | NAME, min_size=1, max_size=3).map(tuple),
     refusal=st.none() | TEXT,
-    tier=st.none() | NAME,
     price=st.none() | TEXT,
     billed=st.none() | st.sampled_from(["yes", "no", "free"]),
     attempts=st.none() | st.integers(1, 9),
@@ -290,4 +289,4 @@ def test_the_committed_samples_of_version_2_keep_decoding() -> None:
     assert second.record.generation == first.name
     assert refreshed.record.replaces == (first.name,)
     assert first.record.finish == ("stop",)
-    assert first.record.answer.usage == Usage(input_tokens=9, output_tokens=4)
+    assert first.record.answer.usage == Usage(input_tokens=9, output_tokens=4, tier="standard")
