@@ -48,7 +48,7 @@ def command(
         raise click.UsageError("--json tells of an export into a file: give --output FILE.")
     settings = load({"data_dir": data_dir}, config=config).settings
     counts: Counter[str] = Counter()
-    made = training.TrainingRows()
+    made = training.TrainingRows(everything=everything)
     with open_desk(settings, command="export", writes=False) as desk, _opened(None if to_stdout else output) as file:
         for event in shown(desk.start(ExportArguments(everything=everything)), title="export"):
             match event:
@@ -75,7 +75,7 @@ def command(
 
 
 _LEFT_OUT = {
-    "repeated": "left out: the same sample in its other form (JSON or stream); the first recording is written.",
+    "repeated": "left out: a sample again, in its other form or from another journal; its first recording is written.",
     "empty": "left out: the answer says nothing. `kdproxy forget --empty` withdraws such answers, to buy them again.",
     "other": "left out: no conversation.",
 }

@@ -6,7 +6,7 @@ One row for each choice: {"messages": [..., {"role": "assistant", ...}], "model"
 from collections.abc import Iterator
 from typing import Any
 
-from kdproxy.core.models import Entry, Form, Prompt
+from kdproxy.core.models import Entry, Prompt
 from kdproxy.ops.choice import Choice, call, dumped, objects
 from kdproxy.ops.reading import choices_of
 from kdproxy.providers.base import json_object
@@ -15,30 +15,36 @@ Message = dict[str, Any]
 
 
 class TrainingRows:
-    """Makes the rows of one export: a sample that is there in two forms gives those of its first recording."""
+    """Makes the rows of one export: of each sample those of its first recording, unless all are asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, everything: bool = False) -> None:
+        self._everything = everything
         self.empty = 0
         """Choices that say nothing: no text, thoughts, refusal or tool call."""
         self.repeated = 0
-        """Recordings of a sample that has been written in its other form."""
+        """Further recordings of a sample: in its other form, or spares from a journal that was warmed."""
         self.other = 0
         """Stored lines that are no conversation."""
-        self._forms: dict[int, Form] = {}
-        """The form in which each sample came first."""
+        self._seen: set[int] = set()
 
     def take(self, stored: Entry | Prompt) -> list[dict[str, Any]]:
         """Return the rows of a stored answer."""
-        if isinstance(stored, Entry):
-            # 64 bits are enough to know a sample by, and a million of them fit into 100 MB.
-            form = stored.answer.form
-            if self._forms.setdefault(hash(stored.address), form) is not form:
-                self.repeated += 1
-                return []
+        # 64 bits are enough to know a sample by, and a million of them fit into 60 MB.
+        sample = hash(_sample(stored))
+        if sample in self._seen and not self._everything:
+            self.repeated += 1
+            return []
+        self._seen.add(sample)
         given, empty = _rows(stored)
         self.empty += empty
         self.other += not (given or empty)
         return given
+
+
+def _sample(stored: Entry | Prompt) -> tuple[object, ...]:
+    return (
+        stored.address if isinstance(stored, Entry) else (stored.namespace, stored.match_key, stored.ordinal, "prompt")
+    )
 
 
 def rows(stored: Entry | Prompt) -> list[dict[str, Any]]:

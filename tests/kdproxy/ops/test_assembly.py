@@ -286,6 +286,11 @@ def test_one_question_in_two_forms_is_one_row_and_the_first_counts(entry: Any) -
     ]
     assert [row["messages"][-1]["content"] for row in written] == ["first", "other"]
     assert (made.repeated, made.empty, made.other) == (1, 0, 0)
+    # a spare: the same sample, bought on another machine
+    assert made.take(entry("x", body.replace(b"first", b"spare"))) == []
+    assert made.repeated == 2
+    everything = TrainingRows(everything=True)
+    assert [len(everything.take(entry("x", body))) for _ in range(2)] == [1, 1]
 
 
 def test_what_says_nothing_is_counted_and_no_row(entry: Any) -> None:
