@@ -6,6 +6,7 @@ answer to the next request, fails whole answers whose framing is odd, and costs 
 """
 
 import asyncio
+import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -112,7 +113,10 @@ class Exchanges:
             if proxy is not None and not asker.is_ssl():
                 # RFC 9112 section 3.2.2: a proxy wants the whole URL, and its own credential.
                 target = str(asker.url)
-                more = "" if asker.proxy_auth is None else f"Proxy-Authorization: {asker.proxy_auth.encode()}\r\n"
+                more = "".join(f"{name}: {value}\r\n" for name, value in (asker.proxy_headers or {}).items())
+            if isinstance(asker.proxy_headers, CIMultiDict):
+                # aiohttp would add it later, and the pool would look for another connection then.
+                asker.proxy_headers["Host"] = asker.headers["Host"]
             start = f"{asker.method} {target} HTTP/1.1\r\nHost: {asker.headers['Host']}\r\n{more}"
             return asker, start, str(parsed.origin())
 
@@ -232,8 +236,11 @@ class Exchanges:
 def _proxy(url: str) -> dict[str, Any]:
     """Return what aiohttp wants to know of a proxy; its credential stands apart from its URL."""
     found = URL(url if "://" in url else f"http://{url}")
-    credential = None if found.user is None else aiohttp.BasicAuth(found.user, found.password or "", "utf-8")
-    return {"proxy": found.with_user(None), "proxy_auth": credential}
+    headers: CIMultiDict[str] = CIMultiDict()
+    if found.user is not None:
+        credential = base64.b64encode(f"{found.user}:{found.password or ''}".encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {credential}"
+    return {"proxy": found.with_user(None), "proxy_headers": headers}
 
 
 def _framing(method: str, headers: HeaderPairs, body: bytes | AsyncIterator[bytes] | None) -> str:
