@@ -13,7 +13,7 @@ MAX_TOKENS, ERROR_TOXIC); Ollama (`done_reason` load and unload); Anthropic `sto
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
@@ -108,7 +108,9 @@ def error_in(members: Mapping[str, Any]) -> Any:
         return error
     if members.get("type") == "error" or members.get("object") == "error" or members.get("success") is False:
         return members
-    if members.get("error_code") not in _NO_CODE or _member(members.get("base_resp"), "status_code") not in _NO_CODE:
+    if members.get("error_code") not in _NO_CODE:
+        return members
+    if "base_resp" in members and _member(members["base_resp"], "status_code") not in _NO_CODE:
         return members
     response = members.get("response")
     if isinstance(response, dict) and (response.get("error") or str(response.get("status")) in _FAILED_STATUSES):
@@ -135,6 +137,13 @@ def says(value: Any) -> bool:
     """Whether there is anything said in a message, a delta or a part of one: any text that is no label."""
     if isinstance(value, str):
         return bool(value)
+    # Once an event of each stream: loops, since a generator costs more than all of this.
     if isinstance(value, dict):
-        return any(value[name] and name not in _LABELS and says(value[name]) for name in value)
-    return isinstance(value, Iterable) and any(says(item) for item in value)
+        for name, member in value.items():
+            if member and name not in _LABELS and says(member):
+                return True
+    elif isinstance(value, list):
+        for item in value:
+            if item and says(item):
+                return True
+    return False

@@ -81,7 +81,8 @@ class ChoiceStream:
         if piece.event == "error" or error_in(members) is not None:
             self._tally.failure = "it carries an error"
             return
-        self._meter.take_openai(members)
+        if b"usage" in piece.data or b"service_tier" in piece.data:
+            self._meter.take_openai(members)  # a third of an event's cost, for nothing in most
         choices = members.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             _note(self._tally, choice, 0)
@@ -95,16 +96,25 @@ def _note(tally: Tally, choice: Any, place: int) -> None:
     if not isinstance(choice, dict):
         tally.failure = "a choice is no object"
         return
-    if is_failure(choice.get("native_finish_reason")):
-        tally.failure = f"a choice ended with {choice['native_finish_reason']!r:.60}"
+    native = choice.get("native_finish_reason")
+    if native and is_failure(native):
+        tally.failure = f"a choice ended with {native!r:.60}"
         return
     index = integer(choice.get("index"))
     tally.note(
         place if index is None else index,
         reason=choice.get("finish_reason"),
         is_told="finish_reason" in choice,
-        has_said=says([choice.get(name) for name in _SAYING]),
+        has_said=_says(choice),
     )
+
+
+def _says(choice: dict[str, Any]) -> bool:
+    for name in _SAYING:
+        member = choice.get(name)
+        if member and says(member):
+            return True
+    return False
 
 
 _SAYING = ("delta", "message", "text", "prompt_logprobs")

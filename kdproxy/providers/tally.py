@@ -36,6 +36,7 @@ class Tally:
         self._words = words
         self._choices: dict[int, _Choice] = {}
         self._unknown: str | None = None
+        self._has_ended = False
         self.failure: str | None = None
         """What proves that it is no answer."""
         self.is_told = False
@@ -69,7 +70,7 @@ class Tally:
                 return
             case Ending.UNKNOWN:
                 self._unknown = str(reason)[:60]
-        choice.is_ended = True
+        self._has_ended = choice.is_ended = True
         choice.ending = ending
         choice.was_ended_at_once = choice.events == 1
 
@@ -89,13 +90,11 @@ class Tally:
     @property
     def is_finished(self) -> bool:
         """Whether, as far as is known, all that was asked for has ended."""
+        if not self._has_ended or self.has_resumed or self.failure is not None:
+            return False  # asked after each event, and true of the last ones alone
         expected = self._criteria.choices
-        return (
-            not self.has_resumed
-            and self.failure is None
-            and bool(self._choices)
-            and (expected is None or len(self._choices) >= expected)
-            and all(choice.is_ended for choice in self._choices.values())
+        return (expected is None or len(self._choices) >= expected) and all(
+            choice.is_ended for choice in self._choices.values()
         )
 
     @property
