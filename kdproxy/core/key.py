@@ -4,7 +4,7 @@ Length-framed, so that no two different requests can write the same bytes. Crede
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_plus
@@ -101,9 +101,17 @@ def head(version: str, upstream: str, method: str, path: str, query: str, header
     return b"".join([*(framed(field.encode("utf-8", "surrogateescape")) for field in fields), framed(b"")])
 
 
-def json_body(members: Mapping[str, Any], *, out: position.Tree) -> bytes:
-    """Return the canonical bytes of a JSON object without what cannot change the answer."""
-    return b"json:" + canonical.dump(position.without(members, out))
+def json_body(members: dict[str, Any], *, out: position.Positions) -> bytes:
+    """Return the canonical bytes of a JSON object without what cannot change the answer.
+
+    A conversation is walked only where its text has a name that may have to go: that takes a tenth of the time.
+    """
+    outer = position.without_outer(members, out)
+    text = canonical.dump(outer)
+    if out.may_reach_in(outer, text):
+        inner = position.without(outer, out)
+        text = text if inner is outer else canonical.dump(inner)
+    return b"json:" + text
 
 
 def form_body(parts: Iterable[Part], *, out_of_key: frozenset[str]) -> bytes:

@@ -3,8 +3,11 @@
 A tool's schema may have a property of any name: only the places that a provider documents are meant.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 EACH = "[]"
@@ -12,9 +15,6 @@ EACH = "[]"
 
 CREDENTIAL = "*credential*"
 """In a position: every member of an object whose name is a credential's."""
-
-Tree = Mapping[Any, Any]
-"""Positions as nested mappings, None at their ends."""
 
 _STEP = re.compile(r"\[\]|[^.\[\]]+")
 _MARKS: Mapping[str, Any] = {EACH: object(), CREDENTIAL: object()}
@@ -42,15 +42,36 @@ CREDENTIAL_ENDS = (
 )
 
 
+@lru_cache(maxsize=4_096)
 def is_credential(name: str) -> bool:
     """Whether a member or header of this name holds a credential, as providers and gateways name theirs."""
     plain = name.lower().replace("-", "_")
     return plain.endswith(CREDENTIAL_ENDS) or plain in CREDENTIAL_NAMES
 
 
-def tree(positions: Iterable[str]) -> Tree:
-    """Make a tree of positions; one that lies inside another is part of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """Some positions, made ready for many values."""
+
+    tree: Mapping[Any, Any]
+    """Nested mappings, None at their ends."""
+    outer: Mapping[Any, Any]
+    """The part of the tree that is about outermost members alone."""
+    inner_names: tuple[bytes, ...]
+    """Names, as JSON texts, of which a value has one at least where it has something further in."""
+    guarded: frozenset[str]
+    """Outermost members further in which a credential may stand, whose name nobody can list."""
+
+    def may_reach_in(self, members: Mapping[str, Any], text: bytes) -> bool:
+        """Whether a value may have something further in than its outermost members, by its canonical text."""
+        return not self.guarded.isdisjoint(members) or any(name in text for name in self.inner_names)
+
+
+def tree(positions: Iterable[str]) -> Positions:
+    """Make positions ready; one that lies inside another is part of it."""
     root: dict[Any, Any] = {}
+    inner: set[str] = set()
+    guarded: set[str] = set()
     for position in sorted(positions, key=len):
         node = root
         *way, last = [_MARKS.get(step, step) for step in _STEP.findall(position)]
@@ -60,25 +81,31 @@ def tree(positions: Iterable[str]) -> Tree:
             node = node.setdefault(step, {})
         else:
             node[last] = None
-    return root
+        if way and isinstance(last, str):
+            inner.add(last)
+        elif way and isinstance(way[0], str):
+            guarded.add(way[0])
+    return Positions(
+        tree=root,
+        outer={step: None for step, below in root.items() if below is None},
+        inner_names=tuple(json.dumps(name, ensure_ascii=False).encode() for name in sorted(inner)),
+        guarded=frozenset(guarded),
+    )
 
 
-def without(value: Any, positions: Tree) -> Any:
+def without(value: Any, positions: Positions) -> Any:
     """Return the value without what stands at some positions; the value itself where nothing does."""
-    if type(value) is dict:
-        return _changed(value, positions, lambda _: _GONE)
-    if type(value) is list:
-        return _list(value, positions, lambda _: _GONE)
-    return value
+    return _replaced(value, positions.tree, _gone)
 
 
-def replaced(value: Any, positions: Tree, replace: Callable[[Any], Any]) -> Any:
+def without_outer(value: Any, positions: Positions) -> Any:
+    """Return the value without those of its outermost members that are named; the value itself where none is."""
+    return _replaced(value, positions.outer, _gone)
+
+
+def replaced(value: Any, positions: Positions, replace: Callable[[Any], Any]) -> Any:
     """Return the value with what stands at some positions replaced; the value itself where nothing does."""
-    if type(value) is dict:
-        return _changed(value, positions, replace)
-    if type(value) is list:
-        return _list(value, positions, replace)
-    return value
+    return _replaced(value, positions.tree, replace)
 
 
 def found(value: Any, position: str) -> Iterator[Any]:
@@ -95,15 +122,27 @@ def found(value: Any, position: str) -> Iterator[Any]:
 _GONE = object()
 
 
-def _changed(value: dict[str, Any], positions: Tree, replace: Callable[[Any], Any]) -> dict[str, Any]:
+def _gone(_: Any) -> Any:
+    return _GONE
+
+
+def _replaced(value: Any, tree: Mapping[Any, Any], replace: Callable[[Any], Any]) -> Any:
+    if type(value) is dict:
+        return _changed(value, tree, replace)
+    if type(value) is list:
+        return _list(value, tree, replace)
+    return value
+
+
+def _changed(value: dict[str, Any], tree: Mapping[Any, Any], replace: Callable[[Any], Any]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
-    for name in positions.keys() & value.keys():  # the shorter of the two is walked
-        member, inner = value[name], positions[name]
+    for name in tree.keys() & value.keys():  # the shorter of the two is walked
+        member, inner = value[name], tree[name]
         if inner is None:
             changes[name] = replace(member)
-        elif (new := replaced(member, inner, replace)) is not member:
+        elif (new := _replaced(member, inner, replace)) is not member:
             changes[name] = new
-    if _CREDENTIAL in positions:
+    if _CREDENTIAL in tree:
         changes.update({name: replace(member) for name, member in value.items() if is_credential(name)})
     if not changes:
         return value
@@ -111,9 +150,9 @@ def _changed(value: dict[str, Any], positions: Tree, replace: Callable[[Any], An
     return {name: new for name, member in value.items() if (new := changes.get(name, member)) is not _GONE}
 
 
-def _list(value: list[Any], positions: Tree, replace: Callable[[Any], Any]) -> list[Any]:
-    if _EACH not in positions:
+def _list(value: list[Any], tree: Mapping[Any, Any], replace: Callable[[Any], Any]) -> list[Any]:
+    if _EACH not in tree:
         return value
-    inner = positions[_EACH]
-    items = [replace(item) if inner is None else replaced(item, inner, replace) for item in value]
+    inner = tree[_EACH]
+    items = [replace(item) if inner is None else _replaced(item, inner, replace) for item in value]
     return items if any(new is not old for new, old in zip(items, value, strict=True)) else value

@@ -19,6 +19,7 @@ from kdproxy.providers.judge_candidates import CandidateStream, judge_candidates
 PROVIDER = "gemini"
 
 _PATH = re.compile(r"/(?:models|tunedModels)/([^/:]+):(generateContent|streamGenerateContent)$")
+_MODEL = re.compile(r"/(?:models|tunedModels)/([^/:]+):[A-Za-z]+$")
 _BEYOND_TEXT = frozenset({"responseschema", "responsejsonschema", "responselogprobs", "logprobs", "speechconfig"})
 _TEXT_ALONE = {"responsemimetype": "text/plain", "responsemodalities": ["TEXT"], "candidatecount": 1}
 """Names without their underscores and capitals: the API takes `responseSchema` and `response_schema`."""
@@ -38,8 +39,8 @@ def key_path(path: str, query: str) -> tuple[str, str]:
 
 
 def model_in(path: str) -> str | None:
-    """Return the model that a path names."""
-    match = _PATH.search(path)
+    """Return the model that a path names, whatever is asked of it."""
+    match = _MODEL.search(path)
     return None if match is None else match[1]
 
 

@@ -29,7 +29,7 @@ def judge_interaction(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement
 
 def _judged(interaction: dict[str, Any], criteria: Criteria, *, has_said: bool) -> Judgement:
     status = interaction.get("status")
-    if status not in _WHOLE:
+    if not isinstance(status, str) or status not in _WHOLE:
         return Broken(f"its status is {status!r:.60}")
     usage = read_interaction(interaction)
     has_said = has_said or says(interaction.get("steps")) or says(interaction.get("outputs"))

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from kdproxy.core import position
-from kdproxy.core.position import Tree
+from kdproxy.core.position import Positions
 
 
 class Standing(StrEnum):
@@ -62,23 +62,25 @@ class Members:
     """The table of one endpoint, made ready."""
 
     table: tuple[Member, ...] = ()
-    out: Tree = field(init=False)
+    out: Positions = field(init=False)
     """What the key leaves out."""
-    secret: Tree = field(init=False)
+    secret: Positions = field(init=False)
     """What the stored request has stars for."""
     hidden: tuple[str, ...] = field(init=False)
     """Positions in the key that the stored request has stars for."""
     impure: tuple[Member, ...] = field(init=False)
+    _impure: Mapping[str, tuple[Member, ...]] = field(init=False)
+    """The same by the outermost member that each stands in."""
     out_fields: frozenset[str] = field(init=False)
     """Fields of a form that the key leaves out."""
 
-    _credential: Tree = field(init=False)
+    _credential: Positions = field(init=False)
 
     def __post_init__(self) -> None:
         def having(*standings: Standing) -> tuple[Member, ...]:
             return tuple(member for member in self.table if member.standing in standings)
 
-        def tree(*standings: Standing) -> Tree:
+        def tree(*standings: Standing) -> Positions:
             return position.tree(member.position for member in having(*standings))
 
         # frozen: there is no other way to fill derived fields
@@ -87,20 +89,25 @@ class Members:
         object.__setattr__(self, "_credential", tree(Standing.CREDENTIAL))
         object.__setattr__(self, "hidden", tuple(member.position for member in having(Standing.HIDDEN)))
         object.__setattr__(self, "impure", having(Standing.HOSTED, Standing.STATE))
+        roots = {member: member.position.partition(".")[0].partition("[")[0] for member in self.impure}
+        by_root = {root: tuple(each for each in self.impure if roots[each] == root) for root in roots.values()}
+        object.__setattr__(self, "_impure", by_root)
         outer = (member.position for member in having(Standing.OUT, Standing.CREDENTIAL))
         object.__setattr__(self, "out_fields", frozenset(name for name in outer if name.isidentifier()))
 
     def not_pure(self, members: Mapping[str, Any], *, allow_hosted_tools: bool) -> str | None:
         """Return why a request is not a pure question, or None."""
-        for member in self.impure:
-            if allow_hosted_tools and member.standing is Standing.HOSTED:
+        for name, rules in self._impure.items():
+            if name not in members:
                 continue
-            if member.position.partition(".")[0].partition("[")[0] not in members:
-                continue  # the usual case, and cheap
-            for value in position.found(members, member.position):
-                if what := member.when(value):
-                    what = what if isinstance(what, str) else member.position
-                    return f"hosted tool {what}" if member.standing is Standing.HOSTED else f"{what}: {member.reason}"
+            for member in rules:
+                if allow_hosted_tools and member.standing is Standing.HOSTED:
+                    continue
+                for value in position.found(members, member.position):
+                    if what := member.when(value):
+                        what = what if isinstance(what, str) else member.position
+                        is_hosted = member.standing is Standing.HOSTED
+                        return f"hosted tool {what}" if is_hosted else f"{what}: {member.reason}"
         return None
 
     def starred(self, members: Any) -> Any:

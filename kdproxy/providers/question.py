@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from kdproxy.core import canonical, ignore, key, key_v1, multipart
+from kdproxy.core import canonical, ignore, key, key_v1, multipart, position
 from kdproxy.core.models import Form, Headers, Question, Upstream
 from kdproxy.core.multipart import Part
 from kdproxy.providers import anthropic, gemini, gemini_other, media, openai, responses, scoring
@@ -139,12 +140,15 @@ def v1_key(endpoint: Endpoint, asking: Asking) -> str | None:
     members, parts = found
     path, query = _keyed_place(endpoint, asking)
     if parts is None:
-        body = key.json_body(members, out=dict.fromkeys(out_of_key))
+        body = key.json_body(members, out=_v1_positions(out_of_key))
     else:
         body = key.form_body(parts, out_of_key=out_of_key)
     return key_v1.request_key(
         upstream=asking.upstream.name, method="POST", path=path, query=query, headers=asking.headers, body=body
     )
+
+
+_v1_positions = lru_cache(position.tree)
 
 
 def _content(endpoint: Endpoint, asking: Asking) -> tuple[dict[str, Any], tuple[Part, ...] | None] | NotAQuestion:

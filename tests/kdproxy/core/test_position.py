@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +92,19 @@ def test_a_credentials_name(name: str) -> None:
 )
 def test_no_credentials_name(name: str) -> None:
     assert not position.is_credential(name)
+
+
+@given(VALUES)
+def test_a_text_without_the_names_has_nothing_further_in(value: Any) -> None:
+    """What spares the walk must never spare one that would have found something."""
+    outer = position.without_outer(value, PLACES)
+    if isinstance(outer, dict) and not PLACES.may_reach_in(outer, orjson.dumps(outer)):
+        assert position.without(outer, PLACES) is outer
+    assert position.without(outer, PLACES) == position.without(value, PLACES)
+
+
+def test_names_with_quotes_and_beyond_ascii_are_found_in_a_text() -> None:
+    places = position.tree(['a[]."é"'])
+    value = {"a": [{'"é"': 1}]}
+    assert places.may_reach_in(value, orjson.dumps(value))
+    assert position.without(value, places) == {"a": [{}]}
