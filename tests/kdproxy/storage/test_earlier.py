@@ -46,6 +46,20 @@ def test_all_is_found_and_the_next_start_reads_nothing_again(earlier: Path) -> N
         assert (earlier / path.name).read_bytes() == path.read_bytes()
 
 
+def test_todays_own_is_as_good_copied(tmp_path: Path) -> None:
+    """Format 2, with a manifest whose times and inodes are of another disk."""
+    data = Path(shutil.copytree(DATA / "directory_v2", tmp_path / "data"))
+    for _ in range(2):
+        directory = DataDirectory.open(data, command="test")
+        assert answers(directory) == {number: f"answer {number}" for number in range(6)}
+        assert directory.archive.report.indexed_lines == 0
+        directory.close()
+    written, found = (orjson.loads((each / "segments.json").read_bytes()) for each in (DATA / "directory_v2", data))
+    assert written["segments"].keys() == found["segments"].keys()
+    for name, segment in written["segments"].items():
+        assert segment["sha256"] == found["segments"][name]["sha256"]
+
+
 def test_it_is_read_without_a_change(earlier: Path) -> None:
     before = {path: (path.lstat(), path.is_file() and path.read_bytes()) for path in [earlier, *earlier.rglob("*")]}
     directory = ReadOnlyDirectory.open(earlier)
