@@ -167,6 +167,30 @@ def test_what_is_stored_is_found_on_a_full_disk(
     directory.close()
 
 
+def test_an_index_that_cannot_be_opened_is_kept_in_memory(
+    tmp_path: Path, make_entry: MakeEntry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another tool left a file of its user, or something that is no file, where the database should be."""
+    data = tmp_path / "data"
+    directory = opened(data)
+    keep(directory, make_entry(0))
+    directory.close()
+    shutil.rmtree(data / "index")
+    (data / "index" / "cache.db").mkdir(parents=True)
+    for number in (1, 2):
+        directory = opened(data)
+        keep(directory, make_entry(number))
+        assert has(directory, *(make_entry(each) for each in range(number + 1)))
+        directory.close()
+    assert caplog.text.count("kept in memory until the next start") == 2
+    assert (data / "index" / "cache.db").is_dir()
+    (data / "index" / "cache.db").rmdir()
+    directory = opened(data)
+    assert has(directory, *(make_entry(each) for each in range(3)))
+    assert directory.archive.report.is_rebuilt is False
+    directory.close()
+
+
 def test_a_damaged_description_is_told(tmp_path: Path) -> None:
     opened(tmp_path / "data").close()
     (tmp_path / "data" / "directory.json").write_bytes(b"")
