@@ -83,6 +83,8 @@ class Breaker:
     """The question that is out while it stands open."""
     _ramp: int | None = None
     """Calls in flight at once after an outage; None: no bound."""
+    _ramp_end: int = RAMP_END
+    """Where the bound goes away. What was under way before is no part of it: answers may take minutes."""
 
     @property
     def is_suspect(self) -> bool:
@@ -124,11 +126,10 @@ class Breaker:
         self._failed_again.clear()
         self._interval = 0.0
         if self.state is State.OPEN:
-            self.state = State.CLOSED
-            self._ramp = RAMP_START
+            self._close(beside=self.in_flight - 1)
         elif self._ramp is not None:
             # One more for each success doubles it per round.
-            self._ramp = self._ramp + 1 if self._ramp < RAMP_END else None
+            self._ramp = self._ramp + 1 if self._ramp < self._ramp_end else None
         return was_suspect
 
     def failed(self, now: float, *, question: Hashable, jitter: float) -> bool:
@@ -167,6 +168,9 @@ class Breaker:
 
     def looked_well(self) -> None:
         """It answers, though no question has shown so yet: let some out by and by."""
-        self.state = State.CLOSED
         self._failed_again.clear()
-        self._ramp = RAMP_START
+        self._close(beside=self.in_flight)
+
+    def _close(self, *, beside: int) -> None:
+        self.state = State.CLOSED
+        self._ramp, self._ramp_end = beside + RAMP_START, beside + RAMP_END

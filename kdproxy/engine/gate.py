@@ -32,7 +32,7 @@ class Gate:
         self._listeners: dict[Callable[[], None], None] = {}
         """Those that have somebody in line: with thousands of lanes each call would else tell them all."""
         self._is_probing = False
-        self._last_reason: str | None = None
+        self.last_reason: str | None = None
         """Why it failed last, since it answered last: told once."""
 
     @property
@@ -67,7 +67,7 @@ class Gate:
 
     def passed(self) -> None:
         """The upstream answered."""
-        self._last_reason = None
+        self.last_reason = None
         if self.breaker.passed():
             self.budget.refill()
             log.warning("the upstream answers again", extra={"upstream": self.upstream.name})
@@ -80,8 +80,8 @@ class Gate:
 
     def failed(self, reason: str, question: Hashable) -> None:
         """The upstream failed a call."""
-        if reason != self._last_reason:
-            self._last_reason = reason
+        if reason != self.last_reason:
+            self.last_reason = reason
             log.warning("a call to the upstream failed", extra={"upstream": self.upstream.name, "reason": reason})
         now, jitter = self._clock.monotonic(), self._jitter()
         is_first = not self.breaker.has_failed(question)

@@ -121,7 +121,7 @@ class Road:
         """Say when a waiter may come again, at most 120 s ahead, and whose fault the wait is."""
         now = self.now()
         if self.gate.is_open:
-            seconds, is_rate_limit, reason = self.gate.breaker.wait(now), False, "the upstream fails every call"
+            seconds, is_rate_limit, reason = self.gate.breaker.wait(now), False, self._outage()
         else:
             stops = [lane.stop for lane in self.lanes if lane.stop is not None]
             if len(stops) == len(self.lanes):
@@ -136,6 +136,10 @@ class Road:
             reason=reason,
             is_parked=all(lane.stop is not None for lane in self.lanes),
         )
+
+    def _outage(self) -> str:
+        reason = self.gate.last_reason
+        return "the upstream fails every call" if reason is None else f"the upstream fails every call: {reason}"
 
     def drain_seconds(self) -> float | None:
         """Return about how long the queue takes; None where the pace is not known."""

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from kdproxy.testing.proxy import ProxyProcess, run_proxy_process
+from kdproxy.testing.proxy import ProxyProcess, run_proxy, run_proxy_process
 from kdproxy.testing.teacher import ScriptedTeacher
 from tests.wire import Certificate
 
@@ -119,3 +119,13 @@ async def test_a_server_that_hangs_up_is_told_as_one(tmp_path: Path, send: Any) 
         replies, err = await said(f"http://{address}/v1", tmp_path, send)
     assert "it closed the connection" in err
     assert all(reply.status in (502, 503) for reply in replies)
+
+
+async def test_a_client_that_waits_no_longer_is_told_the_cause(send: Any) -> None:
+    """An unsent attempt costs nothing and is made again for as long as the client waits; then the client hears why."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with run_proxy(f"http://127.0.0.1:{port}/v1", patience_seconds=1) as proxy:
+        got = await send(proxy.address + CHAT, ASK)
+    assert (got.status, got.headers["x-should-retry"]) == (503, "true")
+    assert b"Connection refused" in got.body

@@ -246,6 +246,18 @@ def test_what_was_sent_before_it_opened_does_not_make_it_wait_longer() -> None:
     assert breaker.wait(0.0) == 0.0
 
 
+def test_what_is_under_way_for_minutes_keeps_nobody_out() -> None:
+    breaker = Breaker()
+    for question in range(100, 140):
+        breaker.take(0.0, question=question)
+    _open(breaker)
+    breaker.looked_well()
+    for question in ("one", "two"):
+        assert breaker.wait(1.0) == 0.0
+        breaker.take(1.0, question=question)
+    assert breaker.wait(1.0) == math.inf
+
+
 def test_it_opens_again_sooner_while_nothing_has_succeeded() -> None:
     breaker = Breaker()
     _open(breaker)
