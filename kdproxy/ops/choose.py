@@ -16,6 +16,7 @@ from kdproxy.ops.live import seal_of
 from kdproxy.ops.reading import choices_of
 from kdproxy.providers.base import json_object
 from kdproxy.providers.judge_stored import is_empty, reason_not_kept
+from kdproxy.providers.rekey import v2_key_of
 
 LEAST_KEY_DIGITS = 8
 _KEY = re.compile(r"[0-9a-f]{8,64}")
@@ -139,7 +140,7 @@ def _key_test(prefix: str) -> Callable[[Stored], bool]:
             "The key is not hexadecimal, or too short to be sure.",
             f"Give at least {LEAST_KEY_DIGITS} digits of it; Cache-Status names it on each reply.",
         )
-    return lambda stored: _key_of(stored).startswith(prefix)
+    return lambda stored: any(key.startswith(prefix) for key in _keys_of(stored))
 
 
 def _match_test(pattern: str) -> Callable[[Stored], bool]:
@@ -272,6 +273,13 @@ def _chosen(stored: Stored) -> Chosen:
 
 def _key_of(stored: Stored) -> str:
     return stored.match_key if isinstance(stored, Prompt) else stored.address.key
+
+
+def _keys_of(stored: Stored) -> Iterator[str]:
+    """Yield the key of a sample; of an answer bought under key version 1 also the one that replies name today."""
+    yield _key_of(stored)
+    if isinstance(stored, Entry) and (current := v2_key_of(stored)) is not None:
+        yield current
 
 
 def _first_words(text: str) -> str:

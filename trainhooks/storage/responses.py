@@ -111,7 +111,7 @@ class ResponseLog:
                     break
                 found = records.read_prompt(line)
                 if found is None:
-                    damaged += 1
+                    damaged += not records.is_whole(line)  # a line of another kind is none
                 else:
                     self._places.setdefault(found[0], []).append((self._end, len(line)))
                 self._end += len(line)

@@ -12,9 +12,11 @@ from kdproxy.core import record
 from kdproxy.core.ignore import parse
 from kdproxy.core.models import Address, Entry, Form, Question, Upstream
 from kdproxy.ops.alias import NOTE, Aliases, AliasThread, fingerprint, start_of
+from kdproxy.ops.choose import Wish, choose
 from kdproxy.ops.export import ExportArguments
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.ops.warm import WarmArguments
+from kdproxy.ops.withdraw import WithdrawArguments
 from kdproxy.providers.question import Asking, endpoint_named, read, v1_key
 from kdproxy.providers.rekey import v2_key_of
 
@@ -112,6 +114,17 @@ def test_a_pass_goes_on_where_the_last_one_ended_unless_settings_changed(
     AliasThread(shelf.archive, [ignoring], lambda: 5.0)._pass()
     assert shelf.archive.find(current(asking("b", "day 2: Why?", upstream=ignoring)), Form.JSON) is not None
     assert shelf.archive.find(current(asking("b", "day 2: Why?")), Form.JSON) is None
+
+
+def test_forget_takes_the_key_that_replies_name_today(
+    shelf: Any, old: Callable[..., bytes], write: Callable[..., str]
+) -> None:
+    shelf.run(WarmArguments(files=(write("old", old(asking("a"), b'{"n":0}'), old(asking("a", "Who?"), b"{}")),)))
+    found = choose(shelf.run(ExportArguments()).lines, Wish(key=current(asking("b")).key))
+    assert [chosen.asked for chosen in found] == ["Why?"]
+    shelf.run(WithdrawArguments(samples=tuple(chosen.sample for chosen in found), reason="test"))
+    assert one_pass(shelf) == (1, 0)
+    assert shelf.archive.find(current(asking("b")), Form.JSON) is None
 
 
 # -- which lines can be given a current key ---------------------------------------------------------------------------
