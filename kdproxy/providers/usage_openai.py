@@ -49,8 +49,8 @@ def read_openai(members: Mapping[str, Any]) -> Usage | None:
         cache_write_tokens=written,
         cache_write_1h_tokens=hour(usage.get("cache_creation")),
         reasoning_tokens=most(answered.get("reasoning_tokens"), usage.get("reasoning_tokens")),
-        audio_input_tokens=count(asked.get("audio_tokens")),
-        audio_output_tokens=count(answered.get("audio_tokens")),
+        audio_input_tokens=count(asked.get("audio_tokens")) or None,  # most write 0, in each answer
+        audio_output_tokens=count(answered.get("audio_tokens")) or None,
         told_usd=_told_usd(usage),
         unpriced=solved.unpriced or _beside_tokens(usage),
     )
