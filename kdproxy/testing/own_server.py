@@ -18,6 +18,9 @@ STEP_SECONDS = 0.008
 STEP_SECONDS_EACH = 0.000_06
 RUNNING = 256
 """vLLM's `max_num_seqs`."""
+CHAT = {"median": 256, "sigma": 0.77, "most": 4_096}
+REASONING = {"median": 180, "sigma": 1.2, "most": 16_384}
+"""Lengths of answers, lognormal."""
 
 
 @dataclass(slots=True)
@@ -87,8 +90,8 @@ class Slots:
             await asyncio.sleep(self.seconds)
 
 
-def lengths(count: int, *, median: float, sigma: float, most: int, seed: int = 1) -> list[int]:
+def lengths(count: int, *, median: float, sigma: float, most: float, seed: int = 1) -> list[int]:
     """Return lognormal lengths of answers in tokens."""
     randomness = random.Random(seed)  # noqa: S311 - a model, not a secret
     drawn = (randomness.lognormvariate(math.log(median), sigma) for _ in range(count))
-    return [max(1, min(most, round(each))) for each in drawn]
+    return [max(1, round(min(most, each))) for each in drawn]
