@@ -11,6 +11,7 @@ Each pair is taken one after the other. Answers of 300 s, and deadlines, are mea
 
 import argparse
 import asyncio
+import itertools
 import sys
 import tempfile
 import time
@@ -43,7 +44,8 @@ def main() -> int:
         return 0
     started, figures = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="kdproxy-bench-") as scratch:
-        for figure in (*_virtual(), *(() if options.virtual else _real(Path(scratch), is_quick=options.quick))):
+        real = () if options.virtual else _real(Path(scratch), is_quick=options.quick)
+        for figure in itertools.chain(_virtual(), real):
             figures.append(figure)
             print(f"{figure.work}: {figure.ratio:.3f} x", file=sys.stderr, flush=True)
         report.table(figures, "One's own server: the time of a job through kdproxy, over asking the server itself")

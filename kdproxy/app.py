@@ -36,6 +36,7 @@ from kdproxy.ops.alias import AliasThread
 from kdproxy.ops.context import JobContext
 from kdproxy.settings import Settings, UpstreamSettings
 from kdproxy.storage.directory import DataDirectory
+from kdproxy.storage.lane_memory import LaneMemory
 from kdproxy.storage.reading import ReadOnlyDirectory
 from kdproxy.storage.secret_file import load_secret
 from kdproxy.telemetry.log import RequestLog
@@ -47,6 +48,9 @@ from kdproxy.web.listener import Site, bind
 from kdproxy.web.open_files import client_room, open_files
 from kdproxy.web.proxy import Proxy
 from kdproxy.web.server import HttpServer
+
+REMEMBER_SECONDS = 60.0
+"""How often what lanes have learned is written down, where it has changed."""
 
 SHUTDOWN_SECONDS = 5.0
 """How long a client may take to read what is left, once all calls have landed."""
@@ -97,7 +101,8 @@ class App:
             ledger=self.ledger,
             billing=self._kinds,
         )
-        self._lanes = _lanes(settings, clock, self._kinds)
+        self._memory = LaneMemory(self._directory.path, now=clock.now())
+        self._lanes = _lanes(settings, clock, self._kinds, self._memory)
         purchase = Purchase(
             archive,
             fetcher,
@@ -160,6 +165,7 @@ class App:
         self._directory.announce(self.address)
         self._aliases = AliasThread(archive, router.upstreams, clock.now)
         self._aliases.start()
+        self._remembering = asyncio.create_task(self._remember_lanes())
 
     def _serving(self) -> dict[str, Any]:
         """Return what `stats` tells of a running proxy."""
@@ -171,6 +177,11 @@ class App:
             "ledger": self.ledger.as_dict(),
             "lanes": self.lanes(),
         }
+
+    async def _remember_lanes(self) -> None:
+        while True:
+            await asyncio.sleep(REMEMBER_SECONDS)
+            await asyncio.to_thread(self._memory.save, self._lanes.learned())
 
     def lanes(self) -> list[dict[str, Any]]:
         """Return each lane as it is now: its limits, its queue, and why it is stopped if it is."""
@@ -200,6 +211,8 @@ class App:
         self.refuse_calls()
         given_up = await self._drain.run()
         await asyncio.to_thread(self._aliases.stop)
+        self._remembering.cancel()
+        await asyncio.to_thread(self._memory.save, self._lanes.learned())
         await self._kinds.close()
         await self._fetcher.close()
         # What passes through and is given up ends with its connection.
@@ -208,7 +221,7 @@ class App:
         return given_up
 
 
-def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds) -> Lanes:
+def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds, memory: LaneMemory) -> Lanes:
     # Each call has a connection, and its client another: the rest is for files.
     most_calls = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
@@ -223,7 +236,7 @@ def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds) -> Lanes:
         )
 
     settings_of = {upstream.name: of(upstream) for upstream in settings.upstreams}
-    return Lanes(clock, settings_of, otherwise=of(None), kinds=kinds)
+    return Lanes(clock, settings_of, otherwise=of(None), kinds=kinds, remembered=memory.lanes)
 
 
 def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[ChangedUpstream]:

@@ -20,6 +20,7 @@ from kdproxy.core.pace_backoff import (
     named_seconds,
 )
 from kdproxy.core.pace_finder import Finder
+from kdproxy.core.pace_memory import Learned
 from kdproxy.core.pace_meter import Mark, Meter
 from kdproxy.core.pace_overload import Overload
 from kdproxy.core.pace_start import Start
@@ -127,6 +128,25 @@ class Pace:
         elif is_batching:
             self.throughput.least_beside = LEAST_BESIDE_BATCHING
             self.width.open()
+
+    @property
+    def learned(self) -> Learned:
+        """What is worth remembering from start to start."""
+        if self.has_limits:
+            return Learned()
+        return Learned(
+            rate=self.finder.rate,
+            wall=self.width.lasting_wall,
+            has_started=self.is_hosted and self.start.is_over,
+        )
+
+    def restore(self, learned: Learned) -> None:
+        """Go on with what was learned before."""
+        self.finder.rate = learned.rate
+        if learned.wall is not None and not self.finds_rate:
+            self.width.crowded(int(learned.wall), is_restored=True)
+        if learned.has_started:
+            self.start.end()
 
     def wait(self, cost: Cost, now: float) -> float:
         """Return the seconds until a request may go: 0 for now, infinity for not before another one ends."""

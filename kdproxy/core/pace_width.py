@@ -85,9 +85,19 @@ class Width:
                 self.wall = None
         self._round_count, self._round_peak = 0, 0
 
-    def crowded(self, others: int) -> None:
-        """A call was refused for being one too many at once, beside so many others of ours."""
-        self.bound = max(LEAST, min(self.bound, float(others)))
+    @property
+    def lasting_wall(self) -> float | None:
+        """The bound on calls at once that the provider has shown; None: it has shown none."""
+        return self.wall if self._wall_until == math.inf else None
+
+    def crowded(self, others: int, *, is_restored: bool = False) -> None:
+        """A call was refused for being one too many at once, beside so many others of ours.
+
+        Args:
+            is_restored: it was, before this process started.
+        """
+        bound = self.most if is_restored else self.bound
+        self.bound = max(LEAST, min(bound, float(others)))
         self._meet(self.bound, math.inf)
 
     def refused(self, others: int, now: float) -> None:

@@ -3,18 +3,19 @@
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kdproxy.core.limits import Allowance
 from kdproxy.core.models import Upstream
 from kdproxy.core.pace import Pace
+from kdproxy.core.pace_memory import STALE_SECONDS, Remembered
 from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import Clock
 from kdproxy.core.server_kind import is_free, is_public
 from kdproxy.engine.gate import Gate
-from kdproxy.engine.lane import Lane, Policy
+from kdproxy.engine.lane import Lane, LaneId, Policy
 from kdproxy.engine.road import Road
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.providers.rules import rules_of
@@ -46,12 +47,15 @@ class Lanes:
         *,
         otherwise: LaneSettings | None = None,
         kinds: ServerKinds | None = None,
+        remembered: Iterable[Remembered] = (),
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
         self._settings = dict(settings or {})
         self._otherwise = otherwise or LaneSettings()
         self._kinds = kinds
+        self._remembered = {(lane.upstream, lane.credential, lane.model): lane for lane in remembered}
+        """Of lanes that are not there (yet), as they were last."""
         self._jitter = jitter
         self._gates: dict[str, Gate] = {}
         self._roads: OrderedDict[tuple[str, tuple[str, ...], str], Road] = OrderedDict()
@@ -87,10 +91,33 @@ class Lanes:
             if now - road.used_at < IDLE_SECONDS:
                 return
             if road.is_idle:
+                self._remembered.update(self._learned_of(road))
                 del self._roads[identity]
             else:
                 road.used_at = now
                 self._roads.move_to_end(identity)
+
+    def learned(self) -> list[Remembered]:
+        """Return what lanes have learned, those that have gone or were not used since the start included."""
+        found = dict(self._remembered)
+        for road in self._roads.values():
+            found.update(self._learned_of(road))
+        now = self._clock.now()
+        return [lane for lane in found.values() if now - lane.at < STALE_SECONDS]
+
+    def _learned_of(self, road: Road) -> dict[LaneId, Remembered]:
+        at = self._clock.now() - (self._clock.monotonic() - road.used_at)
+        return {
+            lane.identity: Remembered(
+                upstream=lane.identity[0],
+                credential=lane.identity[1],
+                model=lane.identity[2],
+                learned=learned,
+                at=at,
+            )
+            for lane in road.lanes
+            if not (learned := lane.pace.learned).is_empty
+        }
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Return each lane as `stats` shows it, with its road's queue and its upstream's breaker."""
@@ -133,9 +160,11 @@ class Lanes:
             )
             for index, fingerprint in enumerate(credentials)
         )
-        if rules is VLLM:
-            for lane in lanes:
+        for lane in lanes:
+            if rules is VLLM:
                 lane.pace.recognise(is_batching=True)
+            if (remembered := self._remembered.get(lane.identity)) is not None:
+                lane.pace.restore(remembered.learned)
         return Road(
             gate=gate,
             lanes=lanes,

@@ -20,7 +20,7 @@ from kdproxy.errors import StorageFailed
 MARKER_NAME = "directory.json"
 IGNORE_NAME = ".gitignore"
 _OURS = re.compile(
-    r"directory\.json(\.new)?|segments\.json(\.new)?|secret(\.new)?|lock|index|(api_recovery|events)(\.\d{6,})?\.jsonl(\.next)?"
+    r"(directory|segments|lanes)\.json(\.new)?|secret(\.new)?|lock|index|(api_recovery|events)(\.\d{6,})?\.jsonl(\.next)?"
 )
 _JOURNAL = re.compile(r"api_recovery(\.\d{6,})?\.jsonl")
 _STRAYS = re.compile(
@@ -30,7 +30,7 @@ _STRAYS = re.compile(
     r"|@eaDir|[@#]Recycle|#recycle|#snapshot|\.stfolder|\.dropbox"
     r"|\.gitkeep|\.keep|\.gitignore"
 )
-_MUST_BE_FILES = (MARKER_NAME, "lock", "secret", "segments.json", "api_recovery.jsonl", "events.jsonl")
+_MUST_BE_FILES = (MARKER_NAME, "lock", "secret", "segments.json", "lanes.json", "api_recovery.jsonl", "events.jsonl")
 _NAMED = 3
 """Names of what is in the way that a refusal lists."""
 

@@ -1,6 +1,7 @@
 """Refusals for ever, over raw sockets: what reaches a provider that says no, and what others of its lane see of it."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +74,31 @@ async def test_a_prompt_that_is_always_refused_leaves_the_others_alone(send: Any
     assert lane["episodes"] == 1
     assert lane["longest_wait_seconds"] < 3
     assert sum(b"bad" in request.body for request in upstream.requests) <= 5
+
+
+async def test_a_pace_that_was_found_is_kept_at_the_next_start_and_no_credential_with_it(
+    send: Any, tmp_path: Path
+) -> None:
+    """Forty pass, one is refused and then passes: the pace is a guess from what passed before."""
+    refusals = [refusal("Retry-After: 0.1")]
+    headers = {"Authorization": "Bearer sesame-open-sesame"}
+
+    def play(request: Request) -> Play:
+        return [refusals.pop() if b"question 40" in request.body and refusals else chat("fine")]
+
+    async with WireServer(play) as upstream:
+        async with run_proxy(upstream.url, data_dir=tmp_path) as proxy:
+            for number in range(42):
+                got = await send(proxy.address + CHAT, ask("m", f"question {number} "), headers=headers)
+                assert got.status == 200
+            (before,) = proxy.app.lanes()
+        saved = (tmp_path / "lanes.json").read_bytes()
+        async with run_proxy(upstream.url, data_dir=tmp_path) as proxy:
+            assert (await send(proxy.address + CHAT, ask("m", "another"), headers=headers)).status == 200
+            assert (await send(proxy.address + CHAT, ask("m", "another"), headers={"X-Api-Key": "x"})).status == 200
+            assert (await send(proxy.address + CHAT, ask("m", "more"), headers={"X-Api-Key": "x"})).status == 200
+            after = proxy.app.lanes()
+    assert before["requests_per_second"] is not None
+    assert [lane["requests_per_second"] for lane in after] == [before["requests_per_second"], None]
+    assert after[0]["credential"] == before["credential"]
+    assert b"sesame" not in saved
