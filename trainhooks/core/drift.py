@@ -29,6 +29,7 @@ class Policy(StrEnum):
 
 
 DEFAULTS: Rules = (
+    ("checkpoints", Policy.BLOCK),
     ("model.*", Policy.BLOCK),
     ("data.type", Policy.WARN),
     ("data.*.type", Policy.WARN),

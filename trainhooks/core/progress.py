@@ -56,6 +56,8 @@ class Progress:
     total_steps: int
     attempt: int = 1
     step: int = 0
+    is_finished: bool = False
+    """Whether the training is done whatever its count of steps says, as by early stopping."""
     earlier_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of earlier attempts, by phase."""
     rate: StepRate = field(default_factory=StepRate)
@@ -94,7 +96,7 @@ class Progress:
         return Summary(
             step=self.step,
             total_steps=self.total_steps,
-            percent=100.0 * self.step / self.total_steps,
+            percent=100.0 if self.is_finished else 100.0 * self.step / self.total_steps,
             loss=self._latest.get("loss"),
             loss_trend=trend(tuple(self._losses)),
             learning_rate=self._latest.get("learning_rate"),
@@ -118,7 +120,7 @@ class Progress:
 
     def _eta(self, step_seconds: float | None, seconds: Mapping[str, float]) -> float | None:
         left = max(0, self.total_steps - self.step)
-        if left == 0:
+        if left == 0 or self.is_finished:
             return 0.0
         if step_seconds is None:
             return None

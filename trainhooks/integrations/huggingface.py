@@ -44,6 +44,8 @@ class TrainhooksCallback(TrainerCallback):
         self.config = dict(config or {})
         self.grace_seconds = grace_seconds
         self._witness: Witness | None = None
+        self._ended: Witness | None = None
+        """Of the training that has ended: a later evaluation is recorded with it."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -68,8 +70,9 @@ class TrainhooksCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Record what the trainer logs."""
-        if self._witness is not None and logs:
-            self._witness.saw_metrics(state.global_step, logs)
+        witness = self._witness or self._ended
+        if witness is not None and logs:
+            witness.saw_metrics(state.global_step, logs)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -117,6 +120,7 @@ class TrainhooksCallback(TrainerCallback):
     def _close(self, *, is_finished: bool) -> None:
         witness, self._witness = self._witness, None
         if witness is not None:
+            self._ended = witness
             witness.close(is_finished=is_finished)
 
 

@@ -52,6 +52,8 @@ class TrainhooksCallback(Callback):
         self.config = dict(config or {})
         self.grace_seconds = grace_seconds
         self._witness: Witness | None = None
+        self._ended: Witness | None = None
+        """Of the training that has ended: a later evaluation is recorded with it."""
         self._recorded_step = 0
         self._logged: dict[str, Any] = {}
         self._preempted = self.output_dir / "checkpoints" / "preempted.ckpt"
@@ -109,7 +111,16 @@ class TrainhooksCallback(Callback):
         """Record what an evaluation has found."""
         if self._witness is not None:
             self._witness.evaluation_ends()
-            self._witness.saw_metrics(trainer.global_step, self._fresh(trainer))
+        self._saw_evaluation(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record what a test has found, with the training before it."""
+        self._saw_evaluation(trainer)
+
+    def _saw_evaluation(self, trainer: Trainer) -> None:
+        witness = self._witness or self._ended
+        if witness is not None:
+            witness.saw_metrics(trainer.global_step, self._fresh(trainer))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the records. Lightning's own exit at SIGTERM saves nothing and has no code: ours goes before it.
@@ -140,6 +151,7 @@ class TrainhooksCallback(Callback):
     def _close(self, *, is_finished: bool) -> None:
         witness, self._witness = self._witness, None
         if witness is not None:
+            self._ended = witness
             witness.close(is_finished=is_finished)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -67,32 +68,60 @@ class Book:
         except BaseException:
             self._lock.release()
             raise
-        path = locate(database, output_dir)
+        self._database = locate(database, output_dir)
+        self._output_dir = output_dir
         self._registrar: Registrar | None = None
-        if path is not None:
-            self._registrar = Registrar(path, output_dir, self.session, self.recorder, reached_step=self.reached_step)
-            self._registrar.note(self._saved)
+        self._saved: list[Recoverable] = []
+        self._has_begun = False
+        self._beginning = threading.Lock()
 
     def _open(self, config: Mapping[str, Any], output_dir: Path, total_steps: int) -> None:
+        """Read what is there. Nothing is written before `begin`: a start that is refused changes nothing."""
         self.session = SessionFile(self.directory / session.NAME, config, total_steps)
         last = snapshot.read(self.directory / snapshot.NAME)
-        log = MetricsLog(self.directory / metrics.NAME)
-        try:
-            self._finish_last(last)
-            self.attempt = self.session.begin(at_least=log.tail.attempt + 1)
-            self.session.write()
-            self.catalog = Catalog(output_dir)
-            self._saved = self.catalog.write()
-        except BaseException:
-            log.close()
-            raise
+        tail = metrics.tail_of(self.directory / metrics.NAME)
+        self._finish_last(last)
+        self.attempt = self.session.begin(at_least=tail.attempt + 1)
+        self.catalog = Catalog(output_dir)
         self.responses = ResponseLog(self.directory)
-        self.reached_step = max(log.tail.steps, 0 if last is None else last.get("reached_step", 0))
+        self.reached_step = max(tail.steps, 0 if last is None else last.get("reached_step", 0))
         """Steps that any earlier attempt finished or began to record."""
         self.progress = Progress(
             total_steps=total_steps, attempt=self.attempt, earlier_seconds=_sum(self.session.attempts)
         )
-        self.recorder = Recorder(log, self.progress, self._write_snapshot)
+        self.recorder = Recorder(self.progress, self._write_snapshot)
+
+    def begin(self) -> None:
+        """Write that this attempt runs, and bring to disk what is recorded. From any thread; once is enough.
+
+        Raises:
+            DirectoryUnusable: the directory cannot be written to.
+        """
+        with self._beginning:
+            if self._has_begun:
+                return
+            try:
+                log = MetricsLog(self.directory / metrics.NAME)
+                try:
+                    self.session.write()
+                    self._saved = self.catalog.write()
+                except BaseException:
+                    log.close()
+                    raise
+            except OSError as error:
+                raise unusable(self.directory, error) from error
+            if self._database is not None:
+                self._registrar = Registrar(
+                    self._database, self._output_dir, self.session, self.recorder, reached_step=self.reached_step
+                )
+                self._registrar.note(self._saved)
+            self.recorder.start(log)
+            self._has_begun = True
+
+    def write_session(self) -> None:
+        """Write session.json again, if this attempt has begun."""
+        if self._has_begun:
+            self.session.write()
 
     def _finish_last(self, last: Mapping[str, Any] | None) -> None:
         """Take over what an attempt that was cut off had written last."""
@@ -140,12 +169,19 @@ class Book:
         self.certificate = certificate
         self.session.attempts[-1]["certificate"] = members(certificate)
         try:
-            self.session.write()
+            self.write_session()
         except OSError as error:
             log.warning("session.json could not be written (%s)", error.strerror or error)
 
     def close(self, end: str) -> None:
-        """Write everything, durably, and let go of the directory. `end` says how the attempt ended."""
+        """Write everything, durably, and let go of the directory. `end` says how the attempt ended.
+
+        An attempt that has not begun leaves nothing behind.
+        """
+        if not self._has_begun:
+            self.responses.close()
+            self._lock.release()
+            return
         try:
             self.recorder.close()
             if self._replaying is not None:

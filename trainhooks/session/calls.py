@@ -4,12 +4,15 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
 from trainhooks.core import outage
 from trainhooks.core.outage import Outages
 from trainhooks.session.book import Book
+from trainhooks.session.late import LateRecords
+from trainhooks.storage.responses import ResponseLog
 
 log = logging.getLogger("trainhooks")
 
@@ -18,6 +21,7 @@ class TeacherCalls(ABC):
     """The part of a tracker that knows the teacher's API. Every method may be called from any thread."""
 
     _book: Book | None
+    _late: LateRecords | None
 
     def __init__(self) -> None:
         self._outages = Outages()
@@ -32,19 +36,29 @@ class TeacherCalls(ABC):
             Which answer to this prompt it is, from 0 on; None where it could not be written (the user is told).
         """
         self.record_connection_recovery()
-        book = self._book
-        if book is None:
-            return None
         try:
-            return book.responses.record(prompt, response, model=model, system=system, source=source)
+            with self._responses() as responses:
+                if responses is None:
+                    return None
+                return responses.record(prompt, response, model=model, system=system, source=source)
         except OSError as error:
             log.warning("an answer could not be kept (%s)", error.strerror or error)
             return None
 
     def find_api_response(self, prompt: str, *, model: str, system: str | None = None, ordinal: int = 0) -> str | None:
         """Return an answer that was recorded for exactly this prompt, in this attempt or an earlier one, or None."""
-        book = self._book
-        return None if book is None else book.responses.find(prompt, model=model, system=system, ordinal=ordinal)
+        with self._responses() as responses:
+            if responses is None:
+                return None
+            return responses.find(prompt, model=model, system=system, ordinal=ordinal)
+
+    def _responses(self) -> AbstractContextManager[ResponseLog | None]:
+        """Return the recorded answers, also of a session that is closed; None on ranks that do not write."""
+        book, late = self._book, self._late
+        if book is not None:
+            self._begin()
+            return nullcontext(book.responses)
+        return nullcontext() if late is None else late.responses()
 
     def record_connection_failure(self, error: BaseException | str) -> None:
         """Note that a call failed; an outage goes on until an answer or a recovery is recorded."""
@@ -61,6 +75,9 @@ class TeacherCalls(ABC):
             seconds = self._outages.recovered(time.monotonic())
         if seconds is not None:
             self._record_event("connection_recovery", down_seconds=seconds)
+
+    @abstractmethod
+    def _begin(self) -> None: ...
 
     @abstractmethod
     def _record_event(self, kind: str, /, **members: Any) -> None: ...

@@ -18,8 +18,11 @@ from trainhooks.host.launch import launched
 from trainhooks.host.leaving import is_broken_off
 from trainhooks.session.gate import Gate
 from trainhooks.session.keeper import Keeper
+from trainhooks.session.late import closed
+from trainhooks.session.notice import say
 from trainhooks.session.saving import Demand, SavingTracker
 from trainhooks.session.stopping import Stopping
+from trainhooks.storage import catalog
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trainhooks")
 
+UNSAVED = "closed without its last checkpoint"
+"""How an attempt ended whose training is done and could not be saved."""
 PREEMPTED = "preempted"
 """Tag of a checkpoint that was taken because a signal came."""
 
@@ -82,8 +87,6 @@ class TrainingProgressContext(SavingTracker):
                     self._gate.add({"world": self._ranks.world, **self._keeper.facts()})
                 self._go_on(self._keeper)
                 self._put_first, self._put = self._put, self._look_at_first
-            if self._book is not None:
-                self._book.session.write()
         except BaseException:
             self._close("not started")
             raise
@@ -131,14 +134,13 @@ class TrainingProgressContext(SavingTracker):
         self._put(row)
 
     def _note_drift(self, change: Change) -> None:
-        self._record_event(
-            "drift", fact=change.name, before=change.before, after=change.after, policy=str(change.policy)
-        )
+        self._announce("drift", fact=change.name, before=change.before, after=change.after, policy=str(change.policy))
 
     def _go_on(self, keeper: Keeper) -> None:
         """Go to where the newest whole checkpoint is."""
         progress = keeper.restore(self._check_drift)
         if progress is None:
+            self._refuse_if_gone()
             if self._reached_step:
                 log.warning(
                     "earlier attempts did %d steps and there is no checkpoint in %s: the training begins anew",
@@ -150,6 +152,15 @@ class TrainingProgressContext(SavingTracker):
         self._feed.resume(progress)
         self.resume_at(progress["step"])
         self._saved_step = self.current_step
+        self._finished = progress.get("finished")
+        self._progress.is_finished = self._finished is not None
+
+    def _refuse_if_gone(self) -> None:
+        """A run that had checkpoints and has none does not begin anew by itself: weeks may be in them."""
+        gone = catalog.listed(self.output_dir)
+        if gone and self._gate is not None:
+            newest = gone[-1]
+            self._gate.refuse("checkpoints", f"{len(gone)}, the newest {newest.path}", "gone")
 
     @property
     def should_stop(self) -> bool:
@@ -213,7 +224,7 @@ class TrainingProgressContext(SavingTracker):
         )
         if self._gate is not None and self._book is not None:
             self._gate.add(opening.facts)
-            self._book.session.write()
+            self._book.write_session()
         launch = launched()
         return self._feed.open(opening, **{"rank": launch.rank, "world": launch.world, **options})
 
@@ -231,6 +242,8 @@ class TrainingProgressContext(SavingTracker):
         Raises:
             CheckpointFailed: the one that the step asked for could not be written.
         """
+        if self._late is not None:
+            raise closed()
         self._feed.drive_by(loader)
         if self._counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
             self._counts_rows = False
@@ -241,8 +254,10 @@ class TrainingProgressContext(SavingTracker):
     def _steps(self) -> Iterator[tuple[int, Any]]:
         if self._is_unfinished:
             self._finish_step()
-        if self.current_step >= self.total_steps:
+        if self._say_if_complete():
             return
+        self._is_leaving = False
+        self._begin()
         self._stop_if_told()
         if self._keeper is not None:
             self._keeper.state.restore_random_again()
@@ -259,8 +274,16 @@ class TrainingProgressContext(SavingTracker):
             self._finish_step()
             self._safe_point()
             self._stop_if_told()
-            if self.current_step >= self.total_steps:
+            if self.current_step >= self.total_steps or self._is_leaving:
                 return
+
+    def _say_if_complete(self) -> bool:
+        """Say so where there is nothing left to train, as at the start of a training that is done."""
+        if self._finished is None and self.current_step < self.total_steps:
+            return False
+        why = "" if self._finished is None else f" ({self._finished}; progress.finish(False) continues it)"
+        say(f"already complete: {self.current_step} of {self.total_steps} steps{why}")
+        return True
 
     def _stop_if_told(self) -> None:
         """Serve a signal, between two steps: save what is not saved yet, and leave."""
@@ -281,7 +304,10 @@ class TrainingProgressContext(SavingTracker):
                 keeper.close()
                 if end == "closed" and self._is_unfinished:
                     self._tell_unsaved()
-            super()._close(end)
+            unsaved, self._unsaved = self._unsaved, None
+            super()._close(end if unsaved is None or end != "closed" else UNSAVED)
+            if unsaved is not None and end == "closed":  # never over another error
+                raise unsaved
         finally:
             if stopping is not None:
                 stopping.close(deliver=end == "closed")

@@ -49,6 +49,14 @@ class Gate:
         if self._before:
             self._compare(self._before, self._facts)
 
+    def refuse(self, name: str, before: str, after: str) -> None:
+        """Treat something that no facts hold as a difference, under a policy of its own name.
+
+        Raises:
+            DriftBlocked: unless the policy says otherwise.
+        """
+        self._compare({name: before}, {name: after})
+
     def _compare(self, before: Facts, after: Facts) -> None:
         changes = drift.compare(before, after, self._rules)
         blocked = [change for change in changes if change.policy is Policy.BLOCK]

@@ -42,8 +42,7 @@ class Keeper:
         if folder.exists() and not folder.is_dir():
             raise DirectoryUnusable(f"{folder} is a file.", hint="Checkpoints go to a directory of this name: move it.")
         store = CheckpointStore(folder, session_id)
-        if ranks.rank == 0:
-            store.clean()
+        self._store = store if ranks.rank == 0 else None
         self._saver = Saver(store, self.state, policy, attempt=attempt, ranks=ranks, **options)
 
     def restore(self, check: Callable[[Checkpoint], None]) -> dict[str, Any] | None:
@@ -53,6 +52,13 @@ class Keeper:
         """
         progress: dict[str, Any] | None = self._saver.restore(check)
         return progress
+
+    def begin_to_write(self) -> None:
+        """The attempt begins: remove what a killed one left half written, move aside what was found damaged."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.clean()
+            store.move_damaged_aside()
 
     def facts(self) -> dict[str, Any]:
         """Return the shape of the models and what they are computed with."""

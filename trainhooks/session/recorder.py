@@ -37,9 +37,9 @@ class Device(Protocol):
 
 
 class Recorder:
-    """Everything that is recorded, in order, on its way to `metrics` and into `progress`."""
+    """Everything that is recorded, in order, on its way to `metrics` and into `progress`; until `start` it waits."""
 
-    def __init__(self, metrics: MetricsLog, progress: Progress, snapshot: Callable[[], None]) -> None:
+    def __init__(self, progress: Progress, snapshot: Callable[[], None]) -> None:
         self.device: Device | None = None
         self.watchers: list[Callable[[int, dict[str, Any]], None]] = []
         """Are shown each row's step and members, with `lock` held."""
@@ -47,7 +47,7 @@ class Recorder:
         """What the disk refuses at the moment."""
         self.lock = threading.RLock()
         """Held while entries are taken in: whoever reads `progress` holds it."""
-        self._metrics = metrics
+        self._metrics: MetricsLog | None = None
         self._progress = progress
         self._snapshot = snapshot
         self._entries: deque[Entry] = deque()
@@ -58,8 +58,9 @@ class Recorder:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainhooks-recorder", daemon=True)
 
-    def start(self) -> None:
+    def start(self, metrics: MetricsLog) -> None:
         """Begin to bring entries to disk. `snapshot` is called from now on."""
+        self._metrics = metrics
         self._thread.start()
 
     def flush(self, *, sync: bool) -> None:
@@ -83,7 +84,9 @@ class Recorder:
             return self._progress.latest()
 
     def close(self) -> None:
-        """Write what is left, sync, and end the thread."""
+        """Write what is left, sync, and end the thread. What never started leaves nothing behind."""
+        if self._metrics is None:
+            return
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -111,12 +114,15 @@ class Recorder:
             )
 
     def _work(self, *, wait: bool, sync: bool, snapshot: bool) -> None:
+        metrics = self._metrics
+        if metrics is None:
+            return
         with self.lock:
             self._drain(wait=wait)
             try:
-                self._metrics.write()
+                metrics.write()
                 if sync:
-                    self._metrics.sync()
+                    metrics.sync()
                     self._synced_at = time.monotonic()
                 if snapshot:
                     self._snapshot()
@@ -128,7 +134,9 @@ class Recorder:
                 self._calm()
 
     def _drain(self, *, wait: bool) -> None:
-        entries, device = self._entries, self.device
+        entries, device, metrics = self._entries, self.device, self._metrics
+        if metrics is None:
+            return
         while entries:
             step, at, working, members = entries[0]
             if device is not None and members is not None and not device.settle(members, wait=wait):
@@ -139,15 +147,15 @@ class Recorder:
                 self._progress.tick(step + 1, working)
             if members is not None:
                 try:
-                    self._add(step, at, members)
+                    self._add(metrics, step, at, members)
                 except Exception as error:  # the rows behind it are not lost over one that cannot be written
                     log.error("what was recorded of step %s is lost (%s: %s)", step, type(error).__name__, error)
 
-    def _add(self, step: int | None, at: float, members: dict[str, Any]) -> None:
+    def _add(self, metrics: MetricsLog, step: int | None, at: float, members: dict[str, Any]) -> None:
         if step is None:
-            self._metrics.add({"attempt": self._progress.attempt, "at": at, **members})
+            metrics.add({"attempt": self._progress.attempt, "at": at, **members})
             return
-        self._metrics.add({"attempt": self._progress.attempt, "step": step, "at": at, **members})
+        metrics.add({"attempt": self._progress.attempt, "step": step, "at": at, **members})
         self._progress.row(step, members)
         for watch in self.watchers:
             watch(step, members)
@@ -159,6 +167,6 @@ class Recorder:
         self.trouble = trouble
 
     def _calm(self) -> None:
-        if self.trouble is not None and not self._metrics.pending_bytes:
+        if self.trouble is not None and self._metrics is not None and not self._metrics.pending_bytes:
             log.warning("progress is written again, nothing was lost")
             self.trouble = None

@@ -1,11 +1,11 @@
 """The resume certificate while it is made: rows are compared as they are taken in, the verdict is told once."""
 
 import logging
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from trainhooks.core.certificate import Certificate, Replay, Verdict
+from trainhooks.session.notice import say
 
 log = logging.getLogger("trainhooks")
 
@@ -38,9 +38,8 @@ class Replaying:
             return
         self._is_told = True
         certificate = self._replay.certificate()
-        is_well = certificate.verdict in (Verdict.EXACT, Verdict.NOTHING)
-        if is_well and not log.hasHandlers():
-            # Python shows warnings alone where nobody has set up logging. A progress bar may be on the current line.
-            sys.stderr.write(f"\n{certificate}\n")
-        log.log(logging.INFO if is_well else logging.WARNING, "%s", certificate)
+        if certificate.verdict in (Verdict.EXACT, Verdict.NOTHING):
+            say(certificate)
+        else:
+            log.warning("%s", certificate)
         self._keep(certificate)

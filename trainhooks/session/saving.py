@@ -14,11 +14,15 @@ from trainhooks.core.timing import Phase
 from trainhooks.errors import CheckpointFailed, ConfigInvalid
 from trainhooks.session.feed import Feed
 from trainhooks.session.keeper import Keeper
+from trainhooks.session.late import closed
 from trainhooks.session.tracker import ProgressTracker
 from trainhooks.storage import catalog
 from trainhooks.storage.checkpoints import Checkpoint
 
 log = logging.getLogger("trainhooks")
+
+FINISHED = "finished"
+"""Tag of the checkpoint of a training that is done before its last step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,12 @@ class SavingTracker(ProgressTracker):
         """Whether the step that was left in the middle was so by an error."""
         self._demand: Demand | None = None
         """The checkpoint that the running step has asked for."""
+        self._is_leaving = False
+        """Whether the loop ends at the next safe point."""
+        self._finished: str | None = None
+        """Why the training is done before its last step."""
+        self._unsaved: CheckpointFailed | None = None
+        """The checkpoint of the training's end that could not be written."""
 
     def save_checkpoint(
         self, *, tags: tuple[str, ...] = (), metrics: Mapping[str, float] | None = None
@@ -73,6 +83,8 @@ class SavingTracker(ProgressTracker):
         Raises:
             CheckpointFailed: it could not be written. The earlier ones are whole.
         """
+        if self._keeper is None and self._late is not None:
+            raise closed()
         if self._keeper is None:
             raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
         demand = Demand(tags, dict(metrics or {}))
@@ -89,7 +101,34 @@ class SavingTracker(ProgressTracker):
             self._finish_step()
         return self._save(self._keeper, demand)
 
+    def stop(self) -> None:
+        """Save when the running step ends, and end `steps()` there: the way to leave a loop and resume it later."""
+        self._is_leaving = True
+        if self._keeper is not None and self._is_unfinished:
+            self.save_checkpoint()
+
+    def finish(self, reason: str | bool = True) -> None:
+        """Say that the training is done, as early stopping does: its checkpoint says so, and `steps()` ends.
+
+        The next start trains no further and shows 100 %. With several ranks all of them call it in the same step.
+
+        Args:
+            reason: stands in the checkpoint and in the log; False: the training goes on after all.
+
+        Raises:
+            CheckpointFailed: outside a step, the checkpoint could not be written.
+        """
+        if reason is False:
+            self._finished, self._progress.is_finished = None, False
+            return
+        self._finished = "finish() was called" if reason is True else reason
+        self._progress.is_finished = True
+        self._is_leaving = True
+        if self._keeper is not None:
+            self.save_checkpoint(tags=(FINISHED,))
+
     def _save(self, keeper: Keeper, demand: Demand) -> Checkpoint | None:
+        self._begin()
         self.flush()
         self._feed.wants_random = True
         with self._in(Phase.CHECKPOINT):
@@ -97,7 +136,13 @@ class SavingTracker(ProgressTracker):
                 self.current_step, self._where(), {**self._latest(), **demand.metrics}, demand.tags
             )
         self._saved_step = self.current_step
+        self._unsaved = None
         return checkpoint
+
+    def _begin(self) -> None:
+        super()._begin()
+        if self._keeper is not None:
+            self._keeper.begin_to_write()
 
     def _save_or_tell(self, demand: Demand) -> None:
         """Save where the training ends or is left, which nothing holds up."""
@@ -107,6 +152,7 @@ class SavingTracker(ProgressTracker):
             self._save(self._keeper, demand)
         except CheckpointFailed as error:
             log.error("%s", error)
+            self._unsaved = error
 
     def _serve_where_it_was_left(self) -> None:
         """The loop was left in a step that has asked for a checkpoint: half a step is none, and will be done again."""
@@ -131,7 +177,8 @@ class SavingTracker(ProgressTracker):
         )
 
     def _where(self) -> dict[str, Any]:
-        return {"step": self.current_step, **self._feed.state()}
+        finished = {} if self._finished is None else {"finished": self._finished}
+        return {"step": self.current_step, **finished, **self._feed.state()}
 
     def _latest(self) -> dict[str, float]:
         return {} if self._book is None else self._book.recorder.latest()

@@ -8,7 +8,7 @@ import operator
 import os
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,9 @@ from trainhooks.session import value as values
 from trainhooks.session.book import Book
 from trainhooks.session.calls import TeacherCalls
 from trainhooks.session.inputs import INPUTS, InputWindow
+from trainhooks.session.late import LateRecords
 from trainhooks.session.origins import StepOrigins
+from trainhooks.session.recorder import Entry
 from trainhooks.session.timekeeping import Timekeeping
 from trainhooks.storage import catalog
 from trainhooks.storage import session as session_file
@@ -79,6 +81,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         """Steps finished so far, over all attempts."""
         self._first_step = 0
         """Steps that were finished where this attempt goes on."""
+        self._resumed_at: int | None = None
         self._counts_rows = True
         """Whether a row ends its step; a loop that is driven by `steps()` ends them itself."""
         self._pid = os.getpid()
@@ -86,13 +89,15 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         self._extra: dict[str, Any] | None = None
         self._window: DeviceWindow | None = None
         self._book: Book | None = None
+        self._late: LateRecords | None = None
+        """Takes records once the session is closed."""
         self._certificate: Certificate | None = None
         if launched().rank == 0:
             self._book = Book(self.config, self.output_dir, total_steps, self.summary, database)
             self.session_id = self._book.session.session_id
             self.attempt = self._book.attempt
             self._progress = self._book.progress
-            self._put = self._book.recorder.put
+            self._put: Callable[[Entry], None] = self._begin_and_put
             self._reached_step = self._book.reached_step
         else:
             members = session_file.read(self.directory / session_file.NAME) or {"session_id": "", "attempts": []}
@@ -100,9 +105,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             self.attempt = len(members["attempts"])
             self._progress = Progress(total_steps=total_steps)
             self._put = _discard
-        self._record_event(ATTEMPT, from_step=None)
-        if self._book is not None:
-            self._book.recorder.start()
+        self._announce(ATTEMPT, from_step=None)
         atexit.register(self.close)
         _open.add(self)
 
@@ -112,9 +115,9 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         What is then done again is compared with what they recorded: see `certificate`. For loops that load their own
         checkpoints; with `state=` it happens by itself.
         """
-        self.current_step = self._first_step = step
+        self.current_step = self._first_step = self._progress.step = self._resumed_at = step
         self._at_step(step)
-        self._record_event(ATTEMPT, from_step=step)
+        self._announce(ATTEMPT, from_step=step)
         if self._book is not None and step > 0:
             self._book.compare(step)
 
@@ -203,6 +206,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             logprobs: the teacher's natural log probabilities of the target tokens, any shape.
         """
         closed = self._inputs.add(self.current_step, lengths=lengths, tokens=tokens, labels=labels, logprobs=logprobs)
+        if self._late is not None:
+            closed = self._inputs.close()
         if closed is not None:
             self._record_event(INPUTS, **closed)
 
@@ -236,6 +241,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         if self._book is not None:
             with self._in(Phase.CHECKPOINT):
                 self._book.register(entry)
+        elif self._late is not None:
+            self._late.register(entry)
         return entry
 
     def recovery_checkpoint(self, tag: str | None = None) -> Path | None:
@@ -245,7 +252,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         """
         if self._book is not None:
             self._book.recorder.flush(sync=False)
-        return catalog.newest(self.output_dir, tag)
+        resumed = None if self._resumed_at is None else (self.attempt, self._resumed_at)
+        return catalog.newest(self.output_dir, tag, resumed=resumed)
 
     def summary(self) -> Summary:
         """Return step, percent, loss and its trend, throughput, ETA, failures, and where the time went."""
@@ -262,11 +270,14 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             self._book.recorder.flush(sync=True)
 
     def close(self) -> None:
-        """Write what is left and let go of the directory. A second call, or one in a forked child, does nothing."""
+        """Write what is left and let go of the directory. A second call, or one in a forked child, does nothing.
+
+        What is recorded afterwards opens the files again for that record.
+        """
         self._close("closed")
 
     def _close(self, end: str) -> None:
-        book, self._put = self._book, _discard
+        book = self._book
         if book is None:
             return
         atexit.unregister(self.close)
@@ -274,13 +285,15 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         self._attach_alone()
         if (window := self._inputs.close()) is not None:
             book.recorder.put((None, time.time(), None, {"kind": INPUTS, **window}))
-        book.close(end)
+        late = LateRecords(self.output_dir, self._progress)
+        with late.lock:
+            self._late, self._put, self._book, self._window = late, late.put, None, None
+            book.close(end)
         self._certificate = book.certificate
-        self._book = None
 
     def _forget(self) -> None:
         """In a forked child: records are the parent's alone."""
-        self._book, self._put = None, _discard
+        self._book, self._late, self._put = None, None, _discard
 
     def _before_silence(self) -> None:
         if self._window is not None:
@@ -301,6 +314,24 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
     def _record_event(self, kind: str, /, **members: Any) -> None:
         self._put((None, time.time(), None, {"kind": kind, **members}))
 
+    def _announce(self, kind: str, /, **members: Any) -> None:
+        """Record an event that alone is no reason to write: it goes before the first that is."""
+        if self._book is not None:
+            self._book.recorder.put((None, time.time(), None, {"kind": kind, **members}))
+
+    def _begin_and_put(self, entry: Entry) -> None:
+        """Take the first record: from here on the attempt is written down."""
+        self._begin()
+        if self._book is not None:
+            self._book.recorder.put(entry)
+
+    def _begin(self) -> None:
+        """The first step, record or save: until then a start has changed nothing but the lock."""
+        if self._book is not None:
+            self._book.begin()
+            if self._put == self._begin_and_put:
+                self._put = self._book.recorder.put
+
     def _end_step(self) -> None:
         """Note that `current_step` steps are finished, where no row says so."""
         step = self.current_step - 1
@@ -320,7 +351,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             return values.read(name, each)
         values.require_one(name, each)
         if self._book is None:
-            return None
+            return None if self._late is None else values.read(name, each)
         if self._window is None:
             from trainhooks.pytorch.window import DeviceWindow
 

@@ -76,18 +76,24 @@ def entries(output_dir: Path, own: Iterable[Checkpoint], others: Iterable[Recove
     return sorted([*found, *others], key=lambda entry: (entry.step, entry.created_at))
 
 
-def newest(output_dir: Path, tag: str | None = None) -> Path | None:
+def newest(output_dir: Path, tag: str | None = None, *, resumed: tuple[int, int] | None = None) -> Path | None:
     """Return the checkpoint with the highest step on the branch that the run continues, own or registered.
 
     What an attempt did after the step that a later one resumed at is abandoned: it is returned only for a `tag` that
     nothing else carries. A registered file that has another size by now is passed over, which is logged. Works on a
     directory that nobody writes to, and beside one who does.
+
+    Args:
+        resumed: the running attempt and the step that it resumed at, which no file says yet.
     """
     own = published(output_dir / CHECKPOINTS)
     found = [
         entry for entry in entries(output_dir, own, registered(output_dir).values()) if tag is None or tag in entry.tags
     ]
-    live = live_of(found, branch.read(output_dir), own)
+    attempts = branch.read(output_dir)
+    if resumed is not None:
+        attempts.starts[resumed[0]] = resumed[1]
+    live = live_of(found, attempts, own)
     for entry in reversed(live or (found if tag is not None else [])):
         path = output_dir / entry.path
         if not path.exists():
@@ -149,6 +155,15 @@ def registered(output_dir: Path) -> dict[str, Recoverable]:
         lines = metrics.read_lines(output_dir) if metrics.locate(output_dir).is_file() else iter(())
         found = [_entry(line["checkpoint"]) for line in lines if line.get("kind") == REGISTERED]
     return {entry.path: entry for entry in found}
+
+
+def listed(output_dir: Path) -> list[Recoverable]:
+    """Return our own checkpoints as checkpoints.json lists them, there or not."""
+    try:
+        members = json.loads((output_dir / "progress" / NAME).read_bytes())
+        return [_entry(each) for each in members["checkpoints"] if not each["is_registered"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _entry(members: Mapping[str, Any]) -> Recoverable:

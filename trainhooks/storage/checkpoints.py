@@ -50,6 +50,7 @@ class CheckpointStore:
     def __init__(self, root: Path, session_id: str) -> None:
         self.root = root
         self.session_id = session_id
+        self._damaged: dict[Path, str] = {}
         self._unmeasured: set[str] = set()
         """Metrics of `keep_best` that no checkpoint had, each said once."""
 
@@ -114,7 +115,8 @@ class CheckpointStore:
         return published(self.root)
 
     def newest_good(self) -> Checkpoint | None:
-        """Return the newest checkpoint whose every byte is as it was written; damaged ones are moved aside.
+        """Return the newest checkpoint whose every byte is as it was written. Nothing is changed: what was found
+        damaged is moved aside by `move_damaged_aside`.
 
         None only where there has never been one.
 
@@ -126,12 +128,12 @@ class CheckpointStore:
             try:
                 read_manifest(path)
             except CheckpointInvalid as error:
-                reasons.append(self._set_aside(path, error))
+                reasons.append(self._note_damage(path, error))
         for checkpoint in reversed(self.published()):
             try:
                 return replace(checkpoint, manifest=verify(checkpoint.path))
             except CheckpointInvalid as error:
-                reasons.append(self._set_aside(checkpoint.path, error))
+                reasons.append(self._note_damage(checkpoint.path, error))
         damaged = reasons or [f"{path.name}: {reason}" for path, reason in set_aside(self.root)]
         if damaged:
             raise CheckpointInvalid(
@@ -176,12 +178,19 @@ class CheckpointStore:
             best.metric,
         )
 
-    def _set_aside(self, path: Path, error: CheckpointInvalid) -> str:
+    def _note_damage(self, path: Path, error: CheckpointInvalid) -> str:
         if error.code != CheckpointInvalid.default_code:
             raise error
-        target = self.quarantine(path, error.message)
-        log.warning("%s It is moved to %s.", error.message, target.relative_to(self.root))
+        self._damaged[path] = error.message
+        log.warning("%s", error.message)
         return error.message
+
+    def move_damaged_aside(self) -> None:
+        """Move what `newest_good` found damaged to quarantine/, each with the reason beside it."""
+        for path, reason in self._damaged.items():
+            target = self.quarantine(path, reason)
+            log.warning("%s is moved to %s", path.name, target.relative_to(self.root))
+        self._damaged.clear()
 
     def quarantine(self, path: Path, reason: str) -> Path:
         """Move a checkpoint aside, with the reason beside it."""

@@ -10,7 +10,7 @@ from trainhooks.core import row as rows
 from trainhooks.errors import CheckpointInvalid, NoRun, SessionInvalid
 from trainhooks.storage import branch, catalog, lock, metrics, responses, session, snapshot
 from trainhooks.storage.catalog import Recoverable
-from trainhooks.storage.checkpoints import CHECKPOINTS, directories, published, set_aside
+from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint, directories, published, set_aside
 from trainhooks.storage.receipts import Receipt, issued
 from trainhooks.storage.receipts import verify as verify_receipt
 from trainhooks.storage.verification import verify as verify_checkpoint
@@ -101,10 +101,12 @@ def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
         members = None
         yield name, [Problem(where=name, what=error.message)]
     yield from _verify_registered(output_dir)
+    published_ones = published(output_dir / CHECKPOINTS)
     for name, check in ((metrics.NAME, _verify_metrics), (responses.NAME, _verify_responses)):
         path = output_dir / "progress" / name
         if path.exists():
-            yield f"progress/{name}", list(check(path))
+            cut = list(_verify_reach(path, published_ones)) if name == metrics.NAME else []
+            yield f"progress/{name}", [*check(path), *cut]
         elif name == metrics.NAME and members is not None and members["attempts"]:
             yield f"progress/{name}", [Problem(where=f"progress/{name}", what="It is gone, with every row.")]
 
@@ -150,6 +152,21 @@ def _verify_metrics(path: Path) -> Iterator[Problem]:
         if members["seq"] != expected:
             yield Problem(where=where, what=f"Line {expected} should come here and {members['seq']} does.")
         expected = members["seq"] + 1
+
+
+def _verify_reach(path: Path, checkpoints: list[Checkpoint]) -> Iterator[Problem]:
+    """Rows are on the medium before the checkpoint that follows from them: what ends before it has lost some."""
+    newest = max(checkpoints, key=lambda each: each.manifest.serial, default=None)
+    if newest is None:
+        return
+    with path.open("rb") as file:
+        tail = metrics.read_tail(file.fileno())
+    steps = max((row["step"] for row in rows.settle(metrics.read_lines(path))), default=-1) + 1
+    if steps < newest.manifest.step and tail.attempt <= newest.manifest.attempt:
+        yield Problem(
+            where=f"progress/{path.name}",
+            what=f"Its rows end at step {steps - 1}, and {newest.path.name} was saved after them: rows were cut off.",
+        )
 
 
 def _verify_responses(path: Path) -> Iterator[Problem]:

@@ -102,6 +102,15 @@ def read_tail(descriptor: int) -> Tail:
     )
 
 
+def tail_of(path: Path) -> Tail:
+    """Find a file's end without changing it; of one that is not there, where it would begin."""
+    try:
+        with path.open("rb") as file:
+            return read_tail(file.fileno())
+    except FileNotFoundError:
+        return Tail()
+
+
 def locate(path: str | os.PathLike[str]) -> Path:
     """Return the metrics file of an output directory, of its `progress/`, or the file itself."""
     given = Path(path)

@@ -19,6 +19,8 @@ def test_rows_are_synced_within_five_seconds_and_at_a_flush(tmp_path: Path, monk
         synced.append((time.monotonic(), Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
 
     tracker = ProgressTracker({}, tmp_path, 10)
+    tracker.update_metrics(0, loss=1.0)
+    tracker.flush()
     monkeypatch.setattr(atomic, "sync_file", watched)
     tracker.update_metrics(0, loss=1.0)
     recorded = time.monotonic()

@@ -76,6 +76,7 @@ def summary(run: Run, name: str) -> MetricSummary:
 def test_a_run_from_its_start_to_its_end(tmp_path: Path) -> None:
     out, database = tmp_path / "a", tmp_path / DATABASE
     with training_progress_context({"lr": 0.1, "tags": ["first"], "api_key": "hidden"}, out, 100) as progress:
+        progress.update_metrics(0, loss=1.0)  # before the first record a start has changed nothing
         until(lambda: database.exists() and bool(runs(database)))
         [run] = runs(database).values()
         assert (run.run_id, run.directory, run.total_steps) == (progress.session_id, str(out), 100)
@@ -107,6 +108,7 @@ def test_a_resume_is_a_new_session_of_the_same_run(tmp_path: Path, is_known: boo
     out, database = tmp_path / "a", tmp_path / DATABASE
     with job(out) as process:
         feed(process, 0.9, 0.3, 0.8, 0.7)
+        until(lambda: database.exists() and bool(runs(database)))
         process.send_signal(signal.SIGKILL)
     [run] = runs(database).values()
     assert state(run) == INTERRUPTED
@@ -129,6 +131,8 @@ def test_a_resume_is_a_new_session_of_the_same_run(tmp_path: Path, is_known: boo
 def test_a_killed_run_shows_as_interrupted_and_a_live_one_does_not(tmp_path: Path) -> None:
     database = tmp_path / DATABASE
     with job(tmp_path / "a") as first, job(tmp_path / "b") as second:
+        feed(first, 0.9)
+        feed(second, 0.9)
         until(lambda: database.exists() and len(runs(database)) == 2)
         assert {state(run) for run in runs(database).values()} == {RUNNING}
         first.send_signal(signal.SIGKILL)
@@ -143,6 +147,7 @@ def test_a_killed_run_shows_as_interrupted_and_a_live_one_does_not(tmp_path: Pat
 
 def test_a_run_out_of_sight_is_told_by_its_process_or_its_last_sign_of_life(tmp_path: Path) -> None:
     with job(tmp_path / "a") as process:
+        feed(process, 0.9)
         until(lambda: (tmp_path / DATABASE).exists() and len(runs(tmp_path / DATABASE)) == 1)
         run = replace(runs(tmp_path / DATABASE)["a"], directory=str(tmp_path / "not mounted here"))
         assert state(run) == RUNNING
@@ -180,10 +185,12 @@ def test_a_sign_of_life_comes_without_anything_noted(tmp_path: Path, monkeypatch
     monkeypatch.setattr(registrar, "HEARTBEAT_SECONDS", 0.05)
     with training_progress_context({"name": "a"}, tmp_path / "a", 10) as progress:
         database = tmp_path / DATABASE
+        progress.update_metrics(0, loss=4.0)
         until(lambda: database.exists() and bool(runs(database)))
         first = runs(database)["a"].sessions[0].seen_at
-        progress.update_metrics(0, loss=3.0)
-        until(lambda: runs(database)["a"].sessions[0].seen_at != first and bool(runs(database)["a"].metrics))
+        progress.update_metrics(1, loss=3.0)
+        until(lambda: runs(database)["a"].sessions[0].seen_at != first)
+        until(lambda: [each.last for each in runs(database)["a"].metrics] == [3.0])
         assert summary(runs(database)["a"], "train/loss").last == 3.0
 
 
@@ -240,6 +247,7 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_forked_child_leaves_the_database_alone(tmp_path: Path) -> None:
     database = tmp_path / DATABASE
     with training_progress_context({"name": "a"}, tmp_path / "a", 10) as progress:
+        progress.update_metrics(0, loss=1.0)
         until(lambda: database.exists() and bool(runs(database)))
         child = os.fork()
         if child == 0:
@@ -274,7 +282,8 @@ def test_recovery_and_the_run_agree(tmp_path: Path) -> None:
 
 def test_what_is_over_is_not_taken_for_interrupted(tmp_path: Path) -> None:
     """The database missed the end; the run's own directory knows it."""
-    with training_progress_context({"name": "a"}, tmp_path / "a", 10):
+    with training_progress_context({"name": "a"}, tmp_path / "a", 10) as progress:
+        progress.update_metrics(0, loss=1.0)
         until(lambda: (tmp_path / DATABASE).exists() and bool(runs(tmp_path / DATABASE)))
         run = runs(tmp_path / DATABASE)["a"]
     assert run.sessions[0].status == RUNNING

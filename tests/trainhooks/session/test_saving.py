@@ -3,7 +3,7 @@
 import json
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from trainhooks import CheckpointPolicy, TrainingProgressContext, read_metrics, training_progress_context
-from trainhooks.errors import CheckpointFailed, ConfigInvalid, DirectoryUnusable
+from trainhooks.errors import CheckpointFailed, ConfigInvalid, DirectoryUnusable, DriftBlocked
 from trainhooks.storage import atomic
 from trainhooks.storage.checkpoints import CHECKPOINTS, published
 
@@ -50,12 +50,15 @@ def train(
     before: Moment = nothing,
     after: Moment = nothing,
     at_end: Callable[[TrainingProgressContext], object] = lambda _: None,
+    drift: Mapping[str, str] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Train from where the directory's run stands; `before` and `after` run around the step's update."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
     state = {"model": model, "optimizer": torch.optim.Adam(model.parameters())}
-    with training_progress_context({"seed": 1}, out, total, state=state, drift={"total_steps": "allow"}) as progress:
+    with training_progress_context(
+        {"seed": 1}, out, total, state=state, drift={"total_steps": "allow", **(drift or {})}
+    ) as progress:
         progress.loader(ROWS, batch_size=2)
         for step, x in progress.steps():
             if before(progress, step):
@@ -180,13 +183,17 @@ def test_a_loop_without_steps_is_told_what_it_does_without(tmp_path: Path, caplo
     assert caplog.text.count("steps() does not drive this loop") == 1
 
 
-def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_anew(
+def test_a_run_whose_checkpoints_are_gone_begins_anew_only_if_that_is_meant(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(tmp_path, after=save_and_leave)
     shutil.rmtree(tmp_path / CHECKPOINTS)
+    for _ in range(2):
+        with pytest.raises(DriftBlocked, match=r"checkpoints was '1, the newest .*' and is 'gone'") as refused:
+            train(tmp_path)
+    assert "drift={'checkpoints': 'allow'}" in refused.value.hint
     caplog.clear()
-    train(tmp_path)
+    train(tmp_path, drift={"checkpoints": "allow"})
     assert "earlier attempts did 4 steps and there is no checkpoint" in caplog.text
 
 

@@ -281,6 +281,7 @@ def test_one_writer(tmp_path: Path) -> None:
 
 def test_a_ranks_records_go_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = ProgressTracker({}, tmp_path, 10)
+    writer.record_connection_failure("a first record: before it nothing is written")
     for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     other = ProgressTracker({}, tmp_path, 10)

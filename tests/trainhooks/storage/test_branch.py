@@ -34,8 +34,9 @@ def test_the_newest_is_that_of_the_branch_which_goes_on(tmp_path: Path) -> None:
     tracker.resume_at(250)
     assert tracker.recovery_checkpoint() == tmp_path / "amine-250.pt"
     tracker.close()
-    newest = inspection.status(tmp_path)["newest_checkpoint"]
-    assert newest["path"] == "amine-250.pt"
+    assert inspection.status(tmp_path)["newest_checkpoint"]["path"] == "amine-500.pt", "an attempt without a step"
+    attempt(tmp_path, resume_at=250, until=260)
+    assert inspection.status(tmp_path)["newest_checkpoint"]["path"] == "amine-250.pt"
 
 
 def test_without_resume_at_the_first_row_says_where_an_attempt_goes_on(tmp_path: Path) -> None:

@@ -100,13 +100,15 @@ def test_a_damaged_one_is_moved_aside_with_its_reason(store: CheckpointStore, ca
     damaged = publish(store, 2).path
     (damaged / "model.safetensors").write_bytes(b"short")
     assert newest_step(store) == 1
+    assert damaged.exists(), "to look changes nothing"
+    store.move_damaged_aside()
     assert not damaged.exists()
     reason = store.root / QUARANTINE / "step-000000002.0.reason.txt"
     assert "5 bytes instead of" in reason.read_text()
     assert (store.root / QUARANTINE / "step-000000002.0" / "state.json").exists()
-    (said,) = caplog.messages
+    said, moved = caplog.messages
     assert "5 bytes instead of" in said
-    assert f"moved to {QUARANTINE}/step-000000002.0" in said
+    assert f"moved to {QUARANTINE}/step-000000002.0" in moved
 
 
 def test_damage_never_means_a_silent_start_from_scratch(store: CheckpointStore) -> None:
