@@ -6,17 +6,19 @@ from typing import Any
 
 import torch
 
+from trainhooks.pytorch.wrapper import named_parameters
+
 Fact = str | int | bool
 
 
 def models(objects: Mapping[str, Any]) -> dict[str, Fact]:
-    """Say of each module how many parameters it has and which ones, by name, shape and dtype."""
+    """Say of each module how many parameters it has and which ones, by plain name, shape and dtype."""
     facts: dict[str, Fact] = {}
     for name, each in objects.items():
         if isinstance(each, torch.nn.Module):
-            parameters = [(path, list(value.shape), str(value.dtype)) for path, value in each.named_parameters()]
+            parameters = [(path, list(value.shape), str(value.dtype)) for path, value in named_parameters(each)]
             facts[f"model.{name}.parameters"] = sum(value.numel() for value in each.parameters())
-            facts[f"model.{name}.shape_sha256"] = hashlib.sha256(repr(parameters).encode()).hexdigest()
+            facts[f"model.{name}.shapes_sha256"] = hashlib.sha256(repr(parameters).encode()).hexdigest()
     return facts
 
 

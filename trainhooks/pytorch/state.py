@@ -1,18 +1,18 @@
 """What a training is made of, taken and put back: named objects with `state_dict` and `load_state_dict`."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainhooks.errors import StateUnsupported
-from trainhooks.pytorch import rng, sharding
+from trainhooks.pytorch import rng, sharding, wrapper
 from trainhooks.pytorch.capture import Part, capture, rebuild
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -62,7 +62,7 @@ class TrainingState:
 
     def capture(self) -> dict[str, Part]:
         """Take every object's state, tensors by reference: what is not copied before the next step changes."""
-        return {name: capture(each.state_dict(), of=name) for name, each in self.objects.items()}
+        return {name: capture(_state_of(each), of=name) for name, each in self.objects.items()}
 
     def capture_rank(self, progress: Any) -> Part:
         """Take what every rank has for itself: `progress`, random numbers, gradients of an open accumulation window."""
@@ -103,6 +103,8 @@ class TrainingState:
         values: dict[str, Any] = {}
         for name in self.objects.keys() & described.keys():
             values[name] = rebuild(described[name], read(name, self._target(name, now[name])))
+            if isinstance(each := self.objects[name], torch.nn.Module):
+                values[name] = _fitted(each, values[name])
             problems += [f"{name}: {problem}" for problem in self._misfits(name, kinds[name], values[name])]
         if problems:
             raise StateUnsupported(
@@ -132,7 +134,7 @@ class TrainingState:
                 for what in sorted(kind.keys() | own.keys())
                 if kind.get(what) != own.get(what)
             ]
-        live = each.state_dict()
+        live = _state_of(each)
         return _differing_names("key", value.keys(), live.keys()) + [
             f"{key} was {_spell(value[key])} and is {_spell(live[key])}"
             for key in live.keys() & value.keys()
@@ -145,7 +147,7 @@ class TrainingState:
         before = {name: _copied(now[name]) for name in order if not isinstance(self.objects[name], torch.nn.Module)}
         for at, name in enumerate(order):
             try:
-                self.objects[name].load_state_dict(values[name])
+                _load_into(self.objects[name], values[name])
             except Exception as error:
                 for earlier in before.keys() & set(order[: at + 1]):
                     with suppress(Exception):  # what refuses once may refuse again; the first reason is the one to tell
@@ -159,7 +161,7 @@ class TrainingState:
     def _parameters(self) -> Iterator[tuple[str, Tensor]]:
         for name, each in self.objects.items():
             if isinstance(each, torch.nn.Module):
-                for path, parameter in each.named_parameters():
+                for path, parameter in wrapper.named_parameters(each):
                     yield f"{name}.{path}", parameter
 
     def _target(self, name: str, live: Part) -> Callable[[str, Sequence[int]], Tensor | None]:
@@ -202,6 +204,7 @@ class TrainingState:
 
     def restore_gradients(self, gradients: Mapping[str, Tensor | bool]) -> None:
         """Put back gradients, of every parameter; those that are not given are none."""
+        gradients = self._plain(gradients)
         for path, parameter in self._parameters():
             saved = gradients.get(path)
             if saved is None:
@@ -212,6 +215,18 @@ class TrainingState:
                 parameter.grad = saved.to(parameter.device, parameter.dtype)
             else:
                 parameter.grad = torch.zeros_like(parameter)
+
+    def _plain(self, gradients: Mapping[str, Tensor | bool]) -> dict[str, Tensor | bool]:
+        """Return gradients by plain names, where a release before wrote those of wrappers inside a module."""
+        found = dict(gradients)
+        for name, each in self.objects.items():
+            if isinstance(each, torch.nn.Module):
+                prefix = f"{name}."
+                own = [path for path in found if path.startswith(prefix)]
+                saved = {path.removeprefix(prefix): found.pop(path) for path in own}
+                wanted = [path for path, _ in wrapper.named_parameters(each)]
+                found |= {prefix + path: value for path, value in wrapper.fitted(each, saved, wanted).items()}
+        return found
 
 
 def _check_names(objects: Mapping[str, Any]) -> None:
@@ -230,13 +245,41 @@ def _check_names(objects: Mapping[str, Any]) -> None:
 
 
 def _unwrapped(each: Any) -> Any:
-    while True:
-        if isinstance(each, DistributedDataParallel):
-            each = each.module
-        elif isinstance(each, torch.nn.Module) and hasattr(each, "_orig_mod"):
-            each = each._orig_mod
-        else:
-            return each
+    return wrapper.unwrapped(each) if isinstance(each, torch.nn.Module) else each
+
+
+def _state_of(each: Any) -> Any:
+    """Return an object's state; a module's under names that know no wrappers, also of its parts."""
+    state = each.state_dict()
+    return _renamed(state, lambda name: wrapper.plain_name(each, name)) if isinstance(each, torch.nn.Module) else state
+
+
+def _fitted(module: torch.nn.Module, saved: Any) -> Any:
+    """Return a module's saved state under plain names: releases before wrote the names of wrappers inside."""
+    wanted = wrapper.live_names(module, module.state_dict())
+    if wanted.keys() == saved.keys():
+        return saved
+    found = OrderedDict(wrapper.fitted(module, saved, wanted))
+    if hasattr(saved, "_metadata"):
+        found._metadata = saved._metadata  # type: ignore[attr-defined]
+    return found
+
+
+def _load_into(each: Any, value: Any) -> None:
+    if isinstance(each, torch.nn.Module):
+        live = wrapper.live_names(each, each.state_dict())
+        modules = wrapper.live_names(each, (name for name, _ in each.named_modules()))
+        value = _renamed(value, lambda name: live.get(name, modules.get(name, name)))
+    each.load_state_dict(value)
+
+
+def _renamed(state: Any, rename: Callable[[str], str]) -> Any:
+    """Return a module's state, and the versions of its classes that torch keeps beside it, under other names."""
+    renamed = OrderedDict((rename(name), value) for name, value in state.items())
+    versions = getattr(state, "_metadata", None)
+    if versions is not None:
+        renamed._metadata = OrderedDict((rename(name), value) for name, value in versions.items())  # type: ignore[attr-defined]
+    return renamed
 
 
 def _kind(each: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Weights of a recovered run into a model: ours from verified safetensors, others' by safe loading alone."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,13 +8,27 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainhooks.errors import CheckpointInvalid, TrainhooksError
-from trainhooks.pytorch import loading, torch_file
+from trainhooks.pytorch import loading, torch_file, wrapper
 from trainhooks.pytorch import saved as saved_files
+from trainhooks.recovery import adapter
 from trainhooks.recovery.found import SavedModel
 from trainhooks.storage import verification
 
 _INSIDE = ("model_state_dict", "model", "state_dict", "module", "net", "weights")
-_FILES = ("model.safetensors", "pytorch_model.bin")
+_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "model.pt",
+    "model.pth",
+    "pytorch_model.pt",
+    "consolidated.safetensors",
+    "consolidated.00.pth",
+)
+"""What the usual libraries call a whole model, or an adapter; `NAME.index.json` has one in several files."""
 
 
 def load(model: nn.Module, candidates: Sequence[SavedModel]) -> nn.Module:
@@ -52,6 +67,8 @@ def read(saved: SavedModel) -> Mapping[str, Tensor]:
         for file in (saved.path / name for name in _FILES):
             if file.is_file():
                 return _file(file)
+            if (index := file.with_name(f"{file.name}.index.json")).is_file():
+                return _parts(index)
         raise CheckpointInvalid(
             f"{saved.path.name} has no weights of a model.", hint="Name the model `model` in state=."
         )
@@ -65,6 +82,22 @@ def _ours(path: Path) -> Mapping[str, Tensor]:
         raise CheckpointInvalid(f"{path.name} has no weights of a model.", hint="Name the model `model` in state=.")
     found = loading.read(path, "model", described)
     return {**found, **{alias: found[name] for alias, name in described.get("aliases", {}).items()}}
+
+
+def _parts(index: Path) -> Mapping[str, Tensor]:
+    """Read a model that is spread over several files; the index is believed only where it stays in its folder."""
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        found: dict[str, Tensor] = {}
+        for name in sorted(names):
+            if Path(name).name != name:
+                raise ValueError(f"it names {name}, which is not in its folder")
+            found |= _file(index.with_name(name))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, TrainhooksError) as error:
+        raise CheckpointInvalid(
+            f"{index.parent.name} lacks a part of its weights ({error}).", hint="Copy all files of the checkpoint."
+        ) from error
+    return found
 
 
 def _file(path: Path) -> Mapping[str, Tensor]:
@@ -84,18 +117,22 @@ def _file(path: Path) -> Mapping[str, Tensor]:
 
 
 def _put(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    own = model.state_dict()
-    for prefix in ("", "module.", "_orig_mod.", "model."):
-        stripped = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-        if own.keys() <= stripped.keys():
-            break
-    else:
-        stripped = dict(weights)
-    problems = [f"{name} is missing" for name in own.keys() - stripped.keys()]
+    own = wrapper.plain(model, model.state_dict())
+    if adapter.is_adapter(weights) and not own.keys() <= weights.keys():
+        adapter.put(model, weights, path)
+        return
+    found = _under_a_prefix(weights, own)
+    if not own.keys() <= found.keys():
+        found = _under_a_prefix(wrapper.fitted(model, weights, own), own)
+    for group in _tied(model, own):  # a writer keeps one name of shared weights
+        known = next((found[name] for name in group if name in found), None)
+        if known is not None:
+            found.update({name: known for name in group if name not in found})
+    problems = [f"{name} is missing" for name in own.keys() - found.keys()]
     problems += [
-        f"{name} has shape {tuple(stripped[name].shape)} instead of {tuple(value.shape)}"
+        f"{name} has shape {tuple(found[name].shape)} instead of {tuple(value.shape)}"
         for name, value in own.items()
-        if name in stripped and stripped[name].shape != value.shape
+        if name in found and found[name].shape != value.shape
     ]
     if problems:
         raise TrainhooksError(
@@ -103,4 +140,26 @@ def _put(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
             hint="Build the model with the run's own settings: `recover().training_config`.",
             code="weights_do_not_fit",
         )
-    model.load_state_dict({name: stripped[name] for name in own})
+    live = wrapper.live_names(model, model.state_dict())
+    model.load_state_dict({live[name]: found[name] for name in own})
+
+
+def _under_a_prefix(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights below the one prefix under which all of the model's are, as a trainer's module has them."""
+    if own.keys() <= found.keys():
+        return dict(found)
+    parts = [name.split(".") for name in found]
+    prefixes = {".".join(part[:depth]) + "." for part in parts for depth in (1, 2, 3) if len(part) > depth}
+    fitting = [prefix for prefix in sorted(prefixes) if all(prefix + name in found for name in own)]
+    if len(fitting) != 1:
+        return dict(found)
+    return {name.removeprefix(fitting[0]): value for name, value in found.items() if name.startswith(fitting[0])}
+
+
+def _tied(model: nn.Module, own: Mapping[str, Tensor]) -> list[list[str]]:
+    """Return the names that share one tensor in the live model, such as an embedding and the head tied to it."""
+    groups: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for name, value in own.items():
+        if value.numel():
+            groups.setdefault((value.data_ptr(), tuple(value.shape)), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]

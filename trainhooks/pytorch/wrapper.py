@@ -1,0 +1,90 @@
+"""Names of a model's weights without the wrappers around its parts: DDP, torch.compile, FSDP, activation checkpointing.
+
+What is a wrapper, the live module tree says and no text: a real submodule may be called `module`. Our files hold names
+without wrappers, so a model that is compiled or wrapped on one side alone is still the same model.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+_Value = TypeVar("_Value")
+_INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What torch.compile, FullyShardedDataParallel and activation checkpointing call the module that they wrap."""
+_COMPONENTS = frozenset({*_INNER, "module"})
+
+
+def inner_name(module: nn.Module) -> str | None:
+    """Return what a wrapper calls the module inside it; None for a module that is no wrapper."""
+    if isinstance(module, DistributedDataParallel | DataParallel):
+        return "module"
+    children = module._modules
+    return next((name for name in _INNER if name in children and len(children) == 1), None)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module inside all wrappers."""
+    while (name := inner_name(module)) is not None:
+        inside = module._modules[name]
+        assert inside is not None
+        module = inside
+    return module
+
+
+def plain_name(root: nn.Module, name: str) -> str:
+    """Return a live name, such as one of `root.state_dict()`, without the wrappers on its way."""
+    kept = []
+    at: nn.Module | None = root
+    for part in name.split("."):
+        inside = None if at is None else inner_name(at)
+        if part != inside:
+            kept.append(part)
+            if inside is not None:  # a hook of the wrapper has taken its name out already
+                at = unwrapped(at) if at is not None else None
+        at = None if at is None else at._modules.get(part)
+    return ".".join(kept)
+
+
+def plain(root: nn.Module, members: Mapping[str, _Value]) -> dict[str, _Value]:
+    """Return members that are named by `root`'s live names under the plain ones."""
+    return {plain_name(root, name): value for name, value in members.items()}
+
+
+def live_names(root: nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """Return the live name of each plain one."""
+    return {plain_name(root, name): name for name in names}
+
+
+def named_parameters(root: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of a module, each once, by plain name."""
+    for name, parameter in root.named_parameters():
+        yield plain_name(root, name), parameter
+
+
+def fitted(root: nn.Module, saved: Mapping[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
+    """Return saved weights under plain names, where others, or a release before, saved them with wrappers' names.
+
+    A part of a name goes only where the live tree has no such submodule. Names that fit as they are stay.
+    """
+    wanted = set(wanted)
+    if wanted <= saved.keys():
+        return dict(saved)
+    found = {}
+    for name, value in saved.items():
+        known = name if name in wanted else _without_wrappers(root, name)
+        found[known if known not in found else name] = value
+    return found
+
+
+def _without_wrappers(root: nn.Module, name: str) -> str:
+    kept = []
+    at: nn.Module | None = unwrapped(root)
+    for part in name.split("."):
+        if at is not None and part in _COMPONENTS and part not in at._modules and not hasattr(at, part):
+            continue
+        kept.append(part)
+        below = None if at is None else at._modules.get(part)
+        at = None if below is None else unwrapped(below)
+    return ".".join(kept)
