@@ -114,7 +114,7 @@ def test_every_byte_is_vouched_for_and_nothing_is_pickled(start: Start, runs: Pa
 
 def test_parts_that_do_not_make_up_a_tensor_are_not_published(start: Start, tmp_path: Path) -> None:
     team = start(JOB, tmp_path / "run", HOW="incomplete", TOTAL=4)
-    assert team.codes() == [0, 0], team.said()
+    assert all(team.codes()), "the training is done and not saved: each rank ends with that"
     assert "model: the ranks together do not have the whole of layers.0.0.weight" in team.jobs[0].said()
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 

@@ -60,7 +60,7 @@ def attempts(out: Path) -> list[dict[str, Any]]:
     [
         ({"config": {**CONFIG, "batch_size": 4}}, "config.batch_size"),
         ({"config": {**CONFIG, "seed": 4}}, "config.seed"),
-        ({"width": 5}, "model.model.shape_sha256"),
+        ({"width": 5}, "model.model.shapes_sha256"),
         ({"data": 13}, "data.length"),
         ({"tokenizer": Words("b", "a")}, "tokenizer"),
     ],
