@@ -11,7 +11,6 @@ from trainhooks.core import seed
 
 Counts = Mapping[str, int]
 
-STABLE_PSI = 0.1
 SHIFTED_PSI = 0.25
 """Below 0.1 a distribution is called stable, above 0.25 shifted: the usual reading of the population stability index
 (Siddiqi, "Credit Risk Scorecards", 2006, chapter 9)."""
@@ -48,8 +47,22 @@ def label_bin(label: object, *, buckets: int = 256) -> str:
 
 
 def population_stability_index(now: Counts, first: Counts) -> float:
-    """Return the PSI, sum of (p - q) ln(p / q): 0 for equal shares, symmetric, in nats."""
-    return sum((p - q) * math.log(p / q) for p, q in _shares(now, first))
+    """Return the PSI, sum of (p - q) ln(p / q), less what chance alone gives: 0 for one distribution, in nats.
+
+    Two samples of n and m from one distribution over B bins differ by about (B - 1) (1/n + 1/m), with a standard
+    deviation of sqrt(2 (B - 1)) (1/n + 1/m): the PSI is a chi-squared statistic (Yurdakul, "Statistical Properties of
+    Population Stability Index", 2018). Where two of these deviations are more than `SHIFTED_PSI`, the samples are too
+    few to tell a shift from chance: NaN.
+    """
+    total_now, total_first = sum(now.values()), sum(first.values())
+    if not total_now or not total_first:
+        return math.nan
+    freedom = len(now.keys() | first.keys()) - 1
+    share = 1 / total_now + 1 / total_first
+    if 2 * math.sqrt(2 * freedom) * share > SHIFTED_PSI:
+        return math.nan
+    found = sum((p - q) * math.log(p / q) for p, q in _shares(now, first))
+    return max(0.0, found - freedom * share)
 
 
 def kullback_leibler(now: Counts, first: Counts) -> float:

@@ -36,6 +36,8 @@ DEFAULTS: Rules = (
     ("data.*", Policy.BLOCK),
     ("tokenizer", Policy.BLOCK),
     ("config.seed", Policy.BLOCK),
+    ("hyperparameters.*", Policy.BLOCK),
+    *((f"*{what}*batch_size", Policy.WARN) for what in ("eval", "val", "test", "infer", "generation", "predict")),
     ("*batch_size", Policy.BLOCK),
     ("*.log_*", Policy.ALLOW),
     ("*.logging*", Policy.ALLOW),

@@ -6,6 +6,8 @@ from typing import Any
 
 from trainhooks.errors import ConfigInvalid
 
+_OF_THE_LAST_CALL = frozenset({"padding", "truncation"})
+
 
 def digest(tokenizer: Any) -> str:
     """Return the SHA-256 of a tokenizer's whole definition where it gives one, else of its vocabulary.
@@ -18,7 +20,7 @@ def digest(tokenizer: Any) -> str:
     """
     whole = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if hasattr(whole, "to_str"):
-        text = whole.to_str().encode()
+        text = _definition(whole.to_str()).encode()
     elif hasattr(whole, "serialized_model_proto"):
         text = whole.serialized_model_proto()
     elif hasattr(tokenizer, "get_vocab"):
@@ -29,3 +31,14 @@ def digest(tokenizer: Any) -> str:
             hint="Give tokenizer= an object with get_vocab(), or leave it out.",
         )
     return hashlib.sha256(text).hexdigest()
+
+
+def _definition(text: str) -> str:
+    """Leave out what the last call set and the next one sets anew: padding and truncation."""
+    try:
+        members = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(members, dict):
+        return text
+    return json.dumps({name: value for name, value in members.items() if name not in _OF_THE_LAST_CALL}, sort_keys=True)

@@ -11,12 +11,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from trainhooks.core.restore import Restore
 from trainhooks.errors import StateUnsupported
-from trainhooks.pytorch import rng, sharding, wrapper
+from trainhooks.pytorch import hyperparameters, rng, sharding, wrapper
 from trainhooks.pytorch.capture import Part, capture, rebuild
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RESERVED = re.compile(r"rank-\d+|state|manifest|sharded|gradients", re.IGNORECASE)
+_LOADED = (Optimizer, object, torch.nn.Module)
+"""The order in which objects are loaded."""
 _OF_PARAMETER = re.compile(r"state\.(\d+)\..+")
 """The name of a tensor that an optimizer has for its n-th parameter."""
 
@@ -46,6 +49,8 @@ class TrainingState:
                 f"{', '.join(problems)} in state= cannot be saved and restored.",
                 hint="Give objects with state_dict() and load_state_dict(), such as a model, optimizer or scheduler.",
             )
+        self.modes: Mapping[str, Restore] = {}
+        """Whose settings hold at `restore`; of what is not named, the saved ones."""
         self._stepped: set[int] = set()
         self._random: dict[str, Any] | None = None
         for each in self.objects.values():
@@ -142,12 +147,15 @@ class TrainingState:
         ]
 
     def _load(self, values: Mapping[str, Any], now: Mapping[str, Part]) -> None:
-        """Load modules last: they are known to fit. Others may still refuse; those before are put back then."""
-        order = sorted(self.objects, key=lambda name: isinstance(self.objects[name], torch.nn.Module))
+        """Load modules last: they are known to fit. Others may still refuse; those before are put back then.
+
+        Optimizers come before schedulers, which under `state-only` set their learning rates.
+        """
+        order = sorted(self.objects, key=lambda name: _LOADED.index(_load_class(self.objects[name])))
         before = {name: _copied(now[name]) for name in order if not isinstance(self.objects[name], torch.nn.Module)}
         for at, name in enumerate(order):
             try:
-                _load_into(self.objects[name], values[name])
+                self._load_one(name, values[name])
             except Exception as error:
                 for earlier in before.keys() & set(order[: at + 1]):
                     with suppress(Exception):  # what refuses once may refuse again; the first reason is the one to tell
@@ -157,6 +165,15 @@ class TrainingState:
                     hint="Resume with the objects of the run, or start a new one elsewhere.",
                     code="state_differs",
                 ) from error
+
+    def _load_one(self, name: str, value: Any) -> None:
+        each = self.objects[name]
+        if self.modes.get(name) is not Restore.STATE_ONLY:
+            _load_into(each, value)
+        elif isinstance(each, Optimizer):
+            each.load_state_dict(hyperparameters.with_live_settings(each, value))
+        else:
+            hyperparameters.advance(each, hyperparameters.steps_of(value))
 
     def _parameters(self) -> Iterator[tuple[str, Tensor]]:
         for name, each in self.objects.items():
@@ -227,6 +244,10 @@ class TrainingState:
                 wanted = [path for path, _ in wrapper.named_parameters(each)]
                 found |= {prefix + path: value for path, value in wrapper.fitted(each, saved, wanted).items()}
         return found
+
+
+def _load_class(each: Any) -> type:
+    return next(kind for kind in (Optimizer, torch.nn.Module, object) if isinstance(each, kind))
 
 
 def _check_names(objects: Mapping[str, Any]) -> None:

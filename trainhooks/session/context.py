@@ -50,6 +50,9 @@ class TrainingProgressContext(SavingTracker):
             With `state` a signal is served when a step ends: the training is saved and left with exit code 75.
         drift: what becomes of differences to the attempt that is gone on from: name or pattern to `block`, `warn` or
             `allow`, before the defaults of `core/drift.py`.
+        restore: whose hyperparameters hold where an optimizer or scheduler is built with others than before:
+            `checkpoint` (the saved ones) or `state-only` (the new ones, with the saved moments and counters), for all
+            or by name. Without a word a difference is refused.
         tokenizer: one that must not change: see `core/tokenizer.py`.
         database: see `ProgressTracker`.
     """
@@ -65,6 +68,7 @@ class TrainingProgressContext(SavingTracker):
         checkpoint_every_steps: int | None = None,
         grace_seconds: float | None = None,
         drift: Mapping[str, str] | None = None,
+        restore: str | Mapping[str, str] | None = None,
         tokenizer: Any = None,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
@@ -82,8 +86,9 @@ class TrainingProgressContext(SavingTracker):
                 who = json.dumps([self.session_id, self.attempt]).encode()
                 self.session_id, self.attempt = json.loads(self._ranks.share(who))
                 self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
-                self._keeper = self._keep(state, policy)
+                self._keeper = self._keep(state, policy, restore)
                 if self._gate is not None:
+                    self._gate.extend(self._keeper.restore_policies)
                     self._gate.add({"world": self._ranks.world, **self._keeper.facts()})
                 self._go_on(self._keeper)
                 self._put_first, self._put = self._put, self._look_at_first
@@ -91,13 +96,16 @@ class TrainingProgressContext(SavingTracker):
             self._close("not started")
             raise
 
-    def _keep(self, state: Mapping[str, Any], policy: CheckpointPolicy) -> Keeper:
+    def _keep(
+        self, state: Mapping[str, Any], policy: CheckpointPolicy, restore: str | Mapping[str, str] | None
+    ) -> Keeper:
         return Keeper(
             self.output_dir,
             state,
             policy,
             session_id=self.session_id,
             attempt=self.attempt,
+            restore=restore,
             ranks=self._ranks,
             before_publish=self._sync_records,
             on_published=self._note_published,

@@ -23,11 +23,17 @@ class Gate:
     def __init__(
         self, given: Mapping[str, str], attempts: list[dict[str, Any]], record: Callable[[Change], None]
     ) -> None:
+        self._given = dict(given)
         self._rules = drift.rules_of(given)
         self._record = record
         self._earlier = {each["attempt"]: each.get("provenance", {}) for each in attempts[:-1]}
         self._facts: dict[str, Any] = attempts[-1].setdefault("provenance", {})
         self._before: Facts | None = None
+
+    def extend(self, given: Mapping[str, str]) -> None:
+        """Put further policies behind those that were given first."""
+        self._given = {**given, **self._given}
+        self._rules = drift.rules_of(self._given)
 
     def add(self, facts: Facts) -> None:
         """Note facts of this attempt, and compare them if it goes on with an earlier one.
@@ -61,12 +67,25 @@ class Gate:
         changes = drift.compare(before, after, self._rules)
         blocked = [change for change in changes if change.policy is Policy.BLOCK]
         if blocked:
-            allowing = ", ".join(f"{change.name!r}: 'allow'" for change in blocked)
             raise DriftBlocked(
-                f"This is not the run that it would go on with: {'; '.join(map(str, blocked))}.",
-                hint=f"Put it back, or take another output directory. If it is meant, give drift={{{allowing}}}.",
+                f"This is not the run that it would go on with: {'; '.join(map(str, blocked))}.", hint=_way_out(blocked)
             )
         for change in changes:
             if change.policy is Policy.WARN:
                 log.warning("since the checkpoint that is gone on from, %s", change)
             self._record(change)
+
+
+def _way_out(blocked: list[Change]) -> str:
+    """Say what to do: of hyperparameters, say whose hold; of all else, put it back or allow it."""
+    others = [change for change in blocked if not change.name.startswith("hyperparameters.")]
+    ways = []
+    if len(others) < len(blocked):
+        ways.append(
+            "Say which hyperparameters hold: restore='checkpoint' (the saved ones) or restore='state-only' (the new"
+            " ones, with the saved moments and counters)."
+        )
+    if others:
+        allowing = ", ".join(f"{change.name!r}: 'allow'" for change in others)
+        ways.append(f"Put it back, or take another output directory. If it is meant, give drift={{{allowing}}}.")
+    return " ".join(ways)

@@ -17,6 +17,7 @@ class Keeper:
 
     Args:
         session_id, attempt: who takes the checkpoints.
+        restore: see `trainhooks.core.restore`.
         ranks: the processes that train together, of which one publishes.
         options: see `trainhooks.pytorch.saver.Saver`.
     """
@@ -29,14 +30,17 @@ class Keeper:
         *,
         session_id: str,
         attempt: int,
+        restore: str | Mapping[str, str] | None = None,
         ranks: Ranks | None = None,
         **options: Any,
     ) -> None:
+        from trainhooks.pytorch import hyperparameters
         from trainhooks.pytorch.saver import Saver
         from trainhooks.pytorch.state import TrainingState
 
         self.policy = policy
         self.state = TrainingState(state)
+        self.state.modes = hyperparameters.modes_of(restore, self.state.objects)
         ranks = ranks or Alone()
         folder = output_dir / CHECKPOINTS
         if folder.exists() and not folder.is_dir():
@@ -62,9 +66,15 @@ class Keeper:
 
     def facts(self) -> dict[str, Any]:
         """Return the shape of the models and what they are computed with."""
-        from trainhooks.pytorch import provenance
+        from trainhooks.pytorch import hyperparameters, provenance
 
-        return {**provenance.models(self.state.objects), **provenance.environment()}
+        objects = self.state.objects
+        return {**provenance.models(objects), **provenance.environment(), **hyperparameters.facts_of(objects)}
+
+    @property
+    def restore_policies(self) -> dict[str, str]:
+        """What becomes of differing hyperparameters whose `restore=` is said: they are warned of."""
+        return {f"hyperparameters.{name}.*": "warn" for name in self.state.modes}
 
     def is_due(self, step: int, worked_seconds: float) -> bool:
         """At a safe point: tell what has become of earlier saves, and whether to `begin` one now."""

@@ -1,0 +1,39 @@
+"""Which settings hold when a run is resumed whose optimizer or scheduler is built with others than before. Pure."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from trainhooks.errors import ConfigInvalid
+
+
+class Restore(StrEnum):
+    """What becomes of an optimizer's or a scheduler's hyperparameters."""
+
+    CHECKPOINT = "checkpoint"
+    """The saved ones hold."""
+    STATE_ONLY = "state-only"
+    """The new ones hold, with the saved moments and counters."""
+
+
+def modes_of(given: str | Mapping[str, str] | None, names: Iterable[str]) -> dict[str, Restore]:
+    """Return the mode of each object that one was given for.
+
+    Args:
+        given: one word for all, or a word by name.
+        names: of the optimizers and schedulers in `state=`.
+
+    Raises:
+        ConfigInvalid: an unknown word or name.
+    """
+    names = list(names)
+    words = dict.fromkeys(names, given) if isinstance(given, str) else dict(given or {})
+    unknown = sorted(words.keys() - set(names))
+    wrong = sorted({word for word in words.values() if word not in set(Restore)})
+    if unknown or wrong:
+        strange = f"names {', '.join(unknown)}, no optimizer or scheduler in state="
+        problem = strange if unknown else f"says {wrong[0]!r}"
+        raise ConfigInvalid(
+            f"restore= {problem}.",
+            hint=f"Give 'checkpoint' or 'state-only', for all or by name ({', '.join(names) or 'there is none here'}).",
+        )
+    return {name: Restore(word) for name, word in words.items()}
