@@ -4,12 +4,13 @@ import asyncio
 import io
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.storage.lock import read_owner
@@ -95,9 +96,17 @@ async def test_stats_tell_what_the_proxy_did(
     assert proxy.address in shown.out.decode()
 
 
+@pytest_asyncio.fixture
+async def sealing(teacher: ScriptedTeacher, tmp_path: Path) -> AsyncIterator[RunningProxy]:
+    """A proxy that seals a segment every few answers."""
+    async with run_proxy(teacher, data_dir=tmp_path / "data", segment_bytes=8_192) as proxy:
+        yield proxy
+
+
 async def test_verify_beside_a_proxy_under_load_finds_nothing(
-    proxy: RunningProxy, send: Callable[..., Awaitable[Any]], kdproxy: Command, chat: Maker
+    sealing: RunningProxy, send: Callable[..., Awaitable[Any]], kdproxy: Command, chat: Maker
 ) -> None:
+    proxy = sealing
     is_over = asyncio.Event()
 
     async def load(name: int) -> int:
@@ -117,6 +126,12 @@ async def test_verify_beside_a_proxy_under_load_finds_nothing(
     finally:
         is_over.set()
         assert sum(await asyncio.gather(*loads)) > 10
+    first, second = sorted(proxy.data_dir.glob("api_recovery.0*"))[:2]
+    first.write_bytes(b"".join(first.read_bytes().splitlines(keepends=True)[1:]))
+    second.write_bytes(b"")
+    told = (await kdproxy("verify", "--json", "--data-dir", proxy.data_dir)).json
+    assert told["segment"] == 2
+    assert {found["segment"] for found in told["findings"] if found["kind"] == "segment"} == {first.name, second.name}
 
 
 async def test_a_job_whose_caller_leaves_stops_and_the_next_one_runs(
