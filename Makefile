@@ -4,7 +4,7 @@ SHELL = /bin/sh
 VENV = .venv
 BIN = $(VENV)/bin
 PACKAGES = kdproxy trainhooks
-BENCH = run training_metrics training_steps checkpoints hashing dashboard
+BENCH = run own_server training_metrics training_steps checkpoints hashing dashboard
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
