@@ -77,7 +77,10 @@ async def test_more_names_can_be_allowed(teacher: ScriptedTeacher, send: Any) ->
 @pytest.mark.parametrize(
     "target",
     [
-        *("http://evil.example/v1/models", "http://127.0.0.1/v1/models", "//evil.example/v1/models", "*", "v1/models"),
+        *("http://evil.example/v1/models", "//evil.example/v1/models", "*", "v1/models", "http:///v1/models"),
+        # In absolute form a host of this proxy is one of its own (RFC 9112 section 3.2.2); these name another.
+        *("http://127.0.0.1@evil.example/v1/models", "http://evil.example#@127.0.0.1/v1/models", "ftp://127.0.0.1/v1"),
+        "http://127.0.0.1/v1/../_kdproxy/healthz",
         *("/v1/../_kdproxy/healthz", "/v1/%2e%2E/x", "/./v1", "/v1/..", "/.%2e/x", "/upstreams/a/../b"),
         *("localhost:80", "/upstreams/none/v1/models", "/upstreams/%2e%2e/x", "/upstreams/http://evil.example/"),
     ],
