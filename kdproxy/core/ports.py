@@ -82,8 +82,8 @@ class Intent(StrEnum):
 class Archive(Protocol):
     """What has been paid for: the journal with its index. What the engine asks."""
 
-    def find(self, address: Address, form: Form) -> Answer | None:
-        """Return a stored answer, or None. A damaged line is a miss, and is reported."""
+    def find(self, address: Address, form: Form, fits: Callable[[Answer], bool] | None = None) -> Answer | None:
+        """Return a stored answer, or None: the first one that fits. A damaged line is a miss, and is reported."""
 
     def has(self, address: Address) -> bool:
         """Whether a sample has an answer in any form."""

@@ -79,7 +79,6 @@ class Asked:
         "_v1_key",
         "body",
         "incoming",
-        "is_outgrown",
         "question",
     )
 
@@ -91,8 +90,6 @@ class Asked:
         self._members: dict[str, Any] | None = None
         self._v1_key: str | None = None
         self._has_v1_key = False
-        self.is_outgrown = False
-        """Whether something stored answers the question but for `store`: what is bought takes its place."""
         self._is_read = False
 
     def read_all(self) -> None:

@@ -1,5 +1,7 @@
 """Asks the archive for the answer to a question: by its key, then by the key that version 1 gave it."""
 
+from functools import partial
+
 from kdproxy.core.models import Address, Answer, Question
 from kdproxy.core.ports import Archive
 from kdproxy.engine.call import Asked
@@ -10,18 +12,15 @@ def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
     """Return the stored answer to a question, or None.
 
     An answer of which the provider keeps no copy is none for a client that asks for one: it will fetch or continue it.
-    A stream that was bought without usage is none for a client that asks for usage.
+    A stream that was bought without usage is none for a client that asks for usage. What is bought then is kept beside
+    it, and each client gets the first that fits.
     """
     question = asked.question
-    answer = archive.find(address, question.form)
-    if answer is not None and _fits(answer, question):
-        return answer
-    if (old := old_address(archive, asked, address)) is not None:
-        answer = archive.find(old, question.form) or answer
-        if answer is not None and _fits(answer, question):
-            return answer
-    asked.is_outgrown = answer is not None
-    return None
+    fits = partial(_fits, question)
+    answer = archive.find(address, question.form, fits)
+    if answer is None and (old := old_address(archive, asked, address)) is not None:
+        answer = archive.find(old, question.form, fits)
+    return answer
 
 
 def has_any(archive: Archive, asked: Asked, address: Address) -> bool:
@@ -37,5 +36,5 @@ def old_address(archive: Archive, asked: Asked, address: Address) -> Address | N
     return address._replace(key=v1_key)
 
 
-def _fits(answer: Answer, question: Question) -> bool:
+def _fits(question: Question, answer: Answer) -> bool:
     return (answer.has_copy is not False or not question.wants_copy) and replay.has_enough(answer, question)

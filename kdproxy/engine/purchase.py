@@ -152,9 +152,7 @@ class Purchase:
         flight.land()
 
     async def _keep(self, entry: Entry, asked: Asked, flight: Flight) -> bool:
-        # What is there and does not fit the question is not kept beside what does.
-        intent = Intent.REFRESH if asked.is_outgrown else Intent.FILL
-        intent = _INTENTS.get(asked.incoming.mode, intent)
+        intent = _INTENTS.get(asked.incoming.mode, Intent.FILL)
         if intent is Intent.RECORD and lookup.has_any(self._archive, asked, entry.address):
             return False
         old = lookup.old_address(self._archive, asked, entry.address)

@@ -64,12 +64,12 @@ class FileArchive:
 
     # -- what the engine asks ---------------------------------------------------------------------------------
 
-    def find(self, address: Address, form: Form) -> Answer | None:
-        """Return a stored answer, or None. A damaged line is a miss, and is reported."""
+    def find(self, address: Address, form: Form, fits: Callable[[Answer], bool] | None = None) -> Answer | None:
+        """Return a stored answer, or None: the first one that fits. A damaged line is a miss, and is reported."""
         row = names.sample_name(address)
         name = f"{row}/{form}"
         answer = self._recent.get(name)
-        if answer is not None:
+        if answer is not None and (fits is None or fits(answer)):
             return answer
         epoch = self._recent.epoch
         value = self._writer.look_up(row)
@@ -77,7 +77,7 @@ class FileArchive:
             return None
         location = only_location(value, form)
         if location is None:
-            return self._find_among(unpack(value), address, form)
+            return self._find_among(unpack(value), address, form, fits)
         try:
             answer = record_format.decode_answer(self._journal.read(location), address, form)
         except KdproxyError as error:
@@ -85,17 +85,20 @@ class FileArchive:
             return None
         if self._sightings.is_second(name):
             self._recent.put(name, answer, epoch=epoch)
-        return answer
+        return answer if fits is None or fits(answer) else None
 
-    def _find_among(self, generations: list[Generation], address: Address, form: Form) -> Answer | None:
-        """Return the answer of the first generation that has the form; of one seated here, from where it is at home."""
+    def _find_among(
+        self, generations: list[Generation], address: Address, form: Form, fits: Callable[[Answer], bool] | None
+    ) -> Answer | None:
+        """Return the first fitting answer of those that live; of one seated here, from where it is at home."""
         for generation in generations:
             home = address
             if generation.home is not None:
                 home = Address(address.namespace, generation.home.key, generation.home.ordinal)
             found = self._at_home(generation, home)
             recording = None if found is None else found.recording(form)
-            if recording is not None and (answer := self._read_answer(recording.location, home, form)) is not None:
+            answer = None if recording is None else self._read_answer(recording.location, home, form)
+            if answer is not None and (fits is None or fits(answer)):
                 return answer
         return None
 

@@ -93,6 +93,21 @@ async def test_a_refresh_in_one_form_supersedes_the_sample_in_all(
     assert teacher.count() == 4
 
 
+async def test_an_answer_that_does_not_fit_stays_beside_the_one_that_does(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    """A stream without usage is none for who asks for usage; what was bought of the sample in other forms stays."""
+    url, stream = proxy.address + CHAT, {**ASK, "stream": True}
+    whole, plain = await send(url, ASK), await send(url, stream)
+    counted = await send(url, {**stream, "stream_options": {"include_usage": True}})
+    assert b'"usage"' in counted.body
+    for _ in range(3):  # from the second time on they may lie in memory
+        assert (await send(url, {**stream, "stream_options": {"include_usage": True}})).body == counted.body
+        assert (await send(url, stream)).body == plain.body
+        assert (await send(url, ASK)).body == whole.body
+    assert teacher.count() == 3
+
+
 async def test_record_keeps_nothing_where_another_form_is_stored(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, journal_lines: Any
 ) -> None:
