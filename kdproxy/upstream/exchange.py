@@ -1,8 +1,8 @@
 """A request and its answer on a connection of a pool: head composed here, written with the body in one go.
 
 aiohttp's connector finds addresses, connects, does TLS and pools; what is written and read is ours
-(`upstream/connection.py`, `upstream/framing.py`): its session takes a second response on a pooled connection for the
-answer to the next request, fails whole answers whose framing is odd, and costs 60 us of CPU a call.
+(`upstream/connection.py`, `upstream/framing.py`): aiohttp takes a second response on a pooled connection for the answer
+to the next request, and fails whole answers whose framing is odd.
 """
 
 import asyncio
