@@ -291,10 +291,10 @@ async def test_the_last_event_waits_for_the_disk(
     archive = proxy.app._directory.archive
     keep, gate, has_begun = archive.keep, asyncio.Event(), asyncio.Event()
 
-    async def slow_keep(record: Any) -> bool:
+    async def slow_keep(record: Any, **how: Any) -> bool:
         has_begun.set()
         await gate.wait()
-        return await keep(record)
+        return await keep(record, **how)
 
     monkeypatch.setattr(archive, "keep", slow_keep)
     for path, body, last in (
@@ -348,5 +348,7 @@ async def test_usage_is_never_invented(teacher: ScriptedTeacher, proxy: RunningP
     url = proxy.address + CHAT
     plain = await send(url, ASK)
     asked = await send(url, {**ASK, **USAGE})
-    assert asked.body == plain.body
-    assert teacher.count() == 1
+    assert "fwd=miss" in asked.cache
+    assert b"total_tokens" in asked.body
+    assert b"usage" not in plain.body
+    assert teacher.count() == 2
