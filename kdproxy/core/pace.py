@@ -244,6 +244,7 @@ class Pace:
         """
         if self._end(grant):
             self.finder.refund()
+            self.finder.bounced(sent_at=grant.granted_at)
             for quota, meter in self.meters.items():
                 if quota in grant.marks:
                     meter.refund(grant.cost.of(quota.dimension), now)
