@@ -19,8 +19,9 @@ _MAX_SIZE_LINE_BYTES = 4_096
 _MAX_LENGTH_DIGITS = 15
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BLANK = " \t"
+_STATUS_LINE = re.compile(r"HTTP/1\.([01])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
 
@@ -202,19 +203,16 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
     return data[: match.start()], data[match.end() :]
 
 
-_names: dict[bytes, str] = {}
+_names: dict[str, str] = {}
 """Names seen, so that each is checked once; bounded, since a server could send new ones for ever."""
 
 
-def _name(raw: bytes) -> str:
-    found = _names.get(raw)
-    if found is None:
-        bare = raw.rstrip(b" \t")  # RFC 9112 section 5.1: a proxy removes it
-        if _NAME.fullmatch(bare) is None:
-            raise BadFraming("one of its header lines has no name")
-        found = bare.decode("ascii")
-        if len(_names) < 1_024:
-            _names[raw] = found
+def _name(raw: str) -> str:
+    found = raw.rstrip(" \t")  # RFC 9112 section 5.1: a proxy removes it
+    if _NAME.fullmatch(found) is None:
+        raise BadFraming("one of its header lines has no name")
+    if len(_names) < 1_024:
+        _names[raw] = found
     return found
 
 
@@ -224,36 +222,31 @@ def parse_head(raw: bytes, *, method: str) -> Head:
     Raises:
         BadFraming: it is no head, or it says two things about where its body ends (RFC 9112 section 6.3).
     """
-    first, *lines = raw.split(b"\n")
-    match = _STATUS_LINE.fullmatch(first.removesuffix(b"\r"))
+    # Bytes that are not UTF-8 go on as they came, as lone surrogates.
+    text = raw.replace(b"\r\n", b"\n").decode("utf-8", "surrogateescape")
+    if "\r" in text or "\0" in text:
+        raise BadFraming("one of its header lines holds a control character")
+    first, *lines = text.split("\n")
+    match = _STATUS_LINE.fullmatch(first)
     if match is None:
         raise BadFraming("it does not speak HTTP/1.1")
     pairs: list[tuple[str, str]] = []
     for line in lines:
-        if line[-1:] == b"\r":
-            line = line[:-1]
-        if b"\r" in line or b"\0" in line:
-            raise BadFraming("one of its header lines holds a control character")
-        if line[:1] in (b" ", b"\t"):
+        if line[0] in " \t":
             if not pairs:
                 raise BadFraming("one of its header lines has no name")
             name, value = pairs[-1]  # RFC 9112 section 5.2: a folded line goes on with the one before
-            pairs[-1] = name, f"{value} {_text(line)}".strip()
+            pairs[-1] = name, f"{value} {line.strip(_BLANK)}".strip(_BLANK)
             continue
-        raw_name, colon, raw_value = line.partition(b":")
+        raw_name, colon, value = line.partition(":")
         if not colon:
             raise BadFraming("one of its header lines has no colon")
-        pairs.append((_name(raw_name), _text(raw_value)))
+        pairs.append((_names.get(raw_name) or _name(raw_name), value.strip(_BLANK)))
     status = int(match[2])
     headers = CIMultiDict(pairs)
     body, length, is_plain = _body(status, headers, method)
-    keeps_alive = is_plain and match[1] == b"1" and "close" not in _list(headers, "Connection")
+    keeps_alive = is_plain and match[1] == "1" and "close" not in _list(headers, "Connection")
     return Head(status, headers, body, length, keeps_alive)
-
-
-def _text(value: bytes) -> str:
-    # Bytes that are not UTF-8 go on as they came, as lone surrogates.
-    return value.strip(b" \t").decode("utf-8", "surrogateescape")
 
 
 def _list(headers: "CIMultiDict[str]", name: str) -> list[str]:
