@@ -1,12 +1,14 @@
 """Output that never blocks: a pipe that nobody reads, a stopped terminal or a hung disk must not stop the proxy.
 
-What is written goes into a bounded queue, and a thread of its own writes it. Where the queue is full, what comes is
-dropped, counted, and told once somebody reads again.
+What there is room for is written at once, so that a killed process has said what it knew. The rest goes into a bounded
+queue that a thread of its own writes. Where that is full, what comes is dropped, counted, and told once somebody reads
+again.
 """
 
 import contextlib
 import io
 import os
+import select
 import sys
 import threading
 import time
@@ -43,13 +45,28 @@ class QueuedOutput(io.TextIOBase):
     def write(self, text: str) -> int:
         """Put text into the queue, or drop it where that is full."""
         piece = text.encode("utf-8", "backslashreplace")
+        if not piece or self._write_now(piece):
+            return len(text)
         if len(self._pieces) >= MOST_PIECES:
             self._dropped += 1
-        elif piece:
+        else:
             self._pieces.append(piece)
             self._is_empty.clear()
             self._wake.set()
         return len(text)
+
+    def _write_now(self, piece: bytes) -> bool:
+        """Write where that cannot block: a pipe that polls writable has room for PIPE_BUF bytes (pipe(7))."""
+        if len(piece) > select.PIPE_BUF or not self._is_empty.is_set():
+            return False
+        found = select.poll()
+        found.register(self._descriptor, select.POLLOUT)
+        try:
+            if not any(events & select.POLLOUT for _, events in found.poll(0)):
+                return False
+            return os.write(self._descriptor, piece) == len(piece)
+        except OSError:
+            return True  # closed, or a full disk: what cannot be said is lost
 
     def writable(self) -> bool:
         """It is."""
