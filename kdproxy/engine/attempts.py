@@ -15,6 +15,7 @@ from kdproxy.core import limits, retry
 from kdproxy.core.attempt_outcome import Bound, FailureClass, bound_of
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.retry_history import BUDGET, Debt
+from kdproxy.core.sniff import Kind
 from kdproxy.engine.errand import Delivery, Errand, GaveUp, LastWords
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
@@ -229,7 +230,7 @@ class Attempts:
         try:
             response = await self.fetcher.upstream.send(self.errand.request(permit.lane.key_index))
             if response.status < 400:
-                glance = await peek(response, whole_bytes=self.errand.whole_bytes)
+                glance = _unbroken(await peek(response, whole_bytes=self.errand.whole_bytes))
                 response = glance.response
                 verdict = self._judge_start(glance, response)
                 if not isinstance(verdict, retry.Again | retry.Park):
@@ -339,6 +340,16 @@ class Attempts:
 
     def _readings(self, response: UpstreamResponse) -> tuple[limits.Reading, ...]:
         return limits.read(CIMultiDict(response.headers), self.errand.rules.limits, now=self.fetcher.clock.now())
+
+
+def _unbroken(glance: Glance) -> Glance:
+    """Find fault with JSON that came whole and yet breaks off: its server died, and a gateway counted what it had."""
+    response = glance.response
+    if glance.fault or glance.kind is not Kind.JSON or not isinstance(response, Peeked) or not response.is_over:
+        return glance
+    if response.seen.rstrip()[-1:] in (b"}", b"]"):
+        return glance
+    return glance._replace(fault="JSON that breaks off")
 
 
 def _status_of(response: UpstreamResponse, glance: Glance | None) -> int:

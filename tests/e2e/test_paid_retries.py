@@ -148,6 +148,7 @@ NO_ANSWERS = {
     "blank": answer(b" \n\n"),
     "page": answer(PAGE, kind="text/html"),
     "page as JSON": answer(PAGE),
+    "JSON that breaks off": answer(b'{"id":"1","choices":[{"index":0,"message":{"role":"assistant","content":"Hel'),
     "heartbeat, then an error": sse_head()
     + sse(": ping\n\n", {"error": {"message": "x", "type": "server_error"}})
     + b"0\r\n\r\n",
@@ -164,7 +165,7 @@ async def test_no_answer_in_a_200_is_not_seen(send: Any, kind: str, body: dict[s
         assert b"chatcmpl" in got.body
 
 
-@pytest.mark.parametrize("kind", ["empty", "page"])
+@pytest.mark.parametrize("kind", ["empty", "page", "JSON that breaks off"])
 async def test_no_answer_never_goes_out_as_one(send: Any, kind: str) -> None:
     async with WireServer(to_posts([NO_ANSWERS[kind]])) as upstream, run_proxy(upstream.url) as proxy:
         got = await send(proxy.address + CHAT, ASK)

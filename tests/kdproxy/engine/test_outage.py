@@ -100,3 +100,22 @@ def test_a_failed_question_is_never_a_probe() -> None:
 
     provider = virtually(main)
     assert set(Counter(provider.bodies).values()) == {3}
+
+
+def test_what_looks_is_a_question_that_has_not_failed_or_a_get() -> None:
+    """Six questions are cut, and GETs find it down: none of the six goes out again, and the seventh shows it is up."""
+
+    async def main() -> None:
+        provider = Provider(
+            lambda now, request: CUT if now < 60 else Canned(), health=lambda now, request: error(503), seconds=0.1
+        )
+        shop = Shop(provider)
+        failed = [asyncio.create_task(shop.buy(body=b"%d" % number)) for number in range(6)]
+        await asyncio.sleep(60)
+        assert sorted(provider.bodies) == [b"%d" % number for number in range(6)]
+        assert len(provider.probed_at) >= 4
+        assert isinstance(await shop.buy(body=b"fresh"), Delivery)
+        assert provider.bodies[6] == b"fresh"
+        assert all(isinstance(result, Delivery) for result in await asyncio.gather(*failed))
+
+    virtually(main)
