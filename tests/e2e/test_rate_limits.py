@@ -173,7 +173,8 @@ async def test_sigterm_while_many_queue_answers_each_and_loses_nothing(
     teacher: ScriptedTeacher, tmp_path: Path, send: Any
 ) -> None:
     teacher.hold()
-    async with run_proxy_process(teacher, tmp_path) as proxy:
+    # Else all of them would be out within a second: nothing is refused, so it widens.
+    async with run_proxy_process(teacher, tmp_path, environment={"KDPROXY_MAX_IN_FLIGHT": "5"}) as proxy:
         asked = [asyncio.create_task(send(proxy.address + CHAT, ask(number))) for number in range(200)]
         await teacher.wait_for_calls(5)
         await proxy.lanes_until(lambda lanes: sum(lane["queued"] for lane in lanes) >= 195)
