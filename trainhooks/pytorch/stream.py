@@ -93,7 +93,7 @@ class StreamFetcher(Dataset[Answer]):
         if hasattr(self.source, "set_epoch"):
             _unshare_epoch(self.source)
             self.source.set_epoch(begin.epoch)
-        if begin.state is not None:
+        if begin.state is not None and self.keeps_state:  # an earlier release kept one that was lossy
             self.source.load_state_dict(begin.state)
             self._count = begin.count
         elif self._has_begun and self._pristine is not None:
@@ -149,14 +149,22 @@ def is_stateful(source: Any) -> bool:
 
 
 def loses_its_buffer(source: Any) -> bool:
-    """Whether a Hugging Face stream shuffles through a buffer: its own state leaves that out, as it says itself when it
-    is put back (datasets 5.2, `IterableDataset.load_state_dict`)."""
-    stage = getattr(source, "_ex_iterable", None)
-    while stage is not None:
-        if type(stage).__name__ == "BufferShuffledExamplesIterable":
-            return True
-        stage = getattr(stage, "ex_iterable", None)
-    return False
+    """Whether a Hugging Face stream, or one of those that it is joined from, shuffles through a buffer.
+
+    Its own state leaves the buffer out, as it says itself when it is put back (datasets 5.2,
+    `IterableDataset.load_state_dict`). Every way to combine streams (`interleave_datasets`, `concatenate_datasets` on
+    either axis, map, filter, take, repeat, ...) keeps theirs as stages of its own: all of them are walked through.
+    """
+    return _shuffles(getattr(source, "_ex_iterable", None))
+
+
+def _shuffles(stage: Any) -> bool:
+    if isinstance(stage, list | tuple):
+        return any(map(_shuffles, stage))
+    names = {each.__name__ for each in type(stage).__mro__}
+    if "BufferShuffledExamplesIterable" in names:
+        return True
+    return "_BaseExamplesIterable" in names and any(map(_shuffles, vars(stage).values()))
 
 
 def _unshare_epoch(source: Any) -> None:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset as HubDataset
+from datasets import concatenate_datasets, interleave_datasets
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from tests.trainhooks.pytorch.data import Stream, noise
 from trainhooks.errors import PositionInvalid
+from trainhooks.pytorch.foreign import ForeignLoader
+from trainhooks.pytorch.iterable import IterableLoader
 from trainhooks.pytorch.source import Loader, make_loader
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 with torch 2.13
@@ -21,6 +24,40 @@ pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # t
 def hub_stream() -> Any:
     rows = HubDataset.from_dict({"id": list(range(40))})
     return rows.to_iterable_dataset(num_shards=4)
+
+
+def shuffled(number: int) -> Any:
+    rows = HubDataset.from_dict({"id": list(range(40 * number, 40 * number + 40))})
+    return rows.to_iterable_dataset(num_shards=4).shuffle(seed=3, buffer_size=10)
+
+
+def renamed() -> Any:
+    """Has other columns, to be joined with side by side."""
+    rows = HubDataset.from_dict({"other": list(range(40))})
+    return rows.to_iterable_dataset(num_shards=4).shuffle(seed=4, buffer_size=10)
+
+
+JOINED: dict[str, Callable[[], Any]] = {
+    "interleaved": lambda: interleave_datasets([shuffled(0), shuffled(1)]),
+    "one-shuffled": lambda: interleave_datasets([hub_stream(), shuffled(1)]),
+    "probabilities": lambda: interleave_datasets([shuffled(0), shuffled(1)], probabilities=[0.3, 0.7], seed=5),
+    "all-exhausted": lambda: interleave_datasets([shuffled(0), hub_stream()], stopping_strategy="all_exhausted"),
+    "concatenated": lambda: concatenate_datasets([shuffled(0), shuffled(1)]),
+    "side-by-side": lambda: concatenate_datasets([shuffled(1), renamed()], axis=1),
+    "nested": lambda: concatenate_datasets([interleave_datasets([hub_stream(), shuffled(1)]), hub_stream()]),
+    "mapped": lambda: interleave_datasets([shuffled(0).map(as_it_is), hub_stream()]).filter(is_kept).take(50),
+    "repeated": lambda: interleave_datasets([shuffled(0).repeat(2), hub_stream()]).skip(3),
+    "joined-then-shuffled": lambda: interleave_datasets([hub_stream(), hub_stream()]).shuffle(seed=2, buffer_size=9),
+}
+"""Streams that are joined, of which one at least was shuffled through a buffer."""
+
+
+def as_it_is(row: Any) -> Any:
+    return row
+
+
+def is_kept(row: Any) -> bool:
+    return bool(row["id"] % 5)
 
 
 def stateful_loader(workers: int = 0) -> Any:
@@ -74,6 +111,33 @@ def test_three_resumes_equal_none(source: str) -> None:
             got += take(loader, count)
             state = loader.state_dict()
         assert got == expected, first
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("joined", JOINED)
+def test_streams_joined_from_shuffled_ones_are_read_up_to_the_place(joined: str, workers: int) -> None:
+    """datasets#7901: the state of the joined stream leaves the buffers out, so other samples came."""
+
+    def make() -> Loader:
+        return make_loader(JOINED[joined](), seed=1, batch_size=3, num_workers=workers)
+
+    expected = take(make(), 30)
+    for first in (1, 9):
+        got, state = list[Any](), None
+        for count in (first, 8, 21 - first):
+            loader = make()
+            if state is not None:
+                loader.load_state_dict(json.loads(json.dumps(state)))
+            got += take(loader, count)
+            state = loader.state_dict()
+        assert got == expected[: len(got)], first
+
+
+@pytest.mark.parametrize("joined", JOINED)
+def test_a_joined_stream_that_is_lossy_is_known_as_that(joined: str) -> None:
+    assert isinstance(make_loader(JOINED[joined](), seed=1), IterableLoader)
+    lossless = interleave_datasets([hub_stream(), hub_stream()])
+    assert isinstance(make_loader(lossless, seed=1), ForeignLoader), "no buffer: its own state will do"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
