@@ -20,7 +20,8 @@ log = logging.getLogger("trainhooks")
 
 EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: run it again. Of a process that left because it was told to, after a save."""
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
+"""Windows has no SIGUSR1."""
 
 _REPEAT_SECONDS = 1.0
 _REPEAT_SECONDS_TORCHRUN = 5.0
@@ -224,4 +225,5 @@ def _after_fork_in_child() -> None:
     _after_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

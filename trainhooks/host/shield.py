@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-SHIELDED = frozenset({signal.SIGTERM, signal.SIGUSR1, signal.SIGINT})
+SHIELDED = frozenset(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 _LOOK_SECONDS = 1.0
 
 
@@ -26,6 +26,9 @@ def starting_workers(start_method: str | None) -> Iterator[None]:
         start_method: multiprocessing's. All but fork start a resource tracker first, which would lift the mask
             (CPython's resource_tracker.ensure_running, 3.11), so it is started before.
     """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has no such signals to shield from
+        yield
+        return
     if start_method != "fork":
         resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _shielded())

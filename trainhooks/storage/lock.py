@@ -1,13 +1,14 @@
 """One process writes to an output directory: the kernel's lock on progress/lock, with who holds it inside.
 
 The lock goes with its process, however that dies. Data-loading workers are forked with a copy of the descriptor, which
-would keep the lock of a killed trainer: every child closes its copy at once. There is no heartbeat: on a network file
-system without working locks two processes are not told apart.
+would keep the lock of a killed trainer: every child closes its copy at once. Where the file system has no such lock
+(Lustre, some NFS and FUSE mounts; Windows), whatever errno it says so with, `heartbeat` stands in for it.
 """
 
 import contextlib
-import fcntl
+import errno
 import json
+import logging
 import os
 import socket
 import time
@@ -16,8 +17,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainhooks.errors import SessionBusy
+from trainhooks.storage import heartbeat
+from trainhooks.storage.heartbeat import Heartbeat
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("trainhooks.storage")
 
 NAME = "lock"
+
+_HAS_KERNEL_LOCKS = fcntl is not None
+
+_CONFLICT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
+"""EACCES: POSIX lets a lock of fcntl say so, and some file systems make flock of one."""
+_FAULT = frozenset({errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EROFS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +47,7 @@ class Holder:
 
 
 class DirectoryLock:
-    """Held from its making to `release`.
+    """Held from its making to `release`. On a file system without locks its making takes 3 to 13 seconds.
 
     Raises:
         SessionBusy: another process, or another session of this one, writes there.
@@ -39,18 +55,40 @@ class DirectoryLock:
     """
 
     def __init__(self, directory: Path) -> None:
-        path = directory / NAME
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._path = path = directory / NAME
+        self._descriptor: int | None = None
+        self._heartbeat: Heartbeat | None = None
+        if any(each._heartbeat is not None and each._path == path for each in _held):
+            raise _busy(directory, _read(path))
+        holder = Holder(pid=os.getpid(), host=socket.gethostname(), since=time.time())
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            reason = _flock(descriptor, exclusive=True)
         except BlockingIOError as error:
             os.close(descriptor)
             raise _busy(directory, _read(path)) from error
-        holder = Holder(pid=os.getpid(), host=socket.gethostname(), since=time.time())
-        os.ftruncate(descriptor, 0)
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, only its name is missing
-            os.write(descriptor, json.dumps(asdict(holder)).encode() + b"\n")
-        self._descriptor: int | None = descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if reason is None:
+            if heartbeat.is_beating(path):  # by a host whose mount has no locks
+                os.close(descriptor)
+                raise _busy(directory, _read(path))
+            os.ftruncate(descriptor, 0)
+            with contextlib.suppress(OSError):  # a full disk: the lock holds, only its name is missing
+                os.write(descriptor, json.dumps(asdict(holder)).encode() + b"\n")
+            self._descriptor = descriptor
+        else:
+            os.close(descriptor)
+            log.warning(
+                "%s lies on a file system without locks (%s): a second process is told by watching the lock file, which"
+                " takes 3 seconds now, 13 after a kill",
+                directory,
+                reason,
+            )
+            self._heartbeat = heartbeat.taken(path, asdict(holder))
+            if self._heartbeat is None:
+                raise _busy(directory, _read(path))
         _held.add(self)
 
     def release(self) -> None:
@@ -63,27 +101,54 @@ class DirectoryLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+        if self._heartbeat is not None:
+            self._heartbeat.release()
+            self._heartbeat = None
 
 
 def holder(directory: Path) -> Holder | None:
-    """Return who holds a directory now, or None. Changes nothing."""
+    """Return who holds a directory now, or None. Changes nothing.
+
+    Where a process without working locks held it and did not release it, this watches for up to 10 seconds.
+    """
     path = directory / NAME
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _flock(descriptor, exclusive=False)
     except BlockingIOError:
         return _read(path) or Holder(pid=0, host="unknown", since=0.0)
     finally:
         os.close(descriptor)
+    return _read(path) if heartbeat.is_beating(path) else None
+
+
+def _flock(descriptor: int, *, exclusive: bool) -> str | None:
+    """Take the kernel's lock; return why there is none to take, in words.
+
+    Raises:
+        BlockingIOError: another one has it.
+        OSError: a fault.
+    """
+    if not _HAS_KERNEL_LOCKS:
+        return "Windows"
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _CONFLICT:
+            raise BlockingIOError(error.errno, os.strerror(error.errno)) from error
+        if error.errno in _FAULT:
+            raise
+        return error.strerror or str(error)
     return None
 
 
 def _read(path: Path) -> Holder | None:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Holder(**json.loads(path.read_bytes()))
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        members = json.loads(path.read_bytes())
+        return Holder(pid=members["pid"], host=members["host"], since=members["since"])
     return None
 
 
@@ -110,4 +175,5 @@ def _forget_all() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_all)

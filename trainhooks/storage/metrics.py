@@ -33,7 +33,7 @@ class MetricsLog:
     """The file while an attempt writes to it. Not thread-safe; what the disk refuses stays in `pending_bytes`."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._pending = bytearray()
         self._is_synced = True
         self.tail = _repair(self._descriptor, path)
@@ -87,7 +87,8 @@ def read_tail(descriptor: int) -> Tail:
     while start > 0 and text.count(b"\n") < 2:
         length = min(_BLOCK_BYTES, start)
         start -= length
-        text = os.pread(descriptor, length, start) + text
+        os.lseek(descriptor, start, os.SEEK_SET)
+        text = os.read(descriptor, length) + text
     whole, _, torn = text.rpartition(b"\n") if b"\n" in text else (b"", b"", text)
     found = [members for line in whole.split(b"\n") if (members := rows.decode(line)) is not None]
     if not found:

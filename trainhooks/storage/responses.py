@@ -69,7 +69,8 @@ class ResponseLog:
             if ordinal >= len(places):
                 return None
             offset, length = places[ordinal]
-            found = records.read_prompt(os.pread(descriptor, length, offset))
+            os.lseek(descriptor, offset, os.SEEK_SET)  # what is written is appended, wherever this is
+            found = records.read_prompt(os.read(descriptor, length))
             return None if found is None else found[1]
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class ResponseLog:
     def _open(self) -> int:
         if self._descriptor is None:
             is_new = not self._path.exists()
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 if is_new:
                     atomic.sync_directory(self._path.parent)
