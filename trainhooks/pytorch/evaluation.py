@@ -39,7 +39,7 @@ class EvaluationLoader:
                 )
             self._inner = _AsItIs(source, seed)
         else:
-            if is_map_style(source):
+            if is_map_style(source) and not {"sampler", "batch_sampler"} & options.keys():
                 options = {"shuffle": False, **options}
             self._inner = make_loader(source, seed=seed, rank=rank, world=world, **options)
 

@@ -45,11 +45,23 @@ class MapTask:
     """The samples of one batch of a map-style data set."""
 
     epoch: int
-    indices: tuple[int, ...]
+    indices: tuple[Any, ...]
+    first: int | None = None
+    """How many samples of the epoch are before them, where the order is the user's and an index may come twice; None:
+    the index tells a sample."""
+    part: int = 0
+    """The rank, where each has an order of its own."""
+
+    def seed_of(self, what: str, seed: int, number: int = 0) -> int:
+        """Return the seed of the sample of that number in the batch, or of its collation."""
+        if self.first is None:
+            return seeds.derive(what, seed, self.epoch, self.indices[number])
+        return seeds.derive(what, seed, self.epoch, "place", self.part, self.first + number)
 
 
 class MapFetcher(Dataset[Fetched]):
-    """Batches of a map-style data set. A sample's seed is hash(seed, epoch, index), whoever loads it.
+    """Batches of a map-style data set. A sample's seed is hash(seed, epoch, index), whoever loads it;
+    in an order of the user's, hash(seed, epoch, place).
 
     Args:
         collate: of a list of samples; where `single`, of one sample (a loader without batches).
@@ -65,19 +77,19 @@ class MapFetcher(Dataset[Fetched]):
     def __getitem__(self, task: MapTask) -> Fetched:
         with kept_apart():
             samples, keys = self._samples(task)
-            seed_all(seeds.derive("collate", self.seed, task.epoch, task.indices[0]))
+            seed_all(task.seed_of("collate", self.seed))
             batch = self.collate(samples[0] if self.single else samples)
         return Fetched(batch=batch, keys=keys if any(keys) else None)
 
     def _samples(self, task: MapTask) -> tuple[Sequence[Any], tuple[Keys, ...]]:
         if self._get_many is not None:
             # Reading many at once is why a data set has this method; its samples then share the first one's seed.
-            seed_all(seeds.derive("sample", self.seed, task.epoch, task.indices[0]))
+            seed_all(task.seed_of("sample", self.seed))
             samples = self._get_many(list(task.indices))  # what it asks for is no one sample's
             return samples, tuple(keys_of_row(sample) for sample in samples)
         samples, keys = [], []
-        for index in task.indices:
-            seed_all(seeds.derive("sample", self.seed, task.epoch, index))
+        for number, index in enumerate(task.indices):
+            seed_all(task.seed_of("sample", self.seed, number))
             with lineage.noting() as asked:
                 sample = self.source[index]
             samples.append(sample)

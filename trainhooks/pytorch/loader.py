@@ -1,16 +1,20 @@
 """A loader of map-style data that knows where it is: what it has yielded has moved its position, nothing else has."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import default_collate
 
+from trainhooks.core import seed as seeds
 from trainhooks.core.origin import Origin
 from trainhooks.core.position import Deal, Position, Tail
 from trainhooks.errors import PositionInvalid
 from trainhooks.pytorch import workers
 from trainhooks.pytorch.fetch import Collate, MapFetcher, MapTask
 from trainhooks.pytorch.sampler import PositionSampler
+
+log = logging.getLogger("trainhooks")
 
 
 class PositionedLoader:
@@ -25,6 +29,7 @@ class PositionedLoader:
         rank, world: this process among those that share the data.
         collate_fn: of a list of samples; where `single`, of the one sample.
         single: batches of one sample, as `DataLoader(batch_size=None)` makes them.
+        held_seed: of the generator that the user's loader was to shuffle with; None: it had none.
         options: for `torch.utils.data.DataLoader`.
 
     Raises:
@@ -45,6 +50,7 @@ class PositionedLoader:
         world: int = 1,
         collate_fn: Collate | None = None,
         single: bool = False,
+        held_seed: int | None = None,
         worker_init_fn: Any = None,
         **options: Any,
     ) -> None:
@@ -60,7 +66,8 @@ class PositionedLoader:
                 f"The data set has {deal.length} samples; one step needs {needed}.",
                 hint="Give more data, a smaller batch_size, or drop_last=False.",
             )
-        self._sampler = PositionSampler(deal, seed=seed, shuffle=shuffle, rank=rank)
+        self._held_seed = held_seed if shuffle else None
+        self._sampler = PositionSampler(deal, seed=self._order_seed(), shuffle=shuffle, rank=rank)
         fetcher = MapFetcher(dataset, seed=seed, collate=collate_fn or default_collate, single=single)
         self._loader = workers.data_loader(fetcher, self._sampler, worker_init_fn=worker_init_fn, **options)
 
@@ -88,6 +95,9 @@ class PositionedLoader:
             self.position = self.deal.after(self.position)
             yield fetched.batch
 
+    def _order_seed(self) -> int:
+        return self.seed if self._held_seed is None else seeds.derive("generator", self.seed, self._held_seed)
+
     def begin_epoch(self, epoch: int) -> None:
         """Go to the first sample of an epoch."""
         self.position = Position(epoch=epoch)
@@ -101,6 +111,7 @@ class PositionedLoader:
             "length": self.deal.length,
             "seed": self.seed,
             "shuffle": self.shuffle,
+            "generator": self._held_seed,
             "tail": str(self.deal.tail),
         }
 
@@ -118,4 +129,17 @@ class PositionedLoader:
                 f"The saved position does not fit this data: {listing}.",
                 hint="Resume with the data, seed and order of the run, or start a new one in another directory.",
             )
+        self._held_seed = told_seed(state.get("generator"), self._held_seed)
+        self._sampler.seed = self._order_seed()
         self.position = Position(epoch=state["epoch"], offset=state["offset"])
+
+
+def told_seed(saved: int | None, given: int | None) -> int | None:
+    """Return the seed of the generator that the run draws with: the checkpoint's. Says where the script's differs."""
+    if saved != given:
+        log.warning(
+            "the run goes on in its own order: the generator of its loader was seeded with %s, this one is with %s",
+            "nothing" if saved is None else saved,
+            "nothing" if given is None else given,
+        )
+    return saved

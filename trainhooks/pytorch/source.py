@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import torch
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -19,6 +20,7 @@ from trainhooks.errors import ConfigInvalid
 from trainhooks.pytorch.foreign import ForeignLoader
 from trainhooks.pytorch.iterable import IterableLoader
 from trainhooks.pytorch.loader import PositionedLoader
+from trainhooks.pytorch.sampled import SampledLoader
 from trainhooks.pytorch.stream import is_stateful, loses_its_buffer
 
 _TAKEN_OVER = (
@@ -38,7 +40,7 @@ class Loader(Protocol):
 
     @property
     def kind(self) -> str:
-        """`map`, `iterable` or `foreign`."""
+        """`map`, `sampled`, `iterable` or `foreign`."""
 
     @property
     def origin(self) -> Origin | None:
@@ -64,15 +66,22 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
             (its order is told from its sampler); or anything with `state_dict` and `load_state_dict` that gives
             batches, which is used as it is.
         options: for a data set, those of `DataLoader`: `batch_size` (1), `shuffle` (True for map-style data),
-            `drop_last`, `num_workers`, `collate_fn`, ...; for iterable data also `replays`.
+            `drop_last`, `num_workers`, `collate_fn`, `sampler`, `batch_sampler`, ...; for iterable data also `replays`.
 
     Raises:
         ConfigInvalid: the source or an option cannot be used.
         PositionInvalid: the data is too short for one step.
     """
+    if {"sampler", "batch_sampler"} & {name for name, given in options.items() if given is not None}:
+        if isinstance(source, DataLoader | IterableDataset) or not hasattr(source, "__getitem__"):
+            raise ConfigInvalid(
+                f"A {type(source).__name__} takes no sampler beside it.", hint="Give a map-style data set with [index]."
+            )
+        return _sampled_loader(source, seed=seed, rank=rank, world=world, **options)
+    options = {name: each for name, each in options.items() if name not in ("sampler", "batch_sampler")}
     if is_map_style(source):
         return _map_loader(source, seed=seed, rank=rank, world=world, **options)
-    if isinstance(source, DataLoader) and not is_stateful(source):
+    if isinstance(source, DataLoader) and (not is_stateful(source) or _is_inexact(source)):
         return _from_loader(source, seed=seed, rank=rank, world=world, **options)
     if is_stateful(source) and not options:
         if loses_its_buffer(source):
@@ -95,12 +104,40 @@ def has_own_order(source: Any) -> bool:
     """Whether a DataLoader gives its samples in an order that its own sampler decides."""
     if not isinstance(source, DataLoader) or is_stateful(source):
         return False
-    if isinstance(source.dataset, IterableDataset):
-        return not source.in_order
-    batches = source.batch_sampler
-    if not source.in_order or (batches is not None and type(batches) is not BatchSampler):
-        return True
-    return _order_of(source.sampler) is None
+    return not source.in_order or _is_sampled(source)
+
+
+def _is_sampled(source: DataLoader[Any]) -> bool:
+    return is_map_style(source.dataset) and _Order(source).shuffle is None
+
+
+def _is_inexact(source: DataLoader[Any]) -> bool:
+    """Whether a loader's own state leaves out what it gives: a buffer, or what a user's sampler draws and changes."""
+    return loses_its_buffer(source.dataset) or _is_sampled(source)
+
+
+class _Order:
+    """How a DataLoader of map-style data goes through it."""
+
+    def __init__(self, source: DataLoader[Any]) -> None:
+        batches: Any = source.batch_sampler
+        self.batches: Any = source.sampler if batches is None else batches
+        """The sampler, of batches where there are any."""
+        self.batch_size: int | None = None
+        self.drop_last = False
+        self.shuffle: bool | None = None
+        """Whether it is the session's random order or the plain one; None: the sampler's own."""
+        self.generator: torch.Generator | None = None
+        """What it was to shuffle with."""
+        sampler = source.sampler
+        if batches is not None:
+            if type(batches) is not BatchSampler and not _is_torchdata(batches):
+                return
+            sampler, self.batch_size, self.drop_last = batches.sampler, batches.batch_size, batches.drop_last
+            self.batches = BatchSampler(sampler, self.batch_size, self.drop_last)
+        self.shuffle = _is_shuffled(sampler, source.dataset)
+        if self.shuffle:
+            self.generator = getattr(sampler, "generator", None) or source.generator
 
 
 def _begins_anew(source: Any) -> bool:
@@ -148,64 +185,78 @@ def _iterable_loader(source: Any, *, batch_size: int | None = 1, **options: Any)
     return IterableLoader(source, batch_size=batch_size, **options)
 
 
+def _sampled_loader(
+    source: Any, *, sampler: Any = None, batch_sampler: Any = None, batch_size: int | None = 1, **options: Any
+) -> Loader:
+    drop_last = options.pop("drop_last", False)
+    if options.pop("shuffle", False) or (sampler is not None and batch_sampler is not None):
+        raise ConfigInvalid("sampler=, batch_sampler= and shuffle=True exclude one another.", hint="Give one of them.")
+    if batch_sampler is not None and (batch_size != 1 or drop_last):
+        raise ConfigInvalid("batch_sampler= decides batch_size and drop_last itself.", hint="Leave them out.")
+    _refuse(options)
+    single = batch_sampler is None and batch_size is None
+    if single:
+        options["collate_fn"] = options.get("collate_fn") or default_convert
+    if batch_sampler is None:
+        batch_sampler = sampler if batch_size is None else BatchSampler(sampler, batch_size, drop_last)
+    return SampledLoader(source, batch_sampler, single=single, **options)
+
+
 def _from_loader(source: DataLoader[Any], *, seed: int, rank: int, world: int, **options: Any) -> Loader:
     if options:
         raise ConfigInvalid(
             f"A DataLoader brings its own options; {', '.join(sorted(options))} cannot be given beside it.",
             hint="Set them on the DataLoader, or give its data set in its place.",
         )
-    taken = {name: getattr(source, name) for name in _TAKEN_OVER}
+    taken = {name: getattr(source, name) for name in _TAKEN_OVER} | {"seed": seed, "rank": rank, "world": world}
     if not source.in_order:
         raise ConfigInvalid("A DataLoader with in_order=False gives batches in no fixed order.", hint="Leave it out.")
     if isinstance(source.dataset, IterableDataset):
         taken.update(batch_size=source.batch_size, drop_last=source.drop_last)
-        return _iterable_loader(source.dataset, seed=seed, rank=rank, world=world, **taken)
-    batches = source.batch_sampler
-    if batches is not None and type(batches) is not BatchSampler:
-        raise _unsupported(batches)
+        return _iterable_loader(source.dataset, **taken)
+    order = _Order(source)
+    if order.shuffle is None:
+        return SampledLoader(source.dataset, order.batches, single=source.batch_sampler is None, **taken)
+    held_seed = None if order.generator is None else order.generator.initial_seed()
     return _map_loader(
         source.dataset,
-        seed=seed,
-        rank=rank,
-        world=world,
-        batch_size=source.batch_size,
-        drop_last=source.drop_last,
-        shuffle=_is_shuffled(source),
+        batch_size=order.batch_size,
+        drop_last=order.drop_last,
+        shuffle=order.shuffle,
+        held_seed=held_seed,
         **taken,
     )
 
 
-def _is_shuffled(source: DataLoader[Any]) -> bool:
-    is_shuffled = _order_of(source.sampler)
-    if is_shuffled is None:
-        raise _unsupported(source.sampler)
-    return is_shuffled
-
-
-def _order_of(sampler: Any) -> bool | None:
-    """Return whether a sampler shuffles; None for an order of its own."""
+def _is_shuffled(sampler: Any, data: Any) -> bool | None:
+    """Return whether a sampler shuffles all of the data; None for an order of its own."""
     match sampler:
-        case DistributedSampler():  # each rank takes its part from our own sampler
-            return bool(sampler.shuffle)
-        case RandomSampler() if not sampler.replacement and sampler.num_samples == len(sampler.data_source):
-            return True
-        case SequentialSampler():
+        case _ if _is_torchdata(sampler) and hasattr(sampler, "replacement"):  # its RandomSampler is none of torch's
+            whole = not sampler.replacement and sampler.num_samples == len(data) == len(sampler.data_source)
+            return True if whole else None
+        case DistributedSampler() if _goes_through(sampler, DistributedSampler, sampler.dataset, data):
+            return bool(sampler.shuffle)  # each rank takes its part from our own sampler
+        case RandomSampler() if _goes_through(sampler, RandomSampler, sampler.data_source, data):
+            return True if not sampler.replacement and sampler.num_samples == len(data) else None
+        case SequentialSampler() if _goes_through(sampler, SequentialSampler, sampler.data_source, data):
             return False
         case _:
             return None
 
 
-def _unsupported(sampler: object) -> ConfigInvalid:
-    return ConfigInvalid(
-        f"The order of a {type(sampler).__name__} cannot be gone back to.",
-        hint="Use shuffle=True or False, or a loader with a state of its own, such as torchdata's StatefulDataLoader.",
-    )
+def _goes_through(sampler: Any, kind: type[Any], its_data: Any, data: Any) -> bool:
+    """Whether a sampler takes all of the data in that kind's way, and not in one that a subclass has made its own."""
+    return (type(sampler).__iter__ is kind.__iter__ or _is_torchdata(sampler)) and len(its_data) == len(data)
+
+
+def _is_torchdata(sampler: Any) -> bool:
+    return type(sampler).__module__.startswith("torchdata.")
 
 
 def _refuse(options: dict[str, Any]) -> None:
-    refused = sorted({"sampler", "batch_sampler", "generator", "in_order"} & options.keys())
+    refused = sorted({"generator", "in_order"} & options.keys())
     if refused:
         raise ConfigInvalid(
             f"{', '.join(refused)} cannot be given: the order is the session's own.",
-            hint="It follows from config['seed'] and shuffle=.",
+            hint="It follows from config['seed'] and shuffle=, or from sampler= or batch_sampler=.",
         )

@@ -10,10 +10,7 @@ from torch.utils.data import (
     DataLoader,
     DistributedSampler,
     IterableDataset,
-    RandomSampler,
-    SubsetRandomSampler,
     TensorDataset,
-    WeightedRandomSampler,
     get_worker_info,
 )
 
@@ -82,26 +79,6 @@ def test_the_ranks_of_a_distributed_sampler_share_a_step() -> None:
     assert sorted(seen) == list(range(20))
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    [
-        WeightedRandomSampler([1.0] * 20, 20),
-        SubsetRandomSampler(range(10)),
-        RandomSampler(DATA, replacement=True),
-        RandomSampler(DATA, num_samples=5),
-    ],
-    ids=lambda each: type(each).__name__,
-)
-def test_an_order_that_cannot_be_gone_back_to_is_refused(sampler: Any) -> None:
-    with pytest.raises(ConfigInvalid, match=type(sampler).__name__):
-        make_loader(DataLoader(DATA, sampler=sampler), seed=1)
-
-
-def test_a_batch_sampler_of_the_users_is_refused() -> None:
-    with pytest.raises(ConfigInvalid, match="list"):
-        make_loader(DataLoader(DATA, batch_sampler=[[0, 1], [2, 3]]), seed=1)
-
-
 def test_no_fixed_order_is_refused() -> None:
     with pytest.raises(ConfigInvalid, match="in_order"):
         make_loader(DataLoader(DATA, in_order=False), seed=1)
@@ -113,8 +90,8 @@ def test_options_beside_a_loader_are_refused() -> None:
 
 
 def test_options_that_would_change_the_order_are_refused() -> None:
-    with pytest.raises(ConfigInvalid, match="sampler"):
-        make_loader(DATA, seed=1, sampler=[0])
+    with pytest.raises(ConfigInvalid, match="generator"):
+        make_loader(DATA, seed=1, generator=torch.Generator())
     with pytest.raises(ConfigInvalid, match="no order"):
         make_loader(Stream(3), seed=1, shuffle=True)
 

@@ -13,7 +13,8 @@ class Cell:
     """One training. Each field is a difference that an exact resume must not notice."""
 
     data: str = "map"
-    """`map`, `iterable` (no state of its own: read again) or `stateful` (an iterable with one)."""
+    """`map`, `iterable` (no state of its own: read again) or `stateful` (an iterable with one); and, in cells of their
+    own, `weighted` and `buckets` (a DataLoader with such a sampler) or `joined` (streams, one of them shuffled)."""
     workers: int = 0
     shuffle: bool = True
     dropout: bool = True

@@ -18,7 +18,15 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Sampler,
+    WeightedRandomSampler,
+    default_collate,
+    get_worker_info,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 import faults
@@ -87,11 +95,43 @@ class StatefulStream(Stream):
         self.order, self.at = state["order"], state["at"]
 
 
+class Buckets(Sampler[list[int]]):
+    """Shuffles its own batches in place: an epoch begins where the last one ended. Some hold an index twice."""
+
+    def __init__(self) -> None:
+        self.batches = [[first, first, *range(first + 1, first + 4)] for first in range(0, SAMPLES - 4, 7)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random.shuffle(self.batches)
+        yield from self.batches
+
+
+def joined() -> Any:
+    """Two streams of the hub, one of them shuffled through a buffer."""
+    from datasets import Dataset as HubDataset
+    from datasets import interleave_datasets
+
+    whole = [HubDataset.from_dict({"id": list(range(first, first + 25))}) for first in (0, 25)]
+    one, two = (each.to_iterable_dataset(num_shards=5) for each in whole)
+    return interleave_datasets([one.shuffle(seed=5, buffer_size=8), two])
+
+
+def of_rows(rows: list[dict[str, int]]) -> Any:
+    return default_collate([sample(row["id"], True) for row in rows])
+
+
 def source(cell: Cell) -> tuple[Any, dict[str, Any]]:
     options: dict[str, Any] = {"batch_size": 4, "num_workers": cell.workers}
     match cell.data:
         case "map":
             return Samples(cell.augment), {**options, "shuffle": cell.shuffle}
+        case "weighted":
+            weights = [1.0 + index % 5 for index in range(SAMPLES)]
+            return DataLoader(Samples(cell.augment), sampler=WeightedRandomSampler(weights, 30), **options), {}
+        case "buckets":
+            return DataLoader(Samples(cell.augment), batch_sampler=Buckets(), num_workers=cell.workers), {}
+        case "joined":
+            return joined(), {**options, "collate_fn": of_rows}
         case "iterable":
             return Stream(cell.augment, cell.shuffle), options
         case _:
