@@ -227,10 +227,15 @@ def _stateful(sampler: Any) -> dict[str, Any]:
 
 
 def seed_held(sampler: Any) -> int | None:
-    """Return the seed of the first torch generator that a sampler holds; None: it holds none."""
-    return next(
-        (each.initial_seed() for each in _generators(sampler).values() if isinstance(each, torch.Generator)), None
-    )
+    """Return the seed of the first torch generator that a sampler holds; None: it holds none.
+
+    torchdata's RandomSampler always has one, with a seed that nobody chose.
+    """
+    for each in parts_of(sampler):
+        for _, value in sorted(getattr(each, "__dict__", {}).items()):
+            if isinstance(value, torch.Generator) and not type(each).__module__.startswith("torchdata."):
+                return value.initial_seed()
+    return None
 
 
 def _generators(sampler: Any) -> dict[str, Any]:

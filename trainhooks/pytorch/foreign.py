@@ -1,4 +1,4 @@
-"""A loader that keeps its own position, used as it is: a StatefulDataLoader, a Hugging Face stream, litdata."""
+"""A loader that keeps its own position, used as it is: a Hugging Face stream, litdata, one of the user's."""
 
 from collections.abc import Iterator
 from typing import Any

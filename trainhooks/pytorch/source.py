@@ -62,9 +62,9 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
     """Make a loader that goes on exactly where it stopped.
 
     Args:
-        source: a map-style data set; an iterable one; a `DataLoader`, which is made anew with its data set and options
-            (its order is told from its sampler); or anything with `state_dict` and `load_state_dict` that gives
-            batches, which is used as it is.
+        source: a map-style data set; an iterable one; a `DataLoader` (torchdata's, too), which is made anew with its
+            data set and options (its order is told from its sampler); or anything with `state_dict` and
+            `load_state_dict` that gives batches, which is used as it is.
         options: for a data set, those of `DataLoader`: `batch_size` (1), `shuffle` (True for map-style data),
             `drop_last`, `num_workers`, `collate_fn`, `sampler`, `batch_sampler`, ...; for iterable data also `replays`.
 
@@ -81,7 +81,7 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
     options = {name: each for name, each in options.items() if name not in ("sampler", "batch_sampler")}
     if is_map_style(source):
         return _map_loader(source, seed=seed, rank=rank, world=world, **options)
-    if isinstance(source, DataLoader) and (not is_stateful(source) or _is_inexact(source)):
+    if isinstance(source, DataLoader) and (not is_stateful(source) or _is_torchdata(source)):
         return _from_loader(source, seed=seed, rank=rank, world=world, **options)
     if is_stateful(source) and not options:
         if loses_its_buffer(source):
@@ -100,6 +100,14 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
     )
 
 
+def as_it_was(source: Any, loader: Loader, place: dict[str, Any], *, seed: int, world: int) -> Loader:
+    """Return the loader that a place was saved by: earlier releases used torchdata's loaders as they are, with a state
+    that leaves out what their workers draw."""
+    if place.get("kind") == ForeignLoader.kind and isinstance(source, DataLoader) and is_stateful(source):
+        return ForeignLoader(source, seed=seed, world=world)
+    return loader
+
+
 def has_own_order(source: Any) -> bool:
     """Whether a DataLoader gives its samples in an order that its own sampler decides."""
     if not isinstance(source, DataLoader) or is_stateful(source):
@@ -109,11 +117,6 @@ def has_own_order(source: Any) -> bool:
 
 def _is_sampled(source: DataLoader[Any]) -> bool:
     return is_map_style(source.dataset) and _Order(source).shuffle is None
-
-
-def _is_inexact(source: DataLoader[Any]) -> bool:
-    """Whether a loader's own state leaves out what it gives: a buffer, or what a user's sampler draws and changes."""
-    return loses_its_buffer(source.dataset) or _is_sampled(source)
 
 
 class _Order:
@@ -137,7 +140,8 @@ class _Order:
             self.batches = BatchSampler(sampler, self.batch_size, self.drop_last)
         self.shuffle = _is_shuffled(sampler, source.dataset)
         if self.shuffle:
-            self.generator = getattr(sampler, "generator", None) or source.generator
+            held = None if _is_torchdata(sampler) else getattr(sampler, "generator", None)  # theirs always has one
+            self.generator = held or source.generator
 
 
 def _begins_anew(source: Any) -> bool:
@@ -249,8 +253,8 @@ def _goes_through(sampler: Any, kind: type[Any], its_data: Any, data: Any) -> bo
     return (type(sampler).__iter__ is kind.__iter__ or _is_torchdata(sampler)) and len(its_data) == len(data)
 
 
-def _is_torchdata(sampler: Any) -> bool:
-    return type(sampler).__module__.startswith("torchdata.")
+def _is_torchdata(loader_or_sampler: Any) -> bool:
+    return type(loader_or_sampler).__module__.startswith("torchdata.")
 
 
 def _refuse(options: dict[str, Any]) -> None:

@@ -148,13 +148,14 @@ class Feed:
         return loader
 
     def _open_stream(self, opening: Opening, *, world: int, **options: Any) -> Loader:
-        from trainhooks.pytorch.source import make_loader
+        from trainhooks.pytorch.source import as_it_was, make_loader
 
         name = opening.name
         seed = self.seed if name == TRAINING else seeds.derive("stream", self.seed, name)
         loader = make_loader(opening.source, seed=seed, world=world, **options)
         place = self._place(name, opening.data, replaces=opening.replaces)
         if place is not None:
+            loader = as_it_was(opening.source, loader, place, seed=seed, world=world)
             loader.load_state_dict(place)
         self._ranks, self._streams[name] = world, loader
         return loader

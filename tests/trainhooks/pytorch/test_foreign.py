@@ -64,9 +64,10 @@ def stateful_loader(workers: int = 0) -> Any:
     return StatefulDataLoader(list(range(40)), batch_size=3, shuffle=True, num_workers=workers)
 
 
+# torchdata's loaders are taken over now; those that earlier checkpoints are of are used as they are.
 SOURCES: dict[str, Callable[[], Loader]] = {
-    "torchdata": lambda: make_loader(stateful_loader(), seed=1),
-    "torchdata-workers": lambda: make_loader(stateful_loader(2), seed=1),
+    "torchdata": lambda: ForeignLoader(stateful_loader(), seed=1),
+    "torchdata-workers": lambda: ForeignLoader(stateful_loader(2), seed=1),
     "hub-stream": lambda: make_loader(hub_stream(), seed=1),
     "hub-stream-batched": lambda: make_loader(hub_stream().batch(3), seed=1),
     "hub-stream-loaded": lambda: make_loader(hub_stream(), seed=1, batch_size=3),
@@ -142,7 +143,7 @@ def test_a_joined_stream_that_is_lossy_is_known_as_that(joined: str) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_making_an_iterator_draws_nothing_from_the_training(workers: int) -> None:
-    loader = make_loader(stateful_loader(workers), seed=1)
+    loader = ForeignLoader(stateful_loader(workers), seed=1)
     seed_everything()
     before = noise()
     seed_everything()
@@ -151,7 +152,7 @@ def test_making_an_iterator_draws_nothing_from_the_training(workers: int) -> Non
 
 
 def test_the_position_of_another_kind_of_loader_is_refused() -> None:
-    state = make_loader(stateful_loader(), seed=1).state_dict()
+    state = ForeignLoader(stateful_loader(), seed=1).state_dict()
     with pytest.raises(PositionInvalid, match="StatefulDataLoader"):
         make_loader(hub_stream(), seed=1).load_state_dict(state)
     with pytest.raises(PositionInvalid, match="map"):
@@ -160,8 +161,9 @@ def test_the_position_of_another_kind_of_loader_is_refused() -> None:
 
 def test_a_loader_that_gives_nothing_is_told_and_not_waited_for() -> None:
     empty = StatefulDataLoader(Stream(0), batch_size=3)
-    with pytest.raises(PositionInvalid, match="no batch"):
-        take(make_loader(empty, seed=1), 1)
+    for loader in (make_loader(empty, seed=1), ForeignLoader(empty, seed=1)):
+        with pytest.raises(PositionInvalid, match="no batch"):
+            take(loader, 1)
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -2,10 +2,13 @@
 
 import json
 import logging
+import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset as HubDataset
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -18,15 +21,17 @@ from torch.utils.data import (
 )
 from torchdata.stateful_dataloader import StatefulDataLoader  # type: ignore[import-untyped]
 
-from tests.trainhooks.pytorch.data import Noisy, plain
+from tests.trainhooks.pytorch.data import Noisy, StatefulStream, Stream, noise, plain
 from tests.trainhooks.pytorch.samplers import Buckets
+from trainhooks.pytorch.foreign import ForeignLoader
 from trainhooks.pytorch.loader import PositionedLoader
-from trainhooks.pytorch.source import Loader, make_loader
+from trainhooks.pytorch.source import Loader, as_it_was, make_loader
 
 pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 with torch 2.13
 
 LENGTH = 23
 DATA = Noisy(LENGTH)
+WEIGHTS = [float(index % 3) + 0.1 for index in range(LENGTH)]
 
 
 def take(loader: Loader, count: int) -> list[Any]:
@@ -34,7 +39,7 @@ def take(loader: Loader, count: int) -> list[Any]:
     batches: list[Any] = []
     while len(batches) < count:
         for batch in loader:
-            batches.append(plain(batch))
+            batches.append(plain(batch.values() if isinstance(batch, dict) else batch))
             if len(batches) == count:
                 break
     return batches
@@ -57,23 +62,54 @@ def test_a_sampler_over_a_part_of_the_data_takes_that_part() -> None:
         assert sorted(ids) == list(range(6))
 
 
+def hub_rows(buffer: int) -> Any:
+    rows = HubDataset.from_dict({"id": list(range(LENGTH))}).to_iterable_dataset(num_shards=4)
+    return (rows.shuffle(seed=3, buffer_size=buffer) if buffer else rows).map(augmented)
+
+
+def augmented(row: Any) -> Any:
+    return {"id": row["id"], "noise": noise()}
+
+
+STATEFUL: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
+    "weighted": lambda: (Noisy(LENGTH), {"sampler": WeightedRandomSampler(WEIGHTS, LENGTH), "batch_size": 4}),
+    "replacement": lambda: (Noisy(LENGTH), {"sampler": RandomSampler(DATA, replacement=True), "batch_size": 4}),
+    "buckets": lambda: (Noisy(LENGTH), {"batch_sampler": Buckets(LENGTH)}),
+    "shuffled": lambda: (Noisy(LENGTH), {"shuffle": True, "batch_size": 4}),
+    "in-order": lambda: (Noisy(LENGTH), {"batch_size": 4}),
+    "stream": lambda: (Stream(LENGTH), {"batch_size": 4}),
+    "stream-with-state": lambda: (StatefulStream(LENGTH), {"batch_size": 4}),
+    "hub": lambda: (hub_rows(0), {"batch_size": 4}),
+    "hub-shuffled": lambda: (hub_rows(7), {"batch_size": 4}),
+}
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("name", ["weighted", "buckets"])
-def test_a_stateful_loader_with_a_sampler_of_its_own_is_exact_too(name: str, workers: int) -> None:
-    """Its own state knows neither in-place shuffles nor the random numbers in its workers."""
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_stateful_loader_is_taken_over_and_exact_too(name: str, workers: int) -> None:
+    """Its own state knows neither in-place shuffles and buffers nor the random numbers in its workers."""
 
     def make() -> Loader:
-        weighted = WeightedRandomSampler([float(index % 3) + 0.1 for index in range(LENGTH)], LENGTH)
-        sampler: Any = (
-            {"batch_sampler": Buckets(LENGTH)} if name == "buckets" else {"sampler": weighted, "batch_size": 4}
-        )
-        return make_loader(StatefulDataLoader(Noisy(LENGTH), num_workers=workers, **sampler), seed=1)
+        data, options = STATEFUL[name]()
+        return make_loader(StatefulDataLoader(data, num_workers=workers, **options), seed=1)
 
-    expected = take(make(), 14)
-    first, second = make(), make()
-    take(first, 8)
-    second.load_state_dict(first.state_dict())
-    assert take(second, 6) == expected[8:]
+    expected = take(make(), 17)
+    for at in (1, 6, 8):
+        first, second = make(), make()
+        random.seed(at)
+        torch.manual_seed(at)
+        take(first, at)
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert take(second, 17 - at) == expected[at:]
+
+
+def test_a_stateful_loader_goes_on_as_it_is_at_a_place_of_an_earlier_release() -> None:
+    source = StatefulDataLoader(DATA, batch_size=4, shuffle=True)
+    loader = make_loader(source, seed=1)
+    assert isinstance(loader, PositionedLoader)
+    place = ForeignLoader(source, seed=1).state_dict()
+    assert isinstance(as_it_was(source, loader, place, seed=1, world=1), ForeignLoader)
+    assert as_it_was(source, loader, loader.state_dict(), seed=1, world=1) is loader
 
 
 def test_the_generator_of_a_loader_decides_its_order() -> None:
