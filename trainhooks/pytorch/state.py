@@ -61,6 +61,11 @@ class TrainingState:
     def _note_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._stepped.add(id(optimizer))
 
+    @property
+    def has_stepped(self) -> bool:
+        """Whether an optimizer has stepped since the running step began."""
+        return bool(self._stepped)
+
     def begin_step(self) -> None:
         """Forget which optimizers have stepped: a new step begins."""
         self._stepped.clear()

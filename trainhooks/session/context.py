@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.errors import ConfigInvalid
 from trainhooks.host import provenance
 from trainhooks.host.launch import launched
-from trainhooks.host.leaving import is_broken_off
+from trainhooks.host.unwinding import how_left
 from trainhooks.session.gate import Gate
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.late import closed
@@ -244,8 +245,9 @@ class TrainingProgressContext(SavingTracker):
 
         When the loop comes back for the next batch, its step is finished: that is the safe point. After the last of
         them a checkpoint is taken. A loop that is left early (`break`) has one taken by `save_checkpoint()`, before it
-        leaves or after: the step that it leaves then counts as finished. One that an error breaks off does not,
-        nor one of a loop over a variable that holds this iterator, since how that was left could not be told.
+        leaves or after: the step that it leaves then counts as finished. One that an error breaks off does not. Of a
+        loop over a variable that holds this iterator (`with tqdm(progress.steps()) as bar`) it is taken at the end of
+        the `with` block of this context, or by `close()`; where an error ends that, it is not.
 
         Raises:
             CheckpointFailed: the one that the step asked for could not be written.
@@ -274,10 +276,8 @@ class TrainingProgressContext(SavingTracker):
             try:
                 yield self.current_step, batch
             except GeneratorExit:
-                self._is_in_step = False
-                self._is_broken_off = is_broken_off()
-                if self._demand is not None and self._keeper is not None:
-                    self._serve_where_it_was_left()
+                if self._keeper is not None:
+                    self._leave_step(how_left())
                 raise
             self._finish_step()
             self._safe_point()
@@ -303,6 +303,14 @@ class TrainingProgressContext(SavingTracker):
     def _close(self, end: str) -> None:
         if os.getpid() != self._pid:
             return
+        try:
+            if self._keeper is not None:
+                self._serve_at_the_end(is_whole=end == "closed" and sys.exc_info()[0] is None)
+        finally:
+            self._close_all(end)
+
+    def _close_all(self, end: str) -> None:
+        has_unsaved = self._has_unsaved()
         keeper, self._keeper = self._keeper, None
         stopping, self._stopping = self._stopping, None
         if self._is_unfinished:
@@ -310,7 +318,7 @@ class TrainingProgressContext(SavingTracker):
         try:
             if keeper is not None:
                 keeper.close()
-                if end == "closed" and self._is_unfinished:
+                if end == "closed" and has_unsaved:
                     self._tell_unsaved()
             unsaved, self._unsaved = self._unsaved, None
             super()._close(end if unsaved is None or end != "closed" else UNSAVED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 from trainhooks.core import seed as seeds
 from trainhooks.core.timing import Phase
 from trainhooks.errors import CheckpointFailed, ConfigInvalid
+from trainhooks.host.unwinding import Left
 from trainhooks.session.feed import Feed
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.late import closed
@@ -99,6 +101,8 @@ class SavingTracker(ProgressTracker):
                     self.current_step,
                 )
             self._finish_step()
+            if self._demand is not None:
+                demand = self._take_demand().joined(demand)
         return self._save(self._keeper, demand)
 
     def stop(self) -> None:
@@ -154,18 +158,56 @@ class SavingTracker(ProgressTracker):
             log.error("%s", error)
             self._unsaved = error
 
-    def _serve_where_it_was_left(self) -> None:
-        """The loop was left in a step that has asked for a checkpoint: half a step is none, and will be done again."""
+    def _leave_step(self, left: Left) -> None:
+        """The loop was left in a step: one that has asked for a checkpoint is saved now, unless an error broke it off.
+
+        Half a step is none, and will be done again.
+        """
+        self._is_in_step = False
+        self._is_broken_off = left is Left.BY_ERROR
+        if self._demand is None or left is Left.UNKNOWN:
+            return
         demand = self._take_demand()
         if self._is_broken_off:
-            log.warning("step %d asked for a checkpoint and was broken off: there is none of it", self.current_step)
+            self._tell_dropped()
             return
         self._finish_step()
         self._save_or_tell(demand)
 
+    def _serve_at_the_end(self, *, is_whole: bool) -> None:
+        """The session ends. What a step asked for is taken now where a variable held the loop's iterator.
+
+        How that loop was left could not be told: `is_whole` says that no error ends the session.
+        """
+        if self._demand is None:
+            return
+        demand = self._take_demand()
+        if not is_whole:
+            self._tell_dropped()
+            return
+        self._finish_step()
+        self._save_or_tell(demand)
+
+    def _close_at_exit(self) -> None:
+        self._serve_at_the_end(is_whole=not hasattr(sys, "last_value"))  # set by an error that nobody caught
+        super()._close_at_exit()
+
+    def _tell_dropped(self) -> None:
+        log.warning(
+            "step %d asked for a checkpoint and an error broke it off: none is taken, since it would hold half a step",
+            self.current_step,
+        )
+
     def _take_demand(self) -> Demand:
         demand, self._demand = self._demand or Demand(), None
         return demand
+
+    def _has_unsaved(self) -> bool:
+        """Whether the loop was left in a step; one that a wrapper such as zip began and never gave to it is none."""
+        if self._keeper is None or not self._is_unfinished:
+            return False
+        is_untouched = self._extra is not None and not self._keeper.state.has_stepped
+        return not (is_untouched and self._saved_step == self.current_step)
 
     def _tell_unsaved(self) -> None:
         newest = catalog.newest(self.output_dir)

@@ -106,7 +106,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             self._progress = Progress(total_steps=total_steps)
             self._put = _discard
         self._announce(ATTEMPT, from_step=None)
-        atexit.register(self.close)
+        atexit.register(self._close_at_exit)
         _open.add(self)
 
     def resume_at(self, step: int) -> None:
@@ -276,11 +276,15 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         """
         self._close("closed")
 
+    def _close_at_exit(self) -> None:
+        """The process ends and nobody has closed it."""
+        self.close()
+
     def _close(self, end: str) -> None:
         book = self._book
         if book is None:
             return
-        atexit.unregister(self.close)
+        atexit.unregister(self._close_at_exit)
         _open.discard(self)
         self._attach_alone()
         if (window := self._inputs.close()) is not None:
