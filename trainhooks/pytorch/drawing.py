@@ -8,7 +8,7 @@ it is. What it gave is digested as it goes, so a sampler that gives something el
 import copy
 import hashlib
 import random
-from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -32,6 +32,8 @@ from trainhooks.pytorch.stream import is_stateful
 START = ""
 """The digest of nothing drawn."""
 _DIGEST_BYTES = 16
+_SHORT = 64
+"""A collection that is looked through for samplers and generators has no more members."""
 _WITHOUT_MEMORY = (
     BatchSampler,
     DistributedSampler,
@@ -144,6 +146,8 @@ def plain(index: Any) -> Any:
         return index.tolist()
     if isinstance(index, list | tuple):
         return [plain(each) for each in index]
+    if getattr(type(index), "__repr__", None) is vars(object)["__repr__"]:  # says nothing but where it lies
+        return type(index).__qualname__, plain(sorted(getattr(index, "__dict__", {}).items()))
     return index
 
 
@@ -181,8 +185,7 @@ def parts_of(sampler: Any) -> list[Any]:
             continue
         found.append(each)
         for value in getattr(each, "__dict__", {}).values():
-            inner = value if isinstance(value, list | tuple) and len(value) <= 64 else [value]
-            waiting += [part for part in inner if isinstance(part, Sampler) or _is_sampler_like(part)]
+            waiting += [part for _, part in _held(value) if isinstance(part, Sampler) or _is_sampler_like(part)]
     return found
 
 
@@ -193,30 +196,6 @@ def _is_sampler_like(value: Any) -> bool:
 def state_of(sampler: Any) -> dict[str, Any] | None:
     """Return the own state of a sampler, or of those that it is made of; None: none of them keeps one."""
     return {name: copy.deepcopy(part.state_dict()) for name, part in _stateful(sampler).items()} or None
-
-
-class Attempt:
-    """What a sampler and its parts are before something is tried with them: values, and members of containers."""
-
-    def __init__(self, sampler: Any) -> None:
-        self._parts = [(part, self._copied(part)) for part in parts_of(sampler)]
-
-    def undo(self) -> None:
-        """Make them again what they were."""
-        for part, attributes in self._parts:
-            if attributes:
-                part.__dict__.update(attributes)
-
-    @staticmethod
-    def _copied(part: Any) -> dict[str, Any]:
-        return {
-            name: copy.deepcopy(value)
-            if type(value) in (np.ndarray, torch.Tensor)
-            else copy.copy(value)
-            if type(value) in (list, dict, set, deque)
-            else value
-            for name, value in getattr(part, "__dict__", {}).items()
-        }
 
 
 def _stateful(sampler: Any) -> dict[str, Any]:
@@ -243,8 +222,16 @@ def _generators(sampler: Any) -> dict[str, Any]:
     found = dict[str, Any]()
     for number, each in enumerate(parts_of(sampler)):
         for name, value in sorted(getattr(each, "__dict__", {}).items()):
-            if isinstance(value, random.SystemRandom):
-                continue  # has neither a seed nor a state
-            if isinstance(value, kinds) and not any(value is other for other in found.values()):
-                found[f"{number}.{name}"] = value
+            for place, generator in _held(value):
+                if isinstance(generator, random.SystemRandom):
+                    continue  # has neither a seed nor a state
+                if isinstance(generator, kinds) and not any(generator is other for other in found.values()):
+                    found[f"{number}.{name}.{place}"] = generator
     return found
+
+
+def _held(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return a value, or those that it is a short collection of, with where they are in it."""
+    if isinstance(value, list | tuple | dict) and len(value) <= _SHORT:
+        return value.items() if isinstance(value, dict) else enumerate(value)
+    return [("", value)]

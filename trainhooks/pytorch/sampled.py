@@ -15,7 +15,7 @@ from torch.utils.data import Sampler, default_collate
 from trainhooks.core import seed as seeds
 from trainhooks.core.origin import Origin
 from trainhooks.errors import PositionInvalid
-from trainhooks.pytorch import drawing, workers
+from trainhooks.pytorch import attempt, drawing, workers
 from trainhooks.pytorch.drawing import Drawing, Drawn
 from trainhooks.pytorch.fetch import Collate, MapFetcher, MapTask
 from trainhooks.pytorch.loader import told_seed
@@ -77,6 +77,7 @@ class SampledLoader:
         self.origin: Origin | None = None
         """Of the last batch that was yielded."""
         self._batches = batches
+        attempt.remember(batches)
         self._single = single
         self._held_seed = drawing.seed_held(batches)
         self._length = len(dataset) if hasattr(dataset, "__len__") else None
@@ -172,13 +173,18 @@ class SampledLoader:
         self._held_seed = told_seed(state.get("generator"), self._held_seed)
         pristine = drawing.state_of(self._batches)
         if state["sampler"] is not None and pristine is not None:
-            attempt = drawing.Attempt(self._batches)
+            before = attempt.Attempt(self._batches)
             if self._goes_to(state, state["sampler"]):
                 return
-            attempt.undo()
+            before.undo()
         if not drawing.has_memory(self._batches) and self._goes_to(state, None):
             return
+        before = attempt.Attempt(self._batches)
         if not self._replays(state, pristine):
+            attempt.begin_anew(self._batches)  # this object may have been drawn from before, in this process
+            if self._replays(state, pristine):
+                return
+            before.undo()
             raise PositionInvalid(
                 f"The {type(self._batches).__name__} gives other batches than it gave before the checkpoint.",
                 hint="Make it as the run did, and let what it gives follow from its epoch (set_epoch) and from the "

@@ -2,16 +2,18 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset as HubDataset
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
@@ -155,6 +157,79 @@ def test_an_iteration_that_is_left_is_gone_on_with_by_the_next(workers: int) -> 
     expected = take(made("buckets"), 20)
     loader = made("buckets", workers)
     assert [batch for count in (1, 5, 6, 8) for batch in take(loader, count)] == expected
+
+
+@pytest.mark.parametrize("name", ["weighted", "buckets", "by-epoch", "counted", "forgetful-state"])
+def test_one_loader_that_is_opened_again_in_one_process_goes_on(name: str) -> None:
+    """As a notebook's cell does that is run twice: the sampler has been drawn from."""
+    theirs = DataLoader(data_for(name), **SAMPLERS[name]())
+    expected = take(made(name), 20)
+    got, state = list[Any](), None
+    for count in (3, 8, 1, 8):
+        loader = make_loader(theirs, seed=1)
+        if state is not None:
+            loader.load_state_dict(state)
+        got += take(loader, count)
+        state = loader.state_dict()
+    assert got == expected
+
+
+@pytest.mark.parametrize("options", [{"persistent_workers": True}, {"prefetch_factor": 5}])
+@pytest.mark.parametrize("name", ["buckets", "token-budget"])
+def test_options_of_workers_change_nothing(name: str, options: dict[str, Any]) -> None:
+    loader = make_loader(DataLoader(DATA, num_workers=2, **options, **SAMPLERS[name]()), seed=1)
+    got = list[Any]()
+    while len(got) < 20:
+        for batch in loader:
+            got.append(plain(batch))
+            assert loader.origin is not None
+            assert loader.origin.ids == tuple(got[-1][0])
+            if len(got) in (2, 9, 20):
+                break
+    assert got == take(made(name), 20)
+
+
+class Crop:
+    """An index that is an object, as a set of cuts is."""
+
+    def __init__(self, index: int, width: int) -> None:
+        self.index, self.width = index, width
+
+
+class Crops(Sampler[Crop]):
+    def __init__(self) -> None:
+        self.of_classes = {name: random.Random() for name in "ab"}
+
+    def __iter__(self) -> Iterator[Crop]:
+        for index in range(6):
+            yield Crop(index, self.of_classes["ab"[index % 2]].randrange(100))
+
+
+class OfCrops:
+    def __getitem__(self, crop: Crop) -> tuple[int, int, float]:
+        return crop.index, crop.width, noise()
+
+
+def test_indices_may_be_objects_and_generators_may_be_in_a_dict() -> None:
+    def make() -> Loader:
+        return make_loader(OfCrops(), seed=1, sampler=Crops(), batch_size=None)
+
+    expected = take(make(), 15)
+    first, second = make(), make()
+    take(first, 8)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert take(second, 7) == expected[8:]
+
+
+def test_a_data_set_that_reads_many_at_once() -> None:
+    rows = HubDataset.from_dict({"row": list(range(LENGTH))})
+
+    def make() -> Loader:
+        return make_loader(rows, seed=1, sampler=WeightedRandomSampler(WEIGHTS, 9), batch_size=4)
+
+    expected = [batch["row"].tolist() for _ in range(2) for batch in make()]
+    assert expected[:3] == expected[3:], "one epoch each"
+    assert sum(len(batch) for batch in expected[:3]) == 9
 
 
 def test_an_index_that_comes_twice_is_augmented_twice() -> None:
