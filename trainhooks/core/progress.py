@@ -62,27 +62,39 @@ class Progress:
     """Of earlier attempts, by phase."""
     rate: StepRate = field(default_factory=StepRate)
     _latest: dict[str, float] = field(default_factory=dict)
+    _latest_step: dict[str, int] = field(default_factory=dict)
+    """Of which step each metric's last value is."""
     _losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _counts: dict[str, deque[tuple[int, float]]] = field(
         default_factory=lambda: {name: deque(maxlen=_COUNTED) for name in COUNTERS}
     )
 
     def row(self, step: int, members: Mapping[str, Any]) -> None:
-        """Take in what a step measured."""
+        """Take in what a step measured; what comes late, as an evaluation may, replaces nothing newer."""
         for name, value in members.items():
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and step >= self._latest_step.get(name, 0):
+                self._latest_step[name] = step
                 self._latest[name] = number = as_float(value)
                 if name == "loss":
                     self._losses.append(number)
         for name, seen in self._counts.items():
             if isinstance(value := members.get(name), int | float) and math.isfinite(value := as_float(value)):
-                if seen and (step <= seen[-1][0] or value < seen[-1][1]):
+                if seen and step < seen[-1][0]:
+                    continue
+                if seen and (step == seen[-1][0] or value < seen[-1][1]):
                     seen.clear()  # a counter that begins anew
                 seen.append((step, value))
 
     def latest(self) -> dict[str, float]:
         """Return every metric's last value."""
         return dict(self._latest)
+
+    def go_to(self, step: int) -> None:
+        """Go on with `step` finished steps: what was measured behind them is no later than what comes."""
+        self.step = step
+        self._latest_step.clear()
+        for seen in self._counts.values():
+            seen.clear()
 
     def tick(self, steps: int, working_seconds: float) -> None:
         """Note that `steps` are finished, after `working_seconds` of work in this attempt."""

@@ -80,9 +80,14 @@ def settle(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
     An attempt that goes on at step S supersedes the rows of earlier attempts from S on. Several rows that one attempt
     wrote of one step are one row; a later value of the same member wins.
+
+    In a loop that counts its steps from 1 on, row S is that of a finished step and stays. Such a loop has no row 0, and
+    records S + 1 first where it goes on at S.
     """
     rows: dict[int, dict[str, Any]] = {}
-    newest = 0
+    newest, lowest = 0, 1
+    last: tuple[int, dict[str, Any]] | None = None
+    """Row S, of which the attempt's first row is to tell whether it is finished."""
     is_open = False  # the newest attempt has not said yet where it goes on
     for line in lines:
         attempt = line["attempt"]
@@ -93,10 +98,17 @@ def settle(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         if line.get("kind") == ATTEMPT:
             from_step = line.get("from_step")
             if from_step is not None:
+                if lowest >= 1 and from_step in rows:
+                    last = from_step, rows[from_step]
                 rows, is_open = _before(rows, from_step), False
         if "kind" in line or not isinstance(line.get("step"), int):
             continue
         step = line["step"]
+        lowest = min(lowest, step)
+        if last is not None:
+            if step == last[0] + 1:
+                rows[last[0]] = last[1]
+            last = None
         if is_open:
             rows, is_open = _before(rows, step), False
         earlier = rows.get(step)

@@ -13,6 +13,7 @@ begins the epoch's data anew.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,7 +65,9 @@ class TrainhooksCallback(Callback):
         if isinstance(io, AsyncCheckpointIO):
             log.warning("checkpoints that AsyncCheckpointIO writes get no receipt: it does not say when one is whole")
         elif not isinstance(io, VouchingIO):
-            trainer.strategy.checkpoint_io = VouchingIO(io, self._saw_checkpoint)
+            trainer.strategy.checkpoint_io = VouchingIO(
+                io, lambda path, step: self._saw_checkpoint(path, _step(trainer, step))
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the records where the training begins or goes on."""
@@ -72,17 +75,17 @@ class TrainhooksCallback(Callback):
         self._witness = Witness(
             {**dict(pl_module.hparams), **self.config},
             self.output_dir,
-            total_steps=trainer.estimated_stepping_batches,  # type: ignore[arg-type] # an endless one is refused
-            step=trainer.global_step,
+            total_steps=_total(trainer),
+            step=_step(trainer, trainer.global_step),
             grace_seconds=self.grace_seconds,
         )
-        self._recorded_step = trainer.global_step
+        self._recorded_step = _step(trainer, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record a step's loss and learning rate, and what the module has logged as often as loggers get it."""
-        step = trainer.global_step
+        step = _step(trainer, trainer.global_step)
         if self._witness is None:
             return
         self._witness.saw_batch(batch, epoch=trainer.current_epoch)
@@ -120,7 +123,7 @@ class TrainhooksCallback(Callback):
     def _saw_evaluation(self, trainer: Trainer) -> None:
         witness = self._witness or self._ended
         if witness is not None:
-            witness.saw_metrics(trainer.global_step, self._fresh(trainer))
+            witness.saw_metrics(_step(trainer, trainer.global_step), self._fresh(trainer))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the records. Lightning's own exit at SIGTERM saves nothing and has no code: ours goes before it.
@@ -135,7 +138,7 @@ class TrainhooksCallback(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the records, and leave if the training has stopped since it was told to."""
-        self._close(is_finished=trainer.global_step >= trainer.estimated_stepping_batches)
+        self._close(is_finished=_is_done(trainer))
         if isinstance(io := trainer.strategy.checkpoint_io, VouchingIO):
             trainer.strategy.checkpoint_io = io.inner
 
@@ -153,6 +156,35 @@ class TrainhooksCallback(Callback):
         if witness is not None:
             self._ended = witness
             witness.close(is_finished=is_finished)
+
+
+def _is_manual(trainer: Trainer) -> bool:
+    module = trainer.lightning_module
+    return module is not None and not module.automatic_optimization
+
+
+def _step(trainer: Trainer, step: int) -> int:
+    """Return the finished steps. `step` is what the Trainer counts.
+
+    With optimizers that the module steps by hand that is the steps of each of them; then a batch is a step.
+    """
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready if _is_manual(trainer) else step
+
+
+def _total(trainer: Trainer) -> int:
+    total: int = trainer.estimated_stepping_batches  # type: ignore[assignment] # an endless one is refused
+    if not _is_manual(trainer) or trainer.max_steps == -1:
+        return total
+    by_steps = math.ceil(trainer.max_steps / max(1, len(trainer.optimizers)))
+    if trainer.max_epochs == -1 or trainer.num_training_batches == math.inf:
+        return by_steps
+    return min(by_steps, int(trainer.num_training_batches) * max(trainer.max_epochs or 1, 1))
+
+
+def _is_done(trainer: Trainer) -> bool:
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return True
+    return _step(trainer, trainer.global_step) >= _total(trainer)
 
 
 class VouchingIO(CheckpointIO):

@@ -115,7 +115,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         What is then done again is compared with what they recorded: see `certificate`. For loops that load their own
         checkpoints; with `state=` it happens by itself.
         """
-        self.current_step = self._first_step = self._progress.step = self._resumed_at = step
+        self.current_step = self._first_step = self._resumed_at = step
+        self._progress.go_to(step)
         self._at_step(step)
         self._announce(ATTEMPT, from_step=step)
         if self._book is not None and step > 0:
@@ -137,6 +138,9 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         **more: Any,
     ) -> None:
         """Record what step `step` (from 0 on) measured. Costs a few microseconds; nothing is formatted or written here.
+
+        A row of an earlier step, such as an evaluation that was long in coming, is kept with that step and moves
+        nothing back. A loop that does go back says so: `resume_at`.
 
         Numbers may be tensors. One on a CUDA device is not waited for: it is read when a whole window of them has come
         to the host. What is None is left out.
@@ -175,10 +179,11 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         if self._extra is not None and (self._counts_rows or step >= self.current_step):
             members |= self._extra  # a late row of a step before is not what it belongs to
             self._extra = None
-        if (step < self._reached_step) is not self._is_replaying:
+        is_late = step + self._counts_rows < self.current_step  # of an earlier step, such as an evaluation of it
+        if not is_late and (step < self._reached_step) is not self._is_replaying:
             self._at_step(step)
         working = None
-        if self._counts_rows:
+        if self._counts_rows and not is_late:
             self.current_step = step + 1
             working = self._stopwatch.working(now)
         self._put((step, time.time(), working, members))

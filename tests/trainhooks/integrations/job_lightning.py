@@ -1,7 +1,7 @@
-"""A small training by PyTorch Lightning: python job_lightning.py OUTPUT_DIR WHEN plain|callback|keyed.
+"""A small training by PyTorch Lightning: python job_lightning.py OUTPUT_DIR WHEN plain|callback|keyed|manual.
 
 WHEN: never; STEP (SIGKILL when it ends); term-early-STEP, term-late-STEP (SIGTERM before or after the callback's hook).
-keyed: with the callback, on samples that have the columns of `kdproxy export`.
+keyed: with the callback, on samples that have the columns of `kdproxy export`. manual: two optimizers by hand.
 """
 
 import json
@@ -48,6 +48,27 @@ class Line(LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-2)
 
 
+class ByHand(Line):
+    """Steps two optimizers each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        optimizers: Any = self.optimizers()
+        for each in optimizers:
+            each.zero_grad()
+        self.manual_backward(loss)
+        for each in optimizers:
+            each.step()
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.AdamW(layer.parameters(), lr=1e-2) for layer in (self.layers[0], self.layers[2])]
+
+
 class Killer(Callback):
     """SIGKILL when a step ends, once what was saved before has its receipt."""
 
@@ -84,8 +105,9 @@ def main() -> None:
     saving = ModelCheckpoint(out / "checkpoints", filename="{step}", save_top_k=-1, save_on_train_epoch_end=True)
     watching = [TrainhooksCallback(out, config={"experiment": "tiny"})] if kind != "plain" else []
     trainer = Trainer(
-        max_steps=TOTAL,
-        accumulate_grad_batches=2,
+        max_steps=-1 if kind == "manual" else 2 * TOTAL if kind == "manual-steps" else TOTAL,
+        max_epochs=1 if kind == "manual" else None,
+        accumulate_grad_batches=1 if kind.startswith("manual") else 2,
         check_val_every_n_epoch=1,
         log_every_n_steps=1,
         callbacks=[saving, *watching, Killer(out, kill_at)],
@@ -95,7 +117,7 @@ def main() -> None:
         enable_model_summary=False,
         default_root_dir=out,
     )
-    model = Line()
+    model = ByHand() if kind.startswith("manual") else Line()
     found = newest_good_checkpoint(out) if kind != "plain" else None
     print("from", found, flush=True)
     trainer.fit(model, loader, DataLoader(data, batch_size=8), ckpt_path=found)

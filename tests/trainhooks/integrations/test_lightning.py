@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from trainhooks import newest_good_checkpoint, read_lineage, read_metrics
+from trainhooks.storage.inspection import status
 
 JOB = Path(__file__).with_name("job_lightning.py")
 
@@ -70,3 +71,15 @@ def test_batches_that_tell_their_samples_and_keys_are_recorded_over_a_kill(train
         assert found.ids == tuple(f"s{number}" for number in numbers)
         assert found.keys == tuple(((f"{number:064x}", number % 2),) for number in numbers)
         assert found.epoch == step // 10
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("manual", 20), ("manual-steps", 26)])
+def test_a_batch_that_steps_two_optimizers_by_hand_is_one_step(
+    trainers: Any, tmp_path: Path, kind: str, steps: int
+) -> None:
+    out = tmp_path / "run"
+    run(trainers, out, kind)
+    last = json.loads((out / "progress" / "progress.json").read_bytes())
+    assert (last["step"], last["total_steps"], last["percent"]) == (steps, steps, 100.0)
+    assert [row["step"] for row in read_metrics(out)] == list(range(steps))
+    assert status(out)["newest_checkpoint"]["step"] == steps

@@ -335,3 +335,40 @@ def test_credentials_stay_out_of_the_files(tmp_path: Path) -> None:
     tracker.close()
     for path in (tmp_path / "progress").iterdir():
         assert secret.encode() not in path.read_bytes(), path.name
+
+
+def test_an_evaluation_that_was_long_in_coming_moves_nothing_back(tmp_path: Path) -> None:
+    with training_progress_context({}, tmp_path, 200) as progress:
+        for step in range(100):
+            progress.update_metrics(step, loss=float(step), samples_processed=2 * step)
+        progress.update_metrics(49, val_loss=0.5, loss=7.0, samples_processed=98)
+        late = progress.summary()
+        assert (late.step, late.percent, late.loss) == (100, 50.0, 99.0)
+        assert progress.current_step == 100
+        progress.update_metrics(100, loss=100.0, samples_processed=200)
+        assert progress.summary().step == 101
+        progress.resume_at(40)  # a loop that does go back
+        progress.update_metrics(40, loss=1.0)
+        assert (progress.summary().step, progress.summary().loss) == (41, 1.0)
+    rows = {row["step"]: row for row in read_metrics(tmp_path)}
+    assert list(rows) == list(range(41))
+
+
+def test_a_late_row_is_kept_with_its_step(tmp_path: Path) -> None:
+    with training_progress_context({}, tmp_path, 10) as progress:
+        for step in range(8):
+            progress.update_metrics(step, loss=1.0)
+        progress.update_metrics(3, val_loss=0.5)
+    assert [row["step"] for row in read_metrics(tmp_path) if "val_loss" in row] == [3]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_loop_that_counts_from_one_loses_no_row_where_it_is_resumed(tmp_path: Path, first: int) -> None:
+    for begin, end in [(0, 5), (3, 7), (7, 10)]:
+        with training_progress_context({}, tmp_path, 10) as progress:
+            progress.resume_at(begin)
+            for step in range(begin, end):
+                progress.update_metrics(step + first, loss=float(step), begun_at=begin)
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == list(range(first, 10 + first))
+    assert [row["begun_at"] for row in rows] == [0] * 3 + [3] * 4 + [7] * 3
