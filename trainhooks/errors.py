@@ -28,6 +28,12 @@ class ConfigInvalid(TrainhooksError):
     default_code = "config_invalid"
 
 
+class ExtraMissing(TrainhooksError, ImportError):
+    """A package that this needs is not installed; the hint has the extra that brings it."""
+
+    default_code = "extra_missing"
+
+
 class SessionBusy(TrainhooksError):
     """Another process writes to this output directory."""
 

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from trainhooks.errors import TrainhooksError
+from trainhooks.host.extra import missing
 from trainhooks.recovery.recover import recover as recover_run
 from trainhooks.recovery.recovered import Recovered
-from trainhooks.views import chart, page, panel, results, summary
-from trainhooks.views.export import export
-from trainhooks.views.table import Table
-from trainhooks.views.theme import THEMES
+
+try:
+    import pandas as pd
+
+    from trainhooks.views import chart, page, panel, results, summary
+    from trainhooks.views.export import export
+    from trainhooks.views.table import Table
+    from trainhooks.views.theme import THEMES
+except ImportError as error:
+    raise missing(error, "trainhooks.notebook") from error
 
 _RECOVERED = "_trainhooks_recovered"
 _NOT_OVER = frozenset({"running", "not started", None})

@@ -4,9 +4,6 @@ from pathlib import Path
 
 import click
 
-from trainhooks.recovery.recover import recover
-from trainhooks.views.export import export
-
 
 @click.command("export")
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
@@ -14,5 +11,8 @@ from trainhooks.views.export import export
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Workspace folder.  [the run's own]")
 def command(directory: Path | None, kind: str, out: Path | None) -> None:
     """Write the metrics of the run in DIR, one row a step, to WORKSPACE/results/RUN_metrics.csv."""
+    from trainhooks.recovery import recover
+    from trainhooks.views.export import export
+
     run = recover(directory)
     click.echo(str(export(run.metrics_df, out or run.workspace_root, run.run_name, kind=kind)))

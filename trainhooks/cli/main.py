@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from trainhooks.errors import TrainhooksError
+from trainhooks.host.extra import missing
 
 VERBS = {
     "status": "Show how far a run is, alive or dead.",
@@ -39,6 +40,9 @@ class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except ImportError as error:
+            click.echo(f"trainhooks: {missing(error, 'this command')}", err=True)
+            sys.exit(EXIT_PROBLEM)
         except (TrainhooksError, OSError) as error:
             click.echo(f"trainhooks: {error}", err=True)
             sys.exit(EXIT_PROBLEM)

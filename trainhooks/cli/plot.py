@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from trainhooks.cli.options import json_option, print_json
 from trainhooks.errors import TrainhooksError
-from trainhooks.notebook import Picture, dashboard, follow, recover
+
+if TYPE_CHECKING:
+    from trainhooks.notebook import Picture
 
 EXIT_INTERRUPTED = 130
 
@@ -34,6 +37,8 @@ def command(directory: Path | None, out: Path | None, every: float | None, theme
 
 
 def _once(directory: Path | None, out: Path | None, theme: str, as_json: bool) -> None:
+    from trainhooks.notebook import dashboard, recover
+
     names: dict[str, object] = {}
     said = recover(names, directory)
     if not names:
@@ -44,6 +49,8 @@ def _once(directory: Path | None, out: Path | None, theme: str, as_json: bool) -
 
 
 def _live(directory: Path | None, out: Path | None, theme: str, as_json: bool, every: float) -> None:
+    from trainhooks.notebook import follow
+
     said, is_drawn = "", False
     for look in follow(directory, every_seconds=every, theme=theme, workspace_root=out):
         if look.said != said:
@@ -54,7 +61,9 @@ def _live(directory: Path | None, out: Path | None, theme: str, as_json: bool, e
             is_drawn = True
 
 
-def _print(drawn: Picture | str, status: object, as_json: bool) -> None:
+def _print(drawn: "Picture | str", status: object, as_json: bool) -> None:
+    from trainhooks.notebook import Picture
+
     if not isinstance(drawn, Picture):
         raise TrainhooksError(drawn, hint="Give another folder with --out.")
     if as_json:

@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from trainhooks.cli.options import json_option, print_json
-from trainhooks.recovery.recover import recover
 
 
 @click.command("recover")
@@ -14,6 +13,8 @@ from trainhooks.recovery.recover import recover
 @json_option
 def command(directory: Path | None, database: Path | None, as_json: bool) -> None:
     """Find the run in DIR, or where runs usually are; say what is there, what is missing, and what was passed over."""
+    from trainhooks.recovery import recover
+
     run = recover(directory, database=database or False)
     if as_json:
         print_json(
