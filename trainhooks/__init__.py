@@ -17,18 +17,21 @@ from trainhooks.session import (
 )
 from trainhooks.storage.lineage import read_lineage
 from trainhooks.storage.metrics import read_metrics
+from trainhooks.storage.peek import Peek, peek
 from trainhooks.storage.receipts import newest_good_checkpoint
 
 __all__ = [
     "Best",
     "CheckpointPolicy",
     "Mode",
+    "Peek",
     "Preempted",
     "ProgressTracker",
     "Summary",
     "TrainingProgressContext",
     "calculate_metrics_from_step",
     "newest_good_checkpoint",
+    "peek",
     "read_lineage",
     "read_metrics",
     "retry_api_call",

@@ -32,6 +32,9 @@ class CheckpointPolicy:
     does not: it is taken at the first step after. False: the training stands still until each is durable."""
     device_snapshot: bool = True
     """Copy on the GPU first where its memory has room for a second copy of the state."""
+    gradients: str = "auto"
+    """`auto`: values of gradients that the loop has shown to drop before the next optimizer step are left out;
+    `always`: the values of every gradient are saved."""
     patience_seconds: float = PATIENCE_SECONDS
     """How long a rank waits for another one: at least as long as the slowest rank writes and rank 0 reads back."""
 
@@ -44,6 +47,7 @@ class CheckpointPolicy:
                 ("keep_last", self.keep_last >= 2, "2 or more: a damaged newest one needs something to fall back to"),
                 ("keep_best", self.keep_best is None or self.keep_best.count >= 1, "a Best with a count of 1 or more"),
                 ("keep_every_steps", self.keep_every_steps is None or self.keep_every_steps >= 1, "1 or more"),
+                ("gradients", self.gradients in ("auto", "always"), "'auto' or 'always'"),
                 ("patience_seconds", self.patience_seconds > 0, "more than 0"),
                 ("max_overhead", self.max_overhead is None or 0 < self.max_overhead <= 1, "above 0 and at most 1"),
             )

@@ -15,6 +15,21 @@ class Restore(StrEnum):
     """The new ones hold, with the saved moments and counters."""
 
 
+REQUIRES_GRAD = "requires_grad"
+"""The name under which `restore=` says whose flags hold: `live`, or `checkpoint`, the default."""
+
+
+def requires_live_flags(word: str | None) -> bool:
+    """Whether `requires_grad` and train/eval modes stay as the script has set them.
+
+    Raises:
+        ConfigInvalid: another word.
+    """
+    if word not in (None, "live", "checkpoint"):
+        raise ConfigInvalid(f"restore= says {word!r} of requires_grad.", hint="Give 'live' or 'checkpoint'.")
+    return word == "live"
+
+
 def modes_of(given: str | Mapping[str, str] | None, names: Iterable[str]) -> dict[str, Restore]:
     """Return the mode of each object that one was given for.
 

@@ -1,5 +1,6 @@
 """What a training is made of, taken and put back: named objects with `state_dict` and `load_state_dict`."""
 
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,16 +9,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainhooks.core.restore import Restore
 from trainhooks.errors import StateUnsupported
-from trainhooks.pytorch import hyperparameters, rng, sharding, wrapper
+from trainhooks.pytorch import flags, hyperparameters, rng, sharding, wrapper
 from trainhooks.pytorch.capture import Part, capture, rebuild
+from trainhooks.pytorch.gradient_habit import GradientHabit
+
+log = logging.getLogger("trainhooks")
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RESERVED = re.compile(r"rank-\d+|state|manifest|sharded|gradients", re.IGNORECASE)
+Gradient = Tensor | bool | Mapping[str, Any]
+"""A gradient as it is saved: its values, of a sparse one indices and values, or True: it exists and is used up."""
 _LOADED = (Optimizer, object, torch.nn.Module)
 """The order in which objects are loaded."""
 _OF_PARAMETER = re.compile(r"state\.(\d+)\..+")
@@ -39,6 +46,9 @@ class TrainingState:
     def __init__(self, objects: Mapping[str, Any]) -> None:
         _check_names(objects)
         self.objects = {name: _unwrapped(each) for name, each in objects.items()}
+        self._wrapped = {name for name, each in objects.items() if isinstance(each, DistributedDataParallel)}
+        self.keeps_live_flags = False
+        """Whether `requires_grad` and train/eval modes stay as the script has set them."""
         problems = [
             name
             for name, each in self.objects.items()
@@ -51,6 +61,9 @@ class TrainingState:
             )
         self.modes: Mapping[str, Restore] = {}
         """Whose settings hold at `restore`; of what is not named, the saved ones."""
+        self.keeps_gradients = False
+        """Whether every gradient's values are saved, whatever the loop has shown."""
+        self._habits = [GradientHabit(each) for each in self.objects.values() if isinstance(each, Optimizer)]
         self._stepped: set[int] = set()
         self._random: dict[str, Any] | None = None
         for each in self.objects.values():
@@ -87,7 +100,7 @@ class TrainingState:
 
     def kinds(self) -> dict[str, dict[str, Any]]:
         """Return what tells, beside its state, whether an object is the one that was saved. JSON."""
-        return {name: _kind(each) for name, each in self.objects.items()}
+        return {name: _kind(each, self.objects) for name, each in self.objects.items()}
 
     def restore(
         self,
@@ -108,6 +121,32 @@ class TrainingState:
         Raises:
             StateUnsupported: naming all that does not fit.
         """
+        undo = self._add_groups(kinds)
+        try:
+            self._restore(described, kinds, read)
+        except BaseException:
+            for optimizer, count in undo:
+                del optimizer.param_groups[count:]
+            raise
+
+    def _add_groups(self, kinds: Mapping[str, Any]) -> list[tuple[Optimizer, int]]:
+        """Add the parameter groups that a running training had added; returns how many each optimizer had."""
+        had = []
+        for name, each in self.objects.items():
+            if isinstance(each, Optimizer) and "groups" in kinds.get(name, {}):
+                count = len(each.param_groups)
+                for parameters in flags.missing_groups(each, kinds[name]["groups"], self.objects):
+                    each.add_param_group({"params": parameters})
+                if len(each.param_groups) > count:
+                    had.append((each, count))
+        return had
+
+    def _restore(
+        self,
+        described: Mapping[str, Any],
+        kinds: Mapping[str, Any],
+        read: Callable[[str, Callable[[str, Sequence[int]], Tensor | None]], Mapping[str, Tensor]],
+    ) -> None:
         now = self.capture()
         problems = _differing_names("object", described.keys(), self.objects.keys())
         values: dict[str, Any] = {}
@@ -123,6 +162,12 @@ class TrainingState:
                 code="state_differs",
             )
         self._load(values, now)
+        if self.keeps_live_flags:
+            return
+        for name, each in self.objects.items():
+            if isinstance(each, torch.nn.Module):
+                for sentence in flags.put_module(each, kinds[name]):
+                    log.warning("%s: %s", name, sentence)
 
     def restore_random(self, value: Mapping[str, Any]) -> None:
         """Put back a rank's random numbers, last of all."""
@@ -137,12 +182,16 @@ class TrainingState:
 
     def _misfits(self, name: str, kind: Mapping[str, Any], value: Any) -> list[str]:
         each = self.objects[name]
-        own = _kind(each)
+        own = _kind(each, self.objects)
         if not isinstance(each, torch.nn.Module):
             return [
                 f"{what} was {_short(kind.get(what))} and is {_short(own.get(what))}"
-                for what in sorted(kind.keys() | own.keys())
+                for what in sorted(kind.keys() & own.keys() if "groups" in own else kind.keys() | own.keys())
                 if kind.get(what) != own.get(what)
+            ]
+        if name in self._wrapped and not self.keeps_live_flags and (late := flags.misfits(each, kind)):
+            return [
+                f"requires_grad of {late[0]} differs, and the model is wrapped already: set it before (peek() tells)"
             ]
         live = _state_of(each)
         return _differing_names("key", value.keys(), live.keys()) + [
@@ -207,30 +256,30 @@ class TrainingState:
         """Return the parameter that a gradient is of."""
         return next((parameter.detach() for name, parameter in self._parameters() if name == path), None)
 
-    def _gradients(self, *, dealt: bool) -> dict[str, Tensor | bool]:
-        """Gradients still to be used, of parameters that are dealt out over the ranks or of the others. Those of an
-        optimizer that has just stepped are spent: of them only that they exist counts, since None and zero are not the
-        same to an optimizer."""
-        spent = {
-            id(parameter)
-            for each in self.objects.values()
-            if isinstance(each, Optimizer) and id(each) in self._stepped
-            for group in each.param_groups
-            for parameter in group["params"]
-        }
+    def _gradients(self, *, dealt: bool) -> dict[str, Gradient]:
+        """Gradients of parameters that are dealt out over the ranks, or of the others. Of one that is used up (see
+        `GradientHabit`) only that it exists counts, since None and zero are not the same to an optimizer."""
         return {
-            path: True if id(parameter) in spent else parameter.grad
+            path: True if self._is_spent(parameter) else _kept(parameter.grad)
             for path, parameter in self._parameters()
             if parameter.grad is not None and sharding.is_sharded(parameter) is dealt
         }
 
-    def restore_gradients(self, gradients: Mapping[str, Tensor | bool]) -> None:
+    def _is_spent(self, parameter: Tensor) -> bool:
+        return not self.keeps_gradients and any(habit.is_spent(parameter) for habit in self._habits)
+
+    def restore_gradients(self, gradients: Mapping[str, Gradient]) -> None:
         """Put back gradients, of every parameter; those that are not given are none."""
         gradients = self._plain(gradients)
         for path, parameter in self._parameters():
             saved = gradients.get(path)
             if saved is None:
                 parameter.grad = None
+            elif isinstance(saved, Mapping):
+                parts = (saved["indices"], saved["values"], tuple(saved["shape"]))
+                parameter.grad = torch.sparse_coo_tensor(*parts, is_coalesced=True, check_invariants=True).to(
+                    parameter.device, parameter.dtype
+                )
             elif isinstance(saved, Tensor):
                 if sharding.is_sharded(parameter) and not sharding.is_sharded(saved):
                     saved = sharding.cut(saved, parameter)
@@ -238,7 +287,7 @@ class TrainingState:
             else:
                 parameter.grad = torch.zeros_like(parameter)
 
-    def _plain(self, gradients: Mapping[str, Tensor | bool]) -> dict[str, Tensor | bool]:
+    def _plain(self, gradients: Mapping[str, Gradient]) -> dict[str, Gradient]:
         """Return gradients by plain names, where a release before wrote those of wrappers inside a module."""
         found = dict(gradients)
         for name, each in self.objects.items():
@@ -249,6 +298,14 @@ class TrainingState:
                 wanted = [path for path, _ in wrapper.named_parameters(each)]
                 found |= {prefix + path: value for path, value in wrapper.fitted(each, saved, wanted).items()}
         return found
+
+
+def _kept(gradient: Tensor) -> Gradient:
+    """Return a gradient as it is saved: of a sparse one, which has no bytes of its own, indices and values."""
+    if gradient.layout is not torch.sparse_coo:
+        return gradient
+    whole = gradient.coalesce()
+    return {"indices": whole.indices(), "values": whole.values(), "shape": list(whole.shape)}
 
 
 def _load_class(each: Any) -> type:
@@ -308,11 +365,17 @@ def _renamed(state: Any, rename: Callable[[str], str]) -> Any:
     return renamed
 
 
-def _kind(each: Any) -> dict[str, Any]:
-    """Optimizers know their parameters by place alone: the shapes tell whether these are the same ones."""
+def _kind(each: Any, objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Optimizers know their parameters by place alone: names and shapes tell whether these are the same ones."""
     if isinstance(each, Optimizer):
         shapes = [[list(parameter.shape) for parameter in group["params"]] for group in each.param_groups]
-        return {"class": type(each).__qualname__, "parameter shapes": shapes}
+        return {
+            "class": type(each).__qualname__,
+            "parameter shapes": shapes,
+            "groups": flags.groups_of(each, objects),
+        }
+    if isinstance(each, torch.nn.Module):
+        return flags.of_module(each)
     return {"class": type(each).__qualname__} if isinstance(each, LRScheduler) else {}
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.ranks import Alone, Ranks
+from trainhooks.core.restore import REQUIRES_GRAD, requires_live_flags
 from trainhooks.errors import DirectoryUnusable
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
+
+log = logging.getLogger("trainhooks")
 
 
 class Keeper:
@@ -34,13 +38,20 @@ class Keeper:
         ranks: Ranks | None = None,
         **options: Any,
     ) -> None:
-        from trainhooks.pytorch import hyperparameters
+        from trainhooks.pytorch import forgotten, hyperparameters
         from trainhooks.pytorch.saver import Saver
         from trainhooks.pytorch.state import TrainingState
 
         self.policy = policy
         self.state = TrainingState(state)
-        self.state.modes = hyperparameters.modes_of(restore, self.state.objects)
+        self.state.keeps_gradients = policy.gradients == "always"
+        words = dict(restore) if isinstance(restore, Mapping) else restore
+        if isinstance(words, dict):
+            self.state.keeps_live_flags = requires_live_flags(words.pop(REQUIRES_GRAD, None))
+        self.state.modes = hyperparameters.modes_of(words, self.state.objects)
+        for problem in forgotten.problems(self.state.objects):
+            log.warning("not resumed: %s", problem)
+        self._watch = forgotten.watch_optimizers(self.state.objects)
         ranks = ranks or Alone()
         folder = output_dir / CHECKPOINTS
         if folder.exists() and not folder.is_dir():
@@ -92,4 +103,5 @@ class Keeper:
 
     def close(self) -> None:
         """Wait for what is being written."""
+        self._watch.remove()
         self._saver.close()

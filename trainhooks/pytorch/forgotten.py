@@ -1,0 +1,92 @@
+"""What a training uses and nobody handed over: it would not be resumed, so it is said at the start."""
+
+import logging
+import random
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+log = logging.getLogger("trainhooks")
+
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def problems(objects: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each thing that the given objects use and that is in none of them."""
+    owned = {
+        id(each) for module in objects.values() if isinstance(module, torch.nn.Module) for each in _tensors(module)
+    }
+    owned |= {id(each) for each in objects.values() if isinstance(each, torch.Tensor)}
+    for name, each in objects.items():
+        if isinstance(each, Optimizer):
+            strange = [
+                tuple(parameter.shape)
+                for group in each.param_groups
+                for parameter in group["params"]
+                if id(parameter) not in owned and not _is_held(parameter, objects)
+            ]
+            if strange:
+                yield (
+                    f"{name} trains {len(strange)} parameters that no object in state= holds, the first of shape"
+                    f" {strange[0]}: their values are not saved. Give their module too"
+                )
+            is_driven = getattr(each.step, "_wrapped_by_lr_sched", False)
+            others = (other for other in objects.values() if not isinstance(other, Optimizer))
+            has_scheduler = any(getattr(other, "optimizer", None) is each for other in others)
+            if is_driven and not has_scheduler:
+                yield f"a scheduler drives {name} and is not in state=: its place in the schedule is not saved"
+        if isinstance(each, LRScheduler) and not any(each.optimizer is other for other in objects.values()):
+            yield f"{name} drives an optimizer that is not in state=: its moments are not saved"
+        if not isinstance(each, torch.nn.Module | Optimizer | LRScheduler):
+            yield from generators_in(each, name)
+
+
+def generators_in(owner: Any, name: str) -> Iterator[str]:
+    """Yield a sentence for each random number generator that an object keeps for itself."""
+    try:
+        members = vars(owner)
+    except TypeError:
+        return
+    for attribute, value in members.items():
+        if isinstance(value, _GENERATORS):
+            yield (
+                f"{name}.{attribute} is a random number generator of its own, whose place is not saved: draw from the"
+                " global generators, or seed it from the sample"
+            )
+
+
+def watch_optimizers(objects: Mapping[str, Any]) -> Any:
+    """Say once, at its first step, that an optimizer is not in `state=`; returns the handle that ends the watch."""
+    known = weakref.WeakSet(each for each in objects.values() if isinstance(each, Optimizer))
+
+    def stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if optimizer not in known:
+            known.add(optimizer)
+            log.warning(
+                "a %s steps that is not in state=: its moments are not saved, and a resumed training differs. Give it"
+                " in state=, or leave it if it belongs to another training",
+                type(optimizer).__name__,
+            )
+
+    return register_optimizer_step_post_hook(stepped)
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _is_held(parameter: torch.Tensor, objects: Mapping[str, Any]) -> bool:
+    """Whether an object of the user's holds a tensor as an attribute."""
+    return any(
+        value is parameter
+        for each in objects.values()
+        if not isinstance(each, torch.nn.Module | Optimizer) and hasattr(each, "__dict__")
+        for value in vars(each).values()
+    )
