@@ -241,6 +241,7 @@ class SavingTracker(ProgressTracker):
         """The loop is about to get a batch."""
         self.attach(self._feed.made_of())
         if self._keeper is not None:
+            self._keeper.state.begin_step()
             self.attach(self._feed.digests(self.current_step, batch))
         self._is_in_step = self._is_unfinished = True
 
