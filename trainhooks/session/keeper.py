@@ -51,7 +51,7 @@ class Keeper:
         self.state.modes = hyperparameters.modes_of(words, self.state.objects)
         for problem in forgotten.problems(self.state.objects):
             log.warning("not resumed: %s", problem)
-        self._watch = forgotten.watch_optimizers(self.state.objects)
+        self._watch: Any = None
         ranks = ranks or Alone()
         folder = output_dir / CHECKPOINTS
         if folder.exists() and not folder.is_dir():
@@ -70,6 +70,10 @@ class Keeper:
 
     def begin_to_write(self) -> None:
         """The attempt begins: remove what a killed one left half written, move aside what was found damaged."""
+        if self._watch is None:
+            from trainhooks.pytorch import forgotten
+
+            self._watch = forgotten.watch_optimizers(self.state.objects)
         store, self._store = self._store, None
         if store is not None:
             store.clean()
@@ -103,5 +107,6 @@ class Keeper:
 
     def close(self) -> None:
         """Wait for what is being written."""
-        self._watch.remove()
+        if self._watch is not None:
+            self._watch.remove()
         self._saver.close()
