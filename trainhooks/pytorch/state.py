@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from trainhooks.core.restore import Restore
 from trainhooks.errors import StateUnsupported
-from trainhooks.pytorch import flags, hyperparameters, rng, sharding, wrapper
+from trainhooks.pytorch import flags, hyperparameters, module_state, rng, sharding, wrapper
 from trainhooks.pytorch.capture import Part, capture, rebuild
 from trainhooks.pytorch.gradient_habit import GradientHabit
 
@@ -45,7 +44,7 @@ class TrainingState:
 
     def __init__(self, objects: Mapping[str, Any]) -> None:
         _check_names(objects)
-        self.objects = {name: _unwrapped(each) for name, each in objects.items()}
+        self.objects = {name: module_state.unwrapped(each) for name, each in objects.items()}
         self._wrapped = {name for name, each in objects.items() if isinstance(each, DistributedDataParallel)}
         self.keeps_live_flags = False
         """Whether `requires_grad` and train/eval modes stay as the script has set them."""
@@ -85,7 +84,7 @@ class TrainingState:
 
     def capture(self) -> dict[str, Part]:
         """Take every object's state, tensors by reference: what is not copied before the next step changes."""
-        return {name: capture(_state_of(each), of=name) for name, each in self.objects.items()}
+        return {name: capture(module_state.state_of(each), of=name) for name, each in self.objects.items()}
 
     def capture_rank(self, progress: Any) -> Part:
         """Take what every rank has for itself: `progress`, random numbers, gradients of an open accumulation window."""
@@ -153,7 +152,7 @@ class TrainingState:
         for name in self.objects.keys() & described.keys():
             values[name] = rebuild(described[name], read(name, self._target(name, now[name])))
             if isinstance(each := self.objects[name], torch.nn.Module):
-                values[name] = _fitted(each, values[name])
+                values[name] = module_state.fitted(each, values[name])
             problems += [f"{name}: {problem}" for problem in self._misfits(name, kinds[name], values[name])]
         if problems:
             raise StateUnsupported(
@@ -193,7 +192,7 @@ class TrainingState:
             return [
                 f"requires_grad of {late[0]} differs, and the model is wrapped already: set it before (peek() tells)"
             ]
-        live = _state_of(each)
+        live = module_state.state_of(each)
         return _differing_names("key", value.keys(), live.keys()) + [
             f"{key} was {_spell(value[key])} and is {_spell(live[key])}"
             for key in live.keys() & value.keys()
@@ -223,7 +222,7 @@ class TrainingState:
     def _load_one(self, name: str, value: Any) -> None:
         each = self.objects[name]
         if self.modes.get(name) is not Restore.STATE_ONLY:
-            _load_into(each, value)
+            module_state.load_into(each, value)
         elif isinstance(each, Optimizer):
             each.load_state_dict(hyperparameters.with_live_settings(each, value))
         else:
@@ -325,44 +324,6 @@ def _check_names(objects: Mapping[str, Any]) -> None:
             hint="Use letters, digits, '_', '-' and '.', each name once, "
             "and none of state, manifest, sharded, gradients, rank-N.",
         )
-
-
-def _unwrapped(each: Any) -> Any:
-    return wrapper.unwrapped(each) if isinstance(each, torch.nn.Module) else each
-
-
-def _state_of(each: Any) -> Any:
-    """Return an object's state; a module's under names that know no wrappers, also of its parts."""
-    state = each.state_dict()
-    return _renamed(state, lambda name: wrapper.plain_name(each, name)) if isinstance(each, torch.nn.Module) else state
-
-
-def _fitted(module: torch.nn.Module, saved: Any) -> Any:
-    """Return a module's saved state under plain names: releases before wrote the names of wrappers inside."""
-    wanted = wrapper.live_names(module, module.state_dict())
-    if wanted.keys() == saved.keys():
-        return saved
-    found = OrderedDict(wrapper.fitted(module, saved, wanted))
-    if hasattr(saved, "_metadata"):
-        found._metadata = saved._metadata  # type: ignore[attr-defined]
-    return found
-
-
-def _load_into(each: Any, value: Any) -> None:
-    if isinstance(each, torch.nn.Module):
-        live = wrapper.live_names(each, each.state_dict())
-        modules = wrapper.live_names(each, (name for name, _ in each.named_modules()))
-        value = _renamed(value, lambda name: live.get(name, modules.get(name, name)))
-    each.load_state_dict(value)
-
-
-def _renamed(state: Any, rename: Callable[[str], str]) -> Any:
-    """Return a module's state, and the versions of its classes that torch keeps beside it, under other names."""
-    renamed = OrderedDict((rename(name), value) for name, value in state.items())
-    versions = getattr(state, "_metadata", None)
-    if versions is not None:
-        renamed._metadata = OrderedDict((rename(name), value) for name, value in versions.items())  # type: ignore[attr-defined]
-    return renamed
 
 
 def _kind(each: Any, objects: Mapping[str, Any]) -> dict[str, Any]:
