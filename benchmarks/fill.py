@@ -6,7 +6,7 @@ from pathlib import Path
 
 import work
 
-from kdproxy.core import canonical
+from kdproxy.core import canonical, key
 from kdproxy.core.models import Address, Answer, Entry, Form, Question, Upstream
 from kdproxy.core.routing import Router
 from kdproxy.providers import question
@@ -34,7 +34,8 @@ class _Maker:
     """Makes the entry of a number."""
 
     def __init__(self) -> None:
-        self._path = Router([Upstream(name=work.UPSTREAM, url=URL)]).route(work.PATH).path
+        self._upstream = Upstream(name=work.UPSTREAM, url=URL)
+        self._path = Router([self._upstream]).route(work.PATH).path
         found = question.endpoint_of("POST", self._path)
         assert found is not None
         self._endpoint = found
@@ -42,7 +43,10 @@ class _Maker:
 
     def __call__(self, number: int) -> Entry:
         body = self._request.fill(number)
-        asked = question.read(self._endpoint, upstream=work.UPSTREAM, path=self._path, query="", headers={}, body=body)
+        asked = question.read(
+            self._endpoint,
+            question.Asking(upstream=self._upstream, path=self._path, query="", headers={}, body=body),
+        )
         assert isinstance(asked, Question)
         return Entry(
             address=Address(namespace="default", key=asked.key),
@@ -65,6 +69,7 @@ class _Maker:
             cost_usd=None,
             created_at=1_760_000_000.0,
             elapsed_seconds=1.0,
+            key_version=int(key.KEY_VERSION),
         )
 
 

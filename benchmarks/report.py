@@ -40,7 +40,7 @@ def table(figures: list[Figure], title: str = TITLE) -> None:
 def default_path() -> Path:
     """Return where a whole run of this day, machine and commit is kept."""
     kind = f"{os.cpu_count()}cpu-{platform.machine()}-py{sys.version_info.major}.{sys.version_info.minor}"
-    return RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{kind}-{_commit()[:7] or 'unknown'}.json"
+    return RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{kind}-{commit()[:7] or 'unknown'}.json"
 
 
 def save(figures: list[Figure], path: Path, scratch: Path, *, is_quick: bool, seconds: float, **more: Any) -> None:
@@ -50,8 +50,8 @@ def save(figures: list[Figure], path: Path, scratch: Path, *, is_quick: bool, se
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "seconds": seconds,
-        "commit": _commit(),
-        "is_dirty": _is_dirty(),
+        "commit": commit(),
+        "is_dirty": is_dirty(),
         "is_quick": is_quick,
         "machine": machine(scratch),
         "figures": [asdict(figure) for figure in figures],
@@ -65,7 +65,7 @@ def load(path: Path, *, is_quick: bool) -> list[Figure]:
     if not path.exists():
         return []
     members = orjson.loads(path.read_bytes())
-    if (members["commit"], members["is_dirty"], members["is_quick"]) != (_commit(), _is_dirty(), is_quick):
+    if (members["commit"], members["is_dirty"], members["is_quick"]) != (commit(), is_dirty(), is_quick):
         sys.exit(f"{path} is of another commit or kind of run: it cannot be gone on with")
     return [
         Figure(**{**row, "ratios": tuple(row["ratios"]), "verdict": Verdict(row["verdict"])})
@@ -73,11 +73,11 @@ def load(path: Path, *, is_quick: bool) -> list[Figure]:
     ]
 
 
-def _commit() -> str:
+def commit() -> str:
     return _git("rev-parse", "HEAD")
 
 
-def _is_dirty() -> bool:
+def is_dirty() -> bool:
     return bool(_git("status", "--porcelain", "--", "kdproxy", "trainhooks", "benchmarks/*.py"))
 
 
