@@ -19,7 +19,9 @@ def config_option(function: F) -> F:
 
 def data_dir_option(function: F) -> F:
     """--data-dir DIR."""
-    return click.option("--data-dir", help="Where the journal lies; default: ./kdproxy-data.")(function)
+    return click.option(
+        "--data-dir", help="Where the journal lies; default: ~/kdproxy-data, or ./kdproxy-data if there is one."
+    )(function)
 
 
 def json_option(function: F) -> F:

@@ -18,6 +18,7 @@ from kdproxy.cli.options import config_option, counted, data_dir_option, say
 from kdproxy.core.rename import Renamed
 from kdproxy.engine.drain import UnderWay
 from kdproxy.settings import Settings, load
+from kdproxy.settings.place import checkout_of
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import configure
 from kdproxy.telemetry.output import queued_output
@@ -61,6 +62,11 @@ def _run(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ...],
         stored = directory.archive.counters.total
         # A disk that is not mounted, or another working directory, looks like a new data directory.
         say(f"{counted(stored, 'answer') if stored else 'no answers yet'} in {directory.path}")
+        if (checkout := checkout_of(directory.path)) is not None:
+            say(
+                f"the data directory lies in the git checkout {checkout}, where `git clean -xdf` deletes what was paid "
+                "for. Stop, move it out (mv), and name its new place with --data-dir or KDPROXY_DATA_DIR."
+            )
         for found in renamed_upstreams(settings, directory):
             click.echo(_told_renamed(found), err=True)
         if settings.warm:

@@ -10,12 +10,15 @@ from kdproxy.core.policy import Mode
 from kdproxy.secret import Secret
 from kdproxy.settings import parse
 from kdproxy.settings.parse import UpstreamSettings
+from kdproxy.settings.place import usual_data_directory
 
 
 def _setting(default: Any, sentence: str, read: Callable[[Any], Any]) -> Any:
     metadata = {"sentence": sentence, "parse": read}
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
+    if default is usual_data_directory:
+        return field(default_factory=usual_data_directory, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -25,7 +28,11 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs a token.", parse.host)
     port: int = _setting(8400, "Port to listen on; 0 takes a free one.", parse.integer(0, 65_535))
-    data_dir: Path = _setting(Path("kdproxy-data"), "Where the journal and its index lie.", parse.path)
+    data_dir: Path = _setting(
+        usual_data_directory,
+        "Where the journal and its index lie: everything that was paid for. Keep it outside of any git checkout.",
+        parse.path,
+    )
     mode: Mode = _setting(Mode.CACHE, "What to do with cacheable requests.", parse.mode)
     upstreams: tuple[UpstreamSettings, ...] = _setting((), "Teacher APIs; none: the built-in ones.", parse.upstreams)
     warm: tuple[Path, ...] = _setting((), "Files to fill the cache from at start.", parse.paths)

@@ -28,6 +28,12 @@ def everything(tmp_path: Path) -> Path:
     return config
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a working directory without a data directory."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_example_changes_nothing_as_it_stands() -> None:
     loaded = load({}, environment={}, config=EXAMPLE)
     assert loaded.settings == Settings()

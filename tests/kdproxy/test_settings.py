@@ -36,7 +36,7 @@ def toml(directory: Path, text: str) -> Path:
 
 def test_defaults_are_loopback_and_cache() -> None:
     found = loaded().settings
-    assert (found.host, found.port, found.mode, found.data_dir) == ("127.0.0.1", 8400, Mode.CACHE, Path("kdproxy-data"))
+    assert (found.host, found.port, found.mode) == ("127.0.0.1", 8400, Mode.CACHE)
     assert found.token is None
     assert found.use_environment_proxy is False
 
