@@ -8,7 +8,7 @@ BENCH = run own_server training_metrics training_steps checkpoints hashing dashb
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help serve demo setup test check faults soak gpu bench lock clean FORCE
+.PHONY: help serve demo setup test check faults soak gpu bench coverage lock dist clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,16 @@ bench: $(VENV)/.stamp-bench ## measure against the baselines in the same run
 
 lock: $(VENV)/.stamp-python ## write the lock files again (UPGRADE=1 takes the newest releases)
 	@UPGRADE='$(UPGRADE)' sh tools/lock.sh $(VENV)
+
+coverage: $(VENV)/.stamp-dev $(VENV)/.stamp-demo ## the whole suite once more, and which lines it reaches
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@exec $(BIN)/python -m coverage report --skip-covered --sort=cover
+
+dist: $(VENV)/.stamp-dev ## build wheel and sdist into dist/
+	@rm -rf dist
+	@exec $(BIN)/python -m hatchling build
 
 clean: ## remove .venv and caches; never kdproxy-data
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

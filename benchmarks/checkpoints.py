@@ -4,6 +4,7 @@ Every round takes each way once, in turn, in one process and on one training: te
 until it is durable. Without --gpu the state has about 105 MB; with it, it is that of a GPT-2 of 124 M parameters under
 AdamW, 1.49 GB.
 """
+# mypy: disable-error-code="attr-defined"
 
 import argparse
 import json

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,8 @@ def measure(steps: int, rounds: int) -> list[Figure]:
     chart.png(panel.compose(metrics[:100], title="start"))
     for _ in range(rounds):
         board = _timed(seconds["panels"], lambda: panel.compose(metrics, title="run", drift=drift))
-        picture = _timed(seconds["picture"], lambda board=board: chart.png(board))
-        text = _timed(
-            seconds["page"], lambda board=board: page.render(board, tables=(summary.summarise_columns(metrics),))
-        )
+        picture = _timed(seconds["picture"], partial(chart.png, board))
+        text = _timed(seconds["page"], partial(page.render, board, tables=(summary.summarise_columns(metrics),)))
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     whole = sum(medians.values())
     parts = ", ".join(f"{name} {found:.2f} s" for name, found in medians.items())

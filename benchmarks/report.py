@@ -19,8 +19,10 @@ from rich.table import Table
 
 RESULTS = HERE / "results"
 TITLE = "1 KB request, 1.5 KB reply; one core for the server, one for load and teacher"
-_LIBRARIES = ("aiohttp", "diskcache", "multidict", "orjson", "tenacity", "uvloop", "yarl", "torch")
-_LIBRARIES += ("tensorboard", "trackio", "wandb")
+_LIBRARIES = (
+    *("aiohttp", "diskcache", "multidict", "orjson", "tenacity", "uvloop", "yarl", "torch"),
+    *("tensorboard", "trackio", "wandb"),
+)
 _STYLES = {Verdict.MET: "green", Verdict.MISSED: "red", Verdict.REPORTED: "dim"}
 
 

@@ -93,7 +93,7 @@ def session_us(part: str, width: int, steps: int, out: Path) -> tuple[float, flo
 def _train(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> Tensor:
     loss: Tensor = model(x[:, :64]).square().mean()
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     return loss.detach()
 

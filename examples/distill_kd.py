@@ -17,7 +17,7 @@ divergence over the whole vocabulary (log-sum inequality) and says nothing of ho
 
 import argparse
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,7 +64,8 @@ def ask_teacher(model: str, prompts: Sequence[str], max_tokens: int) -> list[Ans
 
 def vocabulary_of(answers: Sequence[Answer]) -> dict[str, int]:
     """Number the tokens that the teacher said or thought of; the number after the last one is for any other token."""
-    seen = {entry.token for answer in answers for token in answer for entry in (token, *token.top_logprobs)}
+    seen = {token.token for answer in answers for token in answer}
+    seen |= {entry.token for answer in answers for token in answer for entry in token.top_logprobs}
     return {token: number for number, token in enumerate(sorted(seen))}
 
 
@@ -88,7 +89,8 @@ def example_of(prompt: str, answer: Answer, vocabulary: dict[str, int]) -> Examp
     ids = torch.full((len(answer), TOP), -1)
     probabilities = torch.zeros(len(answer), TOP)
     for place, token in enumerate(answer):
-        mass: Counter[int] = Counter()  # tokens of different bytes can have one spelling: halves of a character
+        # Tokens of different bytes can have one spelling: halves of a character.
+        mass: dict[int, float] = defaultdict(float)
         for entry in token.top_logprobs:
             if entry.token in vocabulary:
                 mass[vocabulary[entry.token]] += math.exp(entry.logprob)
@@ -103,8 +105,8 @@ def collate(examples: Sequence[Example]) -> Example:
     """Put examples of different lengths together."""
     inputs, is_asked, ids, probabilities = zip(*examples, strict=True)
     return Example(
-        pad_sequence(inputs, batch_first=True),
-        pad_sequence(is_asked, batch_first=True),
+        pad_sequence(list(inputs), batch_first=True),
+        pad_sequence(list(is_asked), batch_first=True),
         torch.cat(ids),
         torch.cat(probabilities),
     )

@@ -84,8 +84,8 @@ def collate(rows: Sequence[Row]) -> Row:
     """Put rows of different lengths together."""
     inputs, targets = zip(*rows, strict=True)
     return (
-        pad_sequence(inputs, batch_first=True),
-        pad_sequence(targets, batch_first=True, padding_value=NOT_ASKED),
+        pad_sequence(list(inputs), batch_first=True),
+        pad_sequence(list(targets), batch_first=True, padding_value=NOT_ASKED),
     )
 
 

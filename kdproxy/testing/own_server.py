@@ -13,13 +13,24 @@ import math
 import random
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 STEP_SECONDS = 0.008
 STEP_SECONDS_EACH = 0.000_06
 RUNNING = 256
 """vLLM's `max_num_seqs`."""
-CHAT = {"median": 256, "sigma": 0.77, "most": 4_096}
-REASONING = {"median": 180, "sigma": 1.2, "most": 16_384}
+
+
+class Spread(TypedDict):
+    """How long answers are, in tokens, lognormal."""
+
+    median: float
+    sigma: float
+    most: float
+
+
+CHAT: Spread = {"median": 256, "sigma": 0.77, "most": 4_096}
+REASONING: Spread = {"median": 180, "sigma": 1.2, "most": 16_384}
 """Lengths of answers, lognormal."""
 
 

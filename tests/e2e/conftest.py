@@ -13,7 +13,9 @@ import openai
 import orjson
 import pytest
 import pytest_asyncio
+from anthropic import Anthropic
 from google import genai
+from openai import OpenAI
 
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 
@@ -31,9 +33,9 @@ class Clients:
     """One of each, asking a proxy, with no retries of their own."""
 
     openai: openai.AsyncOpenAI
-    openai_sync: openai.OpenAI
+    openai_sync: OpenAI
     anthropic: anthropic.AsyncAnthropic
-    anthropic_sync: anthropic.Anthropic
+    anthropic_sync: Anthropic
     gemini: genai.Client
 
 

@@ -26,7 +26,8 @@ from torch.distributed.tensor import DTensor  # noqa: E402
 
 from trainhooks import CheckpointPolicy, training_progress_context  # noqa: E402
 from trainhooks.pytorch.distributed import connect  # noqa: E402
-from trainhooks.pytorch.saver import Saver, load  # noqa: E402
+from trainhooks.pytorch.loading import load  # noqa: E402
+from trainhooks.pytorch.saver import Saver  # noqa: E402
 from trainhooks.pytorch.state import TrainingState  # noqa: E402
 from trainhooks.storage.checkpoints import CheckpointStore  # noqa: E402
 

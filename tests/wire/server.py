@@ -8,7 +8,7 @@ import ssl
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 WAIT_SECONDS = 10.0
 
@@ -233,8 +233,7 @@ class WireServer:
             found: Play = first(request)
             return found
         self._played += 1
-        play: Play = self.script[min(self._played, len(self.script)) - 1]
-        return play
+        return cast(Play, self.script[min(self._played, len(self.script)) - 1])
 
     async def _perform(
         self, play: Play, connection: Connection, request: Request | None, beside: list[asyncio.Task[None]]

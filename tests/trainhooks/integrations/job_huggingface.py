@@ -1,4 +1,5 @@
 """A small training by Hugging Face's Trainer: python job_huggingface.py OUTPUT_DIR KILL_AT|term-STEP|never [sft]."""
+# mypy: disable-error-code="attr-defined"
 
 import json
 import os
@@ -109,6 +110,7 @@ def main() -> None:
     training = trainer(out, kind, [TrainhooksCallback(config={"experiment": "tiny"}), Killer(kill_at)])
     found = newest_good_checkpoint(out)
     print("from", found, flush=True)
+    assert training.model is not None
     training.train(resume_from_checkpoint=found)
     digest = {name: value.double().sum().item() for name, value in training.model.state_dict().items()}
     (out / "final.json").write_text(json.dumps([digest, torch.rand(1).item()]))

@@ -100,7 +100,8 @@ def main() -> None:
     seed_everything(1, verbose=False)
     x = torch.randn(40, 4)
     data = TensorDataset(x, x.sum(1, keepdim=True))
-    rows = [{"x": x, "y": y, "id": f"s{n}", "key": f"{n:064x}", "ordinal": n % 2} for n, (x, y) in enumerate(data)]
+    pairs = enumerate(zip(*data.tensors, strict=True))
+    rows = [{"x": x, "y": y, "id": f"s{n}", "key": f"{n:064x}", "ordinal": n % 2} for n, (x, y) in pairs]
     loader: Any = DataLoader(rows if kind == "keyed" else data, batch_size=2)  # type: ignore[arg-type]
     saving = ModelCheckpoint(out / "checkpoints", filename="{step}", save_top_k=-1, save_on_train_epoch_end=True)
     watching = [TrainhooksCallback(out, config={"experiment": "tiny"})] if kind != "plain" else []

@@ -61,9 +61,9 @@ def plant(fault: str, step: int) -> None:
         return publish(store, draft, manifest)
 
     if fault == "publish":
-        CheckpointStore.publish = failing_publish  # type: ignore[method-assign]
+        CheckpointStore.publish = failing_publish  # type: ignore[method-assign, assignment]
     else:
-        Draft.write_text = failing_write  # type: ignore[method-assign]
+        Draft.write_text = failing_write  # type: ignore[method-assign, assignment]
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ from bits import leave
 
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.pytorch.distributed import connect
-from trainhooks.pytorch.saver import Saver, load
+from trainhooks.pytorch.loading import load
+from trainhooks.pytorch.saver import Saver
 from trainhooks.pytorch.state import TrainingState
 from trainhooks.recovery import weights
 from trainhooks.recovery.found import SavedModel

@@ -39,6 +39,7 @@ class Model(nn.Module):
         self.head = nn.Linear(6, 11, bias=False)
         self.head.weight = self.embed.weight
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.seen: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen += 1

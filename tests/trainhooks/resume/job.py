@@ -203,7 +203,7 @@ def bits(loss: torch.Tensor) -> str:
 
 def everything(state: dict[str, Any]) -> dict[str, Any]:
     version, words, gauss = random.getstate()
-    legacy = np.random.get_state()
+    legacy: Any = np.random.get_state()
     return {
         **{name: each.state_dict() for name, each in state.items()},
         "gradients": [parameter.grad for parameter in state["model"].parameters()],

@@ -33,16 +33,17 @@ def main() -> None:
     torch.multiprocessing.set_start_method("spawn")
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-    state = {"model": model, "optimizer": torch.optim.Adam(model.parameters())}
+    optimizer = torch.optim.Adam(model.parameters())
+    state = {"model": model, "optimizer": optimizer}
     with training_progress_context(
         {"seed": 1}, out, TOTAL, state=state, checkpoint_every_steps=2, database=False
     ) as progress:
         progress.loader(Noisy(), batch_size=2, num_workers=2)
         for step, batch in progress.steps():
-            state["optimizer"].zero_grad()
+            optimizer.zero_grad()
             loss = model(batch).square().mean()
             loss.backward()
-            state["optimizer"].step()
+            optimizer.step()
             progress.update_metrics(step, loss)
             if step == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
