@@ -84,6 +84,12 @@ class DirectoryReadOnly(StorageFailed):
     """The data directory may not be written; it may be readable all the same."""
 
 
+class CallNotRecorded(StorageFailed):
+    """A call was not sent, since the events log could not be written."""
+
+    default_code = "disk_refuses"
+
+
 class UpstreamFailed(KdproxyError):
     """The upstream could not be reached or broke off.
 

@@ -210,7 +210,7 @@ def _entry(members: dict[str, Any], line: bytes) -> Entry:
         request=None if get("request") is None else _request_text(line),
         prompt_hash=get("prompt_hash"),
         model=get("model"),
-        answer=_answer(members, Form(members["form"]), _usage(get("usage"))),
+        answer=_answer(members, Form(members["form"]), read_usage(get("usage"))),
         cost_usd=get("cost_usd"),
         created_at=float(members["created_at"]),
         elapsed_seconds=get("elapsed_seconds"),
@@ -229,7 +229,7 @@ def _entry(members: dict[str, Any], line: bytes) -> Entry:
     )
 
 
-def _usage(members: Any) -> Usage | None:
+def read_usage(members: Any) -> Usage | None:
     """Read the classes that this release knows."""
     if members is None:
         return None

@@ -40,7 +40,11 @@ def draft(record: Record, name: LineName) -> bytes:
             members |= {"created_at": record.created_at, "release": record.release}
         case Other():
             raise TypeError("a line of an unknown kind is copied, not written")
-    members = {member: value for member, value in members.items() if value is not None}
+    return dump({member: value for member, value in members.items() if value is not None})
+
+
+def dump(members: dict[str, Any]) -> bytes:
+    """Return a JSON object's text, in UTF-8."""
     try:
         return orjson.dumps(members)
     except orjson.JSONEncodeError:
@@ -101,7 +105,7 @@ def _entry_members(entry: Entry) -> dict[str, Any]:
         "status": answer.status,
         "headers": answer.headers,
         "stream_options": None if options is None else orjson.Fragment(canonical.dump(options)),
-        "usage": None if answer.usage is None else _usage_members(answer.usage),
+        "usage": None if answer.usage is None else usage_members(answer.usage),
         "cost_usd": entry.cost_usd,
         "price": entry.price,
         "billed": entry.billed,
@@ -124,7 +128,7 @@ def _entry_members(entry: Entry) -> dict[str, Any]:
     return members
 
 
-def _usage_members(usage: Usage) -> dict[str, int]:
+def usage_members(usage: Usage) -> dict[str, int]:
     """Only what the provider told."""
     return {name: count for name, count in usage._asdict().items() if count is not None}
 

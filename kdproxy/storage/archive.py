@@ -12,6 +12,7 @@ from kdproxy.core.ports import Batch, Intent, JournalLine, Location, Mending, Re
 from kdproxy.core.sightings import Sightings
 from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
+from kdproxy.storage.event_log import EventLog, OpenFiles
 from kdproxy.storage.indexer import report_unreadable
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.life import Life
@@ -51,13 +52,24 @@ class FileArchive:
         *,
         memory_bytes: int,
         before_first: Callable[[], None] = lambda: None,
+        open_events: OpenFiles | None = None,
+        on_events_sealed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Open the journal's index. `before_first` runs on the writer thread before anything is written."""
+        """Open the journal's index and read both logs on.
+
+        Args:
+            before_first: runs on the writer thread before anything is written.
+            open_events: opens the events log; None: the one beside the journal.
+            on_events_sealed: runs once a segment of the events log is sealed.
+        """
         self._journal = journal
         self._recent = RecentAnswers(memory_bytes)
         self._sightings = Sightings()
         self._life = Life()
-        self._writer = Writer(journal, make_store, self._life, before_first=before_first, on_change=self._drop_recent)
+        self.calls = EventLog(open_events or journal.open_events, self._life, on_seal=on_events_sealed)
+        self._writer = Writer(
+            journal, make_store, self._life, self.calls, before_first=before_first, on_change=self._drop_recent
+        )
         self.report = self._writer.start()
         self._store = self._writer.store
         self._turn = _Turn()
@@ -173,13 +185,13 @@ class FileArchive:
 
     @property
     def is_writable(self) -> bool:
-        """Whether the last write reached the disk."""
-        return self._writer.is_writable
+        """Whether the last write reached the disk, of answers and of calls."""
+        return self._writer.is_writable and self.calls.trouble is None
 
     @property
     def trouble(self) -> str | None:
         """Why the last write did not reach the disk, in one sentence; None if it did."""
-        return self._writer.trouble
+        return self._writer.trouble or self.calls.trouble
 
     @property
     def unwritten(self) -> int:
@@ -188,8 +200,9 @@ class FileArchive:
 
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
-        if not self._writer.is_writable:  # read without the lock that a busy writer holds
+        while not self.is_writable:  # read without the lock that a busy writer holds
             await self._writer.wait_writable()
+            await self.calls.wait_writable()
 
     # -- what the jobs ask ------------------------------------------------------------------------------------
 
@@ -273,6 +286,7 @@ class FileArchive:
         """Write what waits, close all files."""
         self._hand_over()
         self._writer.close()
+        self.calls.close()
 
     def _drop_recent(self, rows: Iterable[str]) -> None:
         self._recent.drop([f"{row}/{form}" for row in rows if row.startswith("s/") for form in _FORMS])

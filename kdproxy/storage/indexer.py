@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from kdproxy.core import line as lines
 from kdproxy.core import record as record_format
+from kdproxy.core.call_set import CallSet
 from kdproxy.core.models import NamedRecord, Record
 from kdproxy.core.ports import Batch, Damage, JournalLine, Location, Mending, Store, Watermark
 from kdproxy.errors import KdproxyError, RecordInvalid
-from kdproxy.storage import names
+from kdproxy.storage import event_reading, names
 from kdproxy.storage.fold import Fold
 from kdproxy.storage.fold import needed as rows_needed
 from kdproxy.storage.journal import Journal
@@ -40,8 +41,12 @@ class OpenReport:
 class Indexer:
     """The index of one journal."""
 
-    def __init__(self, journal: Journal, store: Store) -> None:
+    def __init__(self, journal: Journal, store: Store, *, calls_row: Callable[[], bytes | None] = lambda: None) -> None:
+        """Take over an index. `calls_row` makes the row that says what the events log comes to."""
         self._journal = journal
+        self._calls_row = calls_row
+        self.answered = CallSet()
+        """Calls named by the answer lines that `recover` has read."""
         self._store = store
         self.counters = names.Counters()
         self.waiting = 0
@@ -81,6 +86,9 @@ class Indexer:
         if self._watermark is None:
             return
         puts = {**self._fresh, names.COUNTERS: self.counters.dump()}
+        calls = self._calls_row()
+        if calls is not None:
+            puts[event_reading.ROW] = calls
         self._store.apply(Batch(puts=puts, watermark=self._watermark))
         self._fresh = {}
         self._watermark = None
@@ -168,6 +176,9 @@ class Indexer:
         fold = self.fold(name for named, _ in page for name in rows_needed(named))
         for named, location in page:
             fold.take(named, location)
+            call = event_reading.call_of(named.record)
+            if call is not None:
+                self.answered.add(call)
         self.accept(fold, watermark, count=len(page))
         self.flush()
 

@@ -1,7 +1,7 @@
 """The journal's files: append, sync, seal, read back. Blocking; one thread appends. Knows lines, not records.
 
-Active file `api_recovery.jsonl`, sealed segments `api_recovery.NNNNNN.jsonl`. The active file's number is the one
-that it gets when it is sealed, so a location stays right.
+Active file `api_recovery.jsonl`, sealed segments `api_recovery.NNNNNN.jsonl`; `events.jsonl` likewise.
+The active file's number is the one that it gets when it is sealed, so a location stays right.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from kdproxy.core.ports import JournalLine, Location
 from kdproxy.errors import StorageFailed
@@ -17,9 +18,32 @@ from kdproxy.storage.durable import sync, sync_directory, take_name, write_all
 
 log = logging.getLogger("kdproxy.storage")
 
-ACTIVE_NAME = "api_recovery.jsonl"
-NEXT_NAME = "api_recovery.jsonl.next"
-SEALED = re.compile(r"api_recovery\.(\d{6,})\.jsonl")
+
+class LogFiles(NamedTuple):
+    """The names of a log's files, and its own."""
+
+    stem: str
+    title: str
+
+    @property
+    def active(self) -> str:
+        """Name of the file that is written."""
+        return f"{self.stem}.jsonl"
+
+    @property
+    def sealed(self) -> re.Pattern[str]:
+        """What the names of sealed segments look like; the group is the number."""
+        return re.compile(rf"{self.stem}\.(\d{{6,}})\.jsonl")
+
+    def segment(self, number: int) -> str:
+        """Name of a sealed segment."""
+        return f"{self.stem}.{number:06d}.jsonl"
+
+
+JOURNAL_FILES = LogFiles("api_recovery", "journal")
+EVENT_FILES = LogFiles("events", "events log")
+ACTIVE_NAME = JOURNAL_FILES.active
+SEALED = JOURNAL_FILES.sealed
 _READ_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 30
 """A longer line is damage."""
@@ -33,6 +57,7 @@ class Journal:
         directory: Path,
         *,
         segment_bytes: int,
+        files: LogFiles = JOURNAL_FILES,
         is_ours: Callable[[], bool] = lambda: True,
         is_read_only: bool = False,
         last_sealed: int = 0,
@@ -45,6 +70,7 @@ class Journal:
             on_seal: told the name of each segment once it is sealed.
         """
         self._directory = directory
+        self._names = files
         self._is_read_only = is_read_only
         self._segment_bytes = segment_bytes
         self._is_ours = is_ours
@@ -103,32 +129,54 @@ class Journal:
             StorageFailed: the disk refused; what was written of them is cut off again.
         """
         active, start = self._end
-        if not self._is_ours():
+        self.check_place()
+        if not self._has_remains and os.fstat(self._file).st_size != start:
             raise _taken()
-        if not self._is_named(ACTIVE_NAME):
-            raise _moved()
-        try:
-            if self._has_remains:
-                self._cut(start)
-            elif os.fstat(self._file).st_size != start:
-                raise _taken()
-            write_all(self._file, b"".join(lines))
-            sync(self._file)
-        except OSError as error:
-            self._has_remains = True
-            with contextlib.suppress(OSError):  # the next append cuts first
-                self._cut(start)
-            raise StorageFailed(
-                f"The journal could not be written ({error.strerror}).",
-                hint="Free disk space: kdproxy keeps the answer in memory and tries again each second.",
-                retryable=True,
-            ) from error
+        self.write(b"".join(lines), is_synced=True)
         locations = []
         for line in lines:
             locations.append(Location(active, start, len(line)))
             start += len(line)
-        self._end = (active, start)
         return locations
+
+    def write(self, data: bytes, *, is_synced: bool = False) -> None:
+        """Write whole lines: all of them are there on return, or none. They outlive the process, not the machine.
+
+        Args:
+            is_synced: make them durable too, and all that was written before.
+
+        Raises:
+            StorageFailed: the disk refused; what was written of them is cut off again.
+        """
+        active, start = self._end
+        if not self._is_ours():
+            raise _taken()
+        try:
+            if self._has_remains:
+                self._cut(start)
+            write_all(self._file, data)
+            if is_synced:
+                sync(self._file)
+        except OSError as error:
+            self._has_remains = True
+            with contextlib.suppress(OSError):  # the next write cuts first
+                self._cut(start)
+            raise self._refused(error) from error
+        self._end = (active, start + len(data))
+
+    def sync(self) -> None:
+        """Make durable what was written before. Any thread; raises StorageFailed."""
+        try:
+            sync(self._file)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def check_place(self) -> None:
+        """Raises StorageFailed: the file that is written is another's, or is not under its name any more."""
+        if not self._is_ours():
+            raise _taken()
+        if not self._is_named(self._names.active):
+            raise self._moved()
 
     def seal_if_full(self) -> None:
         """Close the active segment if it has grown past its limit, and start the next.
@@ -142,22 +190,22 @@ class Journal:
             return
         if not self._is_ours():
             raise _taken()
-        sealed_name = f"api_recovery.{active:06d}.jsonl"
+        sealed_name = self._names.segment(active)
         # A call that the disk refused half-way may have moved it: what has the active name now is an empty file, and
         # moving that too would put it in the full segment's place.
         is_moved = self._is_named(sealed_name)
-        if not is_moved and not self._is_named(ACTIVE_NAME):
-            raise _moved()
+        if not is_moved and not self._is_named(self._names.active):
+            raise self._moved()
         # The next file is made before the full one is moved: a disk without room for it leaves all as it was.
-        fresh = self._directory / NEXT_NAME
+        fresh = self._directory / f"{self._names.active}.next"
         descriptor = _open(fresh, os.O_TRUNC)
         try:
             if not is_moved and not self._takes(sealed_name):
                 os.close(descriptor)
                 return
             if not is_moved:
-                (self._directory / ACTIVE_NAME).rename(self._directory / sealed_name)
-            fresh.rename(self._directory / ACTIVE_NAME)
+                (self._directory / self._names.active).rename(self._directory / sealed_name)
+            fresh.rename(self._directory / self._names.active)
             sync_directory(self._directory)
         except OSError:
             os.close(descriptor)
@@ -213,6 +261,22 @@ class Journal:
         if torn:
             self._cut(end)
         return 0 if self._is_read_only else torn
+
+    def open_events(self, *, is_read_only: bool) -> "Journal":
+        """Open the events log beside it."""
+        return Journal(
+            self._directory,
+            segment_bytes=self._segment_bytes,
+            files=EVENT_FILES,
+            is_ours=self._is_ours,
+            is_read_only=is_read_only,
+        )
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether the active file ends within a line."""
+        size = self._end[1]
+        return bool(size) and os.pread(self._file, 1, size - 1) != b"\n"
 
     def close(self) -> None:
         """Close all files."""
@@ -276,33 +340,40 @@ class Journal:
     def _open_active(self) -> int:
         if self._is_read_only:
             with contextlib.suppress(FileNotFoundError):  # a kill amid a seal: what was written is in the sealed one
-                return os.open(self._directory / ACTIVE_NAME, os.O_RDONLY | os.O_CLOEXEC)
+                return os.open(self._directory / self._names.active, os.O_RDONLY | os.O_CLOEXEC)
             return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        descriptor = _open(self._directory / ACTIVE_NAME)
+        descriptor = _open(self._directory / self._names.active)
         sync_directory(self._directory)
         return descriptor
 
     def _path(self, segment: int) -> Path:
         if segment == self._end[0]:
-            return self._directory / ACTIVE_NAME
-        return self._directory / f"api_recovery.{segment:06d}.jsonl"
+            return self._directory / self._names.active
+        return self._directory / self._names.segment(segment)
 
     def _sealed(self) -> list[tuple[int, Path]]:
-        return [(int(match[1]), path) for path in self._directory.iterdir() if (match := SEALED.fullmatch(path.name))]
+        sealed = self._names.sealed
+        return [(int(match[1]), path) for path in self._directory.iterdir() if (match := sealed.fullmatch(path.name))]
+
+    def _refused(self, error: OSError) -> StorageFailed:
+        return StorageFailed(
+            f"The {self._names.title} could not be written ({error.strerror}).",
+            hint="Free disk space: kdproxy keeps what it has in memory and tries again each second.",
+            retryable=True,
+        )
+
+    def _moved(self) -> StorageFailed:
+        return StorageFailed(
+            f"{self._names.active} in the data directory was moved, replaced or deleted while this process writes it.",
+            hint="Put the file back under its name, or restart; an editor that saves by renaming does this.",
+            retryable=True,
+        )
 
 
 def _taken() -> StorageFailed:
     return StorageFailed(
         "Another process has taken or changed the journal.",
         hint="Two must not write one journal: stop one of them, then run `kdproxy verify`.",
-    )
-
-
-def _moved() -> StorageFailed:
-    return StorageFailed(
-        f"{ACTIVE_NAME} in the data directory was moved, replaced or deleted while this process writes it.",
-        hint="Put the file back under its name, or restart; an editor that saves by renaming does this.",
-        retryable=True,
     )
 
 

@@ -1,7 +1,8 @@
-"""The names of the lines that one process writes into one journal."""
+"""The names of the lines that one process writes into the logs of one directory."""
 
 import itertools
 import os
+import threading
 
 from kdproxy.core.models import LineName, NamedRecord, Start
 from kdproxy.core.record_encode import RECORD_VERSION, encode
@@ -18,13 +19,18 @@ class Life:
 
     def __init__(self) -> None:
         self.origin = os.urandom(_ORIGIN_BYTES).hex()
+        self._lock = threading.Lock()
+        self._start: tuple[NamedRecord, bytes] | None = None
         self._numbers = itertools.count(1)  # its next() is one step of the interpreter: any thread may ask
 
     def start(self, *, now: float, release: str) -> tuple[NamedRecord, bytes]:
-        """Return the line that stands before all others that carry this life's origin."""
-        name = LineName(self.origin, 0)
-        record = Start(created_at=now, release=release)
-        return NamedRecord(record, name, RECORD_VERSION), encode(record, name)
+        """Return the line that stands before all others that carry this life's origin: the same one in each log."""
+        with self._lock:
+            if self._start is None:
+                name = LineName(self.origin, 0)
+                record = Start(created_at=now, release=release)
+                self._start = NamedRecord(record, name, RECORD_VERSION), encode(record, name)
+            return self._start
 
     def next_name(self) -> LineName:
         """Return a name that no line has."""

@@ -11,13 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from kdproxy import __version__
-from kdproxy.core.ports import Location, RecordLine, Store
+from kdproxy.core.call_set import CallSet
+from kdproxy.core.models import LineName
+from kdproxy.core.ports import Batch, Location, RecordLine, Store
 from kdproxy.errors import StorageFailed
+from kdproxy.storage import event_reading
+from kdproxy.storage.event_log import EventLog
 from kdproxy.storage.fold import Fold
 from kdproxy.storage.fold import needed as rows_needed
 from kdproxy.storage.indexer import BATCH, Indexer, OpenReport, watermark_after
@@ -57,12 +61,14 @@ class Writer:
         journal: Journal,
         make_store: Callable[[], Store],
         life: Life,
+        events: EventLog,
         *,
         before_first: Callable[[], None],
         on_change: Callable[[Iterable[str]], None],
     ) -> None:
         self._journal = journal
         self._life = life
+        self._events = events
         self._has_started = False
         """Whether the life's first line is in the journal."""
         self._before_first: Callable[[], None] | None = before_first
@@ -176,13 +182,27 @@ class Writer:
             try:
                 self.store = self._make_store()
                 opened.callback(self.store.close)
-                self.indexer = Indexer(self._journal, self.store)
+                self.indexer = Indexer(self._journal, self.store, calls_row=self._events.row)
+                # Before the index is written on: its row of calls goes with its watermark.
+                calls_row = self.store.get(event_reading.ROW)
                 report = self.indexer.recover()
+                self._events.recover(calls_row, self.indexer.answered, self._all_answered)
+                self._note_calls()
             except BaseException as error:
                 self._opened.set_exception(error)
                 return
             self._opened.set_result(report)
             self._serve()
+
+    def _note_calls(self) -> None:
+        """Put what the events log comes to into the index; on a full disk a later flush does."""
+        row = self._events.row()
+        if self.store.get(event_reading.ROW) != row and row is not None:
+            with suppress(StorageFailed):
+                self.store.apply(Batch(puts={event_reading.ROW: row}))
+
+    def _all_answered(self) -> CallSet:
+        return event_reading.calls_of(line.raw for line in self._journal.lines())
 
     def _serve(self) -> None:
         waiting: list[Write] = []
@@ -243,11 +263,15 @@ class Writer:
         items = [item for write in writes for item in write.items]
         fold = self.indexer.fold(name for item in items for name in _needed(item))
         lines: list[bytes] = []
+        calls: list[LineName] = []
         segment, start = self._journal.end
         for named, line in self._settled(items, fold):
             is_new = named.name.origin == self._life.origin
             fold.take(named, Location(segment, start, len(line)), is_new=is_new)
             lines.append(line)
+            call = event_reading.call_of(named.record)
+            if call is not None:
+                calls.append(call)
             start += len(line)
         if not lines:
             return
@@ -258,6 +282,8 @@ class Writer:
         self._has_started = self._has_started or any(map(self._is_own, items))
         self.indexer.accept(fold, watermark_after(last, lines[-1]), count=len(lines))
         self._on_change(fold.changes)
+        for call in calls:
+            self._events.answered(call)
         if self._index_at is None:
             self._index_at = time.monotonic() + INDEX_SECONDS
 

@@ -1,0 +1,312 @@
+"""The events log, `events.jsonl`: which calls went out, and how they ended. docs/formats/events.md has the promise.
+
+The event loop writes each line itself, in one `write()`, so that a call never waits for a sync that runs; a line that
+is written outlives a kill of the process. A thread makes lines durable against a power cut: at once where somebody
+waits for it (group commit), else within a second. A call whose `sent` the disk refuses does not go out.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from kdproxy import __version__
+from kdproxy.core.call_event import Ended, Sent, encode_event
+from kdproxy.core.call_set import CallSet
+from kdproxy.core.call_state import CallState
+from kdproxy.core.models import LineName
+from kdproxy.core.ports import Location
+from kdproxy.errors import CallNotRecorded, StorageFailed
+from kdproxy.storage.event_reading import Calls, mark_after, recover
+from kdproxy.storage.journal import Journal
+from kdproxy.storage.life import Life
+
+log = logging.getLogger("kdproxy.storage")
+
+SYNC_SECONDS = 1.0
+"""How long a line for which nobody waits may be lost by a power cut."""
+RETRY_SECONDS = 1.0
+
+
+class OpenFiles(Protocol):
+    """Opens the log's files."""
+
+    def __call__(self, *, is_read_only: bool) -> Journal:
+        """Open them; writing makes the active one."""
+
+
+class EventLog:
+    """`sent`, `ended` and `settle` are for the event loop; `answered` and `row` for the journal's writer thread."""
+
+    def __init__(self, open_files: OpenFiles, life: Life, *, on_seal: Callable[[], None] = lambda: None) -> None:
+        self._open_files = open_files
+        self._life = life
+        self._on_seal = on_seal
+        self._files: Journal | None = None  # made with the first line
+        self._calls = Calls()
+        self._is_recovered = False
+        self._changed = threading.Condition()  # protects the state, the file's end and all below
+        self._thread: threading.Thread | None = None
+        self._unsynced: list[bytes] = []
+        self._refused: list[bytes] = []
+        """Lines that the disk has refused and that memory alone holds."""
+        self._written = 0
+        self._synced = 0
+        """Lines, counted."""
+        self._settling: list[asyncio.Future[None]] = []
+        self._writable_waiters: list[asyncio.Future[None]] = []
+        self._is_closing = False
+        self.trouble: str | None = None
+        """Why the last write did not reach the disk, in one sentence; None if it did."""
+
+    def recover(self, row: bytes | None, answered: CallSet, all_answered: Callable[[], CallSet]) -> None:
+        """Read what there is. Before anything is written."""
+        files = self._open_files(is_read_only=True)
+        try:
+            self._calls = recover(files, row, answered, all_answered)
+        finally:
+            files.close()
+        self._calls.state.forget_old(time.time())
+        self._is_recovered = True
+
+    # -- the event loop ---------------------------------------------------------------------------------------
+
+    def sent(self, sent: Sent) -> LineName:
+        """Write that a call goes out, before its first byte; return its name.
+
+        Raises:
+            CallNotRecorded: the disk refuses; the call must not go out.
+        """
+        name = self._life.next_name()
+        line = encode_event(sent, name)
+        with self._changed:
+            if self.trouble is not None:
+                raise _not_recorded(self.trouble)
+            try:
+                self._write(line)
+            except (StorageFailed, OSError) as error:
+                self._fail(error)
+                raise _not_recorded(_sentence(error)) from error
+            self._calls.state.take_sent(name, sent)
+        return name
+
+    def ended(self, ended: Ended) -> None:
+        """Write how a call ended. What the disk refuses waits in memory and is tried again each second."""
+        line = encode_event(ended, self._life.next_name())
+        with self._changed:
+            if ended.call not in self._calls.state.open:
+                return
+            self._calls.state.take_ended(ended)
+            if self.trouble is None:
+                try:
+                    self._write(line)
+                    return
+                except (StorageFailed, OSError) as error:
+                    self._fail(error)
+            self._refused.append(line)
+
+    def is_open(self, call: LineName) -> bool:
+        """Whether a call has no end yet: neither an answer line nor `ended`."""
+        return call in self._calls.state.open
+
+    async def settle(self) -> None:
+        """Return once all that was written is durable, or the disk refuses it."""
+        with self._changed:
+            if self._synced >= self._written or self.trouble is not None:
+                return
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._settling.append(future)
+            self._changed.notify()
+        await future
+
+    async def wait_writable(self) -> None:
+        """Return when writing works (again)."""
+        with self._changed:
+            if self.trouble is None:
+                return
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._writable_waiters.append(future)
+        await future
+
+    # -- the journal's writer thread --------------------------------------------------------------------------
+
+    def answered(self, call: LineName) -> None:
+        """A call's answer line is in the journal."""
+        with self._changed:
+            self._calls.state.take_answer(call)
+
+    def row(self) -> bytes | None:
+        """Return what the index keeps; None: nothing was ever written; empty: not known yet, read all again."""
+        with self._changed:
+            if not self._is_recovered:
+                return b""
+            if self._calls.mark is None:
+                return None
+            calls = Calls(self._calls.state.copy(), self._calls.mark, self._calls.origin)
+        return calls.dump()
+
+    # -- anybody ----------------------------------------------------------------------------------------------
+
+    def state(self) -> CallState:
+        """Return the state of all calls."""
+        with self._changed:
+            return self._calls.state.copy()
+
+    def close(self) -> None:
+        """Make durable what was written and end. Lines that the disk still refuses are lost with the process."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        if self._files is not None:
+            self._files.close()
+
+    def _write(self, line: bytes) -> None:
+        self._append(line, line)
+        self._unsynced.append(line)
+        if len(self._unsynced) == 1:
+            self._start_thread()  # from now on a second counts
+
+    def _append(self, data: bytes, last: bytes) -> None:
+        """Write lines; `last` is the last of them."""
+        files = self._files or self._open()
+        segment, start = files.end
+        files.write(data)
+        self._calls.mark = mark_after(Location(segment, start + len(data) - len(last), len(last)), last)
+        self._calls.origin = self._life.origin
+        self._written += 1
+
+    def _open(self) -> Journal:
+        """Open the file, end a line that a power cut tore, write the life's first line."""
+        files = self._open_files(is_read_only=False)
+        try:
+            _, start = self._life.start(now=time.time(), release=__version__)
+            files.write((b"\n" if files.is_torn else b"") + start)
+        except BaseException:
+            files.close()
+            raise
+        self._files = files
+        return files
+
+    def _fail(self, error: Exception) -> None:
+        if self.trouble is None:
+            log.error("the disk refuses to record calls: none is sent until it does", extra={"error": str(error)})
+        self.trouble = _sentence(error)
+        self._start_thread()
+
+    def _start_thread(self) -> None:
+        """Start the thread, or wake it."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="kdproxy-events", daemon=True)
+            self._thread.start()
+        self._changed.notify()
+
+    # -- the thread -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while self._wait():
+            self._make_durable()
+        self._make_durable()
+        if self._refused:
+            log.error("records of calls lost: the disk refused them until the end", extra={"lines": len(self._refused)})
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; False: it is the end."""
+        with self._changed:
+            while not (self._unsynced or self._settling or self.trouble or self._is_closing):
+                self._changed.wait()
+            ends_at = time.monotonic() + (RETRY_SECONDS if self.trouble else SYNC_SECONDS)
+            while not self._is_closing and (self.trouble or not self._settling):
+                left = ends_at - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            return not self._is_closing
+
+    def _make_durable(self) -> None:
+        """Write what was refused, and sync. The lock is not held while the disk syncs."""
+        error: Exception | None = None
+        with self._changed:
+            settling, self._settling = self._settling, []
+            try:
+                self._write_refused()
+            except (StorageFailed, OSError) as refused:
+                error = refused
+            files, upto = self._files, self._written
+            taken, self._unsynced = self._unsynced, []
+        if error is None and files is not None:
+            try:
+                files.check_place()
+                files.sync()
+            except (StorageFailed, OSError) as refused:
+                error = refused
+        with self._changed:
+            if error is None:
+                self._synced = upto
+                settling += self._recovered()
+            else:
+                self._fail(error)
+                # What was not synced may be gone from the file: it is written again. A line that is there twice
+                # counts once.
+                self._refused = taken + self._refused
+        for future in settling:
+            _tell(future)
+        if error is None and files is not None:
+            self._seal(files)
+
+    def _write_refused(self) -> None:
+        if self._refused:
+            self._append(b"".join(self._refused), self._refused[-1])
+            self._unsynced += self._refused
+            self._refused = []
+        elif self.trouble is not None and self._files is None:
+            self._open()
+
+    def _recovered(self) -> "list[asyncio.Future[None]]":
+        """Note that the disk takes lines; return who waited for that."""
+        if self.trouble is None:
+            return []
+        self.trouble = None
+        log.warning("the disk records calls again", extra={})
+        waiters, self._writable_waiters = self._writable_waiters, []
+        return waiters
+
+    def _seal(self, files: Journal) -> None:
+        segment = files.active_segment
+        try:
+            with self._changed:
+                files.seal_if_full()
+        except (StorageFailed, OSError) as error:
+            log.warning("the events log could not be sealed", extra={"error": str(error)})
+        if files.active_segment != segment:
+            self._on_seal()
+
+
+def _tell(future: "asyncio.Future[None]") -> None:
+    try:
+        future.get_loop().call_soon_threadsafe(_resolve, future)
+    except RuntimeError:
+        log.debug("the loop that waited for a write is closed")
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, StorageFailed):
+        return error.message
+    return f"The events log could not be written ({getattr(error, 'strerror', None) or type(error).__name__})."
+
+
+def _not_recorded(trouble: str) -> CallNotRecorded:
+    return CallNotRecorded(
+        f"The call was not sent, since its record could not be written. {trouble}",
+        hint="Free space where the data directory lies: what waits is sent by itself then.",
+        retryable=True,
+        retry_after_seconds=5.0,
+    )

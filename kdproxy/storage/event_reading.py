@@ -1,0 +1,190 @@
+"""What an events log comes to: read on from where the index stopped, or from its beginning.
+
+A log is read from its beginning where the index has no mark in it, where the mark does not fit (the file was replaced,
+segments came or went), and where lines of another life stand behind it (two logs were put together). Each call is
+counted once then, however often its lines are there and in whatever order.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import orjson
+
+from kdproxy.core import line as lines
+from kdproxy.core.call_event import Ended, NamedEvent, Sent, read_event
+from kdproxy.core.call_set import CallSet
+from kdproxy.core.call_state import CallState
+from kdproxy.core.models import Entry, LineName, Record
+from kdproxy.core.ports import Location, Watermark
+from kdproxy.core.record import name_from
+from kdproxy.errors import RecordInvalid
+from kdproxy.storage.journal import Journal
+
+log = logging.getLogger("kdproxy.storage")
+
+ROW = "events/1"
+"""Name of the index's row with the state of the calls and the mark up to which it goes."""
+_SEAL_TAIL_BYTES = 66
+
+
+@dataclass(slots=True)
+class Calls:
+    """The state of a log's calls, and up to where the log was read for it."""
+
+    state: CallState = field(default_factory=CallState)
+    mark: Watermark | None = None
+    origin: str | None = None
+    """The last life whose lines were read."""
+
+    def dump(self) -> bytes:
+        """Write the index's row."""
+        mark = None if self.mark is None else list(self.mark)
+        return orjson.dumps({"mark": mark, "origin": self.origin, **self.state.dump()})
+
+    @classmethod
+    def load(cls, row: bytes | None) -> "Calls | None":
+        """Read the index's row; None where there is none, or none that is of use."""
+        if not row:
+            return None
+        try:
+            members = orjson.loads(row)
+            mark = members["mark"]
+            return cls(CallState.load(members), None if mark is None else Watermark(*mark), members["origin"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            log.warning("the index's sums of calls cannot be used: the events log is read again", extra={})
+            return None
+
+
+class _OtherLife(Exception):
+    """Lines of another life stand behind the mark."""
+
+
+def recover(log_files: Journal, row: bytes | None, answered: CallSet, all_answered: Callable[[], CallSet]) -> Calls:
+    """Return the calls of a log. Every life that wrote it is over.
+
+    Args:
+        row: what the index has of it.
+        answered: calls named by the answer lines that the index lacked.
+        all_answered: reads the whole journal for them.
+    """
+    size = log_files.size_bytes
+    calls = Calls.load(row)
+    if not size:
+        if calls is not None and calls.mark is not None:
+            log.warning(
+                "the events log is gone: calls that failed or were in flight are not known any more; no answer is lost",
+                extra={"calls": calls.state.sent},
+            )
+        return Calls()
+    if calls is not None and _continues(log_files, calls.mark):
+        try:
+            _read_on(log_files, calls, answered)
+        except _OtherLife:
+            pass
+        else:
+            calls.state.end_lives()
+            return calls
+    return read_all(log_files, all_answered())
+
+
+def read_all(log_files: Journal, answered: CallSet) -> Calls:
+    """Read a whole log, of lives that are over."""
+    calls = Calls()
+    state = calls.state
+    sent, ended = CallSet(), CallSet()
+    for event, line_mark in _events(log_files, None, state):
+        calls.mark, calls.origin = line_mark, event.name.origin
+        match event.event:
+            case Sent() as found:
+                if not sent.add(event.name) or event.name in ended:
+                    continue
+                state.take_sent(event.name, found)
+                if event.name in answered:
+                    state.take_answer(event.name)
+            case Ended() as found:
+                is_new = ended.add(found.call) and found.call not in answered
+                if is_new:
+                    state.sent += found.call not in sent  # its line comes later, or is lost
+                    state.take_ended(found)
+    state.end_lives()
+    return calls
+
+
+def calls_of(raw_lines: Iterable[bytes]) -> CallSet:
+    """Return the calls that a journal's answer lines name."""
+    found = CallSet()
+    for raw in raw_lines:
+        if b',"call":"' in raw:
+            try:
+                call = _call_name(lines.members_of(raw).get("call"))
+            except RecordInvalid:
+                continue
+            if call is not None:
+                found.add(call)
+    return found
+
+
+def call_of(record: Record) -> LineName | None:
+    """Return the call that an answer line names, if it names one."""
+    return _call_name(record.call) if isinstance(record, Entry) else None
+
+
+def _call_name(call: object) -> LineName | None:
+    try:
+        return name_from(call) if isinstance(call, str) else None
+    except ValueError:
+        return None
+
+
+def mark_after(location: Location, raw: bytes) -> Watermark:
+    """Return the mark that says: read up to the end of this line."""
+    return Watermark(
+        location.segment, location.offset + location.length, raw.rstrip(b"\n")[-_SEAL_TAIL_BYTES:].decode()
+    )
+
+
+def _read_on(log_files: Journal, calls: Calls, answered: CallSet) -> None:
+    state = calls.state
+    for name in [name for name in state.open if name in answered]:
+        state.take_answer(name)
+    for event, line_mark in _events(log_files, calls.mark, state):
+        if event.name.origin != calls.origin:
+            raise _OtherLife
+        calls.mark = line_mark
+        match event.event:
+            case Sent() as found:
+                state.take_sent(event.name, found)
+                if event.name in answered:
+                    state.take_answer(event.name)
+            case Ended() as found if found.call in state.open:
+                state.take_ended(found)
+
+
+def _continues(log_files: Journal, mark: Watermark | None) -> bool:
+    if mark is None or mark.segment not in log_files.segments() or mark.offset > log_files.segment_size(mark.segment):
+        return False
+    length = len(mark.seal) + 1
+    tail = log_files.read(Location(mark.segment, max(0, mark.offset - length), length))
+    return tail == mark.seal.encode() + b"\n"
+
+
+def _events(log_files: Journal, mark: Watermark | None, state: CallState) -> Iterator[tuple[NamedEvent, Watermark]]:
+    """Yield the events behind a mark. A line that cannot be read is counted and skipped: a tail that a power cut tore
+    or filled with NULs, damage."""
+    start = {} if mark is None else {"segment": mark.segment, "offset": mark.offset}
+    for line in log_files.lines(**start):
+        raw = line.raw
+        try:
+            found = read_event(raw)
+        except RecordInvalid:
+            state.unreadable += 1
+            rest = lines.remainder(raw)
+            if rest is None:
+                continue
+            raw = raw[rest:]
+            try:
+                found = read_event(raw)
+            except RecordInvalid:
+                continue
+        yield found, mark_after(line.location, raw)
