@@ -81,11 +81,20 @@ def key_of(*, upstream: str, method: str, path: str, query: str, values: HeaderP
 
 def header_values(headers: Headers, key_headers: tuple[str, ...] = ()) -> HeaderPairs:
     """Return the headers that are in the key, by name, as they are keyed and stored: what routes, as its hash."""
-    values = {name: value for name in KEY_HEADERS if (value := combined(headers, name)) is not None}
-    for name in (*ROUTING_HEADERS, *key_headers):
-        if (value := combined(headers, name)) is not None:
+    there = [name for name in _NAMED_HEADERS if name in headers]  # asked of each request, and mostly none is
+    if not there and not key_headers:
+        return ()
+    values: dict[str, str] = {}
+    for name in (*there, *key_headers):
+        value = combined(headers, name)
+        if value is not None and (name in KEY_HEADERS and name not in key_headers):
+            values[name] = value
+        elif value is not None:
             values[name] = "sha256:" + hashlib.sha256(value.strip().encode("utf-8", "surrogateescape")).hexdigest()
     return tuple(sorted(values.items()))
+
+
+_NAMED_HEADERS = KEY_HEADERS + ROUTING_HEADERS
 
 
 def has_routing(headers: Headers, key_headers: tuple[str, ...] = ()) -> bool:

@@ -64,7 +64,7 @@ class Positions:
 
     def may_reach_in(self, members: Mapping[str, Any], text: bytes) -> bool:
         """Whether a value may have something further in than its outermost members, by its canonical text."""
-        return not self.guarded.isdisjoint(members) or any(name in text for name in self.inner_names)
+        return not self.guarded.isdisjoint(members) or any(map(text.__contains__, self.inner_names))
 
 
 def tree(positions: Iterable[str]) -> Positions:
@@ -111,12 +111,17 @@ def replaced(value: Any, positions: Positions, replace: Callable[[Any], Any]) ->
 def found(value: Any, position: str) -> Iterator[Any]:
     """Yield what stands at a position."""
     level = [value]
-    for step in _STEP.findall(position):
+    for step in _steps(position):
         if step == EACH:
             level = [item for node in level if isinstance(node, list) for item in node]
         else:
             level = [node[step] for node in level if isinstance(node, dict) and step in node]
     yield from level
+
+
+@lru_cache(maxsize=1_024)
+def _steps(position: str) -> tuple[str, ...]:
+    return tuple(_STEP.findall(position))
 
 
 _GONE = object()
@@ -136,6 +141,8 @@ def _replaced(value: Any, tree: Mapping[Any, Any], replace: Callable[[Any], Any]
 
 def _changed(value: dict[str, Any], tree: Mapping[Any, Any], replace: Callable[[Any], Any]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
+    if _CREDENTIAL not in tree and tree.keys().isdisjoint(value):
+        return value
     for name in tree.keys() & value.keys():  # the shorter of the two is walked
         member, inner = value[name], tree[name]
         if inner is None:
@@ -143,7 +150,8 @@ def _changed(value: dict[str, Any], tree: Mapping[Any, Any], replace: Callable[[
         elif (new := _replaced(member, inner, replace)) is not member:
             changes[name] = new
     if _CREDENTIAL in tree:
-        changes.update({name: replace(member) for name, member in value.items() if is_credential(name)})
+        for name in filter(is_credential, value):
+            changes[name] = replace(value[name])
     if not changes:
         return value
     # in the order in which it was written

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kdproxy.core import key
 from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Upstream
 from kdproxy.core.policy import RUN_HEADER, Mode
 from kdproxy.engine.flights import Flight
@@ -35,6 +36,7 @@ class Incoming:
     """How long the client waits for the answer's head before it must be told to come again."""
     least_seconds: float = 0.0
     """How long it says itself that it waits; 0: it does not say."""
+    _keyed_headers: HeaderPairs | None = None
 
     @property
     def run(self) -> str:
@@ -43,7 +45,14 @@ class Incoming:
 
     def asking(self, body: bytes) -> Asking:
         """Return what the key depends on."""
-        return Asking(upstream=self.upstream, path=self.path, query=self.query, headers=self.headers, body=body)
+        return Asking(self.upstream, self.path, self.query, self.headers, body, self.keyed_headers)
+
+    @property
+    def keyed_headers(self) -> HeaderPairs:
+        """The headers that are in the key, as it holds them; read when first asked for."""
+        if self._keyed_headers is None:
+            self._keyed_headers = key.header_values(self.headers, self.upstream.key_headers)
+        return self._keyed_headers
 
     @property
     def full_url(self) -> str:
@@ -82,15 +91,17 @@ class Asked:
         "question",
     )
 
-    def __init__(self, incoming: Incoming, body: bytes, question: Question) -> None:
+    def __init__(
+        self, incoming: Incoming, body: bytes, question: Question, members: dict[str, Any] | None = None
+    ) -> None:
         self.incoming = incoming
         self.body = body
         self.question = question
         self._match: Match | None = None
-        self._members: dict[str, Any] | None = None
+        self._members = members
         self._v1_key: str | None = None
         self._has_v1_key = False
-        self._is_read = False
+        self._is_read = members is not None
 
     def read_all(self) -> None:
         """Read at once what would be read when first asked for: on a thread, of a large body."""

@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 from kdproxy.core import cache_status, key
 from kdproxy.core.cache_status import Forward
@@ -100,20 +101,33 @@ class Flow:
 
     async def _read(self, incoming: Incoming, endpoint: Endpoint, body: bytes) -> Asked | NotAQuestion:
         identity = await aside(body, lambda: self._memo.identity(incoming, body))
-        found = self._memo.get(identity)
-        if found is None:
-            hosted = self._allow_hosted_tools
-            found = await aside(body, lambda: question.read(endpoint, incoming.asking(body), allow_hosted_tools=hosted))
+        known, members = self._memo.get(identity), None
+        if known is None:
+            found, members = await aside(body, lambda: self._read_new(incoming, endpoint, body))
             self._memo.put(identity, found)
+        else:
+            found = known
         if isinstance(found, NotAQuestion):
             return found
         previous = found.previous_response_id
         if previous is not None and not self._archive.knows_response(incoming.namespace, previous):
             return NotAQuestion("previous_response_id is not in this store")
-        asked = Asked(incoming, body, found)
+        asked = Asked(incoming, body, found, members)
         if len(body) > INLINE_BYTES:
             await aside(body, asked.read_all)
         return asked
+
+    def _read_new(
+        self, incoming: Incoming, endpoint: Endpoint, body: bytes
+    ) -> tuple[Question | NotAQuestion, dict[str, Any] | None]:
+        """Return the question, and the members of a JSON body: a miss looks at them again."""
+        asking = incoming.asking(body)
+        content = question.content(endpoint, asking)
+        if isinstance(content, NotAQuestion):
+            return content, None
+        members, parts = content
+        found = question.read_content(endpoint, asking, content, self._allow_hosted_tools)
+        return found, members if parts is None else None
 
     # -- from the store ---------------------------------------------------------------------------------------
 

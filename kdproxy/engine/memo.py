@@ -4,8 +4,6 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from kdproxy.core.header import combined
-from kdproxy.core.key import KEY_HEADERS, ROUTING_HEADERS
 from kdproxy.core.models import Question
 from kdproxy.core.sightings import Sightings
 from kdproxy.engine.call import Incoming
@@ -35,12 +33,7 @@ class QuestionMemo:
             incoming.query,
             headers.get("Content-Type"),
             headers.get("Content-Encoding"),
-            *(combined(headers, name) for name in KEY_HEADERS),
-            *(
-                (name, combined(headers, name))
-                for name in (*ROUTING_HEADERS, *incoming.upstream.key_headers)
-                if name in headers
-            ),
+            incoming.keyed_headers,
         )
 
     def get(self, identity: Hashable) -> Question | NotAQuestion | None:

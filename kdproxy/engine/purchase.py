@@ -219,7 +219,7 @@ def entry_of(
         method=incoming.method,
         path=incoming.path,
         query=key.stored_query(incoming.query),
-        request_headers=key.header_values(incoming.headers, incoming.upstream.key_headers),
+        request_headers=incoming.keyed_headers,
         request=stored_request(endpoint.members, asked.body, asked.members) if has_json else None,
         prompt_hash=asked.match.prompt_hash,
         model=question.model,

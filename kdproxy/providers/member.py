@@ -97,6 +97,8 @@ class Members:
 
     def not_pure(self, members: Mapping[str, Any], *, allow_hosted_tools: bool) -> str | None:
         """Return why a request is not a pure question, or None."""
+        if self._impure.keys().isdisjoint(members):
+            return None
         for name, rules in self._impure.items():
             if name not in members:
                 continue

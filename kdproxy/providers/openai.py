@@ -28,7 +28,7 @@ def stream_facts(members: Mapping[str, Any]) -> tuple[Form, Mapping[str, Any] | 
     stream = members.get("stream")
     options = members.get("stream_options")
     # `1 in (True, False)` holds, so the type is asked for.
-    if not isinstance(stream, bool | None) or not isinstance(options, dict | None):
+    if not (stream is None or isinstance(stream, bool)) or not (options is None or isinstance(options, dict)):
         return NotAQuestion("stream or stream_options has the wrong type")
     return (Form.SSE if stream else Form.JSON), options
 

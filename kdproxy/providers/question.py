@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kdproxy.core import canonical, ignore, key, key_v1, multipart, position
-from kdproxy.core.models import Form, Headers, Question, Upstream
+from kdproxy.core.models import Form, HeaderPairs, Headers, Question, Upstream
 from kdproxy.core.multipart import Part
 from kdproxy.providers import anthropic, gemini, gemini_other, media, openai, responses, scoring
 from kdproxy.providers.base import (
@@ -80,13 +80,24 @@ class Asking(NamedTuple):
     """Raw."""
     headers: Headers
     body: bytes
+    keyed_headers: HeaderPairs | None = None
+    """What `key.header_values` makes of the headers, where that has been asked before."""
+
+
+Content = tuple[dict[str, Any], tuple[Part, ...] | None]
+"""The members of a body as `canonical.parse` reads them, or a form's text fields and its parts."""
 
 
 def read(endpoint: Endpoint, asking: Asking, *, allow_hosted_tools: bool = False) -> Question | NotAQuestion:
     """Read a request to a cacheable endpoint."""
-    found = _content(endpoint, asking)
-    if isinstance(found, NotAQuestion):
-        return found
+    found = content(endpoint, asking)
+    return found if isinstance(found, NotAQuestion) else read_content(endpoint, asking, found, allow_hosted_tools)
+
+
+def read_content(
+    endpoint: Endpoint, asking: Asking, found: Content, allow_hosted_tools: bool = False
+) -> Question | NotAQuestion:
+    """Read a request whose body has been read."""
     members, parts = found
     facts = endpoint.read(Ask(path=asking.path, query=asking.query, members=members))
     if isinstance(facts, NotAQuestion):
@@ -104,17 +115,12 @@ def read(endpoint: Endpoint, asking: Asking, *, allow_hosted_tools: bool = False
             body = key.form_body(parts, out_of_key=endpoint.members.out_fields)
     except canonical.NotCanonical as error:
         return NotAQuestion(str(error))
+    values = asking.keyed_headers
+    if values is None:
+        values = key.header_values(asking.headers, asking.upstream.key_headers)
     store = members.get("store")
     return Question(
-        key=key.request_key(
-            upstream=asking.upstream.name,
-            method="POST",
-            path=path,
-            query=query,
-            headers=asking.headers,
-            body=body,
-            key_headers=asking.upstream.key_headers,
-        ),
+        key=key.key_of(upstream=asking.upstream.name, method="POST", path=path, query=query, values=values, body=body),
         form=facts.form,
         provider=endpoint.provider,
         endpoint=endpoint.name,
@@ -134,7 +140,7 @@ def v1_key(endpoint: Endpoint, asking: Asking) -> str | None:
     out_of_key = key_v1.OUT_OF_KEY.get((endpoint.provider, endpoint.name))
     if out_of_key is None or key.has_routing(asking.headers, asking.upstream.key_headers):
         return None
-    found = _content(endpoint, asking)
+    found = content(endpoint, asking)
     if isinstance(found, NotAQuestion):
         return None
     members, parts = found
@@ -151,7 +157,7 @@ def v1_key(endpoint: Endpoint, asking: Asking) -> str | None:
 _v1_positions = lru_cache(position.tree)
 
 
-def _content(endpoint: Endpoint, asking: Asking) -> tuple[dict[str, Any], tuple[Part, ...] | None] | NotAQuestion:
+def content(endpoint: Endpoint, asking: Asking) -> Content | NotAQuestion:
     """Return the members of a body, and the parts where it is a form."""
     if endpoint.takes_form:
         parts = multipart.parse(asking.body, asking.headers.get("Content-Type", ""))

@@ -14,6 +14,10 @@ _MOST_COUNTED = 2**53
 
 def count(value: Any) -> int | None:
     """Return a count of tokens; some servers write it as `12.0` or `"12"`."""
+    if type(value) is int:  # nearly all are, and an answer has some twenty of them, most left out
+        return value if 0 <= value <= _MOST_COUNTED else None
+    if value is None:
+        return None
     if isinstance(value, str):
         try:
             value = float(value)
@@ -21,8 +25,7 @@ def count(value: Any) -> int | None:
             return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED
-    return value if is_count else None
+    return value if type(value) is int and 0 <= value <= _MOST_COUNTED else None
 
 
 def tier_of(value: Any) -> str | None:
@@ -47,21 +50,31 @@ def object_of(value: Any) -> Mapping[str, Any]:
 
 def first(usage: Mapping[str, Any], *names: str) -> int | None:
     """Return the first of these members that is a count."""
-    return next((found for name in names if (found := count(usage.get(name))) is not None), None)
+    for name in names:
+        if (found := count(usage.get(name))) is not None:
+            return found
+    return None
 
 
 def most(*values: Any) -> int | None:
     """Return the largest that is a count: gateways repeat one count under several names, some left at 0."""
-    return max((found for value in values if (found := count(value)) is not None), default=None)
+    largest = None
+    for value in values:
+        if value is not None and (found := count(value)) is not None and (largest is None or found > largest):
+            largest = found
+    return largest
 
 
-def details(usage: Mapping[str, Any], *sides: str) -> dict[str, Any]:
-    """Return the breakdown of one side of a count, such as `prompt_tokens_details`."""
-    for side in sides:
-        for name in (f"{side}_tokens_details", f"{side}_token_details"):
-            if isinstance(usage.get(name), dict):
-                return dict(usage[name])
-    return {}
+def details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """Return the breakdown of one side of a count: the first of these members that is an object."""
+    for name in names:
+        found = usage.get(name)
+        if isinstance(found, dict):
+            return found
+    return _NOTHING
+
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 def hour(by_age: Any) -> int | None:

@@ -18,7 +18,7 @@ def read_anthropic(usage: Any) -> Usage | None:
     if isinstance(by_age, dict):
         ages = [found for found in map(count, by_age.values()) if found is not None]
         written = max(written or 0, sum(ages)) if ages else written
-    answered = details(usage, "output")
+    answered = details(usage, "output_tokens_details", "output_token_details")
     found = Usage(
         input_tokens=None if fresh is None else fresh + (read or 0) + (written or 0),
         output_tokens=count(usage.get("output_tokens")),

@@ -49,6 +49,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = loop
         self._on_stray = on_stray
         self.transport: asyncio.Transport | None = None
+        self._descriptor = -1
+        """Of the socket, while there is a transport; -1: it has none."""
         self.is_stray = False
         """Whether it brought bytes that nobody asked for."""
         self.answered = 0
@@ -65,6 +67,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._method = ""
         self._written = 0
+        self._has_arrived = False
+        """Whether the server's kernel has acknowledged all that was written so far."""
         self._buffer = b""
         self._interim = 0
         self._head: Head | None = None
@@ -130,10 +134,12 @@ class UpstreamConnection(asyncio.Protocol):
         """Write a piece of the request."""
         if self.transport is None:
             raise self._error or CutOff()
-        self._written += sum(map(len, parts))
+        self._has_arrived = False
         if len(parts) == 1:
+            self._written += len(parts[0])
             self.transport.write(parts[0])
         else:
+            self._written += sum(map(len, parts))
             self.transport.writelines(parts)
 
     async def drain(self) -> None:
@@ -185,7 +191,7 @@ class UpstreamConnection(asyncio.Protocol):
             and head.keeps_alive
             and not self._should_close
             and self.is_connected()
-            and not self._unsent()
+            and (self._has_arrived or not self._unsent())
         )
         self._head = None
         if may_go_on:
@@ -207,6 +213,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is there."""
         self.transport = transport  # type: ignore[assignment]
+        found: Any = transport.get_extra_info("socket")
+        self._descriptor = -1 if found is None else int(found.fileno())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
@@ -252,9 +260,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _take_head(self, data: bytes) -> None:
         try:
             while True:
-                self._buffer += data
-                found = split_head(self._buffer)
+                data = self._buffer + data if self._buffer else data
+                found = split_head(data)
                 if found is None:
+                    self._buffer = data
                     return
                 raw, data = found
                 self._buffer = b""
@@ -282,6 +291,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _check_order(self, head: Head) -> None:
         """RFC 9112 section 9.5: only an error may come before the whole request is there."""
         unsent = self._unsent()
+        self._has_arrived = not unsent
         if not unsent and self.has_written_all:
             return
         self._should_close = True
@@ -333,17 +343,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- what the kernel knows ----------------------------------------------------------------------------------
 
-    def _descriptor(self) -> int:
-        found: Any = None if self.transport is None else self.transport.get_extra_info("socket")
-        return -1 if found is None else int(found.fileno())
-
     def _has_unread(self) -> bool:
         """Whether bytes or the server's close wait in the kernel."""
-        descriptor = self._descriptor()
-        if descriptor < 0:
+        if self.transport is None or self._descriptor < 0:
             return False
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
+        poll.register(self._descriptor, select.POLLIN)
         return bool(poll.poll(0))
 
     def _unsent(self) -> int:
@@ -351,13 +356,14 @@ class UpstreamConnection(asyncio.Protocol):
 
         An answer to the whole request acknowledges it with its first packet at the latest.
         """
-        waiting = 0 if self.transport is None else self.transport.get_write_buffer_size()
-        descriptor = self._descriptor()
-        if descriptor < 0:
+        if self.transport is None:
+            return 0
+        waiting = self.transport.get_write_buffer_size()
+        if self._descriptor < 0:
             return waiting
         queued = array.array("i", [0])
         try:
-            fcntl.ioctl(descriptor, termios.TIOCOUTQ, queued)
+            fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, queued)
         except OSError:
             return waiting  # not on every system
         return waiting + queued[0]
