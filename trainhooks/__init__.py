@@ -1,6 +1,7 @@
 """trainhooks: checkpoints, dataset position and metrics for PyTorch loops; a job goes on exactly where it stopped."""
 
 from trainhooks.core.direction import Mode
+from trainhooks.core.metric_value import MetricValue
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.progress import Summary
 from trainhooks.core.retention import Best
@@ -23,6 +24,7 @@ from trainhooks.storage.receipts import newest_good_checkpoint
 __all__ = [
     "Best",
     "CheckpointPolicy",
+    "MetricValue",
     "Mode",
     "Peek",
     "Preempted",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainhooks.core.certificate import Certificate
 from trainhooks.core.config import validate
+from trainhooks.core.metric_value import MetricValue
 from trainhooks.core.progress import Progress, Summary
 from trainhooks.core.row import ATTEMPT, RESERVED
 from trainhooks.core.timing import Phase
@@ -130,12 +131,12 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
     def update_metrics(
         self,
         step: int,
-        loss: Any = None,
-        loss_components: Mapping[str, Any] | None = None,
-        learning_rate: Any = None,
+        loss: MetricValue = None,
+        loss_components: Mapping[str, MetricValue] | None = None,
+        learning_rate: MetricValue = None,
         samples_processed: int | None = None,
         tokens_processed: int | None = None,
-        **more: Any,
+        **metrics: MetricValue,
     ) -> None:
         """Record what step `step` (from 0 on) measured. Costs a few microseconds; nothing is formatted or written here.
 
@@ -148,15 +149,16 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         Args:
             loss_components: by name; recorded under this name.
             samples_processed, tokens_processed: counted from the beginning of the training.
-            more: further metrics, such as `grad_norm`; also lists and dicts of numbers and texts.
+            metrics: further metrics, such as `grad_norm`; also lists and dicts of numbers and texts.
 
         Raises:
             ConfigInvalid: a tensor of more than one element, or a name that the file itself uses.
         """
         now = time.monotonic()
-        if not RESERVED.isdisjoint(more):
+        if not RESERVED.isdisjoint(metrics):
             raise ConfigInvalid(
-                f"A metric cannot be called {', '.join(sorted(RESERVED & more.keys()))}.", hint="Give it another name."
+                f"A metric cannot be called {', '.join(sorted(RESERVED & metrics.keys()))}.",
+                hint="Give it another name.",
             )
         if type(step) is not int:
             step = int(step)
@@ -171,8 +173,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             members["samples_processed"] = samples_processed
         if tokens_processed is not None:
             members["tokens_processed"] = tokens_processed
-        if more:
-            members |= more
+        if metrics:
+            members |= metrics
         for name, each in members.items():
             if type(each) not in _PLAIN:
                 members[name] = self._take(name, each)
