@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainhooks.core import seed as seeds
 from trainhooks.pytorch import workers
+from trainhooks.pytorch.held import HeldGenerators
 from trainhooks.pytorch.seeding import kept_apart, seed_all
 
 _SECONDS = 2.0
@@ -50,14 +51,18 @@ class _Records(Dataset[tuple[int, str]]):
 
     def __init__(self, source: Any) -> None:
         self.source = source
+        self._held = HeldGenerators({"data set": source})
 
     def __getitem__(self, index: int) -> tuple[int, str]:
+        self._held.look()
         first, second = self._read(index), self._read(index)
         return index, first if first == second else ""
 
     def _read(self, index: int) -> str:
-        with kept_apart():
-            seed_all(seeds.derive("fingerprint", index))
+        with kept_apart(), self._held.kept_apart():
+            seed = seeds.derive("fingerprint", index)
+            seed_all(seed)
+            self._held.seed(seed)
             try:
                 record = self.source[index]
             except Exception:  # whatever a data set raises: the training meets it, if it is to be met

@@ -26,6 +26,7 @@ from torch.utils.data import (
 )
 
 from trainhooks.core import seed as seeds
+from trainhooks.pytorch import held
 from trainhooks.pytorch.private import PrivateGenerators
 from trainhooks.pytorch.stream import is_stateful
 
@@ -227,6 +228,9 @@ def _generators(sampler: Any) -> dict[str, Any]:
                     continue  # has neither a seed nor a state
                 if isinstance(generator, kinds) and not any(generator is other for other in found.values()):
                     found[f"{number}.{name}.{place}"] = generator
+    for name, generator in held.generators_in({"held": sampler}).items():  # deeper, in closures, in its script
+        if not isinstance(generator, random.SystemRandom) and not any(generator is other for other in found.values()):
+            found[name] = generator
     return found
 
 

@@ -9,6 +9,7 @@ from trainhooks.core import seed as seeds
 from trainhooks.core.origin import Origin
 from trainhooks.errors import ConfigInvalid
 from trainhooks.pytorch import workers
+from trainhooks.pytorch.held import HeldGenerators
 from trainhooks.pytorch.seeding import kept_apart, seed_all
 from trainhooks.pytorch.source import Loader, has_own_order, is_map_style, make_loader
 
@@ -61,6 +62,7 @@ class _AsItIs:
         self._source = source
         self._seed = seed
         self._pass = 0
+        self._held = HeldGenerators({"data set": source.dataset, "collate function": source.collate_fn})
         workers.shield(source)
 
     def __len__(self) -> int:
@@ -72,16 +74,22 @@ class _AsItIs:
 
     def __iter__(self) -> Iterator[Any]:
         number = self._pass
-        with kept_apart():
-            seed_all(seeds.derive("pass", self._seed, number))
+        self._held.look()
+        with kept_apart(), self._held.kept_apart():
+            self._seed_for(number)  # workers take copies of what is seeded here
             batches = workers.begin(self._source)
         count = 0
         while True:
-            with kept_apart():
-                seed_all(seeds.derive("pass", self._seed, number, count))
+            with kept_apart(), self._held.kept_apart():
+                self._seed_for(number, count)
                 try:
                     batch = next(batches)
                 except StopIteration:
                     return
             count += 1
             yield batch
+
+    def _seed_for(self, *number: int) -> None:
+        seed = seeds.derive("pass", self._seed, *number)
+        seed_all(seed)
+        self._held.seed(seed)

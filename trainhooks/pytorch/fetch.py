@@ -4,6 +4,7 @@ A `DataLoader` is given one of these as its data set and a sampler of tasks: one
 collate function too, and what travels with a batch is that batch's alone.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset, Subset
 from trainhooks import lineage
 from trainhooks.core import seed as seeds
 from trainhooks.core.origin import Keys, keys_of_row
+from trainhooks.pytorch.held import HeldGenerators
 from trainhooks.pytorch.seeding import kept_apart, seed_all
 
 Collate = Callable[[Any], Any]
@@ -72,24 +74,37 @@ class MapFetcher(Dataset[Fetched]):
         self.seed = seed
         self.collate = collate
         self.single = single
+        self._held = HeldGenerators({"data set": source, "collate function": collate})
+        self._looked: tuple[int, int] | None = None
+        self._is_first = False
         self._get_many = source.__getitems__ if _reads_many(source) else None
 
     def __getitem__(self, task: MapTask) -> Fetched:
-        with kept_apart():
+        self._is_first = self._looked != (os.getpid(), task.epoch)
+        if self._is_first:
+            self._looked = os.getpid(), task.epoch
+            self._held.look()
+        with kept_apart(), self._held.kept_apart():
             samples, keys = self._samples(task)
-            seed_all(task.seed_of("collate", self.seed))
+            self._seed_for(task.seed_of("collate", self.seed))
             batch = self.collate(samples[0] if self.single else samples)
         return Fetched(batch=batch, keys=keys if any(keys) else None)
+
+    def _seed_for(self, seed: int) -> None:
+        seed_all(seed)
+        self._held.seed(seed)
 
     def _samples(self, task: MapTask) -> tuple[Sequence[Any], tuple[Keys, ...]]:
         if self._get_many is not None:
             # Reading many at once is why a data set has this method; its samples then share the first one's seed.
-            seed_all(task.seed_of("sample", self.seed))
+            self._seed_for(task.seed_of("sample", self.seed))
             samples = self._get_many(list(task.indices))  # what it asks for is no one sample's
             return samples, tuple(keys_of_row(sample) for sample in samples)
         samples, keys = [], []
         for number, index in enumerate(task.indices):
-            seed_all(task.seed_of("sample", self.seed, number))
+            if number == 1 and self._is_first:
+                self._held.look_again()  # a data set may make its generator with its first sample
+            self._seed_for(task.seed_of("sample", self.seed, number))
             with lineage.noting() as asked:
                 sample = self.source[index]
             samples.append(sample)

@@ -17,39 +17,40 @@ class PrivateGenerators:
 
     def __init__(self, held: dict[str, Any], seed: int) -> None:
         self._held = list(held.values())
-        states = [_state(each) for each in self._held]
+        states = [state_of(each) for each in self._held]
         with kept_apart():
             seed_all(seed)
             for name, each in held.items():
-                _seed(each, seeds.derive("generator", seed, name))
+                seed_generator(each, seeds.derive("generator", seed, name))
             self._take()
             for each, state in zip(self._held, states, strict=True):
-                _set_state(each, state)
+                put_state(each, state)
 
     def _take(self) -> None:
         self._states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        self._held_states = [_state(each) for each in self._held]
+        self._held_states = [state_of(each) for each in self._held]
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Draw from these within the block; behind it all generators are as they were."""
-        theirs = [_state(each) for each in self._held]
+        theirs = [state_of(each) for each in self._held]
         with kept_apart():
             python, numpy, cpu = self._states
             random.setstate(python)
             np.random.set_state(numpy)
             torch.set_rng_state(cpu)
             for each, state in zip(self._held, self._held_states, strict=True):
-                _set_state(each, state)
+                put_state(each, state)
             try:
                 yield
             finally:
                 self._take()
                 for each, state in zip(self._held, theirs, strict=True):
-                    _set_state(each, state)
+                    put_state(each, state)
 
 
-def _seed(generator: Any, seed: int) -> None:
+def seed_generator(generator: Any, seed: int) -> None:
+    """Seed a generator of any library."""
     match generator:
         case torch.Generator():
             generator.manual_seed(seed)
@@ -62,7 +63,8 @@ def _seed(generator: Any, seed: int) -> None:
             generator.seed(seed)
 
 
-def _state(generator: Any) -> Any:
+def state_of(generator: Any) -> Any:
+    """Return where a generator is."""
     match generator:
         case torch.Generator() | np.random.RandomState():
             return generator.get_state()
@@ -72,7 +74,8 @@ def _state(generator: Any) -> Any:
             return generator.getstate()
 
 
-def _set_state(generator: Any, state: Any) -> None:
+def put_state(generator: Any, state: Any) -> None:
+    """Put a generator where `state_of` found it."""
     match generator:
         case torch.Generator() | np.random.RandomState():
             generator.set_state(state)

@@ -1,6 +1,6 @@
 """What a user has (a data set, a DataLoader, a loader with a state) made a loader that knows its position."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -106,6 +106,21 @@ def as_it_was(source: Any, loader: Loader, place: dict[str, Any], *, seed: int, 
     if place.get("kind") == ForeignLoader.kind and isinstance(source, DataLoader) and is_stateful(source):
         return ForeignLoader(source, seed=seed, world=world)
     return loader
+
+
+def keeps_its_place(data: Any, *, replays: bool = False, **options: Any) -> bool:
+    """Whether a source is put at its place by its own state, and by nothing else."""
+    is_other = is_map_style(data) or isinstance(data, DataLoader)
+    return is_stateful(data) and not is_other and not replays and not loses_its_buffer(data)
+
+
+def helpers_of(source: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what else orders or loads the data, by name."""
+    given = dict(options)
+    if isinstance(source, DataLoader):
+        given = {"collate_fn": source.collate_fn, "sampler": source.sampler, "batch_sampler": source.batch_sampler}
+    names = {"collate_fn": "collate function", "sampler": "sampler", "batch_sampler": "batch sampler"}
+    return {called: given[name] for name, called in names.items() if given.get(name) is not None}
 
 
 def has_own_order(source: Any) -> bool:

@@ -15,6 +15,7 @@ from trainhooks import lineage
 from trainhooks.core import seed as seeds
 from trainhooks.core.origin import Keys, keys_of_row
 from trainhooks.pytorch.fetch import Collate, Fetched
+from trainhooks.pytorch.held import HeldGenerators
 from trainhooks.pytorch.seeding import kept_apart, seed_all
 
 
@@ -73,6 +74,7 @@ class StreamFetcher(Dataset[Answer]):
         self.drop_last = drop_last
         self.collate = collate
         self.keeps_state = is_stateful(source) and not replays and not loses_its_buffer(source)
+        self._held = HeldGenerators({} if self.keeps_state else {"data set": source, "collate function": collate})
         self._pristine: Any = None
         self._has_begun = False
         self._samples: Iterator[Any] = iter(())
@@ -81,7 +83,9 @@ class StreamFetcher(Dataset[Answer]):
         self._has_ended = True
 
     def __getitem__(self, task: StreamTask) -> Answer:
-        with kept_apart():
+        if task.begin is not None:
+            self._held.look()
+        with kept_apart(), self._held.kept_apart():
             if task.begin is not None:
                 self._go_to(task.begin)
             return self._next_batch() if task.gives_batch else None
@@ -92,6 +96,7 @@ class StreamFetcher(Dataset[Answer]):
             self._pristine = self.source.state_dict()
         if hasattr(self.source, "set_epoch"):
             _unshare_epoch(self.source)
+            self._seed_for("epoch")
             self.source.set_epoch(begin.epoch)
         if begin.state is not None and self.keeps_state:  # an earlier release kept one that was lossy
             self.source.load_state_dict(begin.state)
@@ -99,7 +104,7 @@ class StreamFetcher(Dataset[Answer]):
         elif self._has_begun and self._pristine is not None:
             self.source.load_state_dict(self._pristine)
         self._has_begun = True
-        seed_all(self._seed("begin"))
+        self._seed_for("begin")
         self._samples = iter(self.source)
         while self._count < begin.count:  # a source without a state of its own is read up to the place
             if self._draw() is None:
@@ -116,7 +121,7 @@ class StreamFetcher(Dataset[Answer]):
         if not samples or (self.drop_last and len(samples) < (self.batch_size or 1)):
             self._has_ended = True
             return StreamEnd()
-        seed_all(self._seed("collate"))
+        self._seed_for("collate")
         return Fetched(
             batch=self.collate(samples[0] if self.batch_size is None else samples),
             keys=tuple(keys) if any(keys) else None,
@@ -127,7 +132,7 @@ class StreamFetcher(Dataset[Answer]):
 
     def _draw(self) -> tuple[Any, list[lineage.TeacherKey]] | None:
         """Return the next sample and what was asked for while it was made; None at the end."""
-        seed_all(self._seed("sample"))
+        self._seed_for("sample")
         try:
             with lineage.noting() as asked:
                 sample = next(self._samples)
@@ -137,10 +142,12 @@ class StreamFetcher(Dataset[Answer]):
         self._count += 1
         return sample, asked
 
-    def _seed(self, what: str) -> int:
+    def _seed_for(self, what: str) -> None:
         info = get_worker_info()
         stream = self.first_stream + (0 if info is None else info.id)
-        return seeds.derive("stream", self.seed, self._begin.epoch, stream, what, self._count)
+        seed = seeds.derive("stream", self.seed, self._begin.epoch, stream, what, self._count)
+        seed_all(seed)
+        self._held.seed(seed)
 
 
 def is_stateful(source: Any) -> bool:

@@ -81,6 +81,7 @@ class Feed:
         """Of the checkpoint, by the name of the stream."""
         self._stages: dict[str, Stage] = {}
         self._passes: dict[str, int] = {}
+        self._said: set[str] = set()
 
     def resume(self, saved: Mapping[str, Any]) -> None:
         """Take over the positions of a checkpoint; a loader that is made later begins there."""
@@ -135,7 +136,21 @@ class Feed:
         """
         loader = (self._open_evaluation if opening.evaluates else self._open_stream)(opening, world=world, **options)
         self._sources[opening.facts_name] = opening.data
+        self._tell_unresumed(opening, options)
         return loader
+
+    def _tell_unresumed(self, opening: Opening, options: Mapping[str, Any]) -> None:
+        """Say which random numbers of the data's own no resume brings back."""
+        from trainhooks.pytorch import held, source
+
+        for problem in held.problems(
+            opening.data.data,
+            source.helpers_of(opening.source, options),
+            keeps_its_place=source.keeps_its_place(opening.data.data, **options),
+        ):
+            if problem not in self._said:
+                self._said.add(problem)
+                log.warning("not resumed: %s", problem)
 
     def _open_evaluation(self, opening: Opening, **options: Any) -> EvaluationLoader:
         from trainhooks.pytorch.evaluation import EvaluationLoader
