@@ -1,6 +1,7 @@
 """The composition root: the only place that names concrete adapters and puts them together."""
 
 import asyncio
+import logging
 import resource
 import sys
 import tomllib
@@ -15,10 +16,10 @@ from typing import Any
 from aiohttp import web
 
 from kdproxy.core.limits import QUOTAS
-from kdproxy.core.models import Upstream, Usage
+from kdproxy.core.models import HeaderPairs, Upstream, Usage
 from kdproxy.core.pricing import PriceTable
 from kdproxy.core.rename import Renamed, renamed
-from kdproxy.core.routing import Router
+from kdproxy.core.routing import BUILT_IN, Router
 from kdproxy.engine.clock import SystemClock
 from kdproxy.engine.drain import Drain, UnderWay
 from kdproxy.engine.errand import RetrySettings
@@ -30,6 +31,7 @@ from kdproxy.engine.lane import Policy
 from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.purchase import Price, Purchase
+from kdproxy.engine.reach import Finding, Look, credential_headers, look
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.errors import ConfigError, KdproxyError
 from kdproxy.ops.alias import AliasThread
@@ -48,6 +50,11 @@ from kdproxy.web.listener import Site, bind
 from kdproxy.web.open_files import client_room, open_files
 from kdproxy.web.proxy import Proxy
 from kdproxy.web.server import HttpServer
+
+log = logging.getLogger("kdproxy")
+
+REPORT_SECONDS = 30.0
+"""How often the log says of an upstream that still fails why it does."""
 
 REMEMBER_SECONDS = 60.0
 """How often what lanes have learned is written down, where it has changed."""
@@ -97,7 +104,11 @@ class App:
         self._fetcher = fetcher = Fetcher(
             self._upstream,
             clock,
-            RetrySettings(total_seconds=settings.retry_seconds, max_attempts=settings.retry_attempts or None),
+            RetrySettings(
+                total_seconds=settings.retry_seconds,
+                max_attempts=settings.retry_attempts or None,
+                fails_fast=settings.fail_fast,
+            ),
             ledger=self.ledger,
             billing=self._kinds,
         )
@@ -128,7 +139,7 @@ class App:
         token = None if settings.token is None else settings.token.reveal()
         router = Router(settings.upstream_models())
         self._jobs = JobApi(job_context(settings, self._directory, serving=self._serving), self._directory.owner.token)
-        proxy = Proxy(
+        self._proxy = proxy = Proxy(
             self._flow,
             router,
             HostGuard(frozenset((*settings.allowed_hosts, settings.host))),
@@ -166,6 +177,7 @@ class App:
         self._aliases = AliasThread(archive, router.upstreams, clock.now)
         self._aliases.start()
         self._remembering = asyncio.create_task(self._remember_lanes())
+        self._reporting = asyncio.create_task(self._report_outages())
 
     def _serving(self) -> dict[str, Any]:
         """Return what `stats` tells of a running proxy."""
@@ -182,6 +194,30 @@ class App:
         while True:
             await asyncio.sleep(REMEMBER_SECONDS)
             await asyncio.to_thread(self._memory.save, self._lanes.learned())
+
+    async def _report_outages(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            for outage in self._lanes.outages(within_seconds=2 * REPORT_SECONDS):
+                log.warning("the upstream still fails", extra=outage)
+
+    async def check_upstreams(self, tell: Callable[[Finding], None]) -> None:
+        """Look once if the upstreams answer, and tell what was found of each as it comes.
+
+        Those are the configured ones; of the built-in ones, those that answers are stored of. In mode replay: none.
+        """
+        settings = self._settings
+        if not settings.check_upstreams or not settings.mode.buys:
+            return
+        answers = self._directory.archive.counters.answers
+        upstreams = settings.upstream_models() or tuple(each for each in BUILT_IN if answers.get(each.name))
+
+        async def check(upstream: Upstream) -> None:
+            tell(await look(self._upstream, self.ledger, _wanted(settings, upstream, self._proxy.marks(upstream.name))))
+
+        async with asyncio.TaskGroup() as group:
+            for upstream in upstreams:
+                group.create_task(check(upstream))
 
     def lanes(self) -> list[dict[str, Any]]:
         """Return each lane as it is now: its limits, its queue, and why it is stopped if it is."""
@@ -212,6 +248,7 @@ class App:
         given_up = await self._drain.run()
         await asyncio.to_thread(self._aliases.stop)
         self._remembering.cancel()
+        self._reporting.cancel()
         await asyncio.to_thread(self._memory.save, self._lanes.learned())
         await self._kinds.close()
         await self._fetcher.close()
@@ -219,6 +256,18 @@ class App:
         await self._upstream.close()
         await self._runner.cleanup()
         return given_up
+
+
+def _wanted(settings: Settings, upstream: Upstream, marks: HeaderPairs) -> Look:
+    # A key goes out at start only where the configuration names it for this very upstream.
+    is_named = any(each.name == upstream.name and each.credential_env for each in settings.upstreams)
+    keys = settings.credentials.get(upstream.name, ()) if is_named else ()
+    return Look(
+        upstream=upstream,
+        credentials=tuple(credential_headers(upstream, key.reveal()) for key in keys),
+        marks=marks,
+        fails_fast=settings.fail_fast,
+    )
 
 
 def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds, memory: LaneMemory) -> Lanes:
@@ -236,7 +285,9 @@ def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds, memory: L
         )
 
     settings_of = {upstream.name: of(upstream) for upstream in settings.upstreams}
-    return Lanes(clock, settings_of, otherwise=of(None), kinds=kinds, remembered=memory.lanes)
+    return Lanes(
+        clock, settings_of, otherwise=of(None), kinds=kinds, remembered=memory.lanes, fails_fast=settings.fail_fast
+    )
 
 
 def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[ChangedUpstream]:

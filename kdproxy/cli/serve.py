@@ -5,23 +5,26 @@ import gc
 import logging
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from kdproxy.app import App, changed_upstreams, loop_factory, open_directory, renamed_upstreams
-from kdproxy.cli import signals
+from kdproxy.cli import banner, signals
 from kdproxy.cli.exit_hint import exit_hints
 from kdproxy.cli.main import EXIT_PROBLEM
 from kdproxy.cli.options import config_option, counted, data_dir_option, say
 from kdproxy.core.rename import Renamed
 from kdproxy.engine.drain import UnderWay
+from kdproxy.engine.reach import Finding
 from kdproxy.settings import Settings, load
 from kdproxy.settings.place import checkout_of
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.telemetry.log import configure
 from kdproxy.telemetry.output import queued_output
+from kdproxy.upstream.environment import EnvironmentProxy
 from kdproxy.web.open_files import OpenFiles, client_room, raise_open_files
 
 log = logging.getLogger("kdproxy.cli")
@@ -37,6 +40,12 @@ FEW_CLIENTS = 1_024
 @click.option("--mode", help="cache, replay, refresh, record or bypass; default: cache.")
 @click.option("--warm", multiple=True, metavar="FILE", help="Fill the cache from this file first; may be repeated.")
 @click.option("--prompt-match/--no-prompt-match", "match_prompts", default=None, help="Let recorded prompts answer.")
+@click.option(
+    "--fail-fast/--no-fail-fast",
+    "fail_fast",
+    default=None,
+    help="While an upstream is down, fail requests at once; default: hold them until it answers.",
+)
 @config_option
 def command(config: Path | None, upstreams: tuple[str, ...], warm: tuple[str, ...], **flags: Any) -> None:
     """Start the proxy."""
@@ -121,8 +130,10 @@ async def _serve(app: App, settings: Settings) -> int:
     signals.tell_of_notices()
     await app.start()
     _calm_collector()
-    _greet(app.address, settings)
+    banner.greet(app.address, settings)
+    checking = asyncio.create_task(app.check_upstreams(partial(_tell_found, settings)))
     await stop.wait()
+    checking.cancel()
 
     def hurry() -> None:
         app.hurry()
@@ -137,6 +148,13 @@ async def _serve(app: App, settings: Settings) -> int:
     for line in exit_hints(lanes, now=time.time()):
         click.echo(line, err=True)
     return EXIT_PROBLEM if given_up else 0
+
+
+def _tell_found(settings: Settings, finding: Finding) -> None:
+    environment = EnvironmentProxy()
+    way = environment.shown(finding.upstream.url)
+    is_used = settings.use_environment_proxy
+    say(banner.told(finding, way if is_used else None, None if is_used or way is None else way))
 
 
 def _tell_of_drain(under_way: UnderWay, seconds: float) -> None:
@@ -169,19 +187,3 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
-
-
-def _greet(address: str, settings: Settings) -> None:
-    click.echo(f"kdproxy listens on {address}  (mode {settings.mode}, data in {settings.data_dir})", err=True)
-    if len(settings.upstreams) > 1:
-        click.echo("Several upstreams: put /upstreams/NAME before the path to choose one.", err=True)
-        for upstream in settings.upstreams:
-            click.echo(f"export OPENAI_BASE_URL={address}/upstreams/{upstream.name}/v1  # {upstream.name}")
-    else:
-        click.echo(f"export OPENAI_BASE_URL={address}/v1")
-        click.echo(f"export ANTHROPIC_BASE_URL={address}")
-        click.echo(f"export GOOGLE_GEMINI_BASE_URL={address}")
-    if settings.token is None:
-        click.echo("Your API keys stay as they are: they pass through to their own provider.", err=True)
-    else:
-        click.echo("Give the proxy's token as the API key; the proxy puts the upstream's own in its place.", err=True)

@@ -22,7 +22,7 @@ from kdproxy.engine.lane import Refusal
 from kdproxy.engine.ledger import CallOutcome
 from kdproxy.engine.peek import Glance, Peeked, peek
 from kdproxy.engine.permit import Permit
-from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Road, RoadClosed
+from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Road, RoadClosed, UpstreamDown
 from kdproxy.errors import KdproxyError, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Attempts:
 
         made = [first]
 
-        async def attempt() -> Delivery | Refusal | _Failed:
+        async def attempt() -> Delivery | Refusal | GaveUp | _Failed:
             return made.pop() if made else await self._attempt()
 
         retrying = tenacity.AsyncRetrying(
@@ -139,7 +139,8 @@ class Attempts:
                 if self.refusals >= ATTEMPTS_WHILE_OTHERS_SUCCEED and self.road.gate.succeeded_at >= self.failing_since:
                     return True
             case Bound.TIME:
-                pass
+                if settings.fails_fast:
+                    return True
         return self._now() - self.failing_since + state.upcoming_sleep > settings.total_seconds
 
     async def _sleep(self, seconds: float) -> None:
@@ -164,6 +165,11 @@ class Attempts:
             last=failed.refusal,
         )
 
+    def _down(self) -> GaveUp:
+        reason = self.road.gate.last_reason or "the upstream fails every call"
+        seconds = self.road.advise(None).seconds
+        return GaveUp(wait_seconds=seconds, is_rate_limit=False, reason=reason, last=None)
+
     def _spent(self, debt: Debt[LastWords], refusal: Refusal | None = None) -> GaveUp:
         return GaveUp(
             wait_seconds=max(0.0, debt.ready_at - self._now()),
@@ -175,7 +181,7 @@ class Attempts:
 
     # -- one attempt ------------------------------------------------------------------------------------------
 
-    async def _attempt(self) -> Delivery | Refusal | _Failed:
+    async def _attempt(self) -> Delivery | Refusal | GaveUp | _Failed:
         flight = self.flight
         flight.phase = Phase.WAITING
         errand = self.errand
@@ -191,6 +197,8 @@ class Attempts:
             permit = await self.road.turn(waiter)
         except RoadClosed as closed:
             return closed.refusal
+        except UpstreamDown:
+            return self._down()
         flight.phase = Phase.SENT
         flight.attempts += 1
         self.sends_back = True

@@ -22,6 +22,8 @@ class RetrySettings:
     """From the first attempt to the last, waits included; a rate limit is not bounded by it but by who waits."""
     max_attempts: int | None = None
     """That failed, whatever they cost; None: as their kind of failure has it."""
+    fails_fast: bool = False
+    """Whether a call that was not sent, or that the server was not ready for, is given up after its first attempt."""
 
 
 class Errand(NamedTuple):

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 
 from kdproxy.core.limits import Cost
+from kdproxy.core.missing_path import missing_path
 from kdproxy.core.ports import Clock, UpstreamClient, UpstreamResponse
 from kdproxy.core.retry_history import Debt, RetryHistory
 from kdproxy.engine.attempts import Attempts
@@ -12,6 +13,7 @@ from kdproxy.engine.flights import Flight
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.ledger import CallOutcome, Ledger
 from kdproxy.engine.probe import Prober
+from kdproxy.engine.refused import no_such_path
 from kdproxy.engine.road import Road
 from kdproxy.errors import UpstreamFailed
 
@@ -47,8 +49,15 @@ class Fetcher:
         """Return a 2xx or 3xx answer's head, or what to say instead.
 
         A cancelled fetch was not sent, or its connection is closed.
+
+        Raises:
+            KdproxyError: the upstream has no such path, or its answer cannot be read; nothing else is tried.
         """
-        return await Attempts(self, errand, flight, road).run()
+        result = await Attempts(self, errand, flight, road).run()
+        if isinstance(result, Refusal) and (words := missing_path(result.status, result.body)) is not None:
+            request = errand.request(0)
+            raise no_such_path(request.method, request.url, result.status, words)
+        return result
 
     async def read_error(self, response: UpstreamResponse) -> bytes:
         """Return an error's body. Raises UpstreamFailed: it is cut or has no end."""

@@ -19,8 +19,17 @@ Probe = Callable[[Upstream, Callable[[Health], None]], None]
 class Gate:
     """Event loop only."""
 
-    def __init__(self, upstream: Upstream, clock: Clock, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+        *,
+        fails_fast: bool = False,
+    ) -> None:
         self.upstream = upstream
+        self.fails_fast = fails_fast
+        """Whether requests fail at once while the breaker is open; else they are held."""
         self.breaker = Breaker()
         self.budget = RetryBudget()
         self.probe: Probe | None = None
@@ -33,7 +42,9 @@ class Gate:
         """Those that have somebody in line: with thousands of lanes each call would else tell them all."""
         self._is_probing = False
         self.last_reason: str | None = None
-        """Why it failed last, since it answered last: told once."""
+        """Why it failed last, since it answered last: told once, and again by `outage`."""
+        self._failing_since = -math.inf
+        self._failed_at = -math.inf
 
     @property
     def is_open(self) -> bool:
@@ -65,6 +76,14 @@ class Gate:
         self._start_probe(self.probe)
         return math.inf if self.is_open else self.breaker.wait(now)
 
+    def outage(self, within_seconds: float) -> dict[str, object] | None:
+        """Return what to say of an upstream that has failed since it answered last, and lately."""
+        now = self._clock.monotonic()
+        if self.last_reason is None or now - self._failed_at > within_seconds:
+            return None
+        for_seconds = round(now - self._failing_since)
+        return {"upstream": self.upstream.name, "reason": self.last_reason, "for_seconds": for_seconds}
+
     def passed(self) -> None:
         """The upstream answered."""
         self.last_reason = None
@@ -80,6 +99,9 @@ class Gate:
 
     def failed(self, reason: str, question: Hashable) -> None:
         """The upstream failed a call."""
+        self._failed_at = self._clock.monotonic()
+        if self.last_reason is None:
+            self._failing_since = self._failed_at
         if reason != self.last_reason:
             self.last_reason = reason
             log.warning("a call to the upstream failed", extra={"upstream": self.upstream.name, "reason": reason})
@@ -111,6 +133,8 @@ class Gate:
     def _looked(self, health: Health, asked_at: float, reason: str) -> None:
         self._is_probing = False
         now, jitter = self._clock.monotonic(), self._jitter()
+        if health is Health.DOWN:
+            self._failed_at = now
         if self.is_open:
             if health is Health.DOWN:
                 self.breaker.looked_in_vain(now, jitter=jitter)
@@ -124,7 +148,9 @@ class Gate:
 
     def _say_open(self, reason: str) -> None:
         log.error(
-            "circuit breaker open: the upstream fails every call, requests are held, a probe looks now and then",
+            "circuit breaker open: the upstream fails every call, "
+            + ("requests fail at once" if self.fails_fast else "requests are held")
+            + ", a probe looks now and then",
             extra={"upstream": self.upstream.name, "reason": reason},
         )
 

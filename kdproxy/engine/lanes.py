@@ -49,6 +49,7 @@ class Lanes:
         kinds: ServerKinds | None = None,
         remembered: Iterable[Remembered] = (),
         jitter: Callable[[], float] = random.random,
+        fails_fast: bool = False,
     ) -> None:
         self._clock = clock
         self._settings = dict(settings or {})
@@ -57,6 +58,7 @@ class Lanes:
         self._remembered = {(lane.upstream, lane.credential, lane.model): lane for lane in remembered}
         """Of lanes that are not there (yet), as they were last."""
         self._jitter = jitter
+        self._fails_fast = fails_fast
         self._gates: dict[str, Gate] = {}
         self._roads: OrderedDict[tuple[str, tuple[str, ...], str], Road] = OrderedDict()
         """The longest unused one first."""
@@ -119,6 +121,16 @@ class Lanes:
             if not (learned := lane.pace.learned).is_empty
         }
 
+    def outages(self, within_seconds: float) -> list[dict[str, object]]:
+        """Return each upstream that has failed lately and has not answered since, why, and how many wait for it."""
+        found = []
+        for name, gate in self._gates.items():
+            outage = gate.outage(within_seconds)
+            if outage is not None:
+                held = sum(road.waiting for road in self._roads.values() if road.gate.upstream.name == name)
+                found.append({**outage, "waiting": held})
+        return found
+
     def snapshot(self) -> list[dict[str, Any]]:
         """Return each lane as `stats` shows it, with its road's queue and its upstream's breaker."""
         rows = []
@@ -143,7 +155,7 @@ class Lanes:
         settings = self._of(upstream.name)
         gate = self._gates.get(upstream.name)
         if gate is None:
-            gate = self._gates[upstream.name] = Gate(upstream, self._clock, self._jitter)
+            gate = self._gates[upstream.name] = Gate(upstream, self._clock, self._jitter, fails_fast=self._fails_fast)
         lanes = tuple(
             Lane(
                 identity=(upstream.name, fingerprint, model),

@@ -1,8 +1,10 @@
 """What a flight lands with where the upstream gave no answer worth having, or where flying failed."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from kdproxy.core.models import HeaderPairs
 from kdproxy.engine.errand import GaveUp
@@ -103,6 +105,30 @@ def _out_of_attempts(result: GaveUp) -> KdproxyError:
         retryable=True,
         retry_after_seconds=min(result.wait_seconds, LONGEST_ADVICE_SECONDS),
     )
+
+
+def no_such_path(method: str, url: str, status: int, words: str) -> KdproxyError:
+    """The upstream handles no such path: its base URL, or the client's, is mistyped."""
+    bare = url.partition("?")[0]  # a query may hold a credential
+    path = urlsplit(bare).path
+    if _DOUBLED.search(path):
+        advice = "The version stands in it twice: leave one out of the client's base URL, or of --upstream."
+    elif not _VERSIONED.search(path):
+        advice = "Most servers want /v1 in it: add it to --upstream."
+    else:
+        advice = (
+            "What stands before the endpoint comes from --upstream: see what the provider's own examples have there."
+        )
+    return KdproxyError(
+        f"The upstream has no path {method} {bare}: it answered {status}, {words}.",
+        hint=f"A call to a path that is not there is not billed. {advice}",
+        code="upstream_no_such_path",
+        http_status=status,
+    )
+
+
+_VERSIONED = re.compile(r"/v\d+[a-z0-9]*(?:/|$)")
+_DOUBLED = re.compile(r"/(v\d+[a-z0-9]*)/(?:\1)(?:/|$)")
 
 
 def _crashed() -> KdproxyError:

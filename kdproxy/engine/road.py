@@ -30,6 +30,10 @@ class RoadClosed(Exception):
         self.refusal = refusal
 
 
+class UpstreamDown(Exception):
+    """The breaker is open, and requests are not to be held for it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
     """What a client is told that waits no longer."""
@@ -108,6 +112,7 @@ class Road:
 
         Raises:
             RoadClosed: no lane goes on, and the policy is to fail fast.
+            UpstreamDown: the breaker is open, and requests are not held.
         """
         self.pump()
         try:
@@ -173,6 +178,10 @@ class Road:
                 waiter = self._line.first_but(self.gate.breaker.has_failed) or waiter
                 lane, wait = self._soonest(waiter.cost, now)
             wait = wait if wait > 0 else self.gate.wait(now, waiter.question)
+            if wait > 0 and self.gate.is_open and self.gate.fails_fast:
+                self._line.take(waiter)
+                waiter.future.set_exception(UpstreamDown())
+                continue
             if wait > 0:
                 lane.told_full()
                 break

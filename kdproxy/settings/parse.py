@@ -17,6 +17,7 @@ from kdproxy.core.limits import QUOTAS
 from kdproxy.core.policy import Mode
 from kdproxy.core.routing import name_of
 from kdproxy.providers.rules import TABLES
+from kdproxy.settings.base_url import base_of
 
 PROVIDERS = ("openai", "anthropic", "gemini")
 
@@ -309,6 +310,12 @@ def _url(url: Any) -> str:
         valid = parts.scheme in ("http", "https") and parts.port != 0 and _is_name(parts.hostname or "")
     except ValueError:
         raise problem from None
+    base = base_of(url) if valid and parts.username is None else None
+    if base is not None:
+        raise ValueError(
+            f"an upstream URL is the base of all endpoints, as an SDK's base_url: did you mean {base}? The client adds "
+            "the rest"
+        )
     if not valid or parts.query or parts.fragment or parts.username is not None or re.search(r"\s", url):
         raise problem
     return url

@@ -71,6 +71,12 @@ class Settings:
         "Most failed attempts at one call, whatever they cost; 0: as their kind has it, 3 where each may be billed.",
         parse.integer(0, 1_000),
     )
+    fail_fast: bool = _setting(
+        False, "Whether requests fail at once while the upstream is down, in place of being held.", parse.flag
+    )
+    check_upstreams: bool = _setting(
+        True, "Whether start looks if the upstreams answer: a GET of their models, which costs nothing.", parse.flag
+    )
     spent_policy: str = _setting(
         "fail", "When a quota is spent: fail at once, or park requests until it is back.", parse.choice("fail", "park")
     )

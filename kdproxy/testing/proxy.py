@@ -93,6 +93,7 @@ class ProxyProcess:
     data_dir: Path
     process: asyncio.subprocess.Process
     _streams: list[asyncio.Task[bytes]] = field(default_factory=list)
+    _err: bytearray = field(default_factory=bytearray)
 
     @property
     def base_url(self) -> str:
@@ -103,6 +104,10 @@ class ProxyProcess:
     def pid(self) -> int:
         """The process."""
         return self.process.pid
+
+    def said(self) -> bytes:
+        """Return what has come on stderr so far."""
+        return bytes(self._err)
 
     def send(self, number: signal.Signals) -> None:
         """Signal it."""
@@ -155,12 +160,13 @@ async def run_proxy_process(
         RuntimeError: it ended before it listened; the text is its stderr.
     """
     process = await start_serve(teacher, data_dir, *arguments, environment=environment)
-    streams = [asyncio.ensure_future(_rest(process.stdout)), asyncio.ensure_future(_rest(process.stderr))]
+    err = bytearray()
+    streams = [asyncio.ensure_future(_rest(process.stdout)), asyncio.ensure_future(_rest(process.stderr, err))]
     try:
         address = await _address(process, data_dir)
         if address is None:
             raise RuntimeError((await streams[1]).decode())
-        yield ProxyProcess(address=address, data_dir=data_dir, process=process, _streams=streams)
+        yield ProxyProcess(address=address, data_dir=data_dir, process=process, _streams=streams, _err=err)
     finally:
         if process.returncode is None:
             process.kill()
@@ -171,7 +177,10 @@ async def run_proxy_process(
 async def start_serve(
     teacher: Teacher, data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> asyncio.subprocess.Process:
-    """Start `kdproxy serve` on a free port and return at once; its output is piped."""
+    """Start `kdproxy serve` on a free port and return at once; its output is piped.
+
+    It does not look if the upstreams answer, so that a teacher counts the questions alone; the environment may say so.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     upstreams = [part for upstream in _upstreams(teacher) for part in ("--upstream", upstream)]
     return await asyncio.create_subprocess_exec(
@@ -181,7 +190,7 @@ async def start_serve(
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**kept, **(environment or {})},
+        env={**kept, "KDPROXY_CHECK_UPSTREAMS": "false", **(environment or {})},
     )
 
 
@@ -196,9 +205,12 @@ async def _address(process: asyncio.subprocess.Process, data_dir: Path) -> str |
     return None
 
 
-async def _rest(stream: asyncio.StreamReader | None) -> bytes:
+async def _rest(stream: asyncio.StreamReader | None, into: bytearray | None = None) -> bytes:
     assert stream is not None  # both are piped
-    return await stream.read()
+    read = bytearray() if into is None else into
+    while chunk := await stream.read(65_536):
+        read += chunk
+    return bytes(read)
 
 
 def _upstreams(teacher: Teacher) -> list[str]:

@@ -44,8 +44,13 @@ class Connector(aiohttp.TCPConnector):
     """Makes and pools UpstreamConnections. What is overridden may move with a minor release, so that one is pinned."""
 
     def __init__(self, on_stray: Callable[[UpstreamConnection], None]) -> None:
-        super().__init__(limit=0, ttl_dns_cache=60)
+        # Not aiodns, which aiohttp takes where it is installed: its errors do not say if a name exists.
+        super().__init__(limit=0, ttl_dns_cache=60, resolver=aiohttp.ThreadedResolver())
         loop = asyncio.get_running_loop()
+        self.resolved: set[str] = set()
+        """Names that DNS has known: one that it does not know any more was not mistyped."""
+        self.connected: set[tuple[str | None, int | None]] = set()
+        """Hosts and ports that were connected to, with TLS where it is asked for."""
         self._factory = lambda: UpstreamConnection(loop, on_stray)  # type: ignore[assignment]
 
     def close_idle(self) -> None:
@@ -61,6 +66,18 @@ class Connector(aiohttp.TCPConnector):
         if idle and monotonic() - idle[0][1] < QUARANTINE_SECONDS:
             return None
         return await super()._get(key, traces)
+
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> Any:
+        found = await super()._resolve_host(host, port, traces)
+        self.resolved.add(host)
+        return found
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list["Trace"], timeout: aiohttp.ClientTimeout
+    ) -> Any:
+        made = await super()._create_connection(req, traces, timeout)
+        self.connected.add((req.url.raw_host, req.port))
+        return made
 
     async def _create_proxy_connection(
         self, req: aiohttp.ClientRequest, traces: list["Trace"], timeout: aiohttp.ClientTimeout

@@ -26,6 +26,11 @@ class EnvironmentProxy:
             return None
         return self._proxies.get(parsed.scheme)
 
+    def shown(self, url: str) -> str | None:
+        """Return the proxy for a URL as it may be shown: without the credential that may stand in it."""
+        proxy = self.of(url)
+        return None if proxy is None else str(URL(proxy).with_user(None))
+
     def _is_direct(self, host: str) -> bool:
         try:
             address = ipaddress.ip_address(host.partition("%")[0])

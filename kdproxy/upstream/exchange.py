@@ -122,6 +122,14 @@ class Exchanges:
 
         self._way = way
 
+    def has_resolved(self, host: str) -> bool:
+        """Whether DNS has known a name since the start."""
+        return host in self._connector.resolved
+
+    def has_connected(self, host: str, port: int | None) -> bool:
+        """Whether a connection came about since the start, with TLS where it is asked for."""
+        return (host, port) in self._connector.connected
+
     async def close(self) -> None:
         """End all connections."""
         await self._session.close()

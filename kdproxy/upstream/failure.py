@@ -3,6 +3,7 @@
 import os
 import ssl
 import zlib
+from typing import Protocol
 
 import aiohttp
 from yarl import URL
@@ -11,7 +12,8 @@ from kdproxy.errors import KdproxyError, UpstreamFailed
 from kdproxy.upstream.connection import CutOff, StrayResponse
 from kdproxy.upstream.connector import TunnelRefused
 from kdproxy.upstream.exchange import HeadTooLate, SpokeFirst
-from kdproxy.upstream.framing import BadFraming
+from kdproxy.upstream.framing import BadFraming, SpeaksTls
+from kdproxy.upstream.network import is_unknown_name
 
 _DEADLINES = {
     "connect": ("No connection to the upstream came about", "connect_seconds"),
@@ -20,6 +22,22 @@ _DEADLINES = {
     "total": ("The call to the upstream was not over", "total_seconds"),
 }
 """What struck, and the setting that it is."""
+
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""OpenSSL's reasons for a peer whose first bytes are no TLS record."""
+
+_BAD_TIMES = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
+
+class Past(Protocol):
+    """What has worked since the start: who was reached once is away for a while, and was not mistyped."""
+
+    def has_resolved(self, host: str) -> bool:
+        """Whether DNS has known a name."""
+
+    def has_connected(self, host: str, port: int | None) -> bool:
+        """Whether a connection came about."""
 
 
 def too_late(deadline: str, seconds: float, *, was_sent: bool) -> UpstreamFailed:
@@ -45,9 +63,31 @@ def shortage() -> KdproxyError:
     )
 
 
-def unsent(error: BaseException | None, connect_seconds: float) -> UpstreamFailed:
-    """No byte of the request went out."""
+def unsent(error: BaseException | None, connect_seconds: float, past: Past) -> UpstreamFailed:
+    """No byte of the request went out.
+
+    What no wait mends is not tried again: a name that does not exist, a certificate that is not trusted, a port that
+    speaks no TLS. A name or port that worked before is away for a while, as is a name that DNS cannot look up now.
+    """
     match error:
+        case aiohttp.ClientConnectorDNSError() if not past.has_resolved(error.host) and is_unknown_name(
+            error.host, error.os_error
+        ):
+            return _unknown(error)
+        case aiohttp.InvalidURL():
+            return UpstreamFailed(
+                "The host in the upstream's URL is neither a name nor an address that a connection can be made to.",
+                hint="Nothing was sent, so nothing is billed. Write an address in full (127.0.0.1, not 127.1).",
+                code="upstream_name_unknown",
+                was_sent=False,
+                retryable=False,
+            )
+        case aiohttp.ClientConnectorSSLError() if (
+            isinstance(error.os_error, ssl.SSLError)
+            and error.os_error.reason in _NO_TLS
+            and not past.has_connected(error.host, error.port)
+        ):
+            return _not_tls(error)
         case aiohttp.ConnectionTimeoutError():
             return too_late("connect", connect_seconds, was_sent=False)
         case aiohttp.ClientConnectorCertificateError():
@@ -66,6 +106,15 @@ def unsent(error: BaseException | None, connect_seconds: float) -> UpstreamFaile
 def broken(error: BaseException) -> UpstreamFailed:
     """The request went out, and no head of an answer came."""
     match error:
+        case SpeaksTls():
+            return UpstreamFailed(
+                "The upstream speaks TLS, and its URL begins with http.",
+                hint="The server could not read the call, so it is not billed. Begin the URL of --upstream with https.",
+                code="upstream_speaks_tls",
+                was_sent=True,
+                retryable=False,
+                maybe_billed=False,
+            )
         case BadFraming():
             return _unreadable(error)
         case StrayResponse():
@@ -139,7 +188,8 @@ def _cause(error: BaseException | None) -> str:
     """Say why, in words that hold nothing of the request: an aiohttp error's own can hold a URL with a credential."""
     match error:
         case aiohttp.ClientConnectorDNSError():
-            return f"its name {error.host} is not known to DNS"
+            is_unknown = is_unknown_name(error.host, error.os_error)
+            return f"its name {error.host} " + (_UNKNOWN if is_unknown else "cannot be looked up: DNS does not answer")
         case aiohttp.ClientConnectorSSLError():
             return f"TLS: {_of_tls(error.os_error)}"
         case aiohttp.ClientProxyConnectionError():
@@ -174,12 +224,44 @@ def _of_tls(error: OSError) -> str:
     return str(reason or type(error).__name__).replace("_", " ").lower()
 
 
+_UNKNOWN = "is not known to DNS"
+
+
+def _unknown(error: aiohttp.ClientConnectorDNSError) -> UpstreamFailed:
+    return UpstreamFailed(
+        f"The upstream could not be reached (its name {error.host} {_UNKNOWN}).",
+        hint="Nothing was sent, so nothing is billed. Check how the host of --upstream (or of HTTPS_PROXY, if "
+        "that is used) is spelt; a name that only a VPN knows needs the VPN. Then ask again.",
+        code="upstream_name_unknown",
+        was_sent=False,
+        retryable=False,
+    )
+
+
+def _not_tls(error: aiohttp.ClientConnectorSSLError) -> UpstreamFailed:
+    place = f"{error.host}:{error.port}"
+    return UpstreamFailed(
+        f"The upstream at {place} speaks no TLS, and its URL begins with https (TLS: {_of_tls(error.os_error)}).",
+        hint=f"Nothing was sent, so nothing is billed. If it is a server of your own: --upstream http://{place}.",
+        code="upstream_not_tls",
+        was_sent=False,
+        retryable=False,
+    )
+
+
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> UpstreamFailed:
     found = error.certificate_error
+    is_checked = isinstance(found, ssl.SSLCertVerificationError)
     why = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else type(found).__name__
+    clock = (
+        "Look at this machine's clock first: the certificate is good at another time. "
+        if (is_checked and getattr(found, "verify_code", 0) in _BAD_TIMES)
+        else ""
+    )
     return UpstreamFailed(
         f"The certificate of the upstream {error.host} is not trusted ({why.rstrip('.')}).",
-        hint="If it is your own, set SSL_CERT_FILE to the certificate of who signed it and start kdproxy again.",
+        hint=f"Nothing was sent, so nothing is billed. {clock}If it is your own, or your network's that reads TLS, set "
+        "SSL_CERT_FILE to the certificate of who signed it and start kdproxy again.",
         code="upstream_untrusted",
         was_sent=False,
         retryable=False,

@@ -29,6 +29,10 @@ class BadFraming(Exception):
     """What came is no HTTP/1.1 response, or where its body ends is in doubt. The text says why, and quotes nothing."""
 
 
+class SpeaksTls(BadFraming):
+    """A TLS alert (RFC 8446 section 6): the server could not read the request, which came without TLS."""
+
+
 class End(Enum):
     """How a body stands."""
 
@@ -197,6 +201,8 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
     if match is None:
         if len(data) > MAX_HEAD_BYTES:
             raise BadFraming(f"its headers are longer than {MAX_HEAD_BYTES} bytes")
+        if data[:2] == b"\x15\x03":
+            raise SpeaksTls("it speaks TLS")
         if not b"HTTP/1.".startswith(data[:7]):
             raise BadFraming("it does not speak HTTP/1.1")
         return None

@@ -76,7 +76,7 @@ class HttpUpstream:
         except Unsent as error:
             if is_shortage(error.__cause__):
                 raise failure.shortage() from error
-            raise failure.unsent(error.__cause__, self._connect_seconds) from error
+            raise failure.unsent(error.__cause__, self._connect_seconds, self._exchanges) from error
         except HeadTooLate as error:
             raise failure.too_late(self._head_deadline, max(self._head_seconds, least), was_sent=True) from error
         except (CutOff, StrayResponse, BadFraming, OSError) as error:

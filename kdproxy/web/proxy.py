@@ -69,6 +69,8 @@ class Proxy:
         self._body_limit_bytes = body_limit_bytes
         self._patience_seconds = patience_seconds
         self._loop_guard = LoopGuard(router.upstreams)
+        self.marks = self._loop_guard.marks
+        """By which a request of this proxy is known: `marks(upstream name)` returns the headers to add."""
 
         @lru_cache(maxsize=4_096)
         def route(method: str, path: str, speaks_anthropic: bool) -> tuple[Route, Endpoint | None]:
@@ -90,8 +92,8 @@ class Proxy:
                 self._host_guard.check(authority)
             if path.startswith(OWN_PREFIX):
                 return await self._own_routes(request, path)
+            self._loop_guard.check(request.headers)  # before the token: what comes round has lost it
             self._token_guard.check(request.headers, query)
-            self._loop_guard.check(request.headers)
             route, endpoint = self._route(request.method, path, _VERSION_HEADER in request.headers)
             spoken = route.path
             incoming = self._incoming(request, route, query, streams_body=endpoint is None)

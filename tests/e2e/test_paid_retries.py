@@ -173,11 +173,19 @@ async def test_no_answer_never_goes_out_as_one(send: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404])
-async def test_a_page_under_a_final_status_is_tried_three_times_and_given_as_it_is(send: Any, status: int) -> None:
+async def test_a_page_under_a_final_status_is_tried_three_times_and_given_as_it_is_or_explained(
+    send: Any, status: int
+) -> None:
     page = answer(PAGE, status=f"{status} x", kind="text/html")
     async with WireServer(to_posts([page])) as upstream, run_proxy(upstream.url) as proxy:
         got = await send(proxy.address + CHAT, ASK)
-        assert (got.status, got.body, posts(upstream)) == (status, PAGE, 3)
+        if status == 404:
+            # A page says no more than that there is no such path: its client hears which.
+            assert (got.status, got.headers["x-should-retry"], posts(upstream)) == (404, "false", 3)
+            assert b"upstream_no_such_path" in got.body
+            assert (upstream.url + CHAT).encode() in got.body
+        else:
+            assert (got.status, got.body, posts(upstream)) == (status, PAGE, 3)
         assert calls(proxy) == {"refused": 3}
 
 

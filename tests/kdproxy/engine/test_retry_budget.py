@@ -10,7 +10,7 @@ from kdproxy.engine.attempts import ATTEMPTS_WHILE_OTHERS_SUCCEED
 from kdproxy.engine.errand import Delivery, GaveUp
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.ledger import CallOutcome
-from kdproxy.errors import UpstreamFailed
+from kdproxy.errors import KdproxyError, UpstreamFailed
 from tests.kdproxy.engine.shop import (
     CUT,
     JSON,
@@ -117,13 +117,18 @@ def test_on_a_free_upstream_a_count_ends_it_while_others_succeed() -> None:
     virtually(main)
 
 
-@pytest.mark.parametrize("bad", [error(403), error(404)], ids=["403", "404"])
-def test_a_page_in_place_of_an_error_is_tried_a_few_times_and_handed_on(bad: Canned) -> None:
-    page = Canned(bad.status, (("content-type", "text/html"),), [PAGE])
-    provider = Provider(_again(page), health=well)
+def test_a_page_in_place_of_an_error_is_tried_a_few_times_and_handed_on() -> None:
+    provider = Provider(_again(Canned(403, (("content-type", "text/html"),), [PAGE])), health=well)
     result = virtually(lambda: Shop(provider).buy())
     assert isinstance(result, Refusal)
-    assert (result.status, result.body, result.is_fatal, len(provider.sent_at)) == (bad.status, PAGE, True, 3)
+    assert (result.status, result.body, result.is_fatal, len(provider.sent_at)) == (403, PAGE, True, 3)
+
+
+def test_a_page_under_404_is_tried_a_few_times_and_told_as_a_path_that_is_not_there() -> None:
+    provider = Provider(_again(Canned(404, (("content-type", "text/html"),), [PAGE])), health=well)
+    with pytest.raises(KdproxyError) as told:
+        virtually(lambda: Shop(provider).buy())
+    assert (told.value.code, told.value.http_status, len(provider.sent_at)) == ("upstream_no_such_path", 404, 3)
 
 
 def test_a_page_under_200_never_goes_out_as_an_answer() -> None:
