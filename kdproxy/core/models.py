@@ -136,6 +136,8 @@ class Answer(NamedTuple):
     """What the recorded stream was asked with; matters to replay only."""
     has_copy: bool | None = None
     """Whether the provider was asked to keep a copy (`store`); None: the request did not say."""
+    asked_form: Form | None = None
+    """The form that was asked for, where the upstream gave another."""
 
 
 class Entry(NamedTuple):

@@ -76,7 +76,7 @@ class Intent(StrEnum):
     REFRESH = "refresh"
     """It ends whatever answers the question now, in every form."""
     RECORD = "record"
-    """It is kept only where nothing answers the question in any form."""
+    """It is kept only where nothing answers the question in its form."""
 
 
 class Archive(Protocol):
@@ -84,9 +84,6 @@ class Archive(Protocol):
 
     def find(self, address: Address, form: Form, fits: Callable[[Answer], bool] | None = None) -> Answer | None:
         """Return a stored answer, or None: the first one that fits. A damaged line is a miss, and is reported."""
-
-    def has(self, address: Address) -> bool:
-        """Whether a sample has an answer in any form."""
 
     @property
     def has_v1_keys(self) -> bool:

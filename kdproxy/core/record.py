@@ -183,7 +183,7 @@ def _has_copy(members: dict[str, Any]) -> bool | None:
 
 
 def _answer(members: dict[str, Any], form: Form, usage: Usage | None, has_copy: bool | None = None) -> Answer:
-    text = members.get("body")
+    text, asked_form = members.get("body"), members.get("asked_form")
     return Answer(
         int(members["status"]),
         _pairs(members["headers"]),
@@ -192,6 +192,7 @@ def _answer(members: dict[str, Any], form: Form, usage: Usage | None, has_copy: 
         usage,
         members.get("stream_options"),
         has_copy,
+        None if asked_form is None else Form(asked_form),
     )
 
 

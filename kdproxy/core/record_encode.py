@@ -92,6 +92,7 @@ def _entry_members(entry: Entry) -> dict[str, Any]:
         **_address_members(entry.address),
         "key_version": entry.key_version,
         "form": answer.form,
+        "asked_form": answer.asked_form,
         "prompt_hash": entry.prompt_hash,
         "upstream": entry.upstream,
         "provider": entry.provider,

@@ -61,6 +61,8 @@ class Again:
     """The upstream's state is to blame, whatever was asked."""
     is_page: bool = False
     """An HTML page: what spoke is no model server."""
+    is_complete: bool = False
+    """The upstream answered in full, so it is up, but the answer is not whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,10 @@ class Debt(Generic[Words]):
         doublings = min(self.calls - BUDGET, 16)
         return self.failed_at + min(LONGEST_SPACING_SECONDS, FIRST_SPACING_SECONDS * 2.0**doublings)
 
+    def may_send(self, now: float, *, under_way: int) -> bool:
+        """Whether a call may go out beside those of the same question that are on the wire: all of them may fail."""
+        return self.ready_at <= now and (not under_way or self.calls + under_way < BUDGET)
+
 
 class RetryHistory(Generic[Words]):
     """All questions that failed so and have not succeeded since."""

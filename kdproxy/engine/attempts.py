@@ -15,7 +15,6 @@ from kdproxy.core import limits, retry
 from kdproxy.core.attempt_outcome import Bound, FailureClass, bound_of
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.retry_history import BUDGET, Debt
-from kdproxy.core.sniff import Kind
 from kdproxy.engine.errand import Delivery, Errand, GaveUp, LastWords
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
@@ -23,6 +22,7 @@ from kdproxy.engine.ledger import CallOutcome
 from kdproxy.engine.peek import Glance, Peeked, peek
 from kdproxy.engine.permit import Permit
 from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Road, RoadClosed, UpstreamDown
+from kdproxy.engine.verdict import unbroken, verdict_on
 from kdproxy.errors import KdproxyError, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -66,9 +66,12 @@ class Attempts:
     """Those of the failures that may be the question's own fault."""
     sends_back: bool = False
     """Whether the next attempt keeps its place at the head of the line."""
+    is_shared: bool = True
+    """Whether others may ask the same question."""
 
     def __post_init__(self) -> None:
         if self.errand.question is None:
+            self.is_shared = False
             self.errand = self.errand._replace(question=object())
 
     async def run(self) -> Delivery | Refusal | GaveUp:
@@ -199,6 +202,20 @@ class Attempts:
             return closed.refusal
         except UpstreamDown:
             return self._down()
+        calls, debt = self.fetcher.calls, self._debt()
+        if debt is not None and not debt.may_send(self._now(), under_way=calls.under_way(errand.question)):
+            return await self._stand_back(permit)
+        calls.began(errand.question)
+        result = None
+        try:
+            result = await self._call(permit)
+        finally:
+            if not isinstance(result, Delivery) or not self.is_shared:
+                calls.ended(errand.question)
+        return result
+
+    async def _call(self, permit: Permit) -> Delivery | Refusal | _Failed:
+        flight = self.flight
         flight.phase = Phase.SENT
         flight.attempts += 1
         self.sends_back = True
@@ -232,19 +249,28 @@ class Attempts:
             ledger.call_ended(outcome)
         return result
 
+    async def _stand_back(self, permit: Permit) -> GaveUp | _Failed:
+        """Calls of the same question, in another form, are under way that may use its budget up: wait for one's end."""
+        permit.drop()
+        debt = self._debt()
+        if debt is not None and debt.ready_at > self._now():
+            return self._spent(debt)
+        await self.fetcher.calls.wait(self.errand.question)
+        return _Failed("another call of the same question is under way", is_held=True)
+
     async def _send(self, permit: Permit) -> tuple[Delivery | Refusal | _Failed, CallOutcome | None]:
         rules = self.errand.rules
         glance: Glance | None = None
         try:
             response = await self.fetcher.upstream.send(self.errand.request(permit.lane.key_index))
             if response.status < 400:
-                glance = _unbroken(await peek(response, whole_bytes=self.errand.whole_bytes))
+                glance = unbroken(await peek(response, whole_bytes=self.errand.whole_bytes))
                 response = glance.response
-                verdict = self._judge_start(glance, response)
+                verdict, judgement = await verdict_on(glance, self.errand, self.fetcher.clock.now())
                 if not isinstance(verdict, retry.Again | retry.Park):
                     permit.accepted(self._readings(response))
                     self.road.gate.succeeded(is_retry=self.failures > 0)
-                    return Delivery(response=response, permit=permit, kind=glance.kind), None
+                    return Delivery(response, permit, glance.kind, judgement), None
                 assert isinstance(response, Peeked)  # an error has been seen in it
                 body = response.drop()
             else:
@@ -264,14 +290,6 @@ class Attempts:
         is_billed = isinstance(verdict, retry.Again) and verdict.failure is FailureClass.MAYBE_BILLED
         outcome = CallOutcome.MAYBE_BILLED if is_billed else CallOutcome.REFUSED
         return self._act(verdict, permit, refusal, readings), outcome
-
-    def _judge_start(self, glance: Glance, response: UpstreamResponse) -> retry.Verdict:
-        if glance.fault:
-            reason = f"The upstream sent {glance.fault} (status {response.status})."
-            return retry.Again(reason=reason, failure=FailureClass.MAYBE_BILLED)
-        if glance.error:
-            return retry.judge_event(glance.error, self.errand.rules, now=self.fetcher.clock.now())
-        return retry.Done()
 
     def _act(
         self, verdict: retry.Verdict, permit: Permit, refusal: Refusal, readings: tuple[limits.Reading, ...]
@@ -318,7 +336,7 @@ class Attempts:
         self.failures += 1
         self.flight.trouble = verdict.reason
         self.refusals += bound is Bound.COUNT_WHILE_OTHERS_SUCCEED
-        if bound is Bound.FEW:
+        if bound is Bound.FEW or verdict.is_complete:
             permit.declined(readings)
         else:
             # Too many at once may be the cause.
@@ -348,16 +366,6 @@ class Attempts:
 
     def _readings(self, response: UpstreamResponse) -> tuple[limits.Reading, ...]:
         return limits.read(CIMultiDict(response.headers), self.errand.rules.limits, now=self.fetcher.clock.now())
-
-
-def _unbroken(glance: Glance) -> Glance:
-    """Find fault with JSON that came whole and yet breaks off: its server died, and a gateway counted what it had."""
-    response = glance.response
-    if glance.fault or glance.kind is not Kind.JSON or not isinstance(response, Peeked) or not response.is_over:
-        return glance
-    if response.seen.rstrip()[-1:] in (b"}", b"]"):
-        return glance
-    return glance._replace(fault="JSON that breaks off")
 
 
 def _status_of(response: UpstreamResponse, glance: Glance | None) -> int:

@@ -6,6 +6,7 @@ what waits gets its answer.
 """
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from kdproxy.core.models import Form
@@ -28,6 +29,25 @@ class _Stuck(Exception):
     """The credentials of the flight stand in its way, and the request has others."""
 
 
+@dataclass(slots=True, eq=False)
+class Boarded:
+    """A request on its flight; `flight` changes where it leads one after all."""
+
+    asked: Asked
+    identity: FlightId
+    fly: Fly
+    flight: Flight
+    is_joined: bool
+    head: Head | None = None
+    """None: the client is held by other means from here on."""
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether the flight is bought with other credentials than the request has."""
+        credentials = self.flight.credentials
+        return self.is_joined and credentials is not None and credentials() != self.asked.incoming.credentials()
+
+
 class Boarding:
     """Puts requests on flights."""
 
@@ -38,31 +58,58 @@ class Boarding:
         self.may_lead = True
         """Whether new flights may start: not while the proxy shuts down."""
 
-    async def board(
-        self, asked: Asked, identity: FlightId, flight: Flight | None, fly: Fly
-    ) -> tuple[Flight, Head | None, bool]:
-        """Join `flight`, or lead one that `fly` flies; return it, its head, and whether it was joined.
+    async def board(self, asked: Asked, identity: FlightId, flight: Flight | None, fly: Fly) -> Boarded:
+        """Join `flight`, or lead one that `fly` flies; return once its head is there, or the client is held otherwise.
 
-        No head: the client is held by other means from here on. Whoever boards must leave, unless this raises.
+        Whoever boards must leave the flight that it is on at the end, unless this raises.
 
         Raises:
             KdproxyError: the flight failed, the client's time is up, or no new flights may start.
         """
         is_joined = flight is not None
-        if flight is None:
-            flight = self._lead(asked, identity, fly, None)
+        boarded = Boarded(asked, identity, fly, flight or self._lead(asked, identity, fly, None), is_joined)
         while True:
-            is_stranger = is_joined and _is_stranger(flight, asked.incoming)
             try:
-                head = await self._wait(flight, asked, is_stranger=is_stranger)
-                if not (is_stranger and flight.is_refused_credential):
-                    return flight, head, is_joined
-                self._flights.leave(flight)
+                boarded.head = await self._wait(boarded.flight, asked, is_stranger=boarded.is_stranger)
+                if not (boarded.is_stranger and boarded.flight.is_refused_credential):
+                    return boarded
+                self._flights.leave(boarded.flight)
             except _Stuck:
                 pass
-            other = self._flights.under_way(identity)
-            is_joined = other is not None and other is not flight
-            flight = other if other is not None and is_joined else self._lead(asked, identity, fly, flight)
+            self._change(boarded)
+
+    async def head_within(self, boarded: Boarded, seconds: float) -> Head:
+        """Wait for the head of one that is held by other means; where other credentials are in its way, it leads.
+
+        Raises:
+            KdproxyError: the flight failed, or no new flights may start.
+            TimeoutError: it took longer.
+        """
+        while True:
+            flight, is_stranger = boarded.flight, boarded.is_stranger
+            look = min(seconds, LOOK_SECONDS) if is_stranger else seconds
+            try:
+                head = await flight.wait_head(look)
+                if not (is_stranger and flight.is_refused_credential):
+                    return head
+            except TimeoutError:
+                seconds -= look
+                if not (is_stranger and flight.is_stuck):
+                    if seconds > 0:
+                        continue
+                    raise
+            self._change(boarded)
+            self._flights.board(boarded.flight)
+            self._flights.leave(flight)
+
+    def _change(self, boarded: Boarded) -> None:
+        """Put a request on another flight than the one whose credentials stand in its way. It is not counted there."""
+        flight, identity = boarded.flight, boarded.identity
+        other = self._flights.under_way(identity)
+        boarded.is_joined = other is not None and other is not flight
+        if other is None or other is flight:
+            other = self._lead(boarded.asked, identity, boarded.fly, flight)
+        boarded.flight = other
 
     def _lead(self, asked: Asked, identity: FlightId, fly: Fly, stuck: Flight | None) -> Flight:
         if not self.may_lead:
@@ -117,8 +164,3 @@ class Boarding:
                         raise no_room(trouble) from None
                     raise come_again(flight) from None
                 patience = 1.0
-
-
-def _is_stranger(flight: Flight, incoming: Incoming) -> bool:
-    """Whether a flight is bought with other credentials than a request has."""
-    return flight.credentials is not None and flight.credentials() != incoming.credentials()

@@ -72,7 +72,8 @@ class Reply:
     content_length: int | None = None
     """Length of a streamed body, if the upstream named it."""
     question: Question | None = None
-    flight: Flight | None = None
+    flight: Callable[[], Flight] | None = None
+    """Returns the flight that it is on: a client that is held may change it."""
     close: Callable[[], None] | None = None
     """Must be called when the reply is done with, read to its end or not."""
 

@@ -12,6 +12,8 @@ from kdproxy.core.ports import UpstreamRequest, UpstreamResponse
 from kdproxy.core.sniff import Kind
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.permit import Permit
+from kdproxy.engine.validator import Validator
+from kdproxy.providers.base import Judgement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Errand(NamedTuple):
     """Up to so many bytes of a body that is no stream are read before it counts as had: one that is cut failed."""
     question: Hashable = None
     """What is asked, so that its failures are known to the next one who asks; None: nobody else will."""
+    validator: Validator | None = None
+    """Judges a body that has been read whole; None: any will do."""
 
 
 class Delivery(NamedTuple):
@@ -49,6 +53,8 @@ class Delivery(NamedTuple):
     permit: Permit
     kind: Kind | None = None
     """What its body is by its first bytes."""
+    judgement: Judgement | None = None
+    """What it is worth, where it has been read whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ import hashlib
 from functools import partial
 
 from kdproxy.core.ports import UpstreamRequest
+from kdproxy.core.sniff import Kind
+from kdproxy.engine import validator
 from kdproxy.engine.aside import aside
 from kdproxy.engine.call import Incoming
 from kdproxy.engine.errand import Delivery, Errand
@@ -11,7 +13,8 @@ from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.flights import Flight, Head
 from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.refused import land_refused, landing
-from kdproxy.providers.base import json_object
+from kdproxy.engine.validator import StreamWatch
+from kdproxy.providers.base import Endpoint, json_object
 from kdproxy.providers.question import model_of
 from kdproxy.providers.rules_cost import OutputGuess, cost_of
 
@@ -24,13 +27,13 @@ class Ferry:
         self._lanes = lanes
         self._answer_limit_bytes = answer_limit_bytes
 
-    async def carry(self, flight: Flight, incoming: Incoming, body: bytes, *, dialect: str) -> None:
+    async def carry(self, flight: Flight, incoming: Incoming, body: bytes, endpoint: Endpoint) -> None:
         """Buy the answer and land the flight, whatever happens."""
         with landing(flight):
-            await self._carry(flight, incoming, body, dialect)
+            await self._carry(flight, incoming, body, endpoint)
 
-    async def _carry(self, flight: Flight, incoming: Incoming, body: bytes, dialect: str) -> None:
-        rules = self._lanes.rules(incoming.upstream, dialect)
+    async def _carry(self, flight: Flight, incoming: Incoming, body: bytes, endpoint: Endpoint) -> None:
+        rules = self._lanes.rules(incoming.upstream, endpoint.provider)
         members = await aside(body, lambda: json_object(body))
         model = model_of(incoming.path, members) or ""
         road = self._lanes.road(incoming.upstream, incoming.credentials(), model, rules)
@@ -43,22 +46,30 @@ class Ferry:
             deadline_seconds=incoming.patience_seconds,
             whole_bytes=self._answer_limit_bytes,
             question=_identity(incoming, body),
+            validator=validator.of_unkept(endpoint, incoming.upstream),
         )
         result = await self._fetcher.fetch(errand, flight, road)
         if not isinstance(result, Delivery):
             land_refused(flight, result)
             return
         response = result.response
+        watch = StreamWatch(endpoint, incoming.upstream) if result.kind is Kind.EVENTS else None
         try:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
             async for chunk in response.chunks():
                 flight.add(chunk)
+                if watch is not None:
+                    watch.feed(chunk)
         except BaseException as error:
             self._fetcher.lost(errand, result, error)
             raise
         finally:
             response.close()
-        self._fetcher.arrived(errand, result)
+        failure = None if watch is None else watch.finish()
+        if failure is None:
+            self._fetcher.arrived(errand, result)
+        else:
+            self._fetcher.fell_short(errand, result, failure)
         flight.land()
 
 

@@ -13,9 +13,11 @@ from kdproxy.engine.flights import Flight
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.ledger import CallOutcome, Ledger
 from kdproxy.engine.probe import Prober
+from kdproxy.engine.question_calls import QuestionCalls
 from kdproxy.engine.refused import no_such_path
 from kdproxy.engine.road import Road
 from kdproxy.errors import UpstreamFailed
+from kdproxy.providers.base import Broken
 
 ERROR_BODY_BYTES = 64 << 20
 """Some errors quote the request (FastAPI's 422, vLLM's 400), which may be as large as this."""
@@ -43,6 +45,7 @@ class Fetcher:
         self.ledger = ledger or Ledger()
         self.billing = billing or EachBilled()
         self.history: RetryHistory[LastWords] = RetryHistory()
+        self.calls = QuestionCalls()
         self.prober = Prober(upstream, self.ledger)
 
     async def fetch(self, errand: Errand, flight: Flight, road: Road) -> Delivery | Refusal | GaveUp:
@@ -68,6 +71,7 @@ class Fetcher:
         delivery.permit.done(used)
         self.ledger.call_ended(CallOutcome.ANSWERED)
         self.history.succeeded(errand.question)
+        self.calls.ended(errand.question)
 
     def lost(self, errand: Errand, delivery: Delivery, error: BaseException) -> None:
         """The answer broke off, or nobody read it to its end."""
@@ -76,6 +80,15 @@ class Fetcher:
         self.ledger.call_ended(CallOutcome.MAYBE_BILLED if is_cut else CallOutcome.ABANDONED)
         if isinstance(error, UpstreamFailed):
             self.remember(errand, delivery.permit.road, LastWords(error.message, None))
+        self.calls.ended(errand.question)
+
+    def fell_short(self, errand: Errand, delivery: Delivery, broken: Broken, used: Cost | None = None) -> None:
+        """The answer came to its end and is not whole: too late to ask again here, but it counts."""
+        delivery.permit.done(used)
+        self.ledger.call_ended(CallOutcome.MAYBE_BILLED)
+        reason = f"The upstream sent an answer that is not whole: {broken.reason}."
+        self.remember(errand, delivery.permit.road, LastWords(reason, None))
+        self.calls.ended(errand.question)
 
     def remember(self, errand: Errand, road: Road, words: LastWords) -> Debt[LastWords] | None:
         """Count a call that may have been billed; None: this upstream's cost nothing, or nobody asks so again."""

@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from kdproxy.core import cache_status, key
@@ -192,12 +193,16 @@ class Flow:
                 # Who bypasses the cache wants a call of its own; who comes back for it, that one.
                 flight = None
         forward = self._forward(asked, address)
-        flight, head, is_joined = await self._boarding.board(
+        boarded = await self._boarding.board(
             asked, identity, flight, lambda started: self._purchase.fly(started, asked, address)
         )
+        flight, head, is_joined = boarded.flight, boarded.head, boarded.is_joined
         if head is None:
             detail: str | None = "held"
-            body: bytes | AsyncIterator[bytes] = hold.held(flight, found, self._keep_alive_seconds)
+            head_within = partial(self._boarding.head_within, boarded)
+            body: bytes | AsyncIterator[bytes] = hold.held(
+                lambda: boarded.flight, head_within, found, self._keep_alive_seconds
+            )
         elif head.is_whole:
             detail, body = flight.detail, flight.body
         else:
@@ -218,8 +223,8 @@ class Flow:
             cache_status=status,
             disposition=Disposition.JOINED if is_joined else Disposition.MISS,
             question=found,
-            flight=flight,
-            close=lambda: self._flights.leave(flight),
+            flight=lambda: boarded.flight,
+            close=lambda: self._flights.leave(boarded.flight),
         )
 
     def _forward(self, asked: Asked, address: Address) -> Forward:
@@ -238,7 +243,7 @@ class Flow:
         self._check_may_buy(incoming)
         flight = self._flights.start(
             ("uncached", str(next(self._uncached))),
-            lambda started: self._ferry.carry(started, incoming, body, dialect=endpoint.provider),
+            lambda started: self._ferry.carry(started, incoming, body, endpoint),
         )
         flight.is_worth_finishing = False
         self._flights.board(flight)
@@ -254,7 +259,7 @@ class Flow:
             body=flight.body if head.is_whole else flight.chunks(),
             cache_status=cache_status.forwarded(Forward.BYPASS, status=head.status, detail=reason),
             disposition=Disposition.BYPASS,
-            flight=flight,
+            flight=lambda: flight,
             close=lambda: self._flights.leave(flight),
         )
 

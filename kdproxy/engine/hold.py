@@ -3,10 +3,10 @@
 SSE comments (WHATWG HTML section 9.2.6) and white space before JSON (RFC 8259 section 2), as DeepSeek sends them.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from kdproxy.core.models import Form, HeaderPairs, Question
-from kdproxy.engine.flights import Flight
+from kdproxy.engine.flights import Flight, Head
 from kdproxy.errors import KdproxyError
 from kdproxy.providers import replay
 
@@ -39,8 +39,15 @@ def head_of(question: Question) -> HeaderPairs:
     return (("Content-Type", _CONTENT_TYPES[question.form]),)
 
 
-async def held(flight: Flight, question: Question, every_seconds: float) -> AsyncIterator[bytes]:
+async def held(
+    flight: Callable[[], Flight], head_within: Callable[[float], Awaitable[Head]], question: Question, every: float
+) -> AsyncIterator[bytes]:
     """Yield a harmless byte now and then, and the answer when it comes.
+
+    Args:
+        flight: returns the flight that the client is on by now.
+        head_within: waits for its head.
+        every: seconds from one such byte to the next.
 
     Raises:
         FailedLate: there is none.
@@ -52,17 +59,17 @@ async def held(flight: Flight, question: Question, every_seconds: float) -> Asyn
     while head is None:
         yield _COMMENT if is_comment else _WHITE_SPACE
         try:
-            head = await flight.wait_head(every_seconds)
+            head = await head_within(every)
         except TimeoutError:
             continue
         except KdproxyError as error:
             raise FailedLate(error) from error
     if not 200 <= head.status < 300:
-        raise FailedLate(_refused(head.status), flight.body)
+        raise FailedLate(_refused(head.status), flight().body)
     if head.is_whole:
-        yield flight.body
+        yield flight().body
         return
-    async for chunk in replay.fitted_live(flight.chunks(), flight.stream_options, question):
+    async for chunk in replay.fitted_live(flight().chunks(), flight().stream_options, question):
         yield chunk
 
 

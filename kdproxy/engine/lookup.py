@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from kdproxy.core.models import Address, Answer, Question
+from kdproxy.core.models import Address, Answer, Form, Question
 from kdproxy.core.ports import Archive
 from kdproxy.engine.call import Asked
 from kdproxy.providers import replay
@@ -13,20 +13,26 @@ def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
 
     An answer of which the provider keeps no copy is none for a client that asks for one: it will fetch or continue it.
     A stream that was bought without usage is none for a client that asks for usage. What is bought then is kept beside
-    it, and each client gets the first that fits.
+    it, and each client gets the first that fits. JSON that the upstream gave in place of a stream answers who asks for
+    a stream, as it did then; JSON that was asked for as JSON never does.
     """
-    question = asked.question
-    fits = partial(_fits, question)
-    answer = archive.find(address, question.form, fits)
+    answer = _find(archive, asked.question, address)
     if answer is None and (old := old_address(archive, asked, address)) is not None:
-        answer = archive.find(old, question.form, fits)
+        answer = _find(archive, asked.question, old)
     return answer
 
 
-def has_any(archive: Archive, asked: Asked, address: Address) -> bool:
-    """Whether a question has a stored answer in any form."""
+def _find(archive: Archive, question: Question, address: Address) -> Answer | None:
+    answer = archive.find(address, question.form, partial(_fits, question))
+    if answer is None and question.form is Form.SSE:
+        answer = archive.find(address, Form.JSON, partial(_stands_in, question))
+    return answer
+
+
+def has_form(archive: Archive, asked: Asked, address: Address, form: Form) -> bool:
+    """Whether a question has a stored answer in a form, be it one that cannot answer this request."""
     old = old_address(archive, asked, address)
-    return archive.has(address) or (old is not None and archive.has(old))
+    return archive.find(address, form) is not None or (old is not None and archive.find(old, form) is not None)
 
 
 def old_address(archive: Archive, asked: Asked, address: Address) -> Address | None:
@@ -34,6 +40,10 @@ def old_address(archive: Archive, asked: Asked, address: Address) -> Address | N
     if not archive.has_v1_keys or (v1_key := asked.v1_key) is None:
         return None
     return address._replace(key=v1_key)
+
+
+def _stands_in(question: Question, answer: Answer) -> bool:
+    return answer.asked_form is question.form and _fits(question, answer)
 
 
 def _fits(question: Question, answer: Answer) -> bool:

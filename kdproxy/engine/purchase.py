@@ -22,8 +22,9 @@ from kdproxy.engine.receive import read_to_end, recorder_of
 from kdproxy.engine.recorder import Recorder, StreamRecorder
 from kdproxy.engine.refused import land_refused, landing
 from kdproxy.engine.unkept import Unkept
+from kdproxy.engine.validator import Validator
 from kdproxy.errors import UpstreamFailed
-from kdproxy.providers.base import Broken, Complete
+from kdproxy.providers.base import Broken, Complete, Judgement, criteria_of
 from kdproxy.providers.question import endpoint_named
 from kdproxy.providers.rules_cost import OutputGuess, cost_of, used_of
 from kdproxy.providers.stored import scrubbed, stored_request
@@ -80,6 +81,12 @@ class Purchase:
         road = self._lanes.road(incoming.upstream, incoming.credentials(), question.model or "", rules)
         guess = self._guesses.setdefault(question.model or "", OutputGuess())
         cost = await aside(asked.body, lambda: cost_of(asked.members, guess, body_bytes=len(asked.body)))
+        upstream, is_habit = incoming.upstream, self._unkept.is_habit
+        validator = Validator(
+            endpoint_named(question.provider, question.endpoint).judge,
+            criteria_of(question, upstream),
+            lambda broken: broken.is_failure and not is_habit(upstream, broken),
+        )
         errand = Errand(
             request=partial(_request, asked),
             cost=cost,
@@ -89,19 +96,28 @@ class Purchase:
             # A binary answer goes on as it comes, so it cannot be asked for again.
             whole_bytes=0 if question.form is Form.BINARY else self._answer_limit_bytes,
             question=address,
+            validator=validator,
         )
         started = self._clock.monotonic()
         result = await self._fetcher.fetch(errand, flight, road)
         match result:
             case Refusal() | GaveUp():
+                if isinstance(result, GaveUp) and validator.failure is not None:
+                    flight.detail = "incomplete"
+                    self._unkept.broken(upstream, validator.failure, incoming.path, address)
                 land_refused(flight, result)
             case Delivery() as delivery:
                 try:
-                    await self._receive(flight, asked, address, delivery, started)
+                    judgement = await self._receive(flight, asked, address, delivery, started)
                 except BaseException as error:
                     self._fetcher.lost(errand, delivery, error)
                     raise
-                self._fetcher.arrived(errand, delivery, used_of(flight.usage))
+                if (failure := validator.failed(judgement)) is not None:
+                    self._fetcher.fell_short(errand, delivery, failure)
+                else:
+                    self._fetcher.arrived(errand, delivery, used_of(flight.usage))
+                if isinstance(judgement, Broken):
+                    self._unkept.broken(upstream, judgement, incoming.path, address)
                 if flight.usage is not None:
                     guess.learn(flight.usage)
 
@@ -112,11 +128,9 @@ class Purchase:
         address: Address,
         delivery: Delivery,
         started: float,
-    ) -> None:
+    ) -> Judgement:
         upstream, response = asked.incoming.upstream, delivery.response
-        recorder, misfit = recorder_of(
-            asked.question, upstream, response, delivery.kind, limit_bytes=self._answer_limit_bytes
-        )
+        recorder, misfit = recorder_of(asked.question, upstream, delivery, limit_bytes=self._answer_limit_bytes)
         is_live = isinstance(recorder, StreamRecorder) or recorder.is_live
         if is_live:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
@@ -129,7 +143,7 @@ class Purchase:
             raise
         finally:
             response.close()
-        judgement = Broken(misfit) if misfit else recorder.finish()
+        judgement = Broken(misfit, may_be_good=True) if misfit else recorder.finish()
         if isinstance(judgement, Complete):
             flight.usage = judgement.usage
             flight.detail = judgement.note
@@ -145,16 +159,19 @@ class Purchase:
                 flight.is_stored = await self._keep(entry, asked, flight)
         else:
             flight.detail = "empty" if judgement.is_empty else "incomplete"
-            self._unkept.broken(upstream, judgement, asked.incoming.path)
         if not is_live:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=True))
         flight.add(recorder.held)
         flight.land()
+        return judgement
 
     async def _keep(self, entry: Entry, asked: Asked, flight: Flight) -> bool:
         intent = _INTENTS.get(asked.incoming.mode, Intent.FILL)
-        if intent is Intent.RECORD and lookup.has_any(self._archive, asked, entry.address):
-            return False
+        if intent is Intent.RECORD:
+            if lookup.find(self._archive, asked, entry.address) is not None:
+                return False
+            if lookup.has_form(self._archive, asked, entry.address, entry.answer.form):
+                intent = Intent.FILL  # what is there in this form cannot answer this request: kept beside it
         old = lookup.old_address(self._archive, asked, entry.address)
         v1_key = None if old is None else old.key
         is_kept = await self._archive.keep(entry, intent=intent, v1_key=v1_key)
@@ -189,6 +206,7 @@ class Purchase:
                 form=recorder.form,
                 usage=usage,
                 stream_options=asked.question.stream_options,
+                asked_form=asked.question.form if recorder.form is not asked.question.form else None,
             ),
             response_id=judgement.response_id,
             cost_usd=None if cost is None else str(cost),

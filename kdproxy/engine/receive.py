@@ -10,6 +10,7 @@ import asyncio
 from kdproxy.core.models import Form, HeaderPairs, Question, Upstream
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.sniff import Kind
+from kdproxy.engine.errand import Delivery
 from kdproxy.engine.flights import Flight
 from kdproxy.engine.peek import ANSWERING, Peeked
 from kdproxy.engine.recorder import GRACE_SECONDS, BodyRecorder, Recorder, StreamRecorder
@@ -22,15 +23,13 @@ HOLD_SECONDS = 0.1
 
 
 def recorder_of(
-    question: Question, upstream: Upstream, response: UpstreamResponse, kind: Kind | None, *, limit_bytes: int
+    question: Question, upstream: Upstream, delivery: Delivery, *, limit_bytes: int
 ) -> tuple[Recorder, str | None]:
-    """Return what watches this answer, and why it cannot be kept whatever it says.
+    """Return what watches this answer, and why it cannot be kept however good it is.
 
     What it is follows from its first bytes and from what was asked; a content type alone decides nothing but of sound.
-
-    Args:
-        kind: what its first bytes look like.
     """
+    response, kind = delivery.response, delivery.kind
     endpoint = endpoint_named(question.provider, question.endpoint)
     criteria = criteria_of(question, upstream)
     content_type = _content_type(response.headers)
@@ -42,7 +41,7 @@ def recorder_of(
         misfit = f"its status is {response.status}"
     elif any(name.lower() == "content-encoding" for name, _ in response.headers):
         misfit = "it has a coding that is not undone here"
-    elif question.form is Form.SSE:
+    elif question.form is Form.SSE and kind is not Kind.JSON:
         misfit = "it is no stream"
     elif question.form is Form.BINARY and not content_type.startswith(endpoint.content_types):
         misfit = "it has an unexpected content type"
@@ -51,7 +50,7 @@ def recorder_of(
         misfit = "the end of its bytes is that of the connection, which may have been cut"
     is_live = question.form is Form.BINARY
     form = Form.BINARY if is_live else Form.JSON
-    return BodyRecorder(endpoint.judge, criteria, is_live, limit_bytes, form), misfit
+    return BodyRecorder(endpoint.judge, criteria, is_live, limit_bytes, form, delivery.judgement), misfit
 
 
 def _is_stream(form: Form, kind: Kind | None, content_type: str) -> bool:

@@ -19,6 +19,8 @@ usable."""
 USAGE_GRACE_SECONDS = 10.0
 """The same, while the usage that was asked for is still to come."""
 
+TOO_LONG = Broken("it is longer than the limit for answers", may_be_good=True)
+
 
 @dataclass(slots=True)
 class StreamRecorder:
@@ -48,7 +50,7 @@ class StreamRecorder:
     def finish(self) -> Judgement:
         """Take the end of the stream: a clean one, or any other once it is settled."""
         if self._size > self.limit_bytes:
-            return Broken("it is longer than the limit for answers")
+            return TOO_LONG
         rest = self._splitter.rest()
         if rest:
             piece = sse.piece(rest)
@@ -121,6 +123,8 @@ class BodyRecorder:
     is_live: bool
     limit_bytes: int
     form: Form
+    judged: Judgement | None = None
+    """What it is worth, where that is known already."""
     _parts: list[bytes] = field(default_factory=list)
     _held: bytes = b""
     _size: int = 0
@@ -142,8 +146,8 @@ class BodyRecorder:
     def finish(self) -> Judgement:
         """Take the clean end of the body."""
         if self._size > self.limit_bytes:
-            return Broken("it is longer than the limit for answers")
-        return self.judge(self.recording, self.criteria)
+            return TOO_LONG
+        return self.judged or self.judge(self.recording, self.criteria)
 
     @property
     def held(self) -> bytes:

@@ -1,6 +1,8 @@
 """Says what is not kept, and why: what is not kept is bought again in each run."""
 
 import logging
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 from kdproxy.core.models import Upstream
 from kdproxy.providers.base import Broken, Complete
@@ -13,11 +15,21 @@ WARNED_AT = 3
 _MOST_WORDS = 100
 
 
+@dataclass(slots=True)
+class _Row:
+    """Answers in a row that are not kept for one reason."""
+
+    reason: str
+    count: int = 0
+    questions: set[Hashable] = field(default_factory=set)
+    """The first ones that they answer."""
+
+
 class Unkept:
     """Counts answers in a row that were not kept for one reason, by upstream."""
 
     def __init__(self) -> None:
-        self._in_a_row: dict[str, tuple[str, int]] = {}
+        self._in_a_row: dict[str, _Row] = {}
         self._words: set[tuple[str, str]] = set()
 
     def whole(self, upstream: Upstream, judgement: Complete) -> None:
@@ -31,13 +43,25 @@ class Unkept:
                 extra={"reason": word, "upstream": upstream.name},
             )
 
-    def broken(self, upstream: Upstream, judgement: Broken, path: str) -> None:
+    def is_habit(self, upstream: Upstream, judgement: Broken) -> bool:
+        """Whether an upstream's answers are all so, so that another call would bring the same.
+
+        Never so of one that says itself that it failed.
+        """
+        row = self._in_a_row.get(upstream.name)
+        is_known = row is not None and row.reason == judgement.reason and len(row.questions) >= WARNED_AT
+        return is_known and not judgement.says_failed
+
+    def broken(self, upstream: Upstream, judgement: Broken, path: str, question: Hashable) -> None:
         """Take an answer that is not kept."""
         log.info("an answer is not stored", extra={"reason": judgement.reason, "path": path})
-        reason, count = self._in_a_row.get(upstream.name, ("", 0))
-        count = count + 1 if reason == judgement.reason else 1
-        self._in_a_row[upstream.name] = (judgement.reason, count)
-        if count != WARNED_AT:
+        row = self._in_a_row.get(upstream.name)
+        if row is None or row.reason != judgement.reason:
+            row = self._in_a_row[upstream.name] = _Row(judgement.reason)
+        row.count += 1
+        if len(row.questions) < WARNED_AT:
+            row.questions.add(question)
+        if row.count != WARNED_AT:
             return
         setting = judgement.setting
         advice = "look at the upstream" if setting is None else f"if it is always so there, set {setting} for it"

@@ -90,13 +90,26 @@ class Complete(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Not a whole answer: delivered, never stored."""
+    """Not a whole answer: never stored."""
 
     reason: str
     setting: str | None = None
     """The setting of the upstream under which such an answer would be kept."""
     is_empty: bool = False
     """Whether nothing was generated and nothing is said."""
+    says_failed: bool = False
+    """Whether its own words say that it failed: an error, or a finish reason that is one."""
+    may_be_good: bool = False
+    """Whether it is refused for a reason that is not its own: its length, its wrapping, or it is still under way."""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the call failed, so that it may have been billed and another one may do better."""
+        return not (self.setting or self.is_empty or self.may_be_good)
+
+
+CARRIES_ERROR = Broken("it carries an error", says_failed=True)
+NO_JSON_EVENT = Broken("an event is no JSON object")
 
 
 Judgement = Complete | Broken
@@ -225,7 +238,7 @@ class NoStream:
 
     def finish(self) -> Judgement:
         """Refuse."""
-        return Broken("this endpoint does not stream")
+        return Broken("this endpoint does not stream", may_be_good=True)
 
 
 def no_stream(_: Criteria) -> NoStream:

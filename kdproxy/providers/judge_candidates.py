@@ -8,7 +8,18 @@ again.
 from typing import Any
 
 from kdproxy.core.sse import Piece
-from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judgement, answer_object, integer, is_done
+from kdproxy.providers.base import (
+    CARRIES_ERROR,
+    NO_JSON_EVENT,
+    ONE_ANSWER,
+    Broken,
+    Complete,
+    Criteria,
+    Judgement,
+    answer_object,
+    integer,
+    is_done,
+)
 from kdproxy.providers.ending import GEMINI, error_in, says
 from kdproxy.providers.event import is_bare_error, is_heartbeat
 from kdproxy.providers.tally import Tally
@@ -51,15 +62,15 @@ class CandidateStream:
             if members is not None:
                 self.read(members)
             elif not is_heartbeat(piece):
-                self._tally.failure = "an event is no JSON object"
+                self._tally.failure = NO_JSON_EVENT
         if piece.bare and is_bare_error(piece):
-            self._tally.failure = "it carries an error"
+            self._tally.failure = CARRIES_ERROR
         return self._is_blocked or self._tally.is_finished
 
     def read(self, members: Any) -> None:
         """Look at one GenerateContentResponse."""
         if not isinstance(members, dict) or error_in(members) is not None:
-            self._tally.failure = "it carries an error"
+            self._tally.failure = CARRIES_ERROR
             return
         self._meter.take_gemini(members.get("usageMetadata"))
         feedback = members.get("promptFeedback")
@@ -69,7 +80,7 @@ class CandidateStream:
         candidates = members.get("candidates")
         for candidate in candidates if isinstance(candidates, list) else ():
             if not isinstance(candidate, dict):
-                self._tally.failure = "a candidate is no object"
+                self._tally.failure = Broken("a candidate is no object")
                 return
             self._tally.note(
                 integer(candidate.get("index")) or 0,

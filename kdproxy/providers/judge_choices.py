@@ -8,7 +8,19 @@ judgement says so (`no-finish-reason`).
 from typing import Any
 
 from kdproxy.core.sse import Piece
-from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judgement, answer_object, integer, is_done
+from kdproxy.providers.answer import members_of
+from kdproxy.providers.base import (
+    CARRIES_ERROR,
+    NO_JSON_EVENT,
+    ONE_ANSWER,
+    Broken,
+    Complete,
+    Criteria,
+    Judgement,
+    answer_object,
+    integer,
+    is_done,
+)
 from kdproxy.providers.ending import OPENAI, error_in, is_failure, says
 from kdproxy.providers.event import is_bare_error, is_heartbeat
 from kdproxy.providers.tally import Tally
@@ -19,11 +31,9 @@ NO_FINISH_REASON = "no-finish-reason"
 
 def judge_choices(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     """Judge a whole JSON answer."""
-    members = answer_object(body)
-    if members is None:
-        return Broken("it is no JSON object")
-    if error_in(members) is not None:
-        return Broken("it carries an error")
+    members = members_of(body)
+    if isinstance(members, Broken):
+        return members
     tally = Tally(criteria, OPENAI)
     choices = members.get("choices")
     choices = choices if isinstance(choices, list) else []
@@ -64,7 +74,7 @@ class ChoiceStream:
         """Look at a chunk."""
         tally = self._tally
         if piece.bare and is_bare_error(piece):
-            tally.failure = "it carries an error"
+            tally.failure = CARRIES_ERROR
         if piece.data and tally.failure is None:
             if is_done(piece.data):
                 self._is_done = True
@@ -76,10 +86,10 @@ class ChoiceStream:
         members = answer_object(piece.data)
         if members is None:
             if not is_heartbeat(piece):
-                self._tally.failure = "an event is no JSON object"
+                self._tally.failure = NO_JSON_EVENT
             return
         if piece.event == "error" or error_in(members) is not None:
-            self._tally.failure = "it carries an error"
+            self._tally.failure = CARRIES_ERROR
             return
         if b"usage" in piece.data or b"service_tier" in piece.data:
             self._meter.take_openai(members)  # a third of an event's cost, for nothing in most
@@ -94,11 +104,11 @@ class ChoiceStream:
 
 def _note(tally: Tally, choice: Any, place: int) -> None:
     if not isinstance(choice, dict):
-        tally.failure = "a choice is no object"
+        tally.failure = Broken("a choice is no object")
         return
     native = choice.get("native_finish_reason")
     if native and is_failure(native):
-        tally.failure = f"a choice ended with {native!r:.60}"
+        tally.failure = Broken(f"a choice ended with {native!r:.60}", says_failed=True)
         return
     index = integer(choice.get("index"))
     tally.note(

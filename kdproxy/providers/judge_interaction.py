@@ -7,7 +7,18 @@ to act.
 from typing import Any
 
 from kdproxy.core.sse import Piece
-from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judgement, answer_object, is_done
+from kdproxy.providers.answer import bad_status, members_of
+from kdproxy.providers.base import (
+    CARRIES_ERROR,
+    NO_JSON_EVENT,
+    ONE_ANSWER,
+    Broken,
+    Complete,
+    Criteria,
+    Judgement,
+    answer_object,
+    is_done,
+)
 from kdproxy.providers.ending import error_in, says
 from kdproxy.providers.event import is_bare_error, is_heartbeat
 from kdproxy.providers.judge_rows import EMPTY
@@ -19,18 +30,16 @@ _TERMINAL = frozenset({"interaction.completed", "interaction.complete"})
 
 def judge_interaction(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     """Judge a whole JSON answer."""
-    members = answer_object(body)
-    if members is None:
-        return Broken("it is no JSON object")
-    if error_in(members) is not None:
-        return Broken("it carries an error")
+    members = members_of(body)
+    if isinstance(members, Broken):
+        return members
     return _judged(members, criteria, has_said=False)
 
 
 def _judged(interaction: dict[str, Any], criteria: Criteria, *, has_said: bool) -> Judgement:
     status = interaction.get("status")
     if not isinstance(status, str) or status not in _WHOLE:
-        return Broken(f"its status is {status!r:.60}")
+        return bad_status(status)
     usage = read_interaction(interaction)
     has_said = has_said or says(interaction.get("steps")) or says(interaction.get("outputs"))
     if not (has_said or criteria.keeps_empty or (usage is not None and usage.output_tokens)):
@@ -47,7 +56,7 @@ class InteractionStream:
         self._criteria = criteria
         self._has_said = False
         self._final: Judgement | None = None
-        self._failure: str | None = None
+        self._failure: Broken | None = None
 
     @property
     def is_over(self) -> bool:
@@ -64,19 +73,19 @@ class InteractionStream:
         if piece.data and self._failure is None and self._final is None and not is_done(piece.data):
             self._read(piece)
         if piece.bare and self._final is None and is_bare_error(piece):
-            self._failure = "it carries an error"
+            self._failure = CARRIES_ERROR
         return self.is_over
 
     def _read(self, piece: Piece) -> None:
         members = answer_object(piece.data)
         if members is None:
             if not is_heartbeat(piece):
-                self._failure = "an event is no JSON object"
+                self._failure = NO_JSON_EVENT
             return
         name = members.get("event_type")
         kind = name if isinstance(name, str) else piece.event
         if kind == "error" or error_in(members) is not None:
-            self._failure = "it carries an error"
+            self._failure = CARRIES_ERROR
             return
         self._has_said = self._has_said or says(members.get("delta"))
         interaction = members.get("interaction")
@@ -86,5 +95,5 @@ class InteractionStream:
     def finish(self) -> Judgement:
         """Say whether the terminal event came with a good status."""
         if self._failure is not None:
-            return Broken(self._failure)
+            return self._failure
         return self._final or Broken("it was cut: its terminal event did not come")

@@ -7,7 +7,17 @@ without it is refused (API reference, messages and streaming, read 2026-11). An 
 from typing import Any
 
 from kdproxy.core.sse import Piece
-from kdproxy.providers.base import ONE_ANSWER, Broken, Criteria, Judgement, answer_object, is_done
+from kdproxy.providers.answer import members_of
+from kdproxy.providers.base import (
+    CARRIES_ERROR,
+    NO_JSON_EVENT,
+    ONE_ANSWER,
+    Broken,
+    Criteria,
+    Judgement,
+    answer_object,
+    is_done,
+)
 from kdproxy.providers.ending import ANTHROPIC, error_in, says
 from kdproxy.providers.event import is_bare_error, is_heartbeat
 from kdproxy.providers.tally import Tally
@@ -16,11 +26,9 @@ from kdproxy.providers.usage import UsageMeter, read_anthropic
 
 def judge_message(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     """Judge a whole JSON answer."""
-    members = answer_object(body)
-    if members is None:
-        return Broken("it is no JSON object")
-    if error_in(members) is not None:
-        return Broken("it carries an error")
+    members = members_of(body)
+    if isinstance(members, Broken):
+        return members
     if members.get("type") != "message":
         return Broken("it is no message")
     tally = Tally(criteria, ANTHROPIC)
@@ -56,14 +64,14 @@ class MessageStream:
             if members is not None:
                 self._read(members, piece)
             elif not is_heartbeat(piece):
-                self._tally.failure = "an event is no JSON object"
+                self._tally.failure = NO_JSON_EVENT
         if piece.bare and is_bare_error(piece):
-            self._tally.failure = "it carries an error"
+            self._tally.failure = CARRIES_ERROR
         return self._is_stopped or self._tally.is_finished
 
     def _read(self, members: dict[str, Any], piece: Piece) -> None:
         if error_in(members) is not None or piece.event == "error":
-            self._tally.failure = "it carries an error"
+            self._tally.failure = CARRIES_ERROR
             return
         match members.get("type"):
             case "message_start":

@@ -8,7 +8,19 @@ from typing import Any
 
 from kdproxy.core.models import Usage
 from kdproxy.core.sse import Piece
-from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, End, Judgement, answer_object, is_done
+from kdproxy.providers.answer import bad_status, members_of
+from kdproxy.providers.base import (
+    CARRIES_ERROR,
+    NO_JSON_EVENT,
+    ONE_ANSWER,
+    Broken,
+    Complete,
+    Criteria,
+    End,
+    Judgement,
+    answer_object,
+    is_done,
+)
 from kdproxy.providers.ending import RESPONSES, Ending, ending_of, error_in, says
 from kdproxy.providers.event import is_bare_error, is_heartbeat
 from kdproxy.providers.judge_rows import EMPTY
@@ -18,19 +30,17 @@ from kdproxy.providers.usage import read_openai
 
 def judge_response(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     """Judge a whole JSON answer."""
-    members = answer_object(body)
-    if members is None:
-        return Broken("it is no JSON object")
-    if error_in(members) is not None:
-        return Broken("it carries an error")
+    members = members_of(body)
+    if isinstance(members, Broken):
+        return members
     return _judged(members, criteria, has_said=False)
 
 
 def judge_compaction(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     """Judge a compacted conversation: its object names it, and its output holds items."""
-    members = answer_object(body)
-    if members is None or error_in(members) is not None:
-        return Broken("it is no JSON object, or carries an error")
+    members = members_of(body)
+    if isinstance(members, Broken):
+        return members
     output, identity = members.get("output"), members.get("id")
     if members.get("object") != "response.compaction" or not isinstance(output, list) or not output:
         return Broken("it is no compacted conversation")
@@ -47,7 +57,7 @@ def _judged(response: dict[str, Any], criteria: Criteria, *, has_said: bool) -> 
         case "incomplete":
             ending = ending_of(reason, RESPONSES)
             if ending in (Ending.FAILED, Ending.MISSING):
-                return Broken(f"it is incomplete for the reason {reason!r:.60}")
+                return Broken(f"it is incomplete for the reason {reason!r:.60}", says_failed=ending is Ending.FAILED)
             unknown = reason if ending is Ending.UNKNOWN else None
             is_refused = ending is Ending.REFUSED
         case None if criteria.end is End.DONE:
@@ -55,7 +65,7 @@ def _judged(response: dict[str, Any], criteria: Criteria, *, has_said: bool) -> 
         case None:
             return Broken("it has no status", SETTING_END)
         case status:
-            return Broken(f"its status is {status!r:.60}")
+            return bad_status(status)
     usage = read_openai(response)
     if not (has_said or is_refused or criteria.keeps_empty or _has_content(response, usage)):
         return EMPTY
@@ -77,7 +87,7 @@ class ResponseStream:
         self._has_said = False
         self._final: Judgement | None = None
         self._is_done = False
-        self._failure: str | None = None
+        self._failure: Broken | None = None
 
     @property
     def is_over(self) -> bool:
@@ -97,19 +107,19 @@ class ResponseStream:
             else:
                 self._read(piece)
         if piece.bare and self._final is None and is_bare_error(piece):
-            self._failure = "it carries an error"
+            self._failure = CARRIES_ERROR
         return self.is_over
 
     def _read(self, piece: Piece) -> None:
         members = answer_object(piece.data)
         if members is None:
             if not is_heartbeat(piece):
-                self._failure = "an event is no JSON object"
+                self._failure = NO_JSON_EVENT
             return
         name = members.get("type")
         kind = name if isinstance(name, str) else piece.event
         if piece.event == "error" or kind in _FAILED or error_in(members) is not None:
-            self._failure = "it carries an error"
+            self._failure = CARRIES_ERROR
             return
         self._has_said = self._has_said or says(members.get("delta"))
         response = members.get("response")
@@ -119,7 +129,7 @@ class ResponseStream:
     def finish(self) -> Judgement:
         """Say whether the terminal event came with a good status."""
         if self._failure is not None:
-            return Broken(self._failure)
+            return self._failure
         if self._final is not None:
             return self._final
         if self._is_done and self._criteria.end is End.DONE and self._has_said:

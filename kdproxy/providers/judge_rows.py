@@ -13,7 +13,10 @@ from typing import Any
 from kdproxy.core.models import Usage
 from kdproxy.core.sniff import Kind, sniff
 from kdproxy.core.sse import Piece
+from kdproxy.providers.answer import members_of
 from kdproxy.providers.base import (
+    CARRIES_ERROR,
+    NO_JSON_EVENT,
     ONE_ANSWER,
     Broken,
     Complete,
@@ -36,11 +39,9 @@ def judge_list(name: str, item: str | None = None) -> Judge:
     """Make the judge of an answer that is a list of rows, each with an item (None: the row itself is it)."""
 
     def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
-        members = answer_object(body)
-        if members is None:
-            return Broken("it is no JSON object")
-        if error_in(members) is not None:
-            return Broken("it carries an error")
+        members = members_of(body)
+        if isinstance(members, Broken):
+            return members
         rows = members.get(name)
         if not isinstance(rows, list) or not rows:
             return Broken(f"it has no {name}")
@@ -94,9 +95,9 @@ def judge_count(name: str) -> Judge:
     """Make the judge of an answer that is a count of that name."""
 
     def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
-        members = answer_object(body)
-        if members is None or error_in(members) is not None:
-            return Broken("it is no JSON object, or carries an error")
+        members = members_of(body)
+        if isinstance(members, Broken):
+            return members
         value = members.get(name)
         is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
         return Complete() if is_count else Broken(f"it has no {name}")
@@ -120,7 +121,7 @@ class TerminalStream:
         self._ended = 0
         self._usage: Usage | None = None
         self._has_said = False
-        self._failure: str | None = None
+        self._failure: Broken | None = None
 
     @property
     def is_over(self) -> bool:
@@ -137,17 +138,17 @@ class TerminalStream:
         if piece.data and self._failure is None and not is_done(piece.data):
             self._read(piece)
         if piece.bare and is_bare_error(piece):
-            self._failure = "it carries an error"
+            self._failure = CARRIES_ERROR
         return self.is_over
 
     def _read(self, piece: Piece) -> None:
         members = answer_object(piece.data)
         if members is None:
             if not is_heartbeat(piece):
-                self._failure = "an event is no JSON object"
+                self._failure = NO_JSON_EVENT
             return
         if piece.event == "error" or error_in(members) is not None:
-            self._failure = "it carries an error"
+            self._failure = CARRIES_ERROR
             return
         name = members.get("type")
         kind = name if isinstance(name, str) else piece.event
@@ -160,7 +161,7 @@ class TerminalStream:
     def finish(self) -> Judgement:
         """Say whether the last event came."""
         if self._failure is not None:
-            return Broken(self._failure)
+            return self._failure
         if not self.is_over:
             return Broken("it was cut: its last event did not come")
         if self._has_said or self._criteria.keeps_empty or _has_generated(self._usage):

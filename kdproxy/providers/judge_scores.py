@@ -1,10 +1,9 @@
 """When answers of servers that score, pool and count texts are whole: rows as many as asked for, none empty. Pure."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judge, Judgement, answer_object
-from kdproxy.providers.ending import error_in
+from kdproxy.providers.answer import members_of
+from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judge, Judgement
 from kdproxy.providers.tally import SETTING_CHOICES
 from kdproxy.providers.usage import read_openai
 
@@ -16,9 +15,9 @@ def judge_scores(item: str, *lists: str) -> Judge:
     """
 
     def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
-        members = answer_object(body)
-        if members is None or error_in(members) is not None:
-            return Broken("it is no JSON object, or carries an error")
+        members = members_of(body)
+        if isinstance(members, Broken):
+            return members
         rows = next((members[name] for name in lists if isinstance(members.get(name), list)), None)
         if not rows:
             return Broken(f"it has no {lists[0]}")
@@ -43,9 +42,9 @@ def _holds(value: Any) -> bool:
 
 def judge_tokens(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     """Judge the tokens of a text: as many as their count says."""
-    members = answer_object(body)
-    if members is None or error_in(members) is not None:
-        return Broken("it is no JSON object, or carries an error")
+    members = members_of(body)
+    if isinstance(members, Broken):
+        return members
     tokens, count = members.get("tokens"), members.get("count")
     if not isinstance(tokens, list) or any(token is None for token in tokens):
         return Broken("it has no tokens")
@@ -56,7 +55,9 @@ def judge_tokens(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
 
 def judge_embedding(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     """Judge Gemini's answer of one vector."""
-    members: Mapping[str, Any] = answer_object(body) or {}
+    members = members_of(body)
+    if isinstance(members, Broken):
+        return members
     embedding = members.get("embedding")
     values = embedding.get("values") if isinstance(embedding, dict) else None
     return Complete() if isinstance(values, list) and _holds(values) else Broken("it has no vector")

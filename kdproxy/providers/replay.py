@@ -25,8 +25,12 @@ def fitted(answer: Answer, question: Question) -> bytes:
 
 
 def has_enough(answer: Answer, question: Question) -> bool:
-    """Whether a recording has all that a question wants: usage is never invented, nor left out silently."""
-    if answer.form is not Form.SSE or not question.wants_stream_usage:
+    """Whether a recording has all that a question wants: usage is never invented, nor left out silently.
+
+    JSON that came in place of a stream counts as one: whether its server heeds the option is not known.
+    """
+    is_stream = Form.SSE in (answer.form, answer.asked_form)
+    if not is_stream or not question.wants_stream_usage:
         return True
     return bool(answer.stream_options and answer.stream_options.get("include_usage"))
 

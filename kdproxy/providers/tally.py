@@ -37,7 +37,7 @@ class Tally:
         self._choices: dict[int, _Choice] = {}
         self._unknown: str | None = None
         self._has_ended = False
-        self.failure: str | None = None
+        self.failure: Broken | None = None
         """What proves that it is no answer."""
         self.is_told = False
         """Whether any choice has the member that says why it ended, be it empty."""
@@ -66,7 +66,7 @@ class Tally:
             case Ending.MISSING:
                 return
             case Ending.FAILED:
-                self.failure = f"a choice ended with {reason!r:.60}"
+                self.failure = Broken(f"a choice ended with {reason!r:.60}", says_failed=True)
                 return
             case Ending.UNKNOWN:
                 self._unknown = str(reason)[:60]
@@ -114,7 +114,7 @@ class Tally:
             is_done: the dialect's last event has come, or the body is a whole JSON text.
         """
         if self.failure is not None:
-            return Broken(self.failure)
+            return self.failure
         if not self._choices:
             return Broken("it has no choices")
         unfinished = self._unfinished(is_done=is_done)

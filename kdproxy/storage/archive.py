@@ -129,10 +129,6 @@ class FileArchive:
             report_unreadable(self._journal.name, location, error)
             return None
 
-    def has(self, address: Address) -> bool:
-        """Whether a sample has an answer in any form."""
-        return any(self.find(address, form) is not None for form in Form)
-
     @property
     def has_v1_keys(self) -> bool:
         """Whether there is any answer whose key is of version 1."""

@@ -73,7 +73,7 @@ def _settled_answer(found: Draft, entry: Entry, fold: Fold, life: Life) -> Itera
     old = [] if old_address == address else fold.generations(names.sample_name(old_address))
     generation, replaces = None, tuple[LineName, ...]()
     match found.intent:
-        case Intent.RECORD if live or old:
+        case Intent.RECORD if any(each.recording(entry.answer.form) for each in (*live, *old)):
             return
         case Intent.REFRESH:
             replaces = tuple(dict.fromkeys(each.name for each in (*live, *old)))

@@ -169,7 +169,7 @@ class Proxy:
         started: float,
         sent: int,
     ) -> None:
-        question, flight = reply.question, reply.flight
+        question, flight = reply.question, None if reply.flight is None else reply.flight()
         outcome = Outcome(
             disposition=reply.disposition,
             method=request.method,

@@ -81,6 +81,27 @@ async def test_who_joins_what_is_held_for_its_quota_leads_and_the_held_one_gets_
     assert provider.keys == ["bad", "good"]
 
 
+@pytest.mark.parametrize("form", [{}, {"stream": True}], ids=["json", "stream"])
+@pytest.mark.parametrize("policy", ["fail", "park"])
+async def test_a_joiner_that_is_held_by_bytes_leads_with_its_own(http: Any, send: Any, policy: str, form: Any) -> None:
+    """Its head is out by then: the leader's refusal would reach it as an error in the body."""
+    provider = Provider(REFUSALS["spent"])
+    settings = {"keep_alive_seconds": 0.05, "spent_policy": policy}
+    asked = {**QUESTION, **form}
+    async with WireServer(provider) as upstream, run_proxy(upstream.url, **settings) as proxy:
+        url = proxy.address + CHAT
+        leader = asyncio.create_task(send(url, asked, headers=key("bad")))
+        await upstream.wait_for_requests(1)
+        async with http.post(url, json=asked, headers=key("good")) as joiner:
+            await joiner.content.readany()  # held
+            provider.may_answer.set()
+            got = await joiner.read()
+        assert b"fine" in got
+        assert b"quota" not in got
+        assert provider.keys == ["bad", "good"]
+        await asyncio.gather(leader, return_exceptions=True)  # its own refusal, too late for a status
+
+
 async def test_an_answer_is_shared_across_credentials(send: Any) -> None:
     release = asyncio.Event()
     async with WireServer([release, chat("fine")]) as upstream, run_proxy(upstream.url) as proxy:

@@ -108,12 +108,20 @@ async def test_an_answer_that_does_not_fit_stays_beside_the_one_that_does(
     assert teacher.count() == 3
 
 
-async def test_record_keeps_nothing_where_another_form_is_stored(
+async def test_record_keeps_what_nothing_stored_could_answer(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, journal_lines: Any
 ) -> None:
-    await send(proxy.address + CHAT, ASK)
-    await send(proxy.address + CHAT, {**ASK, "stream": True}, headers={"Kdproxy-Mode": "record"})
-    assert [line["form"] for line in journal_lines(proxy.data_dir)] == ["json"]
+    """Another form, and usage beside a stream without: else replay would miss them after each recorded run."""
+    url, record = proxy.address + CHAT, {"Kdproxy-Mode": "record"}
+    stream = {**ASK, "stream": True}
+    counted = {**stream, "stream_options": {"include_usage": True}}
+    asked = (ASK, stream, counted)
+    first = [await send(url, body, headers=record) for body in asked]
+    for body in asked:
+        await send(url, body, headers=record)
+    assert [line["form"] for line in journal_lines(proxy.data_dir)] == ["json", "sse", "sse"]
+    replayed = [await send(url, body, headers={"Kdproxy-Mode": "replay"}) for body in asked]
+    assert [answer.body for answer in replayed] == [answer.body for answer in first]
 
 
 @pytest.mark.parametrize("mode", ["cache", "replay", "refresh", "record", "bypass"])

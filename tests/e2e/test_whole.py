@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from kdproxy.core import retry
 from kdproxy.testing.proxy import run_proxy
 from tests.wire import (
     Close,
@@ -45,13 +46,20 @@ def stop(reason: Any = "stop", index: int = 0) -> dict[str, Any]:
 USAGE = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds between paid attempts are tested in virtual time."""
+    monkeypatch.setattr(retry, "billed_backoff_seconds", lambda attempt, *, jitter: 0.01)
+
+
 async def asked_twice(send: Any, play: list[Any], body: Any = STREAM, path: str = CHAT, **settings: Any) -> Any:
     """Return the first answer, and how many calls two equal questions made."""
     async with WireServer(play) as upstream, run_proxy({"u": {"url": upstream.url, **settings}}) as proxy:
         first = await send(proxy.address + path, body)
         second = await send(proxy.address + path, body)
-        assert ("; hit" in second.cache) == (len(upstream.requests) == 1)
-        return first, second, len(upstream.requests)
+        calls = sum(request.line.startswith("POST") for request in upstream.requests)
+        assert ("; hit" in second.cache) == (calls == 1)
+        return first, second, calls
 
 
 MESSAGE = "/v1/messages"
@@ -135,12 +143,17 @@ NEVER_KEPT: dict[str, tuple[str, Any, list[Any]]] = {
 }
 
 
+BOUGHT_AGAIN = {"python-genai-1836", "a row of nulls", "an empty row"}
+"""Whole JSON that is broken, whatever the settings of its upstream: three calls, then its last words without one."""
+
+
 @pytest.mark.parametrize("name", NEVER_KEPT)
 async def test_what_did_not_end_well_is_delivered_as_it_came_and_never_kept(send: Any, name: str) -> None:
     path, body, play = NEVER_KEPT[name]
     first, second, calls = await asked_twice(send, play, body, path)
-    assert (first.status, calls) == (200, 2)
+    assert (first.status, calls) == (200, 3 if name in BOUGHT_AGAIN else 2)
     assert first.body == second.body
+    assert "detail=" in first.cache
 
 
 @pytest.mark.parametrize("reason", [None, "", False, "network_error", "abort", "UNLOAD"])

@@ -122,10 +122,13 @@ def test_a_new_recording_takes_the_place_of_a_damaged_one_in_its_generation(
         assert dict(archive.snapshot().answers) == {"openai": 2}
 
 
-def test_record_mode_keeps_only_where_no_form_is_live(reopen: Any, make_entry: MakeEntry) -> None:
+def test_record_mode_keeps_only_where_its_form_is_not_live(reopen: Any, make_entry: MakeEntry) -> None:
     archive = reopen()
-    keep(archive, make_entry(body=b"1"), make_entry(form=Form.SSE), make_entry(1), intent=Intent.RECORD)
-    assert [named.record for named in said(archive)] == [make_entry(body=b"1"), make_entry(1)]
+    kept = (make_entry(body=b"1"), make_entry(form=Form.SSE), make_entry(1))
+    keep(archive, *kept, make_entry(body=b"2"), make_entry(form=Form.SSE, body=b"2"), intent=Intent.RECORD)
+    first, stream, other = [named.record for named in said(archive)]
+    assert (first, other) == (kept[0], kept[2])
+    assert stream == kept[1]._replace(generation=said(archive)[0].name)
 
 
 def test_two_writes_of_one_group_see_each_other(reopen: Any, make_entry: MakeEntry) -> None:

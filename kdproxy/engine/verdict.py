@@ -1,0 +1,53 @@
+"""What the beginning of an answer, or all of one that is held whole, means for the attempt. Decides; the loop acts."""
+
+from typing import NamedTuple
+
+from kdproxy.core import retry
+from kdproxy.core.attempt_outcome import FailureClass
+from kdproxy.core.sniff import Kind
+from kdproxy.engine.errand import Errand
+from kdproxy.engine.peek import Glance, Peeked
+from kdproxy.providers.base import Judgement
+
+_JUDGED = frozenset({Kind.JSON, Kind.OTHER})
+"""Bodies that are judged when they have come whole; streams are while they pass."""
+
+
+class Verdict(NamedTuple):
+    """What to do about an answer."""
+
+    next: retry.Verdict
+    judgement: Judgement | None = None
+    """What it is worth, where it has been read whole."""
+
+
+async def verdict_on(glance: Glance, errand: Errand, now: float) -> Verdict:
+    """Say whether an answer below status 400 is one."""
+    response = glance.response
+    if glance.fault:
+        reason = f"The upstream sent {glance.fault} (status {response.status})."
+        return Verdict(retry.Again(reason=reason, failure=FailureClass.MAYBE_BILLED))
+    if glance.error:
+        found = retry.judge_event(glance.error, errand.rules, now=now)
+        if not isinstance(found, retry.Done):
+            return Verdict(found)
+    validator = errand.validator
+    if validator is None or glance.kind not in _JUDGED or not isinstance(response, Peeked) or not response.is_over:
+        return Verdict(retry.Done())
+    if any(name.lower() == "content-encoding" for name, _ in response.headers):
+        return Verdict(retry.Done())  # a coding that is not undone here: nobody knows what it says
+    judgement = await validator.check(response.seen)
+    if validator.failure is None:
+        return Verdict(retry.Done(), judgement)
+    reason = f"The upstream sent an answer that is not whole: {validator.failure.reason}."
+    return Verdict(retry.Again(reason=reason, failure=FailureClass.MAYBE_BILLED, is_complete=True), judgement)
+
+
+def unbroken(glance: Glance) -> Glance:
+    """Find fault with JSON that came whole and yet breaks off: its server died, and a gateway counted what it had."""
+    response = glance.response
+    if glance.fault or glance.kind is not Kind.JSON or not isinstance(response, Peeked) or not response.is_over:
+        return glance
+    if response.seen.rstrip()[-1:] in (b"}", b"]"):
+        return glance
+    return glance._replace(fault="JSON that breaks off")
