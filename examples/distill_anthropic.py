@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="claude-haiku-4-5")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, help="one question a line")
-    parser.add_argument("--out", type=Path, default=Path("train.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("train-anthropic.jsonl"))
     parser.add_argument("--limit", type=int, default=None, help="ask only the first N")
     parser.add_argument("--max-tokens", type=int, default=256)
     args = parser.parse_args()

@@ -19,7 +19,7 @@ import argparse
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +59,10 @@ def ask_teacher(model: str, prompts: Sequence[str], max_tokens: int) -> list[Ans
         return (logprobs.content if logprobs else None) or []
 
     with ThreadPoolExecutor(4) as pool:
-        return list(tqdm(pool.map(ask, prompts), desc="teacher", total=len(prompts)))
+        asked = [pool.submit(ask, prompt) for prompt in prompts]
+        for _ in tqdm(as_completed(asked), desc="teacher", total=len(prompts)):
+            pass  # in whatever order they come: one slow answer does not stop the bar
+        return [each.result() for each in asked]
 
 
 def vocabulary_of(answers: Sequence[Answer]) -> dict[str, int]:

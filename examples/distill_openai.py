@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="gpt-4o-mini")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, help="one question a line")
-    parser.add_argument("--out", type=Path, default=Path("train.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("train-openai.jsonl"))
     parser.add_argument("--limit", type=int, default=None, help="ask only the first N")
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--max-tokens", type=int, default=64)

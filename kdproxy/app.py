@@ -224,9 +224,10 @@ class App:
         return self._lanes.snapshot()
 
     def _health(self) -> Health:
-        trouble = self._directory.archive.trouble
-        if trouble is not None:
-            return Health(status="degraded", reason=trouble, unwritten_answers=self._directory.archive.unwritten)
+        archive = self._directory.archive
+        if archive.trouble is not None:
+            held = archive.unwritten
+            return Health(status="degraded", reason=archive.trouble, hint=archive.trouble_hint, unwritten_answers=held)
         return Health(status="draining" if self._is_stopping else "ok")
 
     def refuse_calls(self) -> UnderWay:

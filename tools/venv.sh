@@ -66,8 +66,9 @@ chosen=''
 without_venv=''
 too_old=''
 for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
-    # Version managers put shims on PATH that exist and don't run, so each candidate is tried.
-    "$candidate" -c '' 2>/dev/null || continue
+    # Version managers put shims on PATH that exist and don't run, so each candidate is tried. What runs and ignores its
+    # arguments (PYTHON=/bin/true) is no Python either: it has to say something.
+    [ "$("$candidate" -c 'print(6 * 7)' 2>/dev/null </dev/null)" = 42 ] || continue
     if ! "$candidate" -c "$fits"; then
         too_old="$too_old $candidate=$("$candidate" -c "$version")"
     elif ! "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
@@ -85,7 +86,7 @@ if [ -z "$chosen" ]; then
         fail "kdproxy needs Python 3.11 or later; found$too_old" \
             "$(hint_python)" "or: make $goal PYTHON=/path/to/python3.13"
     elif [ -n "${PYTHON:-}" ]; then
-        fail "PYTHON=$PYTHON does not run" "give the path of a Python 3.11 or later, or leave PYTHON away"
+        fail "PYTHON=$PYTHON does not run as a Python; nothing was made or changed" "give the path of a Python 3.11 or later, or leave PYTHON away"
     fi
     fail "no Python 3.11 or later found" "$(hint_python)" "or: make $goal PYTHON=/path/to/python3.13"
 fi

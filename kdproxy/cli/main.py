@@ -22,6 +22,17 @@ VERBS = {
 
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+KEPT = {
+    "serve": "Nothing was bought: it was still starting.",
+    "warm": "What was kept so far stays. Run it again: what is there is skipped.",
+    "export": "A file given with --output is as it was before; what went to a pipe is not all.",
+    "verify": "The journal was not changed. After --repair, run it again.",
+    "forget": "What was withdrawn so far stays withdrawn. Run it again for the rest.",
+    "scrub": "Run it again before anything else: it finishes what it began. No answer is lost.",
+}
+"""What Ctrl-C in a verb left behind."""
 
 
 class _Verbs(click.Group):
@@ -40,6 +51,10 @@ class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            kept = KEPT.get(ctx.invoked_subcommand or "", "Nothing was changed.")
+            click.echo(f"kdproxy: interrupted. {kept}", err=True)
+            sys.exit(EXIT_INTERRUPTED)
         except KdproxyError as error:
             click.echo(f"kdproxy: {error}", err=True)
             sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_PROBLEM)

@@ -169,7 +169,8 @@ def _tell_of_drain(under_way: UnderWay, seconds: float) -> None:
     if under_way.answers:
         say(
             f"shutting down: the disk has refused {counted(under_way.answers, 'answer')}, which memory alone holds; "
-            f"trying up to {seconds:g} s. Free space now, or press Ctrl-C again to lose them."
+            f"trying up to {seconds:g} s. Remove the cause that the log names now (no space, no permission, a journal "
+            "that was moved), or press Ctrl-C again to lose them."
         )
 
 

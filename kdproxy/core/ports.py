@@ -120,6 +120,10 @@ class Archive(Protocol):
         """Why the last write did not reach the disk, in one sentence; None if it did."""
 
     @property
+    def trouble_hint(self) -> str:
+        """What to do about it."""
+
+    @property
     def unwritten(self) -> int:
         """Lines that the disk has refused and that memory alone holds."""
 

@@ -161,6 +161,6 @@ class Boarding:
                 if flight.phase is Phase.WAITING:
                     trouble = self._archive.trouble
                     if flight.waits_for_disk and trouble is not None:
-                        raise no_room(trouble) from None
+                        raise no_room(trouble, self._archive.trouble_hint) from None
                     raise come_again(flight) from None
                 patience = 1.0

@@ -41,11 +41,11 @@ class ComeAgain(KdproxyError):
     """The client waits no longer; its request goes on waiting for a while."""
 
 
-def no_room(trouble: str) -> ComeAgain:
-    """The disk refuses, and the client waits no longer."""
+def no_room(trouble: str, hint: str) -> ComeAgain:
+    """The disk refuses, and the client waits no longer; the hint goes with the cause."""
     return ComeAgain(
         f"The request waits for the disk, which refuses to store answers. {trouble}",
-        hint="Free space where the data directory lies: what waits goes on by itself then. "
+        hint=f"{hint} What waits then continues by itself. "
         "Nothing new is bought till then, since it would have to be paid for again.",
         code="disk_refuses",
         http_status=503,

@@ -3,7 +3,6 @@
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,8 +13,10 @@ from kdproxy.core.ignore import Ignore
 from kdproxy.core.routing import BUILT_IN, built_in_at
 from kdproxy.errors import ConfigError
 from kdproxy.secret import Secret
-from kdproxy.settings.parse import UpstreamSettings
+from kdproxy.settings import toml
+from kdproxy.settings.parse import near
 from kdproxy.settings.tree import Settings
+from kdproxy.settings.upstream import UpstreamSettings, Wrong
 from kdproxy.web.guard import is_loopback
 
 CONFIG_NAME = "kdproxy.toml"
@@ -56,8 +57,8 @@ def load(
     problems: list[str] = []
     given: dict[str, tuple[Any, str]] = {}
     config = config or _path_or_none(environment.get(f"{ENV_PREFIX}CONFIG"))
-    for name, value in _read_toml(config, problems).items():
-        given[name] = (value, str(config or CONFIG_NAME))
+    members, lines = _read_toml(config, problems)
+    given.update({name: (value, str(config or CONFIG_NAME)) for name, value in members.items()})
     for variable, name in _VARIABLES.items():
         if variable in environment:
             given[name] = (environment[variable], variable)
@@ -69,17 +70,19 @@ def load(
         try:
             values[name] = _PARSED[name].metadata["parse"](value)
             origins[name] = origin
+        except Wrong as error:
+            problems += [f"{member} ({_at(origin, lines, member)}): {what}" for member, what in error.mistakes]
         except ValueError as error:
-            problems.append(f"{name} ({origin}): {error}{_instead(value)}")
+            problems.append(f"{name} ({_at(origin, lines, name)}): {error}{_instead(value)}")
     values["token"], origins["token"] = _token(values.get("token_file"), environment, problems)
     settings = Settings(**values)
     credentials = _credentials(settings, environment, problems)
     origins["credentials"] = "environment" if credentials else "default"
-    _check_variables(settings, environment, problems)
+    _check_variables(_named_variables(given.get("upstreams")), environment, problems)
     _check_door(settings, problems)
     _check_loop(settings, problems)
     if problems:
-        raise ConfigError(problems, hint="Mend them all and start again; `kdproxy config` shows what is in force.")
+        raise ConfigError(problems, hint="Fix them all and start again; `kdproxy config` shows what is in force.")
     return Loaded(
         settings=Settings(**{**values, "credentials": credentials}),
         origins=origins,
@@ -118,26 +121,32 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def _read_toml(config: Path | None, problems: list[str]) -> dict[str, Any]:
+def _read_toml(config: Path | None, problems: list[str]) -> tuple[dict[str, Any], Mapping[str, int]]:
     path = config or Path(CONFIG_NAME)
     if config is None and not path.exists():
-        return {}
+        return {}, {}
     try:
-        members = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        problems.append(f"the config file {path} cannot be read ({error.strerror})")
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"the config file {path} is not TOML: {error}")
-        return {}
+        members, lines = toml.read(path)
+    except toml.Unreadable as error:
+        problems.append(str(error))
+        return {}, {}
     for name in sorted(set(members) - set(_PARSED)):
         del members[name]
+        where = _at(str(path), lines, name)
         if name == "token":
-            problems.append(f"token ({path}): a secret does not belong in the config; use token_file or KDPROXY_TOKEN")
-            continue
-        close = difflib.get_close_matches(name, _PARSED, n=1)
-        problems.append(f"{name} ({path}): no such setting" + (f"; did you mean {close[0]}?" if close else ""))
-    return members
+            problems.append(f"token ({where}): a secret does not belong in the config; use token_file or KDPROXY_TOKEN")
+        else:
+            problems.append(f"{name} ({where}): no such setting{near(name, _PARSED)}")
+    return members, lines
+
+
+def _at(origin: str, lines: Mapping[str, int], name: str) -> str:
+    """Say where a value comes from; of the file the line too: the table's, where a member has none of its own."""
+    if origin == "flag" or origin.startswith(ENV_PREFIX):
+        return origin
+    while name and name not in lines:
+        name = name.rpartition(".")[0]
+    return f"{origin}, line {lines[name]}" if name else origin
 
 
 def _token(path: Path | None, environment: Mapping[str, str], problems: list[str]) -> tuple[Secret | None, str]:
@@ -196,10 +205,17 @@ def _check_door(settings: Settings, problems: list[str]) -> None:
         )
 
 
-def _check_variables(settings: Settings, environment: Mapping[str, str], problems: list[str]) -> None:
+def _named_variables(given: tuple[Any, str] | None) -> set[str]:
+    """Return the variables that upstreams name, also those of tables that hold a mistake."""
+    tables = given[0].values() if given is not None and isinstance(given[0], dict) else ()
+    named = [table.get("credential_env") for table in tables if isinstance(table, dict)]
+    lists = [[each] if isinstance(each, str) else each for each in named if isinstance(each, str | list)]
+    return {variable for each in lists for variable in each if isinstance(variable, str)}
+
+
+def _check_variables(named: set[str], environment: Mapping[str, str], problems: list[str]) -> None:
     """A misspelt variable is a mistake like a misspelt key of the file. Its value is not shown: it may be a secret."""
-    known = {*_VARIABLES, f"{ENV_PREFIX}CONFIG", f"{ENV_PREFIX}TOKEN"}
-    known.update(variable for upstream in settings.upstreams for variable in upstream.credential_env)
+    known = {*_VARIABLES, f"{ENV_PREFIX}CONFIG", f"{ENV_PREFIX}TOKEN", *named}
     for variable in sorted(environment.keys() - known):
         if variable.startswith(ENV_PREFIX):
             close = difflib.get_close_matches(variable, known, n=1)

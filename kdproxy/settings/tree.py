@@ -9,8 +9,8 @@ from kdproxy.core.models import Upstream
 from kdproxy.core.policy import Mode
 from kdproxy.secret import Secret
 from kdproxy.settings import parse
-from kdproxy.settings.parse import UpstreamSettings
 from kdproxy.settings.place import usual_data_directory
+from kdproxy.settings.upstream import UpstreamSettings, upstreams
 
 
 def _setting(default: Any, sentence: str, read: Callable[[Any], Any]) -> Any:
@@ -34,7 +34,7 @@ class Settings:
         parse.path,
     )
     mode: Mode = _setting(Mode.CACHE, "What to do with cacheable requests.", parse.mode)
-    upstreams: tuple[UpstreamSettings, ...] = _setting((), "Teacher APIs; none: the built-in ones.", parse.upstreams)
+    upstreams: tuple[UpstreamSettings, ...] = _setting((), "Teacher APIs; none: the built-in ones.", upstreams)
     warm: tuple[Path, ...] = _setting((), "Files to fill the cache from at start.", parse.paths)
     allowed_hosts: tuple[str, ...] = _setting(
         (), "Host names, beside loopback's, that requests may carry.", parse.text_list

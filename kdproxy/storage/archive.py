@@ -190,6 +190,11 @@ class FileArchive:
         return self._writer.trouble or self.calls.trouble
 
     @property
+    def trouble_hint(self) -> str:
+        """What to do about it."""
+        return self._writer.trouble_hint
+
+    @property
     def unwritten(self) -> int:
         """Lines that the disk has refused and that memory alone holds."""
         return self._writer.unwritten

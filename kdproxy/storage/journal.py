@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -363,9 +364,12 @@ class Journal:
         )
 
     def _moved(self) -> StorageFailed:
+        held = f" (Linux: cp /proc/{os.getpid()}/fd/{self._file} FILE)" if sys.platform == "linux" else ""
         return StorageFailed(
             f"{self._names.active} in the data directory was moved, replaced or deleted while this process writes it.",
-            hint="Put the file back under its name, or restart; an editor that saves by renaming does this.",
+            hint="Put the file back under its name; an editor that saves by renaming does this. If it was deleted, "
+            f"copy it out of this process{held} before you stop it, put the copy there and restart: answers that are "
+            "lost are bought again.",
             retryable=True,
         )
 

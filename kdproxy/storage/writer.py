@@ -6,6 +6,7 @@ waits in memory and is tried again each second: what was paid for is not dropped
 """
 
 import asyncio
+import errno
 import logging
 import threading
 import time
@@ -79,6 +80,8 @@ class Writer:
         self._jobs: list[Callable[[], None]] = []
         self._is_closing = False
         self.trouble: str | None = None
+        self.trouble_hint = ""
+        """What to do about it, which depends on the cause."""
         self._writable_waiters: list[asyncio.Future[None]] = []
         # Written by the thread alone:
         self.unwritten = 0
@@ -317,6 +320,7 @@ class Writer:
             return
         with self._changed:
             was_writable, self.trouble = self.is_writable, None if error is None else _sentence(error)
+            self.trouble_hint = "" if error is None else _hint(error)
             waiters: list[asyncio.Future[None]] = []
             if error is None:
                 waiters, self._writable_waiters = self._writable_waiters, []
@@ -339,6 +343,22 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"The disk refuses ({error.strerror})."
     return f"The disk refuses ({type(error).__name__})."
+
+
+def _hint(error: Exception) -> str:
+    """Return what to do: room helps a full disk alone."""
+    if isinstance(error, StorageFailed) and not isinstance(error.__cause__, OSError):
+        return error.hint
+    cause = error.__cause__ if isinstance(error, StorageFailed) else error
+    match cause:
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            return "Free space where the data directory lies, or raise the quota."
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
+            return "Make the data directory writable again (owner, mode, mount)."
+        case OSError(errno=errno.EIO):
+            return "Look at the disk (dmesg): it fails. Copy api_recovery*.jsonl to another one now."
+        case _:
+            return "The log has the cause."
 
 
 def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:

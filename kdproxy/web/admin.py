@@ -9,7 +9,7 @@ from aiohttp import web
 from kdproxy.errors import RequestRefused
 from kdproxy.web.api import PREFIX, JobApi
 
-_HINT = "Free space where the data directory lies. Stored answers are served; new calls wait till writing works."
+_HINT = "Stored answers are served; new calls wait till writing works."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,8 @@ class Health:
 
     status: str
     reason: str | None = None
+    hint: str = ""
+    """What to do about the reason."""
     unwritten_answers: int = 0
     """Bought, delivered, and held by memory alone."""
 
@@ -26,7 +28,7 @@ class Health:
         if self.reason is None:
             return {"status": self.status}
         held = {"unwritten_answers": self.unwritten_answers}
-        return {"status": self.status, "reason": self.reason, "hint": _HINT, **held}
+        return {"status": self.status, "reason": self.reason, "hint": f"{self.hint} {_HINT}".strip(), **held}
 
 
 class Admin:

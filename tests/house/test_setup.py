@@ -108,6 +108,16 @@ def test_an_interpreter_that_does_not_run_is_refused(tmp_path: Path) -> None:
     assert "does not run" in done.stderr
 
 
+@pytest.mark.parametrize("program", ["/bin/true", "/bin/cat", "/bin/echo"])
+def test_a_program_that_is_no_python_is_refused_in_a_sentence(tmp_path: Path, program: str) -> None:
+    """It starts and ends with 0, or prints what it was given, and makes no environment."""
+    done = _make_venv(tmp_path / ".venv", PYTHON=program)
+    assert done.returncode == 1
+    assert f"PYTHON={program} does not run as a Python" in done.stderr
+    assert "give the path of a Python 3.11 or later" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
 def test_an_environment_of_an_old_python_is_refused_and_kept(tmp_path: Path) -> None:
     venv = tmp_path / ".venv"
     (venv / "bin").mkdir(parents=True)

@@ -22,6 +22,15 @@ VERBS = {
 }
 
 EXIT_PROBLEM = 1
+EXIT_INTERRUPTED = 130
+
+KEPT = {
+    "tail": "",
+    "recover": "The run was not changed. With --database, run it again: what was written is replaced.",
+    "plot": "The run was not changed. Each file is either as before or whole.",
+    "export": "The run was not changed. Each file is either as before or whole.",
+}
+"""What Ctrl-C in a verb left behind; looking on (`tail -f`) ends without a word."""
 
 
 class _Verbs(click.Group):
@@ -43,6 +52,13 @@ class _Verbs(click.Group):
         except ImportError as error:
             click.echo(f"trainhooks: {missing(error, 'this command')}", err=True)
             sys.exit(EXIT_PROBLEM)
+        except KeyboardInterrupt:
+            kept = KEPT.get(ctx.invoked_subcommand or "", "Nothing was changed.")
+            if kept:
+                click.echo(f"trainhooks: interrupted. {kept}", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            raise  # whoever read it has seen enough (`| head`): click ends without a word
         except (TrainhooksError, OSError) as error:
             click.echo(f"trainhooks: {error}", err=True)
             sys.exit(EXIT_PROBLEM)

@@ -1,5 +1,6 @@
 """`trainhooks sessions`: the runs of an experiment database."""
 
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from trainhooks.cli.options import duration, json_option, number, print_json
-from trainhooks.core.experiment import Run, best_of, pick
+from trainhooks.core.experiment import Run, best_of, pick, short_id
 from trainhooks.storage import workspace
 from trainhooks.storage.liveness import state
 from trainhooks.storage.registry import Registry
+
+_COLUMNS = 80
+_LONGEST_ID = 12
 
 _database = click.option(
     "--database",
@@ -31,27 +35,46 @@ def command() -> None:
 @_database
 @json_option
 def list_runs(database: Path | None, as_json: bool) -> None:
-    """List the runs, newest first."""
+    """List the runs, newest first; each with an id that `show` and `compare` take."""
     runs = _read(database)
     if as_json:
         print_json([{**asdict(run), "state": state(run)} for run in runs])
         return
-    table = Table(box=None)
-    for name in ("run", "name", "state", "made", "sessions", "best val/loss", "recovered from", "directory"):
-        table.add_column(name, overflow="fold")
-    for run in runs:
-        best = best_of(run, "val/loss")
-        table.add_row(
-            run.run_id,
-            run.name,
-            state(run) or "",
-            _time(run.created_at),
-            str(len(run.sessions) or ""),
-            "" if best is None else number(best),
-            run.origin or "",
-            run.directory,
-        )
-    Console().print(table)
+    for line in _listing(runs):
+        click.echo(line)
+
+
+def _listing(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield lines of at most 80 columns, but for long names and paths: whatever stands there can be copied."""
+    states = [state(run) or "" for run in runs]
+    rows = [
+        (short_id(runs, run), run.name, how.partition(":")[0], _time(run.created_at), _best(run))
+        for run, how in zip(runs, states, strict=True)
+    ]
+    heads = ("run", "name", "state", "made", "best val/loss")
+    widths = [max(len(each[at]) for each in (heads, *rows)) for at in range(len(heads))]
+    widths[0] = min(widths[0], _LONGEST_ID)
+    widths[1] = min(widths[1], _COLUMNS - widths[0] - sum(widths[2:]) - 2 * (len(heads) - 1))
+    yield _line(heads, widths)
+    for run, row, how in zip(runs, rows, states, strict=True):
+        cells = row
+        if len(row[0]) > widths[0] or len(row[1]) > widths[1]:
+            yield f"{row[0]}  {row[1]}"
+            cells = ("", "", *row[2:])
+        yield _line(cells, widths)
+        more = [f"{len(run.sessions)} sessions"] if len(run.sessions) > 1 else []
+        more += [how] if ":" in how else []
+        more += [] if run.origin is None else [f"recovered from {run.origin}"]
+        yield "  ".join([" " * widths[0], *more, _near(run.directory)])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _best(run: Run) -> str:
+    best = best_of(run, "val/loss")
+    return "" if best is None else number(best)
 
 
 @command.command("show")
@@ -64,12 +87,13 @@ def show(wanted: str, database: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(run), "state": state(run)})
         return
-    console = Console()
-    console.print(f"{run.run_id}  {run.name}  {state(run) or ''}  {_time(run.created_at)}  {run.directory}")
+    # Not by rich, which breaks long lines: an id or a path in two parts cannot be copied.
+    click.echo(f"{run.run_id}  {run.name}  {state(run) or ''}  {_time(run.created_at)}  {run.directory}")
     if run.tags:
-        console.print(f"  tags: {', '.join(run.tags)}")
+        click.echo(f"  tags: {', '.join(run.tags)}")
     for name, value in sorted(run.config.items()):
-        console.print(f"  {name} = {value}")
+        click.echo(f"  {name} = {value}")
+    console = Console()
     table = Table("session", "started", "took", "ended at step", "how", "where", box=None)
     for each in run.sessions:
         is_last = each is run.sessions[-1]
@@ -87,7 +111,7 @@ def show(wanted: str, database: Path | None, as_json: bool) -> None:
         table.add_row(metric.name, number(metric.best), number(metric.last), str(metric.rows))
     console.print(table)
     for checkpoint in run.checkpoints:
-        console.print(f"  step {number(checkpoint.step)}  {checkpoint.path}")
+        click.echo(f"  step {number(checkpoint.step)}  {checkpoint.path}")
 
 
 @command.command("compare")
@@ -115,9 +139,20 @@ def compare(wanted: tuple[str, ...], database: Path | None, as_json: bool) -> No
 
 
 def _read(database: Path | None) -> list[Run]:
+    """Read the database that was named, or the first where runs usually are; of several, stderr says which it was."""
     path = workspace.usual() if database is None else workspace.in_folder(database)
     with closing(Registry(path, is_copy=True)) as registry:
-        return registry.runs()
+        runs = registry.runs()
+    others = [str(each) for each in workspace.all_usual() if each != path] if database is None else []
+    if others:
+        click.echo(f"database: {path} (others here: {', '.join(others)}; --database chooses)", err=True)
+    return runs
+
+
+def _near(directory: str) -> str:
+    """Return a folder as it is named from here, where it lies below."""
+    path, here = Path(directory), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else directory
 
 
 def _time(at: float) -> str:

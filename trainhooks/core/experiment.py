@@ -9,6 +9,7 @@ from trainhooks.errors import TrainhooksError
 RUNNING = "running"
 INTERRUPTED = "interrupted"
 """An attempt that ended without saying so: killed, out of memory, a power cut."""
+_SHORT = 8
 _CUT_OFF = "cut off"
 """What session.json calls it."""
 
@@ -128,8 +129,20 @@ def pick(runs: Sequence[Run], wanted: str) -> Run:
                 code="run_ambiguous",
             )
     raise TrainhooksError(
-        f"No run is called {wanted}.", hint="`trainhooks sessions list` names all of them.", code="run_not_found"
+        f"No run is called {wanted}.",
+        hint="`trainhooks sessions list` names all in this database; --database names another one.",
+        code="run_not_found",
     )
+
+
+def short_id(runs: Sequence[Run], run: Run) -> str:
+    """Return the shortest beginning of a run's id, of 8 characters or more, by which `pick` finds it."""
+    for length in range(_SHORT, len(run.run_id)):
+        start = run.run_id[:length]
+        others = (other for other in runs if other is not run and other.origin is None)
+        if run.origin is None and not any(other.run_id.startswith(start) or other.name == start for other in others):
+            return start
+    return run.run_id
 
 
 def best_of(run: Run, name: str) -> float | None:

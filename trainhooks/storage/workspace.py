@@ -36,6 +36,11 @@ def usual() -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
+def all_usual() -> list[Path]:
+    """Return the databases of the places where runs usually are."""
+    return [place for folder in _USUAL if (place := Path(folder) / DATABASE).is_file()]
+
+
 def workspace(output_dir: Path) -> Path:
     """Return the folder that a run's folder lies in, `runs` of `runs/a`: where what several runs share is kept.
 

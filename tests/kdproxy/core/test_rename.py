@@ -5,7 +5,7 @@ import pytest
 from kdproxy.core.models import Upstream
 from kdproxy.core.rename import renamed
 from kdproxy.core.routing import BUILT_IN, name_of
-from kdproxy.settings import parse
+from kdproxy.settings.upstream import upstreams
 
 
 def up(url: str, name: str | None = None) -> Upstream:
@@ -80,13 +80,13 @@ def test_one_answer_under_the_new_name_does_not_silence_it() -> None:
     ],
 )
 def test_every_name_that_a_url_gives_can_be_given_to_another(url: str) -> None:
-    given = parse.upstreams([f"{name_of(url)}=http://new.example:1/v1"])
+    given = upstreams([f"{name_of(url)}=http://new.example:1/v1"])
     assert [(each.name, each.url) for each in given] == [(name_of(url), "http://new.example:1/v1")]
-    given = parse.upstreams({name_of(url): {"url": "http://new.example:1/v1"}})
+    given = upstreams({name_of(url): {"url": "http://new.example:1/v1"}})
     assert given[0].name == name_of(url)
 
 
 @pytest.mark.parametrize("name", ["a b", "", "a/b", "a:", "a:b", "a:1/", "a:1//b", "a:1/..?", "a\n:1", "é:1"])
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="upstream"):
-        parse.upstreams({name: {"url": LOCAL}})
+        upstreams({name: {"url": LOCAL}})

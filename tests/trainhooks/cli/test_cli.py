@@ -264,8 +264,9 @@ def test_a_live_run_is_seen_and_followed_and_its_death_too(tmp_path: Path) -> No
         assert job.stdout is not None
         assert job.stdout.readline() == "ready\n"
         follow = [sys.executable, "-u", "-c", COMMAND, "tail", "-f", "--json", str(tmp_path)]
-        with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as tail:
+        with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
             assert tail.stdout is not None
+            assert tail.stderr is not None
             for step, loss in enumerate(("0.5", "nan")):
                 job.stdin.write(loss + "\n")
                 job.stdin.flush()
@@ -278,7 +279,8 @@ def test_a_live_run_is_seen_and_followed_and_its_death_too(tmp_path: Path) -> No
             assert as_json("verify", tmp_path)["problems"] == []
             tail.send_signal(signal.SIGINT)
             begun = time.monotonic()
-            assert tail.wait() == 1
+            assert tail.wait() == 130
             assert time.monotonic() - begun < 10
+            assert tail.stderr.read() == "", "who looks on and has seen enough made no mistake"
         job.send_signal(signal.SIGKILL)
     assert as_json("status", tmp_path)["state"] == "cut off"

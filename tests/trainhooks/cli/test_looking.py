@@ -1,5 +1,6 @@
 """recover, plot, export and sessions as processes without torch: exit codes, JSON, one clear line for bad input."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -29,14 +30,14 @@ main()
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def trainhooks(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+def trainhooks(*arguments: object, cwd: Path, columns: int = 250) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-c", COMMAND, *map(str, arguments)],
         check=False,
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "250"},
+        env={**os.environ, "COLUMNS": str(columns)},
     )
 
 
@@ -147,7 +148,8 @@ def test_sessions_list(work: Path) -> None:
     ]
     header, *rows = good("sessions", "list", cwd=work).splitlines()
     assert "best val/loss" in header
-    assert [row.split()[1:3] for row in rows] == [["b", "closed"], ["a", "closed"]]
+    assert [row.split()[1:3] for row in rows[::2]] == [["b", "closed"], ["a", "closed"]]
+    assert [row.strip() for row in rows[1::2]] == ["runs/b", "runs/a"]
     assert good("sessions", "list", "--database", "runs", cwd=work) == "\n".join([header, *rows]) + "\n"
 
 
@@ -158,6 +160,40 @@ def test_sessions_show(work: Path) -> None:
     text = good("sessions", "show", run["run_id"][:6], cwd=work)
     for part in ("lr = 0.1", "tags: demo, good", "closed", "val/loss", "mine.pt"):
         assert part in text, text
+
+
+def test_a_listing_fits_80_columns_and_each_of_its_ids_is_taken(tmp_path: Path) -> None:
+    """A name that is too long for its column, a failure, a recovery: nothing is cut, nothing is broken in two."""
+    name = "distill-llama-8b-" + "with-a-name-that-somebody-made-of-all-its-settings" * 2
+    for out, config in (("a", {}), (name, {}), ("failed", {"run_name": "failed"})):
+        with contextlib.suppress(ArithmeticError), training_progress_context(config, tmp_path / "runs" / out, 1) as run:
+            run.update_metrics(0, loss=0.5, val_loss=0.25)
+            if out == "failed":
+                raise ArithmeticError("all is lost")
+    good("recover", "runs/a", "--database", "runs/experiments.db", cwd=tmp_path)
+    runs = json.loads(good("sessions", "list", "--json", cwd=tmp_path))
+    shown = trainhooks("sessions", "list", cwd=tmp_path, columns=80).stdout
+    assert "\u2026" not in shown
+    assert [line for line in shown.splitlines() if len(line) > 80 and name not in line] == []
+    for run_ in runs:
+        assert run_["name"] in shown
+        assert str(Path(run_["directory"]).relative_to(tmp_path)) in shown
+        ids = [line.split()[0] for line in shown.splitlines() if run_["run_id"].startswith(line.split()[0])]
+        found = [json.loads(good("sessions", "show", each, "--json", cwd=tmp_path))["run_id"] for each in ids]
+        assert run_["run_id"] in found
+    assert "failed: ArithmeticError" in shown
+
+
+def test_another_database_than_the_first_is_named(work: Path, tmp_path: Path) -> None:
+    """`show NAME` that finds nothing says where it looked, and where else there is one."""
+    for folder in ("runs", "outputs"):
+        with training_progress_context({"run_name": folder}, tmp_path / folder / "x", 1) as run:
+            run.update_metrics(0, loss=0.5)
+    done = trainhooks("sessions", "show", "outputs", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "database: runs/experiments.db (others here: outputs/experiments.db; --database chooses)" in done.stderr
+    assert "No run is called outputs" in done.stderr
+    assert good("sessions", "show", "outputs", "--database", "outputs", cwd=tmp_path).split()[1] == "outputs"
 
 
 def test_sessions_compare(work: Path) -> None:
