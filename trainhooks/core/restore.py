@@ -35,7 +35,7 @@ def modes_of(given: str | Mapping[str, str] | None, names: Iterable[str]) -> dic
 
     Args:
         given: one word for all, or a word by name.
-        names: of the optimizers and schedulers in `state=`.
+        names: of the optimizers, schedulers and objects of plain attributes in `state=`.
 
     Raises:
         ConfigInvalid: an unknown word or name.
@@ -45,7 +45,7 @@ def modes_of(given: str | Mapping[str, str] | None, names: Iterable[str]) -> dic
     unknown = sorted(words.keys() - set(names))
     wrong = sorted({word for word in words.values() if word not in set(Restore)})
     if unknown or wrong:
-        strange = f"names {', '.join(unknown)}, no optimizer or scheduler in state="
+        strange = f"names {', '.join(unknown)}, no optimizer, scheduler or object of plain attributes in state="
         problem = strange if unknown else f"says {wrong[0]!r}"
         raise ConfigInvalid(
             f"restore= {problem}.",

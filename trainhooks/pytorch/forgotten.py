@@ -1,20 +1,19 @@
 """What a training uses and nobody handed over: it would not be resumed, so it is said at the start."""
 
 import logging
-import random
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-log = logging.getLogger("trainhooks")
+from trainhooks.pytorch.held import GENERATORS
+from trainhooks.pytorch.plain_state import GeneratorState, PlainState
 
-_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+log = logging.getLogger("trainhooks")
 
 
 def problems(objects: Mapping[str, Any]) -> Iterator[str]:
@@ -23,6 +22,7 @@ def problems(objects: Mapping[str, Any]) -> Iterator[str]:
         id(each) for module in objects.values() if isinstance(module, torch.nn.Module) for each in _tensors(module)
     }
     owned |= {id(each) for each in objects.values() if isinstance(each, torch.Tensor)}
+    objects = {name: each.owner if isinstance(each, PlainState) else each for name, each in objects.items()}
     for name, each in objects.items():
         if isinstance(each, Optimizer):
             strange = [
@@ -43,21 +43,30 @@ def problems(objects: Mapping[str, Any]) -> Iterator[str]:
                 yield f"a scheduler drives {name} and is not in state=: its place in the schedule is not saved"
         if isinstance(each, LRScheduler) and not any(each.optimizer is other for other in objects.values()):
             yield f"{name} drives an optimizer that is not in state=: its moments are not saved"
-        if not isinstance(each, torch.nn.Module | Optimizer | LRScheduler):
-            yield from generators_in(each, name)
+        for path, owner in _owners(name, each):
+            yield from _generators(owner, path, objects)
 
 
-def generators_in(owner: Any, name: str) -> Iterator[str]:
+def _owners(name: str, each: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what may keep a generator: an object, or every part of a module."""
+    if isinstance(each, torch.nn.Module):
+        yield from ((f"{name}.{path}" if path else name, part) for path, part in each.named_modules())
+    elif not isinstance(each, Optimizer | LRScheduler | GeneratorState):
+        yield name, each
+
+
+def _generators(owner: Any, name: str, objects: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each random number generator that an object keeps for itself."""
+    given = [each.generator for each in objects.values() if isinstance(each, GeneratorState)]
     try:
         members = vars(owner)
     except TypeError:
         return
     for attribute, value in members.items():
-        if isinstance(value, _GENERATORS):
+        if isinstance(value, GENERATORS) and not any(value is each for each in given):
             yield (
-                f"{name}.{attribute} is a random number generator of its own, whose place is not saved: draw from the"
-                " global generators, or seed it from the sample"
+                f"{name}.{attribute} is a random number generator of its own, whose place is not saved: give it too,"
+                f" state={{..., '{attribute}': {name}.{attribute}}}, or draw from the global generators"
             )
 
 

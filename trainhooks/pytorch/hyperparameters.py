@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from trainhooks.core import restore
 from trainhooks.core.restore import Restore
 from trainhooks.errors import ConfigInvalid, StateUnsupported
+from trainhooks.pytorch.plain_state import PlainState
 
 _COUNTERS = frozenset(
     {
@@ -50,6 +51,8 @@ def facts_of(objects: Mapping[str, Any]) -> dict[str, str | int | float | bool |
             facts[f"hyperparameters.{name}.class"] = type(each).__qualname__
             settings = {key: value for key, value in each.state_dict().items() if key not in _COUNTERS}
             facts.update(_plain(settings, f"hyperparameters.{name}"))
+        elif isinstance(each, PlainState):
+            facts.update(_plain(each.settings, f"hyperparameters.{name}"))
     return facts
 
 
@@ -73,7 +76,7 @@ def modes_of(given: str | Mapping[str, str] | None, objects: Mapping[str, Any]) 
     Raises:
         ConfigInvalid: an unknown word or name, or two words for a scheduler and its optimizer.
     """
-    named = {name: each for name, each in objects.items() if isinstance(each, Optimizer | LRScheduler)}
+    named = {name: each for name, each in objects.items() if isinstance(each, Optimizer | LRScheduler | PlainState)}
     modes = restore.modes_of(given, named)
     for name, each in named.items():
         if isinstance(each, LRScheduler):
@@ -101,20 +104,61 @@ def with_live_settings(optimizer: Optimizer, saved: Mapping[str, Any]) -> dict[s
 
 
 def advance(scheduler: LRScheduler, steps: int) -> None:
-    """Bring a scheduler, as the script has built it, to where it is after so many of its own steps.
-
-    Raises:
-        StateUnsupported: where it is depends on more than how often it stepped.
-    """
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise StateUnsupported(
-            "What a ReduceLROnPlateau does depends on the metrics that it saw: under other settings it is not known.",
-            hint="Give restore={'SCHEDULER': 'checkpoint'} and set the optimizer's lr yourself afterwards.",
-        )
+    """Bring a scheduler, as the script has built it, to where it is after so many of its own steps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns that the optimizer has not stepped in this process
         for _ in range(steps):
             scheduler.step()
+
+
+def built_rates(objects: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return the learning rates of each optimizer as the script has built it, by group."""
+    return {
+        name: [float(group.get("initial_lr", group["lr"])) for group in each.param_groups]
+        for name, each in objects.items()
+        if isinstance(each, Optimizer) and all("lr" in group for group in each.param_groups)
+    }
+
+
+def carry_over(
+    scheduler: ReduceLROnPlateau, saved: Mapping[str, Any], *, rates: list[Any], built: list[float] | None
+) -> None:
+    """Give a plateau scheduler under new settings what the saved one had seen: its best value and its counts.
+
+    What it has reduced already stays reduced, by the same factor of the learning rate that is given now, and not below
+    the new `min_lr`.
+
+    Args:
+        rates: the saved learning rates.
+        built: those that the saved attempt began with; None: a release before did not keep them.
+
+    Raises:
+        StateUnsupported: the other `mode`, or the reductions are not known.
+    """
+    if saved["mode"] != scheduler.mode:
+        raise StateUnsupported(
+            f"A ReduceLROnPlateau with mode={saved['mode']!r} has seen the best value of another kind than one with"
+            f" mode={scheduler.mode!r} looks for.",
+            hint="Give restore= 'checkpoint', or begin a new run in another directory.",
+        )
+    if built is None:
+        raise StateUnsupported(
+            "How often a ReduceLROnPlateau has reduced the learning rate is not in a checkpoint of earlier releases.",
+            hint="Give restore= 'checkpoint' for it and its optimizer, and set the optimizer's lr yourself afterwards.",
+        )
+    for name in ("best", "num_bad_epochs", "last_epoch"):
+        setattr(scheduler, name, saved[name])
+    scheduler.cooldown_counter = min(saved["cooldown_counter"], scheduler.cooldown)
+    groups = scheduler.optimizer.param_groups
+    for group, rate, began, least in zip(groups, rates, built, scheduler.min_lrs, strict=False):
+        now = float(group["lr"])
+        new = float(rate) if now == began else now * float(rate) / began if began else now
+        new = max(new, min(least, now))
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(new)
+        else:
+            group["lr"] = new
+    scheduler._last_lr = [group["lr"] for group in groups]
 
 
 def steps_of(saved: Mapping[str, Any]) -> int:

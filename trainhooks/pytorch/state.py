@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from trainhooks.core.restore import Restore
 from trainhooks.errors import StateUnsupported
-from trainhooks.pytorch import flags, hyperparameters, module_state, rng, sharding, wrapper
+from trainhooks.pytorch import flags, hyperparameters, module_state, plain_state, rng, sharding, wrapper
 from trainhooks.pytorch.capture import Part, capture, rebuild
 from trainhooks.pytorch.gradient_habit import GradientHabit
 
@@ -24,6 +24,8 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RESERVED = re.compile(r"rank-\d+|state|manifest|sharded|gradients", re.IGNORECASE)
 Gradient = Tensor | bool | Mapping[str, Any]
 """A gradient as it is saved: its values, of a sparse one indices and values, or True: it exists and is used up."""
+_BUILT = "built_lr"
+"""Of an optimizer's kind: its learning rates as the script had built it. They may differ."""
 _LOADED = (Optimizer, object, torch.nn.Module)
 """The order in which objects are loaded."""
 _OF_PARAMETER = re.compile(r"state\.(\d+)\..+")
@@ -35,8 +37,8 @@ class TrainingState:
 
     Args:
         objects: by name: modules, optimizers, schedulers, a GradScaler, anything with `state_dict` and
-            `load_state_dict`. Names become file names. What DistributedDataParallel or torch.compile wraps is saved
-            without the wrapping.
+            `load_state_dict`, or with plain attributes alone, and generators. Names become file names. What
+            DistributedDataParallel or torch.compile wraps is saved without the wrapping.
 
     Raises:
         StateUnsupported: a name or an object cannot be used, or what it holds now cannot be saved.
@@ -44,24 +46,16 @@ class TrainingState:
 
     def __init__(self, objects: Mapping[str, Any]) -> None:
         _check_names(objects)
-        self.objects = {name: module_state.unwrapped(each) for name, each in objects.items()}
+        self.objects = {name: plain_state.adapted(name, module_state.unwrapped(each)) for name, each in objects.items()}
         self._wrapped = {name for name, each in objects.items() if isinstance(each, DistributedDataParallel)}
         self.keeps_live_flags = False
         """Whether `requires_grad` and train/eval modes stay as the script has set them."""
-        problems = [
-            name
-            for name, each in self.objects.items()
-            if not (hasattr(each, "state_dict") and hasattr(each, "load_state_dict"))
-        ]
-        if problems:
-            raise StateUnsupported(
-                f"{', '.join(problems)} in state= cannot be saved and restored.",
-                hint="Give objects with state_dict() and load_state_dict(), such as a model, optimizer or scheduler.",
-            )
         self.modes: Mapping[str, Restore] = {}
         """Whose settings hold at `restore`; of what is not named, the saved ones."""
         self.keeps_gradients = False
         """Whether every gradient's values are saved, whatever the loop has shown."""
+        self._built = hyperparameters.built_rates(self.objects)
+        """Learning rates of each optimizer as the script has built it."""
         self._habits = [GradientHabit(each) for each in self.objects.values() if isinstance(each, Optimizer)]
         self._stepped: set[int] = set()
         self._random: dict[str, Any] | None = None
@@ -99,7 +93,10 @@ class TrainingState:
 
     def kinds(self) -> dict[str, dict[str, Any]]:
         """Return what tells, beside its state, whether an object is the one that was saved. JSON."""
-        return {name: _kind(each, self.objects) for name, each in self.objects.items()}
+        kinds = {name: _kind(each, self.objects) for name, each in self.objects.items()}
+        for name, rates in self._built.items():
+            kinds[name][_BUILT] = rates
+        return kinds
 
     def restore(
         self,
@@ -160,7 +157,10 @@ class TrainingState:
                 hint="Resume with the model, optimizer and scheduler of the run, or start a new one elsewhere.",
                 code="state_differs",
             )
-        self._load(values, now)
+        self._load(values, now, kinds)
+        for name in self._built:
+            if self.modes.get(name) is not Restore.STATE_ONLY:
+                self._built[name] = kinds[name].get(_BUILT, self._built[name])
         if self.keeps_live_flags:
             return
         for name, each in self.objects.items():
@@ -199,7 +199,7 @@ class TrainingState:
             if _spell(value[key]) != _spell(live[key])
         ]
 
-    def _load(self, values: Mapping[str, Any], now: Mapping[str, Part]) -> None:
+    def _load(self, values: Mapping[str, Any], now: Mapping[str, Part], kinds: Mapping[str, Any]) -> None:
         """Load modules last: they are known to fit. Others may still refuse; those before are put back then.
 
         Optimizers come before schedulers, which under `state-only` set their learning rates.
@@ -208,7 +208,7 @@ class TrainingState:
         before = {name: _copied(now[name]) for name in order if not isinstance(self.objects[name], torch.nn.Module)}
         for at, name in enumerate(order):
             try:
-                self._load_one(name, values[name])
+                self._load_one(name, values, kinds)
             except Exception as error:
                 for earlier in before.keys() & set(order[: at + 1]):
                     with suppress(Exception):  # what refuses once may refuse again; the first reason is the one to tell
@@ -219,10 +219,21 @@ class TrainingState:
                     code="state_differs",
                 ) from error
 
-    def _load_one(self, name: str, value: Any) -> None:
-        each = self.objects[name]
-        if self.modes.get(name) is not Restore.STATE_ONLY:
+    def _load_one(self, name: str, values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+        each, value = self.objects[name], values[name]
+        if isinstance(each, plain_state.PlainState):
+            each.mode = self.modes.get(name, Restore.CHECKPOINT)
+            each.load_state_dict(value)
+        elif self.modes.get(name) is not Restore.STATE_ONLY:
             module_state.load_into(each, value)
+        elif isinstance(each, ReduceLROnPlateau):
+            owner = next((other for other, one in self.objects.items() if one is each.optimizer), None)
+            hyperparameters.carry_over(
+                each,
+                value,
+                rates=[] if owner is None else [group["lr"] for group in values[owner]["param_groups"]],
+                built=None if owner is None else kinds[owner].get(_BUILT),
+            )
         elif isinstance(each, Optimizer):
             each.load_state_dict(hyperparameters.with_live_settings(each, value))
         else:

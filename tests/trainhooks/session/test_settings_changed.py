@@ -117,10 +117,42 @@ def test_a_schedule_alone_is_no_difference(tmp_path: Path) -> None:
         assert len(train(tmp_path / kind, make(kind=kind), 10)) == 4
 
 
-def test_a_plateau_cannot_be_told_under_other_settings(tmp_path: Path) -> None:
-    train(tmp_path, make(kind="plateau"), CUT)
-    with pytest.raises(StateUnsupported, match="ReduceLROnPlateau"):
-        train(tmp_path, make(lr=0.01, kind="plateau"), 10, restore="state-only")
+def plateau(lr: float = 0.1, **settings: Any) -> Made:
+    model, optimizer, _ = make(lr)
+    return model, optimizer, lr_scheduler.ReduceLROnPlateau(optimizer, **{"patience": 1, **settings})
+
+
+@pytest.mark.parametrize(
+    ("lr", "settings", "rates"),
+    [
+        (0.1, {"factor": 0.5}, [0.01, 0.005, 0.005]),
+        (0.02, {}, [0.002, 0.0002, 0.0002]),  # it had been reduced once: 0.02 x 0.1
+        (0.1, {"patience": 4}, [0.01, 0.01, 0.01]),
+        (0.1, {"min_lr": 0.05}, [0.05, 0.05, 0.05]),
+        (0.1, {"cooldown": 3, "patience": 2}, [0.01, 0.01, 0.001]),
+    ],
+    ids=str,
+)
+def test_a_plateau_under_new_settings_keeps_what_it_saw_and_reduced(
+    tmp_path: Path, lr: float, settings: dict[str, Any], rates: list[float]
+) -> None:
+    assert train(tmp_path, plateau(), 4) == pytest.approx([0.1, 0.1, 0.1, 0.01])
+    made = plateau(lr, **settings)
+    after = train(tmp_path, made, 7, restore="state-only")
+    assert made[2].best == 1.0
+    assert after == pytest.approx(rates)
+
+
+def test_a_plateau_keeps_its_reductions_where_the_checkpoint_settings_held_in_between(tmp_path: Path) -> None:
+    train(tmp_path, plateau(0.1), 4)
+    train(tmp_path, plateau(0.5), 5, restore="checkpoint")  # reduced twice, of 0.1
+    assert train(tmp_path, plateau(0.5, patience=9), 7, restore="state-only") == pytest.approx([0.005, 0.005])
+
+
+def test_a_plateau_that_looks_the_other_way_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, plateau(), CUT)
+    with pytest.raises(StateUnsupported, match="mode='min' has seen the best value of another kind"):
+        train(tmp_path, plateau(mode="max"), 10, restore="state-only")
 
 
 @pytest.mark.parametrize(
