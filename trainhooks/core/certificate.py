@@ -1,27 +1,53 @@
-"""The resume certificate: whether the steps that a resumed attempt does again come out as they were recorded.
+"""The resume certificate: what a resumed attempt is known to have in common with the one before it.
 
-Compared are the batch (which samples, and what was in them), the random numbers before the step, and the loss's bits;
-of a loop that brings its own loader the loss alone.
+It rests on what is there anyway, so that nothing is run or loaded for it. Before the first step: the restored objects
+against the checkpoint, the first batch's ids against those that the checkpoint names, the random numbers. Then, for
+the steps that an earlier attempt recorded, the batch (which samples, and what was in them), random numbers, loss,
+learning rate and the parameters after the step. Of a loop that brings its own loader it is the recorded numbers alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from trainhooks.core.number import as_float
-
 DIGESTS = "replay"
 """Member of a row that holds its digests."""
-DATA, RANDOM, LOSS = "batch", "random numbers", "loss"
-_FIELDS = (DATA, RANDOM, LOSS)
+BEGUN = "begun"
+"""The event that holds the digests of the first batch after a save, before its step has run."""
+STATE, IDS = "state", "batch ids"
+DATA, RANDOM, STREAMS = "batch", "random numbers", "other streams"
+LOSS, RATE, PARAMETERS = "loss", "learning rate", "parameters"
+FIELDS = (STATE, IDS, DATA, RANDOM, STREAMS, LOSS, RATE, PARAMETERS)
 """In the order in which one follows from the other."""
+RESULTS = frozenset({LOSS, PARAMETERS})
+"""What other kernels or another machine change, too."""
+_ENOUGH_STEPS = 2
+_HINTS = {
+    STATE: "An object did not take all that was saved of it, or was changed since the session opened: look at its"
+    " load_state_dict(), and at what the script loads, builds or sets before steps().",
+    IDS: "Stop before more is trained: the loader is not where the run was. Give the data, order and options of the"
+    " run; trainhooks verify checks the checkpoint.",
+    DATA: "Stop before more is trained: the same samples hold something else. Look for data that was shuffled, split or"
+    " tokenised anew, and for augmentation with a generator of its own.",
+    RANDOM: "Something draws or seeds random numbers between the resume and the first step: do that before the session"
+    " is opened.",
+    STREAMS: "A named stream or an evaluation gives other samples than it did: give it the run's data and options.",
+    LOSS: "With equal data, other kernels, another GPU, number of threads or precision do this. On the same machine:"
+    " something in the loop is in no checkpoint.",
+    RATE: "The schedule is not where it was: give the scheduler in state=, and step it as the run did.",
+    PARAMETERS: "The update differs: an optimizer, its master weights or a scaler that is not in state=, or other"
+    " kernels.",
+}
 
 
 class Verdict(StrEnum):
-    """What a replay showed."""
+    """What a resume showed."""
 
     EXACT = "exact"
+    """Two steps, or one with the parameters after it, came out to the bit as they were recorded."""
+    AGREES = "no difference found"
+    """All that could be compared is the same, and that is less than `exact` needs."""
     NUMERICS = "same data, numerics differ"
     """Batches and random numbers are the same, the loss is not: other kernels, another machine, a changed model."""
     DIVERGED = "diverged"
@@ -34,108 +60,72 @@ class Certificate:
 
     verdict: Verdict
     from_step: int
-    """Where the attempt went on."""
+    """Where the attempt resumed."""
     compared_steps: int
     recorded_steps: int
     """Steps that earlier attempts had recorded from there on."""
     first_step: int | None = None
     """The first that differed."""
     field: str | None = None
-    """What differed in it: `batch`, `random numbers` or `loss`."""
+    """What differed in it: one of `FIELDS`."""
+    difference: str | None = None
+    """The thing that differs, with both values."""
     compared: tuple[str, ...] = ()
-    """What could be compared: of these three, those that both attempts recorded."""
+    """What could be compared in steps: of `FIELDS`, those that both attempts recorded."""
+    at_start: tuple[str, ...] = ()
+    """What was compared before the first step."""
 
     def __str__(self) -> str:
-        """One line."""
-        where = f", first at step {self.first_step}: {self.field}" if self.first_step is not None else ""
-        by = "" if DATA in self.compared or not self.compared else f", by {' and '.join(self.compared)} alone"
-        compared = f" ({self.compared_steps} of {self.recorded_steps} recorded steps compared{by})"
-        return f"resumed at step {self.from_step}: {self.verdict}{where}{compared if self.recorded_steps else ''}"
+        """One line: what differs and what to do, or what was compared."""
+        said = f"resumed at step {self.from_step}: {self.verdict}"
+        if self.first_step is not None:
+            what = self.field if self.difference is None else self.difference
+            said += f", first at step {self.first_step}: {what}"
+        said += f" ({rests})" if (rests := self._rests()) else ""
+        hint = _HINTS.get(self.field or "") if self.difference is not None else None
+        return said if hint is None else f"{said}. {hint}"
+
+    def _rests(self) -> str:
+        if self.verdict is Verdict.NOTHING and not self.recorded_steps:
+            return ""
+        parts = [", ".join(self.at_start)] if self.at_start else []
+        if self.recorded_steps:
+            by = "" if DATA in self.compared or not self.compared else f", by {' and '.join(self.compared)} alone"
+            parts.append(f"{self.compared_steps} of {self.recorded_steps} recorded steps compared{by}")
+        if self.verdict is Verdict.AGREES and LOSS not in self.compared:
+            parts.append("no loss recorded")
+        return "; ".join(parts)
 
 
 def members(certificate: Certificate) -> dict[str, Any]:
     """Return what session.json says of it."""
-    return {name: value for name, value in asdict(certificate).items() if value is not None}
+    return {name: value for name, value in asdict(certificate).items() if value is not None and value != ()}
 
 
 def told(members: Mapping[str, Any]) -> str:
     """Return the line of what session.json says."""
     known = {each.name for each in fields(Certificate)}
     given = {name: value for name, value in members.items() if name in known}
-    return str(Certificate(**given | {"compared": tuple(given.get("compared", ()))}))
+    lists = {name: tuple(given.get(name, ())) for name in ("compared", "at_start")}
+    return str(Certificate(**given | lists))
 
 
-class Replay:
-    """Compares rows with those that were recorded, as they come.
+def verdict_of(
+    *, seen: Mapping[int, set[str]], at_start: tuple[str, ...], is_different: bool, is_fatal: bool
+) -> Verdict:
+    """Return the word for what was compared.
 
     Args:
-        recorded: one settled row a step, of earlier attempts.
-        from_step: where this attempt goes on.
+        seen: what could be compared, by step.
+        at_start: what was compared before the first step.
+        is_different, is_fatal: whether anything differs, and whether more than numerics do.
     """
-
-    def __init__(self, recorded: Iterable[Mapping[str, Any]], from_step: int) -> None:
-        self.from_step = from_step
-        self._recorded = {row["step"]: facts for row in recorded if row["step"] >= from_step and (facts := _facts(row))}
-        self._last = max(self._recorded, default=-1)
-        self._seen: dict[int, set[str]] = {}
-        self._differs: dict[int, set[str]] = {}
-        self._reached = -1
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing that is still to come can change the verdict."""
-        return self._reached > self._last or any(map(self._is_fatal, self._differs))
-
-    def observe(self, step: int, row: Mapping[str, Any]) -> None:
-        """Compare a row, or a part of one; once a row of a later step comes, a step is done."""
-        self._reached = max(self._reached, step)
-        recorded = self._recorded.get(step)
-        if recorded is None:
-            return
-        facts = _facts(row)
-        both = recorded.keys() & facts.keys()
-        if both:
-            self._seen.setdefault(step, set()).update(both)
-        differs = {name for name in both if recorded[name] != facts[name]}
-        if differs:
-            self._differs.setdefault(step, set()).update(differs)
-
-    def certificate(self) -> Certificate:
-        """Return the verdict on what was compared so far."""
-        first = min(self._differs, default=None)
-        field = None if first is None else next(name for name in _FIELDS if name in self._differs[first])
-        if not self._seen:
-            verdict = Verdict.NOTHING
-        elif first is None:
-            verdict = Verdict.EXACT
-        elif any(map(self._is_fatal, self._differs)):
-            verdict = Verdict.DIVERGED
-        else:
-            verdict = Verdict.NUMERICS
-        return Certificate(
-            verdict=verdict,
-            from_step=self.from_step,
-            compared_steps=len(self._seen),
-            recorded_steps=len(self._recorded),
-            first_step=first,
-            field=field,
-            compared=tuple(name for name in _FIELDS if any(name in seen for seen in self._seen.values())),
-        )
-
-    def _is_fatal(self, step: int) -> bool:
-        """Whether more than numerics may differ in a step: that the data is the same has to be seen, too."""
-        return self._differs[step] != {LOSS} or DATA not in self._seen[step]
-
-
-def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What is compared of a row. A loss is compared by its text, so that NaN equals NaN and every bit counts."""
-    digests = row.get(DIGESTS) or {}
-    facts = {DATA: digests.get("batch"), RANDOM: digests.get("random")}
-    loss = row.get("loss")
-    if isinstance(loss, int | float | str):
-        facts[LOSS] = loss if isinstance(loss, str) else _spelled(as_float(loss))
-    return {name: fact for name, fact in facts.items() if fact is not None}
-
-
-def _spelled(loss: float) -> str:
-    return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(text := repr(loss), text)
+    if is_fatal:
+        return Verdict.DIVERGED
+    if is_different:
+        return Verdict.NUMERICS
+    if not seen and not at_start:
+        return Verdict.NOTHING
+    measured = [facts for facts in seen.values() if LOSS in facts]
+    is_enough = len(measured) >= _ENOUGH_STEPS or any(PARAMETERS in facts for facts in seen.values())
+    return Verdict.EXACT if is_enough else Verdict.AGREES

@@ -32,6 +32,10 @@ class Ranks(Protocol):
         """Return rank 0's text on every rank; what others give is not looked at."""
         ...
 
+    def gather(self, text: bytes) -> list[bytes]:
+        """Return, on every rank, the texts of all ranks in their order."""
+        ...
+
     def exchange(self, wish: int) -> int:
         """Hand in a wish, and learn the largest one that was handed in a call ago (alone: in this call).
 
@@ -61,6 +65,10 @@ class Alone:
     def share(self, text: bytes) -> bytes:
         """Return the text."""
         return text
+
+    def gather(self, text: bytes) -> list[bytes]:
+        """Return the text."""
+        return [text]
 
     def exchange(self, wish: int) -> int:
         """Return the wish."""

@@ -62,6 +62,17 @@ class ProcessRanks:
                 dist.broadcast(data, group=self._group, group_src=0)
         return _bytes(data)
 
+    def gather(self, text: bytes) -> list[bytes]:
+        """Return, on every rank, the texts of all ranks in their order."""
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        with _answered():
+            dist.all_gather(sizes, torch.tensor([len(text)]), group=self._group)
+            longest = max(map(int, sizes))
+            padded = [torch.empty(longest, dtype=torch.uint8) for _ in sizes]
+            if longest:
+                dist.all_gather(padded, _tensor(text.ljust(longest)), group=self._group)
+        return [_bytes(each)[: int(size)] for each, size in zip(padded, sizes, strict=True)]
+
     def exchange(self, wish: int) -> int:
         """Hand in a wish, and learn the largest one of the call before: see `Ranks`."""
         before = self._finish()

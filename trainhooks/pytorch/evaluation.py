@@ -44,6 +44,11 @@ class EvaluationLoader:
                 options = {"shuffle": False, **options}
             self._inner = make_loader(source, seed=seed, rank=rank, world=world, **options)
 
+    @property
+    def origin(self) -> Origin | None:
+        """Where the last batch came from; None where that is not known."""
+        return self._inner.origin
+
     def __len__(self) -> int:
         return len(self._inner)  # type: ignore[arg-type]  # raises TypeError where the length is not known
 

@@ -41,6 +41,30 @@ def of_random_numbers() -> str:
     return digest.hexdigest()
 
 
+def of_generators() -> dict[str, str]:
+    """Digest where each generator is, by its name: of GPUs those of this process that are in use."""
+    words = random.getstate()
+    legacy: Any = np.random.get_state()
+    states = {
+        "python": repr(words).encode(),
+        "numpy": legacy[1].tobytes() + repr(legacy[2:]).encode(),
+        "torch": torch.get_rng_state().numpy().tobytes(),
+    }
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for device, each in enumerate(torch.cuda.get_rng_state_all()):
+            states[f"cuda:{device}"] = each.numpy().tobytes()
+    return {name: _short(state) for name, state in states.items()}
+
+
+def of_ids(origin: Origin) -> str:
+    """Digest which samples a batch holds."""
+    return _short(repr((origin.epoch, origin.worker, origin.ids)).encode())
+
+
+def _short(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+
+
 def _leaves(value: Any) -> Iterator[bytes | memoryview]:
     match value:
         case Tensor():

@@ -30,6 +30,8 @@ class ForeignLoader:
         self.epoch = 0
         self.origin: Origin | None = None
         """Of the last batch that was yielded: what its own columns tell."""
+        self.first: Origin | None = None
+        """Of the first one."""
         self._empty_epochs = 0
         self._is_within = False
         """Whether an iteration was left in the middle of the epoch: the next one goes on there."""
@@ -47,12 +49,17 @@ class ForeignLoader:
         for batch in batches:
             has_given = self._is_within = True
             self.origin = origin_of_batch(batch, epoch=self.epoch)
+            self.first = self.first or self.origin
             yield batch
         self.epoch += 1
         self._is_within = False
         self._empty_epochs = 0 if has_given else self._empty_epochs + 1
         if self._empty_epochs == _MOST_EMPTY:
             raise PositionInvalid("The loader gave no batch in a whole epoch.", hint="Give data that is not empty.")
+
+    def upcoming(self) -> tuple[Origin, bool] | None:
+        """Only the source knows."""
+        return None
 
     def begin_epoch(self, epoch: int) -> None:
         """Begin an epoch at its first sample: by itself a source does."""

@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -70,11 +70,15 @@ def _generators(owner: Any, name: str, objects: Mapping[str, Any]) -> Iterator[s
             )
 
 
-def watch_optimizers(objects: Mapping[str, Any]) -> Any:
-    """Say once, at its first step, that an optimizer is not in `state=`; returns the handle that ends the watch."""
+def watch_optimizers(objects: Mapping[str, Any], saw: Callable[[Optimizer], None] = lambda _: None) -> Any:
+    """Show `saw` each optimizer that steps, and say once, at its first step, that one is not in `state=`.
+
+    Returns the handle that ends the watch.
+    """
     known = weakref.WeakSet(each for each in objects.values() if isinstance(each, Optimizer))
 
     def stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        saw(optimizer)
         if optimizer not in known:
             known.add(optimizer)
             log.warning(

@@ -62,6 +62,8 @@ class IterableLoader:
         self.epoch = 0
         self.origin: Origin | None = None
         """Of the last batch that was yielded."""
+        self.first: Origin | None = None
+        """Of the first one."""
         self._workers = max(1, num_workers)
         self._turn = 0
         """Whose answer comes next."""
@@ -98,10 +100,16 @@ class IterableLoader:
             self.origin = Origin(
                 epoch=self.epoch, ids=tuple(range(answer.first, answer.count)), worker=worker, keys=answer.keys
             )
+            self.first = self.first or self.origin
             yield answer.batch
         if is_from_start and not any(place.count for place in self._places):
             raise PositionInvalid("The data set gave no batch in a whole epoch.", hint="Give data that is not empty.")
         self.begin_epoch(self.epoch + 1)
+
+    def upcoming(self) -> tuple[Origin, bool] | None:
+        """Return the first sample of the next batch, if its worker has another one."""
+        place = self._places[self._turn]
+        return Origin(epoch=self.epoch, ids=(place.count,), worker=self._turn), False
 
     def begin_epoch(self, epoch: int) -> None:
         """Go to the first sample of an epoch."""

@@ -59,6 +59,8 @@ class PositionedLoader:
         """After the last batch that was yielded."""
         self.origin: Origin | None = None
         """Of the last batch that was yielded."""
+        self.first: Origin | None = None
+        """Of the first one."""
         deal = Deal(length=len(dataset), batch=batch_size, world=world, tail=tail)
         if deal.take(0) == 0:
             needed = deal.per_step if tail is Tail.DROP else world
@@ -93,7 +95,16 @@ class PositionedLoader:
             task = MapTask(self.position.epoch, order[self.deal.share(self.position.offset, self._sampler.rank)])
             self.origin = Origin(epoch=task.epoch, ids=task.indices, keys=fetched.keys)
             self.position = self.deal.after(self.position)
+            self.first = self.first or self.origin
             yield fetched.batch
+
+    def upcoming(self) -> tuple[Origin, bool] | None:
+        """Return the samples of the next batch, which the order tells."""
+        at = self.position
+        if self.deal.take(at.offset) == 0:
+            at = Position(epoch=at.epoch + 1)
+        order = self._sampler.order(at.epoch)
+        return Origin(epoch=at.epoch, ids=order[self.deal.share(at.offset, self._sampler.rank)]), True
 
     def _order_seed(self) -> int:
         return self.seed if self._held_seed is None else seeds.derive("generator", self.seed, self._held_seed)

@@ -76,6 +76,8 @@ class SampledLoader:
         self.seed = seed
         self.origin: Origin | None = None
         """Of the last batch that was yielded."""
+        self.first: Origin | None = None
+        """Of the first one."""
         self._batches = batches
         attempt.remember(batches)
         self._single = single
@@ -109,12 +111,20 @@ class SampledLoader:
             self._given += self._group
             self._digest = drawn.digest
             self.origin = Origin(epoch=self._epoch, ids=_ids(task.indices), keys=fetched.keys)
+            self.first = self.first or self.origin
             yield fetched.batch
         if not self._given:
             raise PositionInvalid(
                 f"The {type(self._batches).__name__} gave no batch in a whole epoch.",
                 hint="Give one that can be iterated anew for each epoch, and as many batches as there are ranks.",
             )
+
+    def upcoming(self) -> tuple[Origin, bool] | None:
+        """Return the samples of the next batch, if it has been drawn: the sampler is not asked ahead for it."""
+        if not self._tasks.ahead:
+            return None
+        task = self._tasks.task(self._tasks.ahead[0], self._epoch)
+        return Origin(epoch=self._epoch, ids=_ids(task.indices)), True
 
     def _draws_another(self) -> bool:
         assert self._tasks.drawing is not None

@@ -62,6 +62,8 @@ class Saver:
         self._on_published = on_published
         self._on_failure = on_failure
         self._clock = clock
+        self.resumed: Checkpoint | None = None
+        """The checkpoint that `restore` put back."""
         self._snapshotter = Snapshotter(use_device_copy=policy.device_snapshot)
         self._writing: Writing | None = None
         self._cadence = Cadence(
@@ -146,6 +148,7 @@ class Saver:
         progress = None
         try:
             progress = load(found, self._state, rank=self._ranks.rank)
+            self.resumed = found
         except Exception as error:
             refusal = error
         self._go_on_together(refusal)

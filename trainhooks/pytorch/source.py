@@ -46,7 +46,15 @@ class Loader(Protocol):
     def origin(self) -> Origin | None:
         """Where the last batch came from."""
 
+    @property
+    def first(self) -> Origin | None:
+        """Where the first batch came from that this loader gave."""
+
     def __iter__(self) -> Iterator[Any]: ...
+
+    def upcoming(self) -> tuple[Origin, bool] | None:
+        """Return the samples of the next batch, as far as they are known without loading one, and whether those are
+        all; None: they are not known."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last batch that was yielded."""

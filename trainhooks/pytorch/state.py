@@ -65,6 +65,10 @@ class TrainingState:
         self.capture()  # what can never be saved is told now and not at the first checkpoint
 
     def _note_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self.saw_step(optimizer)
+
+    def saw_step(self, optimizer: Optimizer) -> None:
+        """Note that an optimizer has stepped, one of the training's or another."""
         self._stepped.add(id(optimizer))
 
     @property
@@ -87,7 +91,7 @@ class TrainingState:
 
     def capture_gradients(self) -> Part | None:
         """Take gradients of an open window that are dealt out over the ranks; None where no parameter is."""
-        if not any(sharding.is_sharded(parameter) for _, parameter in self._parameters()):
+        if not any(sharding.is_sharded(parameter) for _, parameter in self.parameters()):
             return None
         return capture(self._gradients(dealt=True), of="the gradients")
 
@@ -147,7 +151,7 @@ class TrainingState:
         problems = _differing_names("object", described.keys(), self.objects.keys())
         values: dict[str, Any] = {}
         for name in self.objects.keys() & described.keys():
-            values[name] = rebuild(described[name], read(name, self._target(name, now[name])))
+            values[name] = rebuild(described[name], read(name, self.target(name, now[name])))
             if isinstance(each := self.objects[name], torch.nn.Module):
                 values[name] = module_state.fitted(each, values[name])
             problems += [f"{name}: {problem}" for problem in self._misfits(name, kinds[name], values[name])]
@@ -239,14 +243,18 @@ class TrainingState:
         else:
             hyperparameters.advance(each, hyperparameters.steps_of(value))
 
-    def _parameters(self) -> Iterator[tuple[str, Tensor]]:
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the parameters of all modules as (`OBJECT.NAME`, parameter)."""
         for name, each in self.objects.items():
             if isinstance(each, torch.nn.Module):
                 for path, parameter in wrapper.named_parameters(each):
                     yield f"{name}.{path}", parameter
 
-    def _target(self, name: str, live: Part) -> Callable[[str, Sequence[int]], Tensor | None]:
-        """An optimizer that has not stepped yet has no tensors: those that it will have lie as their parameters do."""
+    def target(self, name: str, live: Part) -> Callable[[str, Sequence[int]], Tensor | None]:
+        """Return what gives, for a saved tensor of an object, the live one that tells where it is to lie.
+
+        An optimizer that has not stepped yet has no tensors: those that it will have lie as their parameters do.
+        """
         each = self.objects[name]
         parameters = (
             [one for group in each.param_groups for one in group["params"]] if isinstance(each, Optimizer) else []
@@ -264,14 +272,14 @@ class TrainingState:
 
     def gradient_target(self, path: str, shape: Sequence[int]) -> Tensor | None:
         """Return the parameter that a gradient is of."""
-        return next((parameter.detach() for name, parameter in self._parameters() if name == path), None)
+        return next((parameter.detach() for name, parameter in self.parameters() if name == path), None)
 
     def _gradients(self, *, dealt: bool) -> dict[str, Gradient]:
         """Gradients of parameters that are dealt out over the ranks, or of the others. Of one that is used up (see
         `GradientHabit`) only that it exists counts, since None and zero are not the same to an optimizer."""
         return {
             path: True if self._is_spent(parameter) else _kept(parameter.grad)
-            for path, parameter in self._parameters()
+            for path, parameter in self.parameters()
             if parameter.grad is not None and sharding.is_sharded(parameter) is dealt
         }
 
@@ -281,7 +289,7 @@ class TrainingState:
     def restore_gradients(self, gradients: Mapping[str, Gradient]) -> None:
         """Put back gradients, of every parameter; those that are not given are none."""
         gradients = self._plain(gradients)
-        for path, parameter in self._parameters():
+        for path, parameter in self.parameters():
             saved = gradients.get(path)
             if saved is None:
                 parameter.grad = None

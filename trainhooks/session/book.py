@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core.certificate import Certificate, members
+from trainhooks.core.difference import Difference
 from trainhooks.core.progress import Progress, Summary
 from trainhooks.core.timing import Phase
 from trainhooks.errors import DirectoryUnusable
@@ -164,6 +165,18 @@ class Book:
         recorded = rows_from(self.directory / metrics.NAME, from_step, before_attempt=self.attempt)
         self._replaying = Replaying(recorded, from_step, self._keep_certificate)
         self.recorder.watchers.append(self._replaying.observe)
+
+    def check(self, found: Mapping[str, Difference | None], *, is_last: bool = False) -> None:
+        """Take in what was compared beside the rows; `is_last`: nothing more of that kind comes."""
+        if self._replaying is not None:
+            with self.recorder.lock:
+                self._replaying.check(found, is_last=is_last)
+
+    def check_begun(self, step: int, digests: Mapping[str, Any], *, is_all: bool) -> None:
+        """Compare the batch of a step that begins; say the verdict now if nothing more (`is_all`) can change it."""
+        if self._replaying is not None:
+            with self.recorder.lock:
+                self._replaying.begins(step, digests, is_all=is_all)
 
     def _keep_certificate(self, certificate: Certificate) -> None:
         self.certificate = certificate

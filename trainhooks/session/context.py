@@ -22,6 +22,7 @@ from trainhooks.session.gate import Gate
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.late import closed
 from trainhooks.session.notice import say
+from trainhooks.session.resumption import Resumption
 from trainhooks.session.saving import Demand, SavingTracker
 from trainhooks.session.stopping import Stopping
 from trainhooks.storage import catalog
@@ -162,6 +163,7 @@ class TrainingProgressContext(SavingTracker):
             return
         self._feed.resume(progress)
         self.resume_at(progress["step"])
+        self._resumption = Resumption(progress, keeper, self._feed, self._ranks)
         self._saved_step = self.current_step
         self._finished = progress.get("finished")
         self._progress.is_finished = self._finished is not None
@@ -275,6 +277,8 @@ class TrainingProgressContext(SavingTracker):
         self._stop_if_told()
         if self._keeper is not None:
             self._keeper.state.restore_random_again()
+            if self._resumption is not None:
+                self._resumption.look_at_restored()
         for batch in self._feed.batches():
             self._begin_step(batch)
             try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainhooks import lineage
 from trainhooks.core import seed as seeds
-from trainhooks.core.certificate import DIGESTS
+from trainhooks.core import upcoming
 from trainhooks.core.lineage import LINEAGE, Teller
 from trainhooks.errors import ConfigInvalid, PositionInvalid
 from trainhooks.session.streams import TRAINING, Source, describe
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trainhooks")
 
-RANDOM_EVERY_STEPS = 10
-"""How often a row holds a digest of the random numbers; the first step after a checkpoint does too."""
 EVALUATION = "evaluation"
 """What an evaluation's loader without a name is called; the second one `evaluation 2`."""
 
@@ -65,8 +63,6 @@ class Feed:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.wants_random = True
-        """Whether the next row is to hold a digest of the random numbers, whatever its step."""
         self.is_evaluating = False
         """Inside an evaluation no loader becomes the training's."""
         self._streams: dict[str, Loader] = {}
@@ -89,6 +85,15 @@ class Feed:
         self._places = {**({} if main is None else {TRAINING: main}), **saved.get("streams", {})}
         self._stages = {name: Stage(*each) for name, each in saved.get("stages", {}).items()}
         self._passes = dict(saved.get("passes", {}))
+
+    def next_batches(self, rank: int) -> dict[str, Any]:
+        """Return what each stream gives next, where that is known without loading it. JSON."""
+        known = {name: each.upcoming() for name, each in self._streams.items()}
+        return {
+            name: upcoming.members(each[0], rank=rank, is_whole=each[1])
+            for name, each in known.items()
+            if each is not None
+        }
 
     def state(self) -> dict[str, Any]:
         """Return where each loader is, behind the batch that it gave last."""
@@ -262,15 +267,32 @@ class Feed:
         asked = lineage.take()
         return {LINEAGE: {**self._told, "asked": asked}} if asked else {}
 
-    def digests(self, step: int, batch: Any) -> dict[str, Any]:
-        """Return what the row of step `step` says of its batch for the certificate, before the loop gets it."""
+    @property
+    def driver(self) -> str:
+        """The name of the stream whose batches are the steps."""
+        return self._driver
+
+    @property
+    def keeps_random_numbers(self) -> bool:
+        """Whether reading a batch draws none of the training's random numbers: a loader used as it is may."""
+        driver = self._streams.get(self._driver)
+        return driver is None or driver.kind != "foreign"
+
+    def first_of(self, name: str) -> Origin | None:
+        """Return where the first batch came from that a stream has given; None: it has given none, or cannot tell."""
+        stream = self._streams.get(name)
+        return None if stream is None else stream.first
+
+    def beside(self) -> dict[str, str]:
+        """Digest which samples the other streams and the evaluations gave last, by name."""
         from trainhooks.pytorch import fingerprint
 
-        digests = {"batch": fingerprint.of_batch(self.origin, batch)}
-        if self.wants_random or step % RANDOM_EVERY_STEPS == 0:
-            self.wants_random = False
-            digests["random"] = fingerprint.of_random_numbers()
-        return {DIGESTS: digests}
+        found = {name: each.origin for name, each in self._streams.items() if name != self._driver}
+        told = {name or "training": fingerprint.of_ids(each) for name, each in found.items() if each is not None}
+        for name, each in self._evaluations.items():
+            if each.passes and each.origin is not None:
+                told[f"{EVALUATION} {each.passes} of {name!r}"] = fingerprint.of_ids(each.origin)
+        return told
 
 
 def _not_told_apart(given: Source) -> ConfigInvalid:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainhooks.core.difference import Difference
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.ranks import Alone, Ranks
 from trainhooks.core.restore import REQUIRES_GRAD, requires_live_flags
@@ -52,7 +53,7 @@ class Keeper:
         for problem in forgotten.problems(self.state.objects):
             log.warning("not resumed: %s", problem)
         self._watch: Any = None
-        ranks = ranks or Alone()
+        self._ranks = ranks = ranks or Alone()
         folder = output_dir / CHECKPOINTS
         if folder.exists() and not folder.is_dir():
             raise DirectoryUnusable(f"{folder} is a file.", hint="Checkpoints go to a directory of this name: move it.")
@@ -68,12 +69,25 @@ class Keeper:
         progress: dict[str, Any] | None = self._saver.restore(check)
         return progress
 
+    def compare(self) -> Difference | None:
+        """Return the first thing in which the live objects are not what the checkpoint holds that was resumed from.
+
+        Raises:
+            OSError: it is gone.
+        """
+        from trainhooks.pytorch import restored
+
+        resumed = self._saver.resumed
+        if resumed is None:
+            return None
+        return restored.compare(resumed.path, self.state, rank=self._ranks.rank, world=resumed.manifest.world)
+
     def begin_to_write(self) -> None:
         """The attempt begins: remove what a killed one left half written, move aside what was found damaged."""
         if self._watch is None:
             from trainhooks.pytorch import forgotten
 
-            self._watch = forgotten.watch_optimizers(self.state.objects)
+            self._watch = forgotten.watch_optimizers(self.state.objects, self.state.saw_step)
         store, self._store = self._store, None
         if store is not None:
             store.clean()

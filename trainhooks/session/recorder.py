@@ -1,7 +1,7 @@
 """From the loop's thread to disk: a queue that costs an append, and one thread that does everything else.
 
-The thread wakes four times a second, so that a kill loses less than a second of rows; it is never woken by a row, since
-a wake-up costs the loop more than the row.
+The thread wakes four times a second, so that a kill loses less than a second of rows; it is woken by no row but the
+first ones after a save, which a resume is compared with: a wake-up costs the loop more than the row.
 """
 
 import logging
@@ -56,6 +56,7 @@ class Recorder:
         self._synced_at = self._snapshot_at = time.monotonic()
         self._is_changed = True
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainhooks-recorder", daemon=True)
 
     def start(self, metrics: MetricsLog) -> None:
@@ -77,6 +78,11 @@ class Recorder:
         """Bring everything that was recorded and sent to the medium. From any thread."""
         self._work(wait=True, sync=True, snapshot=True)
 
+    def urge(self) -> None:
+        """Let the thread bring what was recorded to the medium at once. From the training's thread; does not wait."""
+        self.send()
+        self._wake.set()
+
     def latest(self) -> dict[str, float]:
         """Return every metric's last value, up to what was recorded last. From the training's thread."""
         self.flush(sync=False)
@@ -88,6 +94,7 @@ class Recorder:
         if self._metrics is None:
             return
         self._stop.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
         self.flush(sync=True)
@@ -104,12 +111,16 @@ class Recorder:
         self._drain(wait=False)
 
     def _run(self) -> None:
-        while not self._stop.wait(_WAKE_SECONDS):
+        while not self._stop.is_set():
+            is_urgent = self._wake.wait(_WAKE_SECONDS)
+            if self._stop.is_set():
+                return
+            self._wake.clear()
             now = time.monotonic()
             seen = _SNAPSHOT_SECONDS if self._is_changed or self._entries else _IDLE_SNAPSHOT_SECONDS
             self._work(
-                wait=False,
-                sync=now - self._synced_at >= _SYNC_SECONDS,
+                wait=is_urgent,
+                sync=is_urgent or now - self._synced_at >= _SYNC_SECONDS,
                 snapshot=now - self._snapshot_at >= seen,
             )
 

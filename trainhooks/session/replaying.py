@@ -4,7 +4,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from trainhooks.core.certificate import Certificate, Replay, Verdict
+from trainhooks.core.certificate import Certificate, Verdict
+from trainhooks.core.difference import Difference
+from trainhooks.core.replay import Replay
 from trainhooks.session.notice import say
 
 log = logging.getLogger("trainhooks")
@@ -24,12 +26,37 @@ class Replaying:
         self._replay = Replay(recorded, from_step)
         self._keep = keep
         self._is_told = False
+        self._is_waiting = False
+        """Whether other streams are still to be compared."""
+
+    def check(self, found: Mapping[str, Difference | None], *, is_last: bool = False) -> None:
+        """Take in what was compared beside the rows; `is_last`: nothing more of that kind comes.
+
+        With the recorder's lock held.
+        """
+        for fact, difference in found.items():
+            self._replay.check(fact, difference)
+        if is_last:
+            self._is_waiting = False
+            if self._replay.is_over and not self._is_told:
+                self.finish()
+
+    def begins(self, step: int, digests: Mapping[str, Any], *, is_all: bool) -> None:
+        """Compare the batch of a step that begins. With the recorder's lock held.
+
+        The verdict is told before the step runs where training on would be in vain, or nothing more can be compared:
+        no earlier attempt recorded this step, and `is_all`.
+        """
+        self._replay.begins(step, digests)
+        self._is_waiting = not is_all
+        if self._replay.has_diverged or (is_all and not self._replay.expects_rows):
+            self.finish()
 
     def observe(self, step: int, row: Mapping[str, Any]) -> None:
         """Compare a row. Called from the recorder's thread, or with its lock held."""
         if not self._is_told:
             self._replay.observe(step, row)
-            if self._replay.is_over:
+            if self._replay.is_over and not self._is_waiting:
                 self.finish()
 
     def finish(self) -> None:
@@ -38,7 +65,7 @@ class Replaying:
             return
         self._is_told = True
         certificate = self._replay.certificate()
-        if certificate.verdict in (Verdict.EXACT, Verdict.NOTHING):
+        if certificate.verdict in (Verdict.EXACT, Verdict.AGREES, Verdict.NOTHING):
             say(certificate)
         else:
             log.warning("%s", certificate)

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainhooks.core import seed as seeds
+from trainhooks.core.certificate import BEGUN
+from trainhooks.core.ranks import Alone, Ranks
 from trainhooks.core.timing import Phase
 from trainhooks.errors import CheckpointFailed, ConfigInvalid
 from trainhooks.host.unwinding import Left
+from trainhooks.session.evidence import Evidence
 from trainhooks.session.feed import Feed
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.late import closed
+from trainhooks.session.resumption import Resumption
 from trainhooks.session.tracker import ProgressTracker
 from trainhooks.storage import catalog
 from trainhooks.storage.checkpoints import Checkpoint
@@ -52,6 +56,10 @@ class SavingTracker(ProgressTracker):
     ) -> None:
         super().__init__(config, output_dir, total_steps, database=database)
         self._feed = Feed(seeds.derive("session", self.config.get("seed", 0)))
+        self._ranks: Ranks = Alone()
+        self._evidence = Evidence(self._feed)
+        self._resumption: Resumption | None = None
+        """What is to be compared with the checkpoint, until the first steps have been."""
         self._keeper: Keeper | None = None
         self._saved_step: int | None = None
         """Steps that the newest checkpoint covers which was gone on from or saved on demand."""
@@ -133,12 +141,13 @@ class SavingTracker(ProgressTracker):
 
     def _save(self, keeper: Keeper, demand: Demand) -> Checkpoint | None:
         self._begin()
+        self._add_arrived(waits=True)
         self.flush()
-        self._feed.wants_random = True
         with self._in(Phase.CHECKPOINT):
             checkpoint = keeper.save(
                 self.current_step, self._where(), {**self._latest(), **demand.metrics}, demand.tags
             )
+        self._evidence.saved()
         self._saved_step = self.current_step
         self._unsaved = None
         return checkpoint
@@ -220,7 +229,14 @@ class SavingTracker(ProgressTracker):
 
     def _where(self) -> dict[str, Any]:
         finished = {} if self._finished is None else {"finished": self._finished}
-        return {"step": self.current_step, **finished, **self._feed.state()}
+        return {"step": self.current_step, **finished, **self._feed.state(), **self._expected()}
+
+    def _expected(self) -> dict[str, Any]:
+        """What a resume is compared with: the next batches, and where the random numbers are."""
+        from trainhooks.pytorch import fingerprint
+
+        rank = self._ranks.rank
+        return {"rank": rank, "next": self._feed.next_batches(rank), "random": fingerprint.of_generators()}
 
     def _latest(self) -> dict[str, float]:
         return {} if self._book is None else self._book.recorder.latest()
@@ -242,17 +258,56 @@ class SavingTracker(ProgressTracker):
         self.attach(self._feed.made_of())
         if self._keeper is not None:
             self._keeper.state.begin_step()
-            self.attach(self._feed.digests(self.current_step, batch))
+            self._add_arrived()
+            digests = self._evidence.begins(self.current_step, batch)
+            self.attach(digests)
+            if self._evidence.is_first:
+                self._leave_first(digests)
         self._is_in_step = self._is_unfinished = True
+
+    def _leave_first(self, digests: dict[str, Any]) -> None:
+        """The first step after a save or a resume begins: compare it, and leave on the disk that it began."""
+        if self._resumption is not None:
+            found = self._resumption.look_at_first(self._feed.origin)
+            if self._book is not None:
+                self._book.check(found)
+                self._book.check_begun(self.current_step, digests, is_all=not self._resumption.expects_streams)
+        if self._book is not None and self.current_step > 0:
+            self._book.recorder.put((None, time.time(), None, {"kind": BEGUN, "step": self.current_step, **digests}))
+            self._book.recorder.urge()
+
+    def _end_first(self) -> None:
+        """The first step after a save or a resume is done: what it came to goes to the medium at once."""
+        resumption, self._resumption = self._resumption, None
+        if resumption is not None and resumption.expects_streams:
+            found = resumption.look_at_streams()
+            if self._book is not None:
+                self._book.check(found, is_last=True)
+        if self._book is not None:
+            self._book.recorder.urge()
+
+    def _add_arrived(self, *, waits: bool = False) -> None:
+        """Put what has come from a device behind the step that it is of."""
+        arrived = self._evidence.arrived(waits=waits)
+        if arrived is not None and self._book is not None:
+            step, members = arrived
+            self._book.recorder.put((step, time.time(), None, members))
+            self._book.recorder.urge()
 
     def _finish_step(self) -> None:
         """The loop is done with it."""
         self._is_in_step = self._is_unfinished = self._is_broken_off = False
         if asked := self._feed.asked_for():
             self.attach(asked)
+        is_first = False
+        if self._keeper is not None:
+            is_first = self._evidence.is_first
+            self.attach(self._evidence.ends(self.current_step, self._keeper.state))
         self.current_step += 1
         self._attach_alone()
         self._end_step()
+        if is_first:
+            self._end_first()
 
     def _safe_point(self) -> None:
         """Between two steps, the only place where the state is whole."""
@@ -268,4 +323,4 @@ class SavingTracker(ProgressTracker):
                 if self._book is not None:
                     self._book.recorder.send()
                 keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
-                self._feed.wants_random = True
+                self._evidence.saved()

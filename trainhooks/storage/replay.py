@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.core import row as rows
+from trainhooks.core.certificate import BEGUN
 
 _BLOCK_BYTES = 1 << 18
 
 
 def rows_from(path: Path, step: int, *, before_attempt: int) -> list[dict[str, Any]]:
     """Return one settled row a step, from `step` on, as attempts before `before_attempt` recorded them.
+
+    Behind them come the events `begun` of the last of these attempts: of steps that it may not have finished.
 
     What stands before the last row of a smaller step is of smaller steps too, or superseded by that row's attempt.
     """
@@ -25,7 +28,9 @@ def rows_from(path: Path, step: int, *, before_attempt: int) -> list[dict[str, A
                 break
     except FileNotFoundError:
         return []
-    return [row for row in rows.settle(reversed(lines)) if row["step"] >= step]
+    newest = max((line["attempt"] for line in lines), default=0)
+    begun = [line for line in reversed(lines) if line.get("kind") == BEGUN and line["attempt"] == newest]
+    return [row for row in [*rows.settle(reversed(lines)), *begun] if row["step"] >= step]
 
 
 def _backwards(path: Path) -> Iterator[dict[str, Any]]:

@@ -108,5 +108,17 @@ def learning_rate_changed() -> None:
 
 
 @fault
+def optimizer_state_dropped() -> None:
+    load = torch.optim.Optimizer.load_state_dict
+    torch.optim.Optimizer.load_state_dict = lambda self, state: load(self, {**state, "state": {}})
+
+
+@fault
+def other_kernels() -> None:
+    function = torch.nn.functional.mse_loss
+    torch.nn.functional.mse_loss = lambda *given: function(*given) * (1 + 2**-20)
+
+
+@fault
 def scheduler_forgotten() -> None:
     torch.optim.lr_scheduler.LRScheduler.load_state_dict = lambda self, state: None
