@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import resource
+import secrets
 import sys
 import tomllib
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from aiohttp import web
 from kdproxy.core.limits import QUOTAS
 from kdproxy.core.models import HeaderPairs, Upstream, Usage
 from kdproxy.core.pricing import PriceTable
+from kdproxy.core.proof import proof_of
 from kdproxy.core.rename import Renamed, renamed
 from kdproxy.core.routing import BUILT_IN, Router
 from kdproxy.engine.clock import SystemClock
@@ -37,6 +40,7 @@ from kdproxy.errors import ConfigError, KdproxyError
 from kdproxy.ops.alias import AliasThread
 from kdproxy.ops.context import JobContext
 from kdproxy.settings import Settings, UpstreamSettings
+from kdproxy.storage import port_file
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.storage.lane_memory import LaneMemory
 from kdproxy.storage.reading import ReadOnlyDirectory
@@ -83,14 +87,18 @@ class App:
         self._is_stopping = False
         self.ledger = Ledger()
         self.address = ""
+        self.secret = secrets.token_hex(16)
+        """By which a script knows this proxy: docs/formats/port-file.md."""
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
-            KdproxyError: the port is taken or the address is not this machine's.
+            KdproxyError: the port is taken, the address is not this machine's, or the port file cannot be written.
         """
         settings, archive, clock = self._settings, self._directory.archive, SystemClock()
+        if settings.port_file is not None:
+            port_file.prepare(settings.port_file)
         price = _price(settings, clock)  # first: what is wrong with a price file is said before anything is open
         self._upstream = HttpUpstream(
             connect_seconds=settings.connect_seconds,
@@ -151,7 +159,7 @@ class App:
             self.ledger,
             (RequestLog(sys.stderr),),
             clock,
-            Admin(self._jobs, self._health).handle,
+            Admin(self._jobs, self._health, lambda challenge: proof_of(self.secret, challenge, self._port)).handle,
             mode=settings.mode,
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
@@ -171,13 +179,20 @@ class App:
             ) from error
         self._runner = runner
         host, port = runner.addresses[0][:2]
+        self._port = port
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
         self.address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
         self._directory.announce(self.address)
+        if settings.port_file is not None:
+            port_file.write(settings.port_file, self._listening)
         self._aliases = AliasThread(archive, router.upstreams, clock.now)
         self._aliases.start()
         self._remembering = asyncio.create_task(self._remember_lanes())
         self._reporting = asyncio.create_task(self._report_outages())
+
+    @property
+    def _listening(self) -> port_file.Listening:
+        return port_file.Listening(address=self.address, port=self._port, pid=os.getpid(), secret=self.secret)
 
     def _serving(self) -> dict[str, Any]:
         """Return what `stats` tells of a running proxy."""
@@ -245,6 +260,8 @@ class App:
         """Start no new calls, let running ones finish, close; return what had to be given up."""
         if self._runner is None:
             return UnderWay(calls=0, answers=0)
+        if self._settings.port_file is not None:
+            port_file.remove(self._settings.port_file, self._listening)
         self.refuse_calls()
         given_up = await self._drain.run()
         await asyncio.to_thread(self._aliases.stop)

@@ -81,7 +81,7 @@ def told(finding: Finding, via: str | None, unused_proxy: str | None) -> str:
     mark = "" if finding.reach is Reach.REACHED else "Warning: "
     way = "" if via is None else f" through the environment's proxy {via}"
     line = f"{mark}upstream {_named(finding.upstream)}{way}: {finding.text}"
-    if finding.reach is Reach.AWAY and unused_proxy is not None:
+    if finding.reach is not Reach.REACHED and unused_proxy is not None:
         line += f" The environment's proxy {unused_proxy} is not used: if it is the way out, set use_environment_proxy."
     return line
 

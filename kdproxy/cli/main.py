@@ -11,6 +11,7 @@ from kdproxy.errors import ConfigError, KdproxyError
 
 VERBS = {
     "serve": "Start the proxy.",
+    "ready": "For scripts: wait until a proxy of yours serves, and print what to export.",
     "warm": "Fill the cache from files: journals, tracker rows, chat messages, Batch jobs.",
     "export": "Write the stored answers out: a journal, or training rows.",
     "stats": "Show what is stored, and what a running proxy did.",

@@ -35,6 +35,7 @@ FEW_CLIENTS = 1_024
 @click.command("serve")
 @click.option("--host", help="Address to listen on; default: 127.0.0.1.")
 @click.option("--port", help="Port to listen on; default: 8400.")
+@click.option("--port-file", metavar="FILE", help="Write address, pid and a secret there once it listens.")
 @click.option("--upstream", "upstreams", multiple=True, metavar="URL|NAME=URL", help="Teacher API; may be repeated.")
 @data_dir_option
 @click.option("--mode", help="cache, replay, refresh, record or bypass; default: cache.")

@@ -28,6 +28,9 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs a token.", parse.host)
     port: int = _setting(8400, "Port to listen on; 0 takes a free one.", parse.integer(0, 65_535))
+    port_file: Path | None = _setting(
+        None, "File that says where it listens, once it does; `kdproxy ready` reads it.", parse.optional_path
+    )
     data_dir: Path = _setting(
         usual_data_directory,
         "Where the journal and its index lie: everything that was paid for. Keep it outside of any git checkout.",

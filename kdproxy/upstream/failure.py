@@ -231,7 +231,7 @@ def _unknown(error: aiohttp.ClientConnectorDNSError) -> UpstreamFailed:
     return UpstreamFailed(
         f"The upstream could not be reached (its name {error.host} {_UNKNOWN}).",
         hint="Nothing was sent, so nothing is billed. Check how the host of --upstream (or of HTTPS_PROXY, if "
-        "that is used) is spelt; a name that only a VPN knows needs the VPN. Then ask again.",
+        "that is used) is spelt; a name that only a VPN or a web proxy knows needs that (use_environment_proxy).",
         code="upstream_name_unknown",
         was_sent=False,
         retryable=False,

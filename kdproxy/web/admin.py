@@ -6,8 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
+from kdproxy.core.proof import CHALLENGE
 from kdproxy.errors import RequestRefused
 from kdproxy.web.api import PREFIX, JobApi
+from kdproxy.web.page import page, wants_page
 
 _HINT = "Stored answers are served; new calls wait till writing works."
 
@@ -34,17 +36,35 @@ class Health:
 class Admin:
     """Answers for the proxy itself."""
 
-    def __init__(self, api: JobApi, health: Callable[[], Health]) -> None:
+    def __init__(self, api: JobApi, health: Callable[[], Health], prove: Callable[[str], str]) -> None:
         self._api = api
         self._health = health
+        self._prove = prove
 
     async def handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Answer a request to an own endpoint."""
         if path == "/_kdproxy/healthz":
-            health = self._health()
-            return web.json_response(health.members(), status=200 if health.status == "ok" else 503)
+            return self._healthz(request)
         if path.startswith(PREFIX):
             return await self._api.handle(request, path.removeprefix(PREFIX))
+        if path in ("/_kdproxy", "/_kdproxy/") and request.method in ("GET", "HEAD"):
+            return self.page(request) if wants_page(request) else self._healthz(request)
         raise RequestRefused(
-            "The proxy has no such page.", hint="See docs/architecture.md.", code="no_such_page", http_status=404
+            "The proxy has no such page.",
+            hint="There are /_kdproxy/ (what this is, for a browser) and /_kdproxy/healthz. What begins with /_kdproxy "
+            "is the proxy's own and never goes to an upstream.",
+            code="no_such_page",
+            http_status=404,
         )
+
+    def page(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Return what a browser gets: what this is, and whether it works."""
+        return page(self._health().status, request.headers.get("Host", ""))
+
+    def _healthz(self, request: web.BaseRequest) -> web.StreamResponse:
+        health = self._health()
+        members = health.members()
+        challenge = request.query.get("challenge", "")
+        if CHALLENGE.fullmatch(challenge):
+            members["proof"] = self._prove(challenge)
+        return web.json_response(members, status=200 if health.status == "ok" else 503)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import lru_cache, partial
 from typing import Any
+from urllib.parse import unquote
 
 from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
@@ -29,12 +30,14 @@ from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
 from kdproxy.web import errors
 from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
+from kdproxy.web.page import wants_page
 from kdproxy.web.patience import stated_seconds
 from kdproxy.web.response import StreamReply, whole_reply
 
 log = logging.getLogger("kdproxy.web")
 
 OWN_PREFIX = "/_kdproxy/"
+_OWN_BEGIN = ("_", "%")
 _VERSION_HEADER = "anthropic-version"
 
 OwnRoutes = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
@@ -90,8 +93,10 @@ class Proxy:
             self._host_guard.check(request.headers.get("Host"))
             if authority is not None:
                 self._host_guard.check(authority)
-            if path.startswith(OWN_PREFIX):
+            if path[1:2] in _OWN_BEGIN and _is_own(path):
                 return await self._own_routes(request, path)
+            if path == "/" and wants_page(request):
+                return await self._own_routes(request, OWN_PREFIX)
             self._loop_guard.check(request.headers)  # before the token: what comes round has lost it
             self._token_guard.check(request.headers, query)
             route, endpoint = self._route(request.method, path, _VERSION_HEADER in request.headers)
@@ -208,6 +213,12 @@ class Proxy:
 
 
 _ABSOLUTE = re.compile(r"(?i)https?://([^/?#]*)(?=[/?]|$)")
+
+
+def _is_own(path: str) -> bool:
+    """Whether a path is the proxy's own, however it is written: such a one never goes to an upstream."""
+    spoken = unquote(path)
+    return spoken == OWN_PREFIX[:-1] or spoken.startswith(OWN_PREFIX)
 
 
 def _target(request: web.BaseRequest) -> tuple[str, str, str | None]:

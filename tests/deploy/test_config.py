@@ -10,7 +10,7 @@ from kdproxy.settings import Settings, load
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "kdproxy.example.toml"
 # Their defaults are absent or empty, so the example shows one instead.
-WITHOUT_DEFAULT = {"token_file", "prices", "upstreams"}
+WITHOUT_DEFAULT = {"token_file", "prices", "upstreams", "port_file"}
 TOKEN = "not-a-secret-" * 2
 
 

@@ -3,11 +3,12 @@
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from kdproxy import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -90,8 +91,7 @@ def test_wheel_holds_the_packages_with_their_data_and_nothing_else(tmp_path: Pat
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert {name.split("/")[0] for name in names} == {"kdproxy", "trainhooks", f"kdproxy-{version}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"kdproxy", "trainhooks", f"kdproxy-{__version__}.dist-info"}
     wanted = {
         path.relative_to(ROOT).as_posix()
         for package in ("kdproxy", "trainhooks")

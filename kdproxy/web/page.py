@@ -1,0 +1,59 @@
+"""The page that a browser gets: what this is, whether it works, where to read on. Self-contained, for anybody.
+
+Who has no token may read it, so it says no more than `healthz` does: no upstream, no path, no number, no release.
+It asks for nothing: no script, no picture, no request out (its icon is empty, else a browser would ask the teacher).
+"""
+
+import base64
+import hashlib
+import html
+
+from aiohttp import web
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem;"
+    "color:#1f2328;background:#fff}code{background:#f0f1f3;padding:.1em .3em;border-radius:4px}"
+    "@media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#1b1d20}code{background:#2b2e33}}"
+)
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_HEADERS = {
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_STATES = {
+    "ok": "It works: stored answers are served, and new calls are taken.",
+    "degraded": "The disk refuses to store answers: stored ones are served, new calls wait. Free space on it.",
+    "draining": "It is shutting down: calls under way are finished, new ones are refused.",
+}
+
+
+def wants_page(request: web.BaseRequest) -> bool:
+    """Whether a browser asks: clients of an API do not name text/html."""
+    return request.method == "GET" and "text/html" in request.headers.get("Accept", "").lower()
+
+
+def page(status: str, host: str) -> web.Response:
+    """Return the page.
+
+    Args:
+        status: as `healthz` has it.
+        host: of the request, which the Host guard has let pass.
+    """
+    base = html.escape(f"http://{host}")
+    text = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>kdproxy</title><link rel="icon" href="data:,">
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
+<h1>kdproxy</h1>
+<p>This is kdproxy, a local caching proxy between distillation scripts and paid teacher APIs.
+Point a client at it: <code>export OPENAI_BASE_URL={base}/v1</code></p>
+<p>{html.escape(_STATES[status])} What is stored and what it cost: <code>kdproxy stats</code></p>
+<p>Documentation: the folder <code>docs</code> of the source, from <code>docs/README.md</code> on,
+and <code>kdproxy --help</code></p>
+</body></html>
+"""
+    return web.Response(text=text, content_type="text/html", charset="utf-8", headers=_HEADERS)
