@@ -82,25 +82,25 @@ def capture(value: Any, *, of: str) -> Part:
         StateUnsupported: naming what cannot be saved.
     """
     part = Part()
-    numbers: dict[tuple[Any, ...], tuple[int, str]] = {}
+    starts: dict[int, list[tuple[Tensor, torch.Size, int, str]]] = {}
+    """Tensors by the address where they begin: their whole shape, number and name."""
 
     def put(path: str, tensor: Tensor) -> int:
-        where = path or "its top"
         dealt = tensor if sharding.is_sharded(tensor) else None
-        plain = _plain(tensor if dealt is None else _mine(dealt, where), where)
+        plain = _plain(tensor if dealt is None else _mine(dealt, path), path)
         part.paths[path] = plain if dealt is None else dealt.detach()
-        identity = *_identity(plain), tensor.shape
-        known = numbers.get(identity) if plain.numel() else None
-        if known is not None:
-            number, name = known
-            part.aliases[path] = name
-            return number
+        alike = starts.setdefault(plain.data_ptr(), [])
+        for other, shape, number, name in alike:
+            if shape == tensor.shape and plain.numel() and _identity(other) == _identity(plain):
+                part.aliases[path] = name
+                return number
         name = _free_name(path or _ROOT, part.tensors)
-        numbers[identity] = len(part.tensors), name
+        number = len(part.tensors)
+        alike.append((plain, tensor.shape, number, name))
         part.tensors[name] = plain
         if dealt is not None:
             part.sharded[name] = part.paths[path]
-        return len(part.tensors) - 1
+        return number
 
     try:
         part.tree = tree.encode(value, put)
@@ -142,8 +142,8 @@ def blob(name: str, tensor: Tensor) -> Blob:
 
 
 def _identity(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what two tensors that begin at one address have alike if they are the same bytes read the same way."""
     return (
-        tensor.data_ptr(),
         tensor.shape,
         tensor.stride(),
         tensor.dtype,
@@ -164,18 +164,20 @@ def _free_name(name: str, taken: Mapping[str, Tensor]) -> str:
     return free
 
 
-def _mine(tensor: Any, where: str) -> Tensor:
+def _mine(tensor: Any, path: str) -> Tensor:
     if sharding.is_unreduced(tensor):
         raise StateUnsupported(
-            f"{where} is a sum over the ranks that has not been made yet (a DTensor with a Partial placement).",
+            f"{path or 'its top'} is a sum over the ranks that has not been made yet (a DTensor with Partial).",
             hint="Give it with redistribute(placements=[Replicate()]).",
         )
     return sharding.local(tensor)
 
 
-def _plain(tensor: Tensor, where: str) -> Tensor:
+def _plain(tensor: Tensor, path: str) -> Tensor:
     """Return the tensor without its graph and class; refuse what has no bytes of its own."""
     kind = type(tensor)
+    if kind is Tensor and tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_quantized):
+        return tensor.detach() if tensor.requires_grad else tensor
     if is_lazy(tensor):
         refusal = "is not initialised yet"
     elif tensor.is_meta:
@@ -189,6 +191,6 @@ def _plain(tensor: Tensor, where: str) -> Tensor:
     else:
         return tensor.detach().as_subclass(Tensor)
     raise StateUnsupported(
-        f"{where} {refusal}, which cannot be saved exactly.",
+        f"{path or 'its top'} {refusal}, which cannot be saved exactly.",
         hint="Leave it out of the state, or give it a state_dict() of ordinary tensors.",
     )

@@ -15,10 +15,9 @@ Kinds = dict[str, dict[str, Any]]
 def of_module(module: torch.nn.Module) -> dict[str, Any]:
     """Return the frozen parameters and the modules in evaluation mode, by plain name; only what is not usual."""
     frozen = [name for name, parameter in wrapper.named_parameters(module) if not parameter.requires_grad]
+    rename = wrapper.renaming(module)
     evaluating = [
-        wrapper.plain_name(module, name)
-        for name, each in module.named_modules()
-        if not each.training and wrapper.inner_name(each) is None
+        rename(name) for name, each in module.named_modules() if not each.training and wrapper.inner_name(each) is None
     ]
     return {"frozen": frozen, "evaluating": evaluating}
 

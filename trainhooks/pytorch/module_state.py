@@ -17,7 +17,9 @@ def unwrapped(each: Any) -> Any:
 def state_of(each: Any) -> Any:
     """Return an object's state; a module's under names that know no wrappers, also of its parts."""
     state = each.state_dict()
-    return _renamed(state, lambda name: wrapper.plain_name(each, name)) if isinstance(each, torch.nn.Module) else state
+    if not isinstance(each, torch.nn.Module) or not wrapper.has_wrappers(each):
+        return state
+    return _renamed(state, lambda name: wrapper.plain_name(each, name))
 
 
 def fitted(module: torch.nn.Module, saved: Any) -> Any:

@@ -15,6 +15,8 @@ Box = tuple[tuple[int, ...], tuple[int, ...]]
 
 def is_sharded(tensor: object) -> "TypeGuard[DTensor]":
     """Whether it is a DTensor. Loads nothing: who has none has not loaded the module."""
+    if type(tensor) is Tensor:
+        return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 

@@ -28,10 +28,12 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
         StateUnsupported: naming the path of what cannot be saved.
     """
     match value:
-        case None | bool() | str():
-            return value
         case Tensor():
             return {"$tensor": put(path, value)}
+        case None | bool() | str():
+            return value
+        case dict():
+            return _encode_dict(value, put, path)
         case np.generic() if value.dtype.kind not in "OV":
             return {"$numpy": [value.dtype.str, _text(value.tobytes())]}
         case int():
@@ -56,8 +58,6 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
             return {f"${type(value).__name__}": [encode(item, put, path) for item in sorted(value, key=repr)]}
         case torch.dtype() | torch.device():
             return {f"${type(value).__name__}": str(value)}
-        case dict():
-            return _encode_dict(value, put, path)
         case _:
             kind = f"{type(value).__module__}.{type(value).__qualname__}"
             raise StateUnsupported(
@@ -67,13 +67,15 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
 
 
 def _encode_dict(value: dict[Any, Any], put: Put, path: str) -> Any:
-    def child(name: Any, item: Any) -> Any:
-        return encode(item, put, f"{path}.{name}" if path else str(name))
-
-    if type(value) is dict and all(type(name) is str and not name.startswith("$") for name in value):
-        return {name: child(name, item) for name, item in value.items()}
+    prefix = f"{path}." if path else ""
+    if type(value) is dict and all(map(_is_plain_name, value)):
+        return {name: encode(item, put, prefix + name) for name, item in value.items()}
     kind = "$ordered" if isinstance(value, OrderedDict) else "$counter" if isinstance(value, Counter) else "$dict"
-    return {kind: [[encode(name, put, path), child(name, item)] for name, item in value.items()]}
+    return {kind: [[encode(name, put, path), encode(item, put, f"{prefix}{name}")] for name, item in value.items()]}
+
+
+def _is_plain_name(name: Any) -> bool:
+    return type(name) is str and name[:1] != "$"
 
 
 def decode(value: Any, get: Get) -> Any:

@@ -4,7 +4,8 @@ What is a wrapper, the live module tree says and no text: a real submodule may b
 without wrappers, so a model that is compiled or wrapped on one side alone is still the same model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import nn
@@ -18,10 +19,15 @@ _COMPONENTS = frozenset({*_INNER, "module"})
 
 def inner_name(module: nn.Module) -> str | None:
     """Return what a wrapper calls the module inside it; None for a module that is no wrapper."""
-    if isinstance(module, DistributedDataParallel | DataParallel):
-        return "module"
     children = module._modules
-    return next((name for name in _INNER if name in children and len(children) == 1), None)
+    if "module" in children and isinstance(module, DistributedDataParallel | DataParallel):
+        return "module"
+    return next((name for name in children if name in _INNER), None) if len(children) == 1 else None
+
+
+def has_wrappers(root: nn.Module) -> bool:
+    """Whether there is a wrapper in a module: without one every live name is a plain name."""
+    return any(inner_name(each) is not None for each in root.modules())
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -47,20 +53,28 @@ def plain_name(root: nn.Module, name: str) -> str:
     return ".".join(kept)
 
 
+def renaming(root: nn.Module) -> Callable[[str], str]:
+    """Return what `plain_name` is for many names of one module, which is walked once where it has no wrappers."""
+    return partial(plain_name, root) if has_wrappers(root) else str
+
+
 def plain(root: nn.Module, members: Mapping[str, _Value]) -> dict[str, _Value]:
     """Return members that are named by `root`'s live names under the plain ones."""
-    return {plain_name(root, name): value for name, value in members.items()}
+    rename = renaming(root)
+    return {rename(name): value for name, value in members.items()}
 
 
 def live_names(root: nn.Module, names: Iterable[str]) -> dict[str, str]:
     """Return the live name of each plain one."""
-    return {plain_name(root, name): name for name in names}
+    rename = renaming(root)
+    return {rename(name): name for name in names}
 
 
 def named_parameters(root: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the parameters of a module, each once, by plain name."""
+    rename = renaming(root)
     for name, parameter in root.named_parameters():
-        yield plain_name(root, name), parameter
+        yield rename(name), parameter
 
 
 def fitted(root: nn.Module, saved: Mapping[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
