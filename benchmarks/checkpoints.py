@@ -1,8 +1,8 @@
-"""What a checkpoint costs a training, beside what PyTorch offers: python benchmarks/checkpoints.py [--gpu].
+"""What a checkpoint costs a training, beside what PyTorch offers: python benchmarks/checkpoints.py [--gpu [--large]].
 
 Every round takes each way once, in turn, in one process and on one training: ten steps, the save, ten steps, the wait
 until it is durable. Without --gpu the state has about 105 MB; with it, it is that of a GPT-2 of 124 M parameters under
-AdamW, 1.49 GB.
+AdamW, 1.49 GB; with --large, of one of 774 M, 9.3 GB.
 """
 # mypy: disable-error-code="attr-defined"
 
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 import torch.distributed.checkpoint as dcp  # noqa: E402
 from torch import nn  # noqa: E402
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions  # noqa: E402
 
 from trainhooks.core.policy import CheckpointPolicy  # noqa: E402
 from trainhooks.pytorch.saver import Saver  # noqa: E402
@@ -62,9 +64,14 @@ class Block(nn.Module):
 class Training:
     """A language model under AdamW, trained on random tokens."""
 
-    def __init__(self, *, on_gpu: bool) -> None:
+    def __init__(self, *, on_gpu: bool, is_large: bool = False) -> None:
         self.device = "cuda" if on_gpu else "cpu"
-        vocabulary, width, layers, length, batch = (50257, 768, 12, 1024, 8) if on_gpu else (8000, 256, 8, 64, 4)
+        shape = (50257, 1280, 36, 1024, 8) if is_large else (50257, 768, 12, 1024, 8)
+        vocabulary, width, layers, length, batch = shape if on_gpu else (8000, 256, 8, 64, 4)
+        self.holds_gradients = False
+        """Zeroes gradients at the beginning of a step and not at its end."""
+        self.before_update: Callable[[], object] | None = None
+        """Called once, before the next update of the weights."""
         self.embedding, self.place = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
         self.blocks = nn.Sequential(*[Block(width, width // 64) for _ in range(layers)])
         self.head = nn.Linear(width, vocabulary, bias=False)
@@ -75,12 +82,18 @@ class Training:
         self.places = torch.arange(length, device=self.device)
 
     def step(self) -> None:
+        if self.holds_gradients:
+            self.optimizer.zero_grad()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
             hidden = self.blocks(self.embedding(self.tokens) + self.place(self.places))
             loss = nn.functional.cross_entropy(self.head(hidden).flatten(0, 1), self.tokens.flatten())
         loss.backward()
+        if self.before_update is not None:
+            self.before_update()
+            self.before_update = None
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        if not self.holds_gradients:
+            self.optimizer.zero_grad()
 
     def run(self, steps: int) -> float:
         """Seconds that `steps` take, the GPU's work included."""
@@ -143,16 +156,38 @@ def dcp_async_save(training: Training) -> Begin:
     return begin
 
 
-def own(training: Training, *, device_snapshot: bool) -> Begin:
+def dcp_staged_save(training: Training) -> Begin:
+    """With its best stager: pinned and shared memory, copied by a thread. Until that is done no weight may change."""
+    stager = DefaultStager(StagingOptions())
+    # torch 2.11 looks classes up as `dispatch[type]`, which it has not got: an optimizer whose step() is wrapped by a
+    # scheduler or hooks raises KeyError. Later releases have this entry.
+    stager._state_dict_stager._deepcopy_dispatch.setdefault(type, lambda each, memo, **_: each)
+
+    def begin(path: Path) -> Callable[[], float | None]:
+        response: Any = dcp.async_save(training.state(), checkpoint_id=path / "dcp", async_stager=stager)
+        ended: list[float] = []
+        response.upload_completion.add_done_callback(lambda _: ended.append(time.perf_counter()))
+        training.before_update = response.staging_completion.result
+
+        def finish() -> float:
+            response.upload_completion.result()
+            return ended[0] if ended else time.perf_counter()
+
+        return finish
+
+    return begin
+
+
+def own(training: Training, *, device_snapshot: bool = True, keeps_gradients: bool = False) -> Begin:
     state = TrainingState({"model": training.model, "optimizer": training.optimizer})
+    state.keeps_gradients = keeps_gradients
     policy = CheckpointPolicy(every_seconds=None, device_snapshot=device_snapshot)
     savers: list[Saver] = []
 
     def begin(path: Path) -> Callable[[], float | None]:
         if not savers:
-            savers.append(
-                Saver(CheckpointStore(path.parent / f"own-{device_snapshot}", "bench"), state, policy, attempt=1)
-            )
+            store = CheckpointStore(path / "own", "bench")
+            savers.append(Saver(store, state, policy, attempt=1))
         saver = savers[0]
         state.begin_step()
         began = time.perf_counter()
@@ -170,8 +205,10 @@ def own(training: Training, *, device_snapshot: bool) -> Begin:
     return begin
 
 
-def measure(training: Training, begin: Begin, path: Path) -> dict[str, float]:
+def measure(training: Training, begin: Begin, path: Path, *, holds_gradients: bool) -> dict[str, float]:
     """One save between two times ten steps. Seconds; `blocked` ends when the GPU could go on with the next step."""
+    training.holds_gradients = holds_gradients
+    training.run(1)
     before = training.run(STEPS)
     began = time.perf_counter()
     finish = begin(path)
@@ -180,26 +217,36 @@ def measure(training: Training, begin: Begin, path: Path) -> dict[str, float]:
     blocked = time.perf_counter() - began
     after = training.run(STEPS)
     ended = finish()
+    training.before_update = None
     return {
         "returned": returned,
         "blocked": blocked,
         "durable": returned if ended is None else ended - began,
         "slower_percent": 100 * (after / before - 1),
         "step": before / STEPS,
+        "bytes": float(sum(file.stat().st_size for file in path.rglob("*") if file.is_file())),
     }
 
 
 def rounds(training: Training, ways: dict[str, Begin], count: int, scratch: Path) -> dict[str, list[dict[str, float]]]:
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    failed: set[str] = set()
     for number in range(count + 1):
         for name, begin in ways.items():
+            if name in failed:
+                continue
             path = scratch / "one"
             path.mkdir()
             os.sync()
-            taken[name].append(measure(training, begin, path))
+            try:
+                taken[name].append(measure(training, begin, path, holds_gradients="gradients" in name))
+                print(f"{number} {name}: {_shown(taken[name][-1])}", file=sys.stderr, flush=True)
+            except Exception:  # of others' code; the other ways are still wanted
+                print(f"{number} {name} failed:", file=sys.stderr)
+                traceback.print_exc()
+                failed.add(name)
             shutil.rmtree(path)
-            print(f"{number} {name}: {_shown(taken[name][-1])}", file=sys.stderr, flush=True)
-    return taken
+    return {name: saves for name, saves in taken.items() if name not in failed}
 
 
 def summarise(taken: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
@@ -218,7 +265,7 @@ def summarise(taken: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 def _shown(save: dict[str, float]) -> str:
     return (
         f"blocked {save['blocked'] * 1e3:,.1f} ms, durable after {save['durable'] * 1e3:,.0f} ms,"
-        f" next ten steps {save['slower_percent']:+.1f} %"
+        f" next ten steps {save['slower_percent']:+.1f} %, {save['bytes'] / 1e6:,.0f} MB"
     )
 
 
@@ -234,21 +281,26 @@ def _process_group() -> Iterator[None]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gpu", action="store_true", help="GPT-2 of 124 M parameters on the first CUDA device")
+    parser.add_argument("--large", action="store_true", help="774 M parameters")
+    parser.add_argument("--only", default="", help="ways whose names contain one of these, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="where to save; default: %(default)s")
     parser.add_argument("--output", type=Path, help="write the figures there as JSON")
     options = parser.parse_args()
-    training = Training(on_gpu=options.gpu)
+    training = Training(on_gpu=options.gpu, is_large=options.large)
     training.run(3)
     ways = {
         "torch.save": torch_save(training, is_durable=False),
         "torch.save + fsync": torch_save(training, is_durable=True),
         "DCP save": dcp_save(training),
         "DCP async_save": dcp_async_save(training),
-        "trainhooks": own(training, device_snapshot=options.gpu),
+        "trainhooks": own(training),
+        "trainhooks, gradients kept": own(training, keeps_gradients=True),
     }
     if options.gpu:
+        ways["DCP async_save, best stager"] = dcp_staged_save(training)
         ways["trainhooks, straight to the host"] = own(training, device_snapshot=False)
+    ways = {name: way for name, way in ways.items() if any(part in name for part in options.only.split(","))}
     with _process_group(), tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         summary = summarise(rounds(training, ways, options.rounds, Path(scratch)))
     size = training.size_bytes()

@@ -19,7 +19,7 @@ from unittest import mock
 import report
 from figure import Figure, judged
 
-from trainhooks.storage import tensors
+from trainhooks.storage import durable_file
 
 GOAL_GB_PER_SECOND = 1.0
 
@@ -28,14 +28,14 @@ def hashing(data: memoryview, path: Path) -> float:
     """Hash memory, in the pieces that a save takes."""
     begun = time.thread_time()
     digest = hashlib.sha256()
-    for start in range(0, data.nbytes, tensors._CHUNK_BYTES):
-        digest.update(data[start : start + tensors._CHUNK_BYTES])
+    for start in range(0, data.nbytes, durable_file.CHUNK_BYTES):
+        digest.update(data[start : start + durable_file.CHUNK_BYTES])
     return time.thread_time() - begun
 
 
 def saving(data: memoryview, path: Path) -> float:
     """Write and sync a file; what its hashing thread took."""
-    update, took = tensors._update, [0.0]
+    update, took = durable_file.update, [0.0]
 
     def timed(*given: object) -> None:
         assert threading.current_thread().name.startswith("trainhooks-hash"), "not on the thread that writes"
@@ -43,8 +43,8 @@ def saving(data: memoryview, path: Path) -> float:
         update(*given)  # type: ignore[arg-type]
         took[0] += time.thread_time() - begun
 
-    with mock.patch.object(tensors, "_update", timed):
-        tensors.write_pieces(path, [data])
+    with mock.patch.object(durable_file, "update", timed):
+        durable_file.write(path, [data])
     path.unlink()
     return took[0]
 
@@ -53,7 +53,7 @@ def verifying(data: memoryview, path: Path) -> float:
     """Read and hash a file that is in the page cache."""
     path.write_bytes(data)
     begun = time.thread_time()
-    tensors.digest(path)
+    durable_file.digest(path)
     took = time.thread_time() - begun
     path.unlink()
     return took

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 from trainhooks.core.policy import CheckpointPolicy
-from trainhooks.pytorch import rng, snapshot
+from trainhooks.pytorch import cuda, packing, rng, snapshot
 from trainhooks.pytorch.saver import Saver, load
 from trainhooks.pytorch.snapshot import Snapshotter
 from trainhooks.pytorch.state import TrainingState
@@ -63,32 +64,75 @@ def test_it_holds_what_was_launched_before_it_on_another_current_stream(tmp_path
             assert bool((taken.wait()[0] == 3.0).all())
 
 
-def test_without_room_it_goes_straight_to_the_host(tmp_path: Path) -> None:
-    spare = snapshot._SPARE_BYTES
-    snapshot._SPARE_BYTES = 1 << 60
-    try:
-        tensor = torch.full((WIDTH, WIDTH), 5.0, device="cuda")
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        snapshotter = Snapshotter()
-        taken = snapshotter.take([tensor])
-        assert torch.cuda.memory_allocated() == before
-        tensor.zero_()
-        assert bool((taken.wait()[0] == 5.0).all())
-    finally:
-        snapshot._SPARE_BYTES = spare
-
-
-def test_buffers_are_used_again(tmp_path: Path) -> None:
-    tensors = [torch.ones(WIDTH, WIDTH, device="cuda")]
+def test_without_room_it_goes_straight_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_SPARE_BYTES", 1 << 60)
+    tensor = torch.full((WIDTH, WIDTH), 5.0, device="cuda")
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
     snapshotter = Snapshotter()
-    first = snapshotter.take(tensors).wait()[0].data_ptr()
-    allocated = torch.cuda.memory_allocated()
-    for _ in range(3):
-        assert snapshotter.take(tensors).wait()[0].data_ptr() == first
-    assert torch.cuda.memory_allocated() == allocated
-    snapshotter.release()
-    assert torch.cuda.memory_allocated() < allocated
+    taken = snapshotter.take([tensor])
+    assert torch.cuda.memory_allocated() == before
+    tensor.zero_()
+    assert bool((taken.wait()[0] == 5.0).all())
+
+
+def test_out_of_memory_for_the_copy_goes_straight_to_the_host_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another process may take what was free a moment ago."""
+    caplog.set_level("INFO", "trainhooks")
+    tensors = [torch.full((WIDTH, WIDTH), 5.0, device="cuda") for _ in range(8)]
+    before, real, calls = torch.cuda.memory_allocated(), snapshot.pack, []
+
+    def pack(group: list[torch.Tensor]) -> torch.Tensor:
+        calls.append(group)
+        if len(calls) % 2 == 0:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return real(group)
+
+    monkeypatch.setattr(packing, "_LEAST_BLOCK_BYTES", WIDTH * WIDTH * 8)
+    monkeypatch.setattr(snapshot, "pack", pack)
+    snapshotter = Snapshotter()
+    for value in (6.0, 7.0):
+        taken = snapshotter.take(tensors)
+        assert torch.cuda.memory_allocated() == before, "what was packed before it is returned"
+        for tensor in tensors:
+            tensor.fill_(value)
+        assert all(bool((copy == value - 1).all()) for copy in taken.wait())
+    assert len([line for line in caplog.messages if "no room for a second copy" in line]) == 1
+
+
+def test_the_copy_on_the_device_is_returned_once_it_is_on_the_host(tmp_path: Path) -> None:
+    tensors = [torch.ones(WIDTH, WIDTH, device="cuda")]
+    size = tensors[0].nbytes
+    snapshotter = Snapshotter()
+    before = torch.cuda.memory_allocated()
+    places = set()
+    for moment in range(3):
+        tensors[0].fill_(moment)
+        taken = snapshotter.take(tensors)
+        assert torch.cuda.memory_allocated() >= before + size
+        [found] = taken.wait()
+        snapshotter._lane(tensors[0].device).finish()
+        assert torch.cuda.memory_allocated() == before
+        assert bool((found == moment).all())
+        places.add(found.data_ptr())
+    assert len(places) == 1, "the host's buffer is used again"
+    held = torch.cuda.memory_reserved()
+    snapshotter.take(tensors).wait()
+    assert torch.cuda.memory_reserved() == held, "torch keeps the memory for the next copy until something wants it"
+
+
+def test_what_the_copy_held_is_there_for_a_training_that_fills_the_device(tmp_path: Path) -> None:
+    """A later out-of-memory is not ours."""
+    free, _ = torch.cuda.mem_get_info()
+    tensor = torch.ones(free // 16, device="cuda")  # a quarter
+    Snapshotter().take([tensor]).wait()
+    torch.cuda.synchronize()
+    filled = torch.empty(int(free * 0.7), dtype=torch.uint8, device="cuda")
+    assert filled.numel() > free // 2
+    del tensor, filled
+    torch.cuda.empty_cache()
 
 
 def training(device: str) -> dict[str, Any]:

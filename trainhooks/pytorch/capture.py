@@ -1,7 +1,7 @@
 """The state of a training at one moment: JSON trees by file, and the tensors in them."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ DTYPES = {
 }
 """What safetensors can spell. Others go as bytes, with one more dimension, and their name in the tree."""
 _ROOT = "value"
+_STRIDED = torch.strided
 
 
 @dataclass(slots=True)
@@ -82,21 +83,27 @@ def capture(value: Any, *, of: str) -> Part:
         StateUnsupported: naming what cannot be saved.
     """
     part = Part()
-    starts: dict[int, list[tuple[Tensor, torch.Size, int, str]]] = {}
-    """Tensors by the address where they begin: their whole shape, number and name."""
+    starts: dict[int, list[tuple[Tensor, Any, int, str]]] = {}
+    """Tensors by the address where they begin: with the DTensor that they are of, number and name."""
 
     def put(path: str, tensor: Tensor) -> int:
-        dealt = tensor if sharding.is_sharded(tensor) else None
+        dealt = tensor if type(tensor) is not Tensor and sharding.is_sharded(tensor) else None
         plain = _plain(tensor if dealt is None else _mine(dealt, path), path)
         part.paths[path] = plain if dealt is None else dealt.detach()
-        alike = starts.setdefault(plain.data_ptr(), [])
-        for other, shape, number, name in alike:
-            if shape == tensor.shape and plain.numel() and _identity(other) == _identity(plain):
+        start = plain.data_ptr()
+        alike = starts.get(start)
+        if alike is None:
+            alike = starts[start] = []
+        for other, whole, number, name in alike:
+            is_alike = plain.numel() and _identity(other) == _identity(plain)
+            if is_alike and (other if whole is None else whole).shape == tensor.shape:
                 part.aliases[path] = name
                 return number
-        name = _free_name(path or _ROOT, part.tensors)
+        name = (
+            path if path and path != METADATA and path not in part.tensors else _free_name(path or _ROOT, part.tensors)
+        )
         number = len(part.tensors)
-        alike.append((plain, tensor.shape, number, name))
+        alike.append((plain, dealt, number, name))
         part.tensors[name] = plain
         if dealt is not None:
             part.sharded[name] = part.paths[path]
@@ -132,13 +139,17 @@ def spelled_out(tensor: Tensor, dtype: str, shape: list[int]) -> Tensor:
     return tensor.view(getattr(torch, dtype)).reshape(shape)
 
 
-def blob(name: str, tensor: Tensor) -> Blob:
-    """Return a contiguous CPU tensor's bytes as they go to the file."""
+def blob(name: str, tensor: Tensor, wait: Callable[[], None] = lambda: None) -> Blob:
+    """Return a contiguous CPU tensor's bytes as they go to the file.
+
+    Args:
+        wait: returns once the bytes are there.
+    """
     dtype, shape = DTYPES.get(tensor.dtype), tuple(tensor.shape)
     if dtype is None:
         dtype, shape = "U8", (*shape, tensor.dtype.itemsize)
     flat = tensor.reshape(-1).view(torch.uint8)
-    return Blob(name=name, dtype=dtype, shape=shape, data=memoryview(flat.numpy().data))
+    return Blob(name=name, dtype=dtype, shape=shape, data=memoryview(flat.numpy().data), wait=wait)
 
 
 def _identity(tensor: Tensor) -> tuple[Any, ...]:
@@ -176,7 +187,7 @@ def _mine(tensor: Any, path: str) -> Tensor:
 def _plain(tensor: Tensor, path: str) -> Tensor:
     """Return the tensor without its graph and class; refuse what has no bytes of its own."""
     kind = type(tensor)
-    if kind is Tensor and tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_quantized):
+    if kind is Tensor and tensor.layout is _STRIDED and not (tensor.is_meta or tensor.is_quantized):
         return tensor.detach() if tensor.requires_grad else tensor
     if is_lazy(tensor):
         refusal = "is not initialised yet"

@@ -13,6 +13,11 @@ Box = tuple[tuple[int, ...], tuple[int, ...]]
 """(offsets, sizes) of a part of a tensor."""
 
 
+def can_be() -> bool:
+    """Whether there can be DTensors in this process: who has none has not loaded their module."""
+    return "torch.distributed.tensor" in sys.modules
+
+
 def is_sharded(tensor: object) -> "TypeGuard[DTensor]":
     """Whether it is a DTensor. Loads nothing: who has none has not loaded the module."""
     if type(tensor) is Tensor:

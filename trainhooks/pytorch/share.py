@@ -20,8 +20,8 @@ class TensorFile:
     """One safetensors file."""
 
     name: str
-    tensors: Mapping[str, Tensor]
-    """By reference."""
+    keys: tuple[str, ...]
+    """The names of its tensors."""
     metadata: Mapping[str, str]
 
 
@@ -45,26 +45,52 @@ class Share:
         self._kinds = kinds
         self._parts = {**parts, **({} if gradients is None else {GRADIENTS: gradients})}
         self._boxes = {name: _boxes(part) for name, part in self._parts.items() if part.sharded}
+        self.whole_bytes = 0
+        """About what the checkpoint takes on disk, the shares of all ranks; known once `let_go` has returned."""
+        self._tensors: list[Tensor] = []
         self.files = list(self._files())
+        self._texts: list[tuple[str, dict[str, Any]]] | None = None
+        self._dealt = {
+            name: {key: tensor.numel() for key, tensor in part.sharded.items()} for name, part in self._parts.items()
+        }
+
+    def _file(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> TensorFile:
+        self._tensors += tensors.values()
+        return TensorFile(name=name, keys=tuple(tensors), metadata=metadata)
 
     def _files(self) -> Iterator[TensorFile]:
         for name, part in self._parts.items():
             if self._rank == 0 and name != GRADIENTS:
                 whole = {key: tensor for key, tensor in part.tensors.items() if key not in part.sharded}
                 aliases = {alias: key for alias, key in part.aliases.items() if key in whole}
-                yield TensorFile(name=name, tensors=whole, metadata={"format": "pt", **aliases})
+                yield self._file(name, whole, {"format": "pt", **aliases})
             if part.sharded:
                 mine = {key: part.tensors[key] for key in self._boxes[name]}
                 stem = SHARD.format(self._rank)
-                yield TensorFile(name=f"{stem}.{name}", tensors=mine, metadata={"format": "pt"})
-        yield TensorFile(name=RANK.format(self._rank), tensors=self._own.tensors, metadata={"format": "pt"})
+                yield self._file(f"{stem}.{name}", mine, {"format": "pt"})
+        yield self._file(RANK.format(self._rank), self._own.tensors, {"format": "pt"})
 
     def tensors(self) -> list[Tensor]:
-        """Return the tensors of all files, in order."""
-        return [tensor for file in self.files for tensor in file.tensors.values()]
+        """Return the tensors of all files, in order, by reference."""
+        return self._tensors
 
-    def texts(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (file name, members)."""
+    def let_go(self) -> None:
+        """Keep what is to be said of the tensors, and let them go: they have been copied, and the training may not want
+        them any more, as gradients."""
+        self.texts()
+        self._tensors = []
+        for part in (*self._parts.values(), self._own):
+            every = (part.sharded.get(key, tensor) for key, tensor in part.tensors.items())
+            self.whole_bytes += sum(tensor.numel() * tensor.element_size() for tensor in every)
+            part.tensors, part.sharded, part.paths = {}, {}, {}
+
+    def texts(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return (file name, members) of each."""
+        if self._texts is None:
+            self._texts = list(self._describe())
+        return self._texts
+
+    def _describe(self) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{RANK.format(self._rank)}.json", self._own.describe()
         if self._boxes:
             yield f"{SHARD.format(self._rank)}.json", {"parts": self._boxes}
@@ -72,13 +98,6 @@ class Share:
             described = {name: part.describe() for name, part in self._objects.items()}
             members = {"kinds": self._kinds, "objects": described}
             yield STATE, members if self._gradients is None else {**members, GRADIENTS: self._gradients.describe()}
-
-    @property
-    def whole_bytes(self) -> int:
-        """About what the checkpoint takes on disk: the shares of all ranks."""
-        parts = [*self._parts.values(), self._own]
-        every = [part.sharded.get(key, tensor) for part in parts for key, tensor in part.tensors.items()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in every)
 
     def check_whole(self, draft: Path, world: int) -> None:
         """On rank 0, once all have written: the boxes of all ranks make up every tensor that is dealt out.
@@ -89,12 +108,12 @@ class Share:
         if not self._boxes:
             return
         ranks = [read_json(draft, f"{SHARD.format(rank)}.json")["parts"] for rank in range(world)]
-        for name, part in self._parts.items():
-            for key, tensor in part.sharded.items():
+        for name, dealt in self._dealt.items():
+            for key, wanted in dealt.items():
                 found = [parts[name][key] for parts in ranks if key in parts[name]]
                 boxes = {(tuple(offsets), tuple(sizes)) for offsets, sizes in found}  # other meshes have it too
                 covered = sum(math.prod(sizes) for _, sizes in boxes)
-                if covered != tensor.numel() or len({offsets for offsets, _ in boxes}) < len(boxes):
+                if covered != wanted or len({offsets for offsets, _ in boxes}) < len(boxes):
                     raise StateUnsupported(
                         f"{name}: the ranks together do not have the whole of {key}.",
                         hint="Give state= the same objects on every rank.",

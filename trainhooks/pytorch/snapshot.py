@@ -1,89 +1,127 @@
 """A copy of the training's tensors at one moment, taken while the training stands still and read while it goes on.
 
-On a GPU with room a copy on the device comes first: one launch on the training's own stream, so that it lies between
-the update before and the one after; the way to the host is then walked on a side stream while the training computes.
-Without room the training's stream waits for the way to the host. Buffers are kept for the next snapshot.
+On a GPU with room a copy on the device comes first, between the update before and the one after; it is brought to the
+host beside the training (`staging`) and its memory is returned meanwhile. Without room the training's stream waits for
+the way to the host. What is kept for the next snapshot is memory on the host.
 """
 
+import logging
+import mmap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-_ALIGNMENT = 64
-"""Bytes; suits every dtype and vectorised copies."""
-_SPARE_BYTES = 1 << 30
-_SPARE_PART = 0.05
-"""Of a device's memory; this or `_SPARE_BYTES`, whichever is more, stays free beside a copy on the device."""
+from trainhooks.pytorch.cuda import DeviceMemory, StreamTransport
+from trainhooks.pytorch.packing import Packing, pack
+from trainhooks.pytorch.staging import Ring, Transfer
+
+log = logging.getLogger("trainhooks")
+
+_HUGE_FROM_BYTES = 16 << 20
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A tensor's copy on the host, contiguous."""
+
+    tensor: Tensor
+    """Its bytes are good once `wait` has returned."""
+    wait: Callable[[], None] = _nothing
 
 
 class Arena:
-    """One buffer that holds copies of many tensors, one after the other."""
+    """One buffer on the host that holds copies of many tensors, one after the other."""
 
-    def __init__(self, device: torch.device, *, is_pinned: bool = False) -> None:
-        self._device = device
+    def __init__(self, *, is_pinned: bool = False) -> None:
         self._is_pinned = is_pinned
         self._buffer: Tensor | None = None
-        self._layout: list[tuple[torch.Size, torch.dtype]] = []
-        self._views: list[Tensor] = []
-        self.used_bytes = 0
+        self._views: list[Tensor] | None = None
+        self._packing: Packing | None = None
 
-    def views(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return one contiguous place in the buffer for each tensor; the same ones while the layout is the same."""
-        layout = [(tensor.shape, tensor.dtype) for tensor in tensors]
-        if layout != self._layout:
-            self._views, self._layout = [], []
-            self.used_bytes = size_of(tensors)
-            buffer = self._reserve(self.used_bytes)
-            start = 0
-            for tensor in tensors:
-                place = buffer[start : start + tensor.nbytes]
-                self._views.append(place.view(tensor.dtype).view(tensor.shape))
-                start += _padded(tensor.nbytes)
-            self._layout = layout
+    def packing(self, tensors: Sequence[Tensor]) -> Packing:
+        """Return where each tensor's copy lies; the same while the layout is the same."""
+        if self._packing is None or not self._packing.fits(tensors):
+            self._packing, self._views = Packing(tensors), None
+        return self._packing
+
+    def flat(self) -> Tensor:
+        """Return the bytes of all copies."""
+        assert self._packing is not None
+        size = self._packing.size_bytes
+        if self._buffer is None or self._buffer.numel() < size:
+            self._buffer = None  # let go of the old one first
+            self._buffer = _pinned(size) if self._is_pinned else _huge(size)
+        return self._buffer[:size]
+
+    def blocks(self) -> list[Tensor]:
+        """Return the bytes of each block of the packing."""
+        assert self._packing is not None
+        flat = self.flat()
+        return [flat[block.start : block.start + block.size_bytes] for block in self._packing.blocks]
+
+    def views(self) -> list[Tensor]:
+        """Return the place of each tensor's copy."""
+        assert self._packing is not None
+        if self._views is None:
+            self._views = self._packing.views(self.flat())
         return self._views
 
-    def used(self) -> Tensor:
-        """Return the bytes of all copies."""
-        assert self._buffer is not None
-        return self._buffer[: self.used_bytes]
 
-    def has_room(self, size_bytes: int) -> bool:
-        """Whether the buffer is large enough as it is."""
-        return self._buffer is not None and self._buffer.numel() >= size_bytes
+def _pinned(size_bytes: int) -> Tensor:
+    return torch.empty(size_bytes, dtype=torch.uint8, device="cpu", pin_memory=True)
 
-    def _reserve(self, size_bytes: int) -> Tensor:
-        if self._buffer is None or not self.has_room(size_bytes):
-            self._buffer = None  # let go of the old one first
-            self._buffer = torch.empty(size_bytes, dtype=torch.uint8, device=self._device, pin_memory=self._is_pinned)
-        return self._buffer
+
+def _huge(size_bytes: int) -> Tensor:
+    """Return memory in huge pages where the system has them: the first touch of gigabytes faults once in 2 MiB."""
+    if size_bytes < _HUGE_FROM_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
+    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 class Snapshot:
-    """Copies on the host of the tensors that were given, in their order."""
+    """Copies on the host of the tensors that were given, in their order. Good until the next one is taken."""
 
     def __init__(self, count: int) -> None:
-        self._tensors: list[Tensor | None] = [None] * count
-        self._transfers: list[_Transfer] = []
+        self._count = count
+        self._parts: list[_Part] = []
+
+    def fetch(self) -> None:
+        """Begin to bring to the host what is on a device, and let its memory go as it comes."""
+        for part in self._parts:
+            part.fetch()
+
+    def copies(self) -> list[Copy]:
+        """Return the copies, some of which may be on their way. For the thread that writes them."""
+        found: dict[int, Copy] = {}
+        for part in self._parts:
+            found |= zip(part.places, part.copies(), strict=True)
+        return [found[place] for place in range(self._count)]
 
     def wait(self) -> list[Tensor]:
-        """Return the copies once they are on the host. For the thread that writes them."""
-        for transfer in self._transfers:
-            self._put(transfer.places, transfer.finish())
-        self._transfers.clear()
-        return [tensor for tensor in self._tensors if tensor is not None]
-
-    def _put(self, places: Sequence[int], tensors: Sequence[Tensor]) -> None:
-        for place, tensor in zip(places, tensors, strict=True):
-            self._tensors[place] = tensor
+        """Return the copies once they are on the host."""
+        copies = self.copies()
+        for copy in copies:
+            copy.wait()
+        return [copy.tensor for copy in copies]
 
 
 class Snapshotter:
     """Takes snapshots into buffers of its own. A snapshot is good until the next one is taken."""
 
     def __init__(self, *, use_device_copy: bool = True) -> None:
-        self._host = Arena(torch.device("cpu"))
+        self._host = Arena()
         self._lanes: dict[torch.device, _CudaLane] = {}
         self._use_device_copy = use_device_copy
 
@@ -96,14 +134,16 @@ class Snapshotter:
         for device, places in by_device.items():
             group = [tensors[place] for place in places]
             if device.type == "cuda":
-                snapshot._transfers.append(self._lane(device).take(group, places))
+                snapshot._parts.append(self._lane(device).take(group, places))
             else:
-                snapshot._put(places, _copy(self._host.views(group), group))
+                snapshot._parts.append(_OnHost(places, _copied(self._host, group)))
         return snapshot
 
     def release(self) -> None:
         """Let go of all buffers."""
-        self._host = Arena(torch.device("cpu"))
+        self._host = Arena()
+        for lane in self._lanes.values():
+            lane.finish()
         self._lanes.clear()
 
     def _lane(self, device: torch.device) -> "_CudaLane":
@@ -112,87 +152,131 @@ class Snapshotter:
         return self._lanes[device]
 
 
-class _Transfer:
-    """The way from a device to the host, under way or still to be walked."""
+def _copied(arena: Arena, group: Sequence[Tensor]) -> list[Tensor]:
+    arena.packing(group)
+    views = arena.views()
+    for view, tensor in zip(views, group, strict=True):
+        view.copy_(tensor, non_blocking=tensor.is_cuda)
+    return views
 
-    def __init__(
-        self, lane: "_CudaLane", places: Sequence[int], ready: torch.cuda.Event, group: Sequence[Tensor]
-    ) -> None:
+
+class _OnHost:
+    """Copies that are on the host already."""
+
+    def __init__(self, places: Sequence[int], tensors: Sequence[Tensor]) -> None:
         self.places = places
-        self._lane = lane
-        self._ready = ready
-        self._group = group
-        """What is still to be fetched from the copy on the device; empty where it is under way."""
+        self._tensors = tensors
 
-    def finish(self) -> list[Tensor]:
-        lane = self._lane
-        if self._group:
-            lane.pinned.views(self._group)
-            with torch.cuda.device(lane.device), torch.cuda.stream(lane.stream):
-                lane.stream.wait_event(self._ready)
-                lane.pinned.used().copy_(lane.copy.used(), non_blocking=True)
-                self._ready = lane.stream.record_event()
-        self._ready.synchronize()
-        return lane.pinned.views(self._group or lane.direct)
+    def fetch(self) -> None:
+        pass
+
+    def copies(self) -> list[Copy]:
+        return [Copy(tensor) for tensor in self._tensors]
+
+
+class _Direct:
+    """Copies that are under way to the host, on the device's own stream."""
+
+    def __init__(self, places: Sequence[int], tensors: Sequence[Tensor], done: torch.cuda.Event) -> None:
+        self.places = places
+        self._tensors = tensors
+        self._done = done
+
+    def fetch(self) -> None:
+        pass
+
+    def copies(self) -> list[Copy]:
+        return [Copy(tensor, self._done.synchronize) for tensor in self._tensors]
+
+
+class _Staged:
+    """Copies that are on the device and come to the host in blocks."""
+
+    def __init__(self, places: Sequence[int], arena: Arena, packing: Packing, transfer: Transfer) -> None:
+        self.places = places
+        self._arena = arena
+        self._packing = packing
+        self._transfer = transfer
+
+    def fetch(self) -> None:
+        self._transfer.start()
+
+    def copies(self) -> list[Copy]:
+        views = self._arena.views()
+        found: dict[int, Copy] = {}
+        for number, block in enumerate(self._packing.blocks):
+            wait = partial(self._transfer.wait, number)
+            found |= {place: Copy(views[place], wait) for place in block.places}
+        return [found[place] for place in range(len(found))]
+
+
+_Part = _OnHost | _Direct | _Staged
 
 
 class _CudaLane:
     """Buffers and the side stream of one GPU."""
 
     def __init__(self, device: torch.device, use_device_copy: bool) -> None:
-        self.device = device
-        self.stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.copy = Arena(device)
-        self.pinned = Arena(torch.device("cpu"), is_pinned=True)
-        self.direct: Sequence[Tensor] = ()
+        self._device = device
         self._use_device_copy = use_device_copy
+        self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._memory = DeviceMemory(device)
+        self._arena = Arena()
+        self._pinned = Arena(is_pinned=True)
+        self._ring: Ring | None = None
+        self._transfer: Transfer | None = None
+        self._is_told = False
 
-    def take(self, group: Sequence[Tensor], places: Sequence[int]) -> _Transfer:
-        current = torch.cuda.current_stream(self.device)
-        with torch.cuda.device(self.device):
-            if self._use_device_copy and (views := self._device_views(group)) is not None:
-                _copy(views, group)
-                return _Transfer(self, places, current.record_event(), views)
-            views = self.pinned.views(group)
-            self.direct = views
-            with torch.cuda.stream(self.stream):
-                self.stream.wait_stream(current)
-                _copy(views, group)
-                done = self.stream.record_event()
+    def take(self, group: Sequence[Tensor], places: Sequence[int]) -> _Part:
+        self.finish()
+        current = torch.cuda.current_stream(self._device)
+        with torch.cuda.device(self._device):
+            if self._use_device_copy and (staged := self._copy_on_device(group, places, current)) is not None:
+                return staged
+            with torch.cuda.stream(self._stream):
+                self._stream.wait_stream(current)
+                views = _copied(self._pinned, group)
+                done = self._stream.record_event()
             current.wait_event(done)  # an update must not overtake the copy
-            return _Transfer(self, places, done, ())
+            return _Direct(places, views, done)
 
-    def _device_views(self, group: Sequence[Tensor]) -> list[Tensor] | None:
-        size = size_of(group)
-        if not self.copy.has_room(size):
-            free, total = torch.cuda.mem_get_info(self.device)
-            if free - size < max(_SPARE_BYTES, _SPARE_PART * total):
-                return None
-        try:
-            return self.copy.views(group)
-        except torch.cuda.OutOfMemoryError:
+    def finish(self) -> None:
+        """Wait until nothing of the snapshot before is under way."""
+        if self._transfer is not None:
+            self._transfer.join()
+            self._transfer = None
+
+    def _copy_on_device(
+        self, group: Sequence[Tensor], places: Sequence[int], current: torch.cuda.Stream
+    ) -> _Staged | None:
+        packing = self._arena.packing(group)
+        if not self._memory.has_room(packing.size_bytes):
+            self._tell(packing.size_bytes)
             return None
+        try:
+            with torch.cuda.stream(self._stream):  # memory of this stream is not the training's to split
+                self._stream.wait_stream(current)
+                blocks: list[Tensor | None] = [
+                    pack([group[place] for place in block.places]) for block in packing.blocks
+                ]
+                done = self._stream.record_event()
+        except torch.cuda.OutOfMemoryError:
+            self._memory.forget()
+            self._tell(packing.size_bytes)
+            return None
+        current.wait_event(done)  # an update must not overtake the copy
+        self._memory.keep(packing.size_bytes)
+        if self._ring is None:
+            self._ring = Ring(StreamTransport(self._stream))
+        self._transfer = Transfer(self._ring, blocks, self._arena.blocks())
+        return _Staged(places, self._arena, packing, self._transfer)
 
-
-def size_of(tensors: Sequence[Tensor]) -> int:
-    """Return how many bytes a snapshot of these takes."""
-    return sum(_padded(tensor.nbytes) for tensor in tensors)
-
-
-def _copy(targets: list[Tensor], sources: Sequence[Tensor]) -> list[Tensor]:
-    """Copy each source to its target; contiguous ones of a dtype and device in one launch."""
-    together: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
-    for target, source in zip(targets, sources, strict=True):
-        if target.is_cuda and source.is_contiguous() and not source.is_conj() and not source.is_neg():
-            to, come_from = together[source.dtype]
-            to.append(target)
-            come_from.append(source)
-        else:
-            target.copy_(source, non_blocking=source.is_cuda)
-    for to, come_from in together.values():
-        torch._foreach_copy_(to, come_from)
-    return targets
-
-
-def _padded(size_bytes: int) -> int:
-    return -(-size_bytes // _ALIGNMENT) * _ALIGNMENT
+    def _tell(self, size_bytes: int) -> None:
+        if not self._is_told:
+            self._is_told = True
+            log.info(
+                "%s has no room for a second copy of the state (%.1f GB): at each save the training waits until the"
+                " state is on the host",
+                self._device,
+                size_bytes / 1e9,
+            )

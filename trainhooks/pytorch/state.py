@@ -91,6 +91,8 @@ class TrainingState:
 
     def capture_gradients(self) -> Part | None:
         """Take gradients of an open window that are dealt out over the ranks; None where no parameter is."""
+        if not sharding.can_be():
+            return None
         if not any(sharding.is_sharded(parameter) for _, parameter in self.parameters()):
             return None
         return capture(self._gradients(dealt=True), of="the gradients")

@@ -19,6 +19,7 @@ from trainhooks.errors import StateUnsupported
 Put = Callable[[str, Tensor], int]
 """Keep a tensor found at a path; returns the number it is known by."""
 Get = Callable[[int], Tensor]
+_INT = {int}
 
 
 def encode(value: Any, put: Put, path: str = "") -> Any:
@@ -50,7 +51,7 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
             return {"$size": list(value)}
         case tuple() if not hasattr(value, "_fields"):
             return {"$tuple": [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]}
-        case list() if all(type(item) is int for item in value):  # 624 words of a generator, at every checkpoint
+        case list() if set(map(type, value)) <= _INT:  # 624 words of a generator, at every checkpoint
             return list(value)
         case list():
             return [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]
@@ -69,9 +70,22 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
 def _encode_dict(value: dict[Any, Any], put: Put, path: str) -> Any:
     prefix = f"{path}." if path else ""
     if type(value) is dict and all(map(_is_plain_name, value)):
-        return {name: encode(item, put, prefix + name) for name, item in value.items()}
+        return {
+            name: {"$tensor": put(prefix + name, item)} if type(item) is Tensor else encode(item, put, prefix + name)
+            for name, item in value.items()
+        }
     kind = "$ordered" if isinstance(value, OrderedDict) else "$counter" if isinstance(value, Counter) else "$dict"
-    return {kind: [[encode(name, put, path), encode(item, put, f"{prefix}{name}")] for name, item in value.items()]}
+    return {
+        kind: [
+            [
+                name if type(name) is str else encode(name, put, path),
+                {"$tensor": put(f"{prefix}{name}", item)}
+                if type(item) is Tensor
+                else encode(item, put, f"{prefix}{name}"),
+            ]
+            for name, item in value.items()
+        ]
+    }
 
 
 def _is_plain_name(name: Any) -> bool:

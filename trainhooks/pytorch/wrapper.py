@@ -25,9 +25,31 @@ def inner_name(module: nn.Module) -> str | None:
     return next((name for name in children if name in _INNER), None) if len(children) == 1 else None
 
 
+def walk(root: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return (plain name, module) of a module and all in it, each once, in the order of `named_modules`. A wrapper has
+    the name of what is inside it."""
+    found: dict[int, tuple[str, nn.Module]] = {}
+    rest = [("", root)]
+    while rest:
+        name, module = rest.pop()
+        if id(module) in found:
+            continue
+        found[id(module)] = name, module
+        children = module._modules
+        if children:
+            inside = inner_name(module)
+            prefix = f"{name}." if name else ""
+            rest += [
+                (name if part == inside else prefix + part, child)
+                for part, child in reversed(children.items())
+                if child is not None
+            ]
+    return list(found.values())
+
+
 def has_wrappers(root: nn.Module) -> bool:
     """Whether there is a wrapper in a module: without one every live name is a plain name."""
-    return any(inner_name(each) is not None for each in root.modules())
+    return any(inner_name(each) is not None for _, each in walk(root))
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -72,9 +94,12 @@ def live_names(root: nn.Module, names: Iterable[str]) -> dict[str, str]:
 
 def named_parameters(root: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the parameters of a module, each once, by plain name."""
-    rename = renaming(root)
-    for name, parameter in root.named_parameters():
-        yield rename(name), parameter
+    seen: set[int] = set()
+    for name, module in walk(root):
+        for own, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield f"{name}.{own}" if name else own, parameter
 
 
 def fitted(root: nn.Module, saved: Mapping[str, Any], wanted: Iterable[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from trainhooks.storage.draft import Draft
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 _NICENESS = 10
+_FILES = 4
+"""Written side by side: SHA-256 of one file keeps one core busy, and a disk takes several streams."""
 _PASSING = (OSError, CheckpointFailed, CheckpointInvalid)
 """What may go by itself: worth another try."""
 
@@ -119,6 +122,8 @@ class Writing:
         if self._thread is not None:
             _yield_to_training()
         started = time.monotonic()
+        self._material.snapshot.fetch()
+        self._material.share.let_go()
         wait_seconds = _FIRST_WAIT_SECONDS
         while self._tries != 0:
             try:
@@ -187,11 +192,23 @@ class Writing:
         raise _TryFailed(failure, is_passing=is_passing) from failure
 
     def _fill(self, draft: Draft) -> None:
-        host = iter(self._material.snapshot.wait())
-        for file in self._material.share.files:
-            draft.write_tensors(file.name, [blob(key, next(host)) for key in file.tensors], metadata=file.metadata)
-        for name, members in self._material.share.texts():
-            draft.write_text(name, encode(members))
+        """Write all files, some side by side: the first begins while others' bytes are still on their way here."""
+        copies = iter(self._material.snapshot.copies())
+        with ThreadPoolExecutor(_FILES, thread_name_prefix="trainhooks-file") as files:
+            written = [
+                files.submit(
+                    draft.write_tensors,
+                    file.name,
+                    [blob(key, copy.tensor, copy.wait) for key, copy in zip(file.keys, copies, strict=False)],
+                    metadata=file.metadata,
+                )
+                for file in self._material.share.files
+            ]
+            written += [
+                files.submit(draft.write_text, name, encode(members)) for name, members in self._material.share.texts()
+            ]
+        for each in written:
+            each.result()
         if self._ranks.rank != 0:
             draft.share(self._ranks.rank)
 

@@ -65,6 +65,20 @@ def sync_file(descriptor: int) -> None:
         _tell("files", error)
 
 
+def sync_data(descriptor: int) -> bool:
+    """Return once what is written so far is on the medium, its name and size apart; False where only `sync_file` does
+    that."""
+    if _FULL_SYNC is not None or not hasattr(os, "fdatasync"):
+        return False
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+        return False
+    return True
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a folder durable, where the file system can.
 

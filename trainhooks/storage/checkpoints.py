@@ -15,9 +15,9 @@ from trainhooks.core import metric_name, retention
 from trainhooks.core.manifest import MANIFEST, Manifest
 from trainhooks.core.retention import Candidate, Retention
 from trainhooks.errors import CheckpointFailed, CheckpointInvalid
-from trainhooks.storage import atomic, tensors
+from trainhooks.storage import atomic, durable_file
 from trainhooks.storage.draft import Draft
-from trainhooks.storage.verification import read_manifest, verify
+from trainhooks.storage.verification import read_manifest, verify, verify_written
 
 log = logging.getLogger("trainhooks.storage")
 
@@ -90,15 +90,16 @@ class CheckpointStore:
         return Draft(path)
 
     def publish(self, draft: Draft, manifest: Manifest) -> Checkpoint:
-        """Make a draft a checkpoint. It is verified from disk first; a power cut leaves it whole or not there.
+        """Make a draft a checkpoint. Each file was read back from the disk as it was written, and exactly these must be
+        there; a power cut leaves it whole or not there.
 
         Raises:
             CheckpointInvalid: what was read back is not what was written.
         """
         text = manifests.encode(manifest)
-        tensors.write_pieces(draft.path / MANIFEST, [memoryview(text)])
+        durable_file.write(draft.path / MANIFEST, [memoryview(text)])
         draft.sync()
-        verify(draft.path)
+        verify_written(draft.path)
         target = self.root / f"step-{manifest.step:09d}"
         if target.exists():
             target = self.root / f"{target.name}-{manifest.serial}"

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainhooks.core.manifest import FileRecord
-from trainhooks.storage import atomic, tensors
+from trainhooks.storage import atomic, durable_file, tensors
 from trainhooks.storage.tensors import Blob
 
 _SHARE = ".share-{:05d}.json"
@@ -28,7 +28,7 @@ class Draft:
 
     def write_text(self, name: str, text: bytes) -> None:
         """Write a small file."""
-        self.files[name] = tensors.write_pieces(self.path / name, [memoryview(text)])
+        self.files[name] = durable_file.write(self.path / name, [memoryview(text)])
 
     def share(self, rank: int) -> None:
         """Tell rank 0 what this rank has written."""

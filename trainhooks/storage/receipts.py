@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trainhooks.core.manifest import FileRecord
 from trainhooks.errors import CheckpointInvalid
-from trainhooks.storage import atomic, tensors
+from trainhooks.storage import atomic, durable_file
 
 log = logging.getLogger("trainhooks.storage")
 
@@ -73,7 +73,7 @@ def issue(output_dir: Path, path: Path, *, step: int) -> Receipt:
     for name in _names(path):
         with (path / name).open("rb") as file:
             atomic.sync_file(file.fileno())
-        files[name] = tensors.digest(path / name)
+        files[name] = durable_file.digest(path / name)
     for folder in {(path / name).parent for name in files} | {path.parent}:
         atomic.sync_directory(folder)
     receipt = Receipt(path=_relative(output_dir, path), step=step, created_at=time.time(), files=files)
@@ -134,7 +134,7 @@ def verify(output_dir: Path, receipt: Receipt) -> None:
         path = output_dir / receipt.path / name
         hint = "An earlier checkpoint is used instead; keep two or more (save_total_limit, save_top_k)."
         try:
-            found = tensors.digest(path)
+            found = durable_file.digest(path)
         except OSError as error:
             raise CheckpointInvalid(f"{path} cannot be read ({error.strerror}).", hint=hint) from error
         if found != record:

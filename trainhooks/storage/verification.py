@@ -2,18 +2,19 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from trainhooks.core import manifest as manifests
 from trainhooks.core.manifest import MANIFEST, FileRecord, Manifest
 from trainhooks.errors import CheckpointInvalid
-from trainhooks.storage import tensors
+from trainhooks.storage import durable_file
 
 _HINT = "An earlier checkpoint is used instead; this one is kept under quarantine/."
 _READERS = 4
 """SHA-256 does about 1 GB/s on one core; files are read side by side."""
+_SMALL_BYTES = 1 << 20
 _DAMAGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO})
 """What reading says of a damaged checkpoint. Anything else (no permission, no descriptors) says nothing about it."""
 _SYSTEM_FILES = (".DS_Store", ".nfs")
@@ -41,6 +42,21 @@ def verify(path: Path) -> Manifest:
         CheckpointInvalid: naming the first file that differs.
         OSError: a file may not be read.
     """
+    return _verify(path, _verify_file)
+
+
+def verify_written(path: Path) -> Manifest:
+    """Look whether a draft that this run has just written is whole: each file has its size, and none is added.
+
+    The bytes of large files were read back from the disk while they were written; small ones are read again.
+
+    Raises:
+        CheckpointInvalid: naming the first file that differs.
+    """
+    return _verify(path, _verify_size)
+
+
+def _verify(path: Path, check: Callable[[Path, str, FileRecord], None]) -> Manifest:
     manifest = read_manifest(path)
     found = set(_files(path)) - {MANIFEST}
     differing = [f"lacks {name}" for name in sorted(manifest.files.keys() - found)]
@@ -48,7 +64,7 @@ def verify(path: Path) -> Manifest:
     if differing:
         raise CheckpointInvalid(f"{path.name} {', '.join(differing)}.", hint=_HINT)
     with ThreadPoolExecutor(_READERS, thread_name_prefix="trainhooks-verify") as readers:
-        for checked in [readers.submit(_verify_file, path, name, record) for name, record in manifest.files.items()]:
+        for checked in [readers.submit(check, path, name, record) for name, record in manifest.files.items()]:
             checked.result()
     return manifest
 
@@ -65,7 +81,7 @@ def _files(path: Path) -> Iterator[str]:
 
 def _verify_file(path: Path, name: str, record: FileRecord) -> None:
     try:
-        found = tensors.digest(path / name)
+        found = durable_file.digest(path / name)
     except OSError as error:
         raise _damage(f"{path.name}/{name} cannot be read", error) from error
     if found.size_bytes != record.size_bytes:
@@ -74,6 +90,18 @@ def _verify_file(path: Path, name: str, record: FileRecord) -> None:
         )
     if found.sha256 != record.sha256:
         raise CheckpointInvalid(f"{path.name}/{name} is damaged: its SHA-256 does not match.", hint=_HINT)
+
+
+def _verify_size(path: Path, name: str, record: FileRecord) -> None:
+    if record.size_bytes <= _SMALL_BYTES:
+        _verify_file(path, name, record)
+        return
+    try:
+        size = (path / name).stat().st_size
+    except OSError as error:
+        raise _damage(f"{path.name}/{name} cannot be read", error) from error
+    if size != record.size_bytes:
+        raise CheckpointInvalid(f"{path.name}/{name} has {size} bytes instead of {record.size_bytes}.", hint=_HINT)
 
 
 def _damage(what: str, error: OSError) -> Exception:

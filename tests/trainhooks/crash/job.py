@@ -9,6 +9,7 @@ import itertools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.retention import Best
 from trainhooks.pytorch.saver import Saver
 from trainhooks.pytorch.state import TrainingState
-from trainhooks.storage import tensors
+from trainhooks.storage import durable_file
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
 
 POLICY = CheckpointPolicy(
@@ -46,6 +47,8 @@ class Shim:
         self._root = str(root)
         self._kill_at = kill_at
         self._how = how
+        self._lock = threading.Lock()
+        """Several threads write at once."""
         sys.addaudithook(self._audit)
         for name in ("write", "writev", "fsync"):
             setattr(os, name, self._wrapped(getattr(os, name)))
@@ -66,11 +69,12 @@ class Shim:
         return call
 
     def _next(self, half: Callable[[], Any] = lambda: None) -> None:
-        self.count += 1
-        if self.count == self._kill_at:
-            if self._how == "half":
-                half()
-            os.kill(os.getpid(), signal.SIGKILL)
+        with self._lock:
+            self.count += 1
+            if self.count == self._kill_at:
+                if self._how == "half":
+                    half()
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _bytes(data: Any) -> bytes:
@@ -81,7 +85,7 @@ def _bytes(data: Any) -> bytes:
 def main() -> int:
     root = Path(sys.argv[1])
     kill_at = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    tensors._CHUNK_BYTES = 16 << 10  # several writes a file
+    durable_file.CHUNK_BYTES = 16 << 10  # several writes a file
     model, optimizer = training()
     announced_path = root / "announced"
     announced = [int(line) for line in announced_path.read_text().split()] if announced_path.exists() else []

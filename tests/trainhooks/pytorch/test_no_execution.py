@@ -19,7 +19,7 @@ from trainhooks.core import manifest as manifests
 from trainhooks.core.manifest import MANIFEST
 from trainhooks.pytorch.saver import load
 from trainhooks.pytorch.state import TrainingState
-from trainhooks.storage import tensors
+from trainhooks.storage import durable_file
 from trainhooks.storage.checkpoints import CheckpointStore
 
 
@@ -62,7 +62,7 @@ def test_nothing_in_any_file_is_executed(tmp_path: Path, file: str, kind: str) -
     bomb = Bomb(tmp_path / "executed")
     checkpoint = save(tmp_path / "checkpoints", {"model": nn.Linear(2, 2)})
     (checkpoint.path / file).write_bytes(CORPUS[kind](bomb))
-    files = {**checkpoint.manifest.files, file: tensors.digest(checkpoint.path / file)}
+    files = {**checkpoint.manifest.files, file: durable_file.digest(checkpoint.path / file)}
     text = manifests.encode(replace(checkpoint.manifest, files=files))
     (checkpoint.path / MANIFEST).write_bytes(text)
     found = CheckpointStore(tmp_path / "checkpoints", "feed").newest_good()

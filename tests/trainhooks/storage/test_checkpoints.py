@@ -129,7 +129,7 @@ def test_what_may_not_be_read_is_not_called_damaged(store: CheckpointStore, monk
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(verification.tensors, "digest", refuse)
+    monkeypatch.setattr(verification.durable_file, "digest", refuse)
     with pytest.raises(PermissionError):
         store.newest_good()
     assert checkpoint.path.exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainhooks.storage import tensors
+from trainhooks.storage import durable_file, tensors
 from trainhooks.storage.tensors import Blob
 
 
@@ -30,14 +30,14 @@ def test_the_library_reads_what_was_written_and_the_hash_is_the_file_s(tmp_path:
     assert all(torch.equal(loaded[name], tensor) for name, tensor in named.items())
     assert record.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert record.size_bytes == path.stat().st_size
-    assert tensors.digest(path) == record
+    assert durable_file.digest(path) == record
 
 
 def test_a_short_write_is_carried_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.writev
     monkeypatch.setattr(os, "writev", lambda descriptor, pieces: real(descriptor, [memoryview(b"".join(pieces))[:7]]))
     data = os.urandom(20_000_000)
-    record = tensors.write_pieces(tmp_path / "x", [memoryview(data[:5]), memoryview(data[5:])])
+    record = durable_file.write(tmp_path / "x", [memoryview(data[:5]), memoryview(data[5:])])
     assert (tmp_path / "x").read_bytes() == data
     assert record.sha256 == hashlib.sha256(data).hexdigest()
 
@@ -45,5 +45,5 @@ def test_a_short_write_is_carried_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"mine")
     with pytest.raises(FileExistsError):
-        tensors.write_pieces(tmp_path / "x", [memoryview(b"other")])
+        durable_file.write(tmp_path / "x", [memoryview(b"other")])
     assert (tmp_path / "x").read_bytes() == b"mine"
