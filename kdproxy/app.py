@@ -35,6 +35,7 @@ from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.purchase import Price, Purchase
 from kdproxy.engine.reach import Finding, Look, credential_headers, look
+from kdproxy.engine.relay import Relay
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.errors import ConfigError, KdproxyError
 from kdproxy.ops.alias import AliasThread
@@ -119,7 +120,9 @@ class App:
             ),
             ledger=self.ledger,
             billing=self._kinds,
+            call_log=archive.calls,
         )
+        fetcher.restore(archive.calls.state().vain)
         self._memory = LaneMemory(self._directory.path, now=clock.now())
         self._lanes = _lanes(settings, clock, self._kinds, self._memory)
         purchase = Purchase(
@@ -133,12 +136,11 @@ class App:
         )
         self._flow = Flow(
             archive,
-            self._upstream,
+            Relay(self._upstream, fetcher, self.ledger),
             self._flights,
             purchase,
             Ferry(fetcher, self._lanes, answer_limit_bytes=settings.answer_limit_bytes),
             clock,
-            self.ledger,
             allow_hosted_tools=settings.allow_hosted_tools,
             match_prompts=settings.match_prompts,
             keep_alive_seconds=settings.keep_alive_seconds,

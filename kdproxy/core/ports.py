@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from kdproxy.core.call_event import Ended, Sent
 from kdproxy.core.models import (
     Address,
     Answer,
     Disposition,
     Form,
     HeaderPairs,
+    LineName,
     NamedRecord,
     Outcome,
     Prompt,
@@ -131,6 +133,25 @@ class Archive(Protocol):
         """Return when writing works (again)."""
 
 
+class CallLog(Protocol):
+    """Which calls went out, and how they ended: the events log. Event loop only."""
+
+    def sent(self, sent: Sent) -> LineName:
+        """Write that a call goes out, before its first byte; return its name. Raises CallNotRecorded: it must not."""
+
+    def ended(self, ended: Ended) -> None:
+        """Write how a call ended; nothing, where an answer line says so."""
+
+    def is_open(self, call: LineName) -> bool:
+        """Whether a call has no end yet."""
+
+    async def settle(self) -> None:
+        """Return once all that was written is durable, or the disk refuses it."""
+
+    async def wait_writable(self) -> None:
+        """Return when writing works (again)."""
+
+
 class UpstreamRequest(NamedTuple):
     """A call to make: headers as the client sent them, credentials included, hop-by-hop ones taken out."""
 
@@ -141,6 +162,8 @@ class UpstreamRequest(NamedTuple):
     body: bytes | AsyncIterator[bytes] | None
     least_seconds: float = 0.0
     """How long its client says that it waits: a deadline of ours that is shorter is stretched to it."""
+    before_first_byte: Callable[[], None] | None = None
+    """Called once there is a connection, before anything is written to it; where it raises, nothing is."""
 
 
 class UpstreamResponse(Protocol):

@@ -2,7 +2,8 @@
 
 A question has a budget: one call and two more. Then its clients get the provider's own last words at once, and one
 attempt goes out after 10 s, 20 s, ... 10 min at the earliest, for whoever asks then. The count outlives the client's
-request, since a script or an SDK asks again by itself; a success clears it. Bounded and aged: the longest untouched go.
+request, since a script or an SDK asks again by itself, and the process: a start restores it from the events log. A
+success clears it. Bounded and aged: the longest untouched go.
 """
 
 from collections import OrderedDict
@@ -76,6 +77,11 @@ class RetryHistory(Generic[Words]):
         while len(self._debts) > self._most:
             self._debts.popitem(last=False)
         return found
+
+    def restore(self, question: Hashable, *, calls: int, failed_at: float, words: Words) -> None:
+        """Take over what an earlier process counted; it counts as longer untouched than all that came since."""
+        if question not in self._debts and len(self._debts) < self._most:
+            self._debts[question] = Debt(calls, failed_at, words)
 
     def succeeded(self, question: Hashable) -> None:
         """Forget a question's failures."""

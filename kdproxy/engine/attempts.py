@@ -15,15 +15,16 @@ from kdproxy.core import limits, retry
 from kdproxy.core.attempt_outcome import Bound, FailureClass, bound_of
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.retry_history import BUDGET, Debt
+from kdproxy.engine.call_record import CallRecord
 from kdproxy.engine.errand import Delivery, Errand, GaveUp, LastWords
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
-from kdproxy.engine.ledger import CallOutcome
+from kdproxy.engine.ledger import CallOutcome, outcome_of
 from kdproxy.engine.peek import Glance, Peeked, peek
 from kdproxy.engine.permit import Permit
 from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Road, RoadClosed, UpstreamDown
 from kdproxy.engine.verdict import unbroken, verdict_on
-from kdproxy.errors import KdproxyError, UpstreamFailed
+from kdproxy.errors import CallNotRecorded, KdproxyError, UpstreamFailed
 
 if TYPE_CHECKING:
     from kdproxy.engine.fetch import Fetcher
@@ -221,24 +222,27 @@ class Attempts:
         self.sends_back = True
         task = asyncio.current_task()
         permit.may_be_taken_back(task)
-        ledger = self.fetcher.ledger
-        ledger.call_began()
+        call = self.fetcher.call(self.errand, permit, flight)
         try:
-            result, outcome = await self._send(permit)
+            result, outcome = await self._send(permit, call)
             if isinstance(result, _Failed) and result.bound is Bound.BUDGET and self._is_spent():
                 # Before it is given up: a server of one's own costs nothing, and says so if it is asked.
                 await self.fetcher.billing.find_out(self.road.gate.upstream)
                 if not self.fetcher.costs(self.road):
                     result = replace(result, bound=Bound.COUNT_WHILE_OTHERS_SUCCEED)
+        except CallNotRecorded:
+            self._end(call, None)
+            await self.fetcher.wait_for_disk(permit, flight)
+            return _Failed("the disk refused the call's record", is_held=True)
         except KdproxyError as error:
             permit.broken()
-            ledger.call_ended(_outcome_of(error) if isinstance(error, UpstreamFailed) else None)
+            self._end(call, outcome_of(error) if isinstance(error, UpstreamFailed) else None, error.message)
             if isinstance(error, UpstreamFailed) and error.maybe_billed:
                 self.fetcher.remember(self.errand, self.road, LastWords(error.message, None))
             raise
         except BaseException as error:
             # A cancelled call closes its connection; the lane must not wait for it.
-            ledger.call_ended(CallOutcome.ABANDONED)
+            self._end(call, CallOutcome.ABANDONED)
             if isinstance(error, asyncio.CancelledError) and permit.is_taken_back and task and not task.uncancel():
                 flight.attempts -= 1
                 permit.taken_back()
@@ -246,8 +250,11 @@ class Attempts:
             permit.broken()
             raise
         if not isinstance(result, Delivery):
-            ledger.call_ended(outcome)
+            self._end(call, outcome, result.reason if isinstance(result, _Failed) else None)
         return result
+
+    def _end(self, call: CallRecord, outcome: CallOutcome | None, reason: str | None = None) -> None:
+        self.fetcher.call_ended(call, self.road, self.flight, outcome, reason)
 
     async def _stand_back(self, permit: Permit) -> GaveUp | _Failed:
         """Calls of the same question, in another form, are under way that may use its budget up: wait for one's end."""
@@ -258,11 +265,12 @@ class Attempts:
         await self.fetcher.calls.wait(self.errand.question)
         return _Failed("another call of the same question is under way", is_held=True)
 
-    async def _send(self, permit: Permit) -> tuple[Delivery | Refusal | _Failed, CallOutcome | None]:
+    async def _send(self, permit: Permit, call: CallRecord) -> tuple[Delivery | Refusal | _Failed, CallOutcome | None]:
         rules = self.errand.rules
         glance: Glance | None = None
         try:
-            response = await self.fetcher.upstream.send(self.errand.request(permit.lane.key_index))
+            response = await self.fetcher.upstream.send(call.recorded(self.errand.request(permit.lane.key_index)))
+            call.heard(response.status, response.headers)
             if response.status < 400:
                 glance = unbroken(await peek(response, whole_bytes=self.errand.whole_bytes))
                 response = glance.response
@@ -270,18 +278,19 @@ class Attempts:
                 if not isinstance(verdict, retry.Again | retry.Park):
                     permit.accepted(self._readings(response))
                     self.road.gate.succeeded(is_retry=self.failures > 0)
-                    return Delivery(response, permit, glance.kind, judgement), None
+                    return Delivery(response, permit, call, glance.kind, judgement), None
                 assert isinstance(response, Peeked)  # an error has been seen in it
                 body = response.drop()
             else:
                 body = await self.fetcher.read_error(response)
+            call.said(body)
         except UpstreamFailed as error:
             if not error.retryable:
                 raise
             failure = FailureClass.MAYBE_BILLED if error.maybe_billed else FailureClass.UNSENT
             verdict = retry.Again(reason=error.message, failure=failure)
             is_late = error.code.endswith("_timeout")
-            return self._transient(permit, verdict, is_late=is_late), _outcome_of(error)
+            return self._transient(permit, verdict, is_late=is_late), outcome_of(error)
         readings = self._readings(response)
         if response.status >= 400:
             headers = CIMultiDict(response.headers)
@@ -375,12 +384,6 @@ def _status_of(response: UpstreamResponse, glance: Glance | None) -> int:
 
 def _fatal(refusal: Refusal) -> Refusal:
     return Refusal(status=refusal.status, headers=refusal.headers, body=refusal.body, is_fatal=True)
-
-
-def _outcome_of(error: UpstreamFailed) -> CallOutcome | None:
-    if not error.was_sent:
-        return None
-    return CallOutcome.MAYBE_BILLED if error.maybe_billed else CallOutcome.REFUSED
 
 
 def _failed(state: tenacity.RetryCallState) -> _Failed:

@@ -10,6 +10,7 @@ from kdproxy.core.models import Upstream
 from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import UpstreamRequest, UpstreamResponse
 from kdproxy.core.sniff import Kind
+from kdproxy.engine.call_record import CallRecord
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.permit import Permit
 from kdproxy.engine.validator import Validator
@@ -51,6 +52,7 @@ class Delivery(NamedTuple):
 
     response: UpstreamResponse
     permit: Permit
+    call: CallRecord
     kind: Kind | None = None
     """What its body is by its first bytes."""
     judgement: Judgement | None = None

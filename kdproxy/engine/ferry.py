@@ -3,6 +3,8 @@
 import hashlib
 from functools import partial
 
+from kdproxy.core.call_event import question_of
+from kdproxy.core.models import Address
 from kdproxy.core.ports import UpstreamRequest
 from kdproxy.core.sniff import Kind
 from kdproxy.engine import validator
@@ -61,7 +63,7 @@ class Ferry:
                 if watch is not None:
                     watch.feed(chunk)
         except BaseException as error:
-            self._fetcher.lost(errand, result, error)
+            await self._fetcher.lost(errand, result, error)
             raise
         finally:
             response.close()
@@ -70,13 +72,16 @@ class Ferry:
             self._fetcher.arrived(errand, result)
         else:
             self._fetcher.fell_short(errand, result, failure)
+        await self._fetcher.call_log.settle()
         flight.land()
 
 
-def _identity(incoming: Incoming, body: bytes) -> tuple[str, ...]:
+def _identity(incoming: Incoming, body: bytes) -> Address:
     """Return what tells an unkept question from others: it has no key."""
     digest = hashlib.sha256(body).hexdigest()
-    return ("unkept", incoming.namespace, incoming.upstream.name, incoming.path, incoming.query, digest)
+    parts = ("unkept", incoming.upstream.name, incoming.path, incoming.query, digest)
+    key = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    return question_of(Address(incoming.namespace, key))
 
 
 def _request(incoming: Incoming, body: bytes, key_index: int) -> UpstreamRequest:

@@ -1,22 +1,27 @@
 """Buys one answer, as often as it takes, and remembers what a question owes. The loop is engine/attempts.py."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from kdproxy.core.call_event import Sent
+from kdproxy.core.call_state import KILLED, Vain
 from kdproxy.core.limits import Cost
 from kdproxy.core.missing_path import missing_path
-from kdproxy.core.ports import Clock, UpstreamClient, UpstreamResponse
+from kdproxy.core.models import Address
+from kdproxy.core.ports import CallLog, Clock, UpstreamClient, UpstreamResponse
 from kdproxy.core.retry_history import Debt, RetryHistory
 from kdproxy.engine.attempts import Attempts
+from kdproxy.engine.call_record import CallRecord, NoCalls
 from kdproxy.engine.errand import Billing, Delivery, EachBilled, Errand, GaveUp, LastWords, RetrySettings
-from kdproxy.engine.flights import Flight
+from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.ledger import CallOutcome, Ledger
+from kdproxy.engine.permit import Permit
 from kdproxy.engine.probe import Prober
 from kdproxy.engine.question_calls import QuestionCalls
 from kdproxy.engine.refused import no_such_path
 from kdproxy.engine.road import Road
-from kdproxy.errors import UpstreamFailed
+from kdproxy.errors import KdproxyError, UpstreamFailed
 from kdproxy.providers.base import Broken
 
 ERROR_BODY_BYTES = 64 << 20
@@ -37,6 +42,7 @@ class Fetcher:
         *,
         ledger: Ledger | None = None,
         billing: Billing | None = None,
+        call_log: CallLog | None = None,
     ) -> None:
         self.upstream = upstream
         self.clock = clock
@@ -44,6 +50,7 @@ class Fetcher:
         self.jitter = jitter
         self.ledger = ledger or Ledger()
         self.billing = billing or EachBilled()
+        self.call_log = call_log or NoCalls()
         self.history: RetryHistory[LastWords] = RetryHistory()
         self.calls = QuestionCalls()
         self.prober = Prober(upstream, self.ledger)
@@ -51,12 +58,19 @@ class Fetcher:
     async def fetch(self, errand: Errand, flight: Flight, road: Road) -> Delivery | Refusal | GaveUp:
         """Return a 2xx or 3xx answer's head, or what to say instead.
 
-        A cancelled fetch was not sent, or its connection is closed.
+        A cancelled fetch was not sent, or its connection is closed. Where there is no answer, the record of the calls
+        is durable on return.
 
         Raises:
             KdproxyError: the upstream has no such path, or its answer cannot be read; nothing else is tried.
         """
-        result = await Attempts(self, errand, flight, road).run()
+        try:
+            result = await Attempts(self, errand, flight, road).run()
+        except KdproxyError:
+            await self.call_log.settle()
+            raise
+        if not isinstance(result, Delivery):
+            await self.call_log.settle()
         if isinstance(result, Refusal) and (words := missing_path(result.status, result.body)) is not None:
             request = errand.request(0)
             raise no_such_path(request.method, request.url, result.status, words)
@@ -66,28 +80,64 @@ class Fetcher:
         """Return an error's body. Raises UpstreamFailed: it is cut or has no end."""
         return await response.read(ERROR_BODY_BYTES)
 
+    def call(self, errand: Errand, permit: Permit, flight: Flight) -> CallRecord:
+        """Begin the record of a call."""
+        road = permit.road
+        sent = Sent(
+            upstream=road.gate.upstream.name,
+            sent_at=0.0,  # not yet
+            question=errand.question if isinstance(errand.question, Address) else None,
+            model=road.model,
+            credential=permit.lane.identity[1],
+            run=errand.run,
+            attempt=flight.attempts,
+            is_free=not self.costs(road),
+            is_detached=not flight.passengers,
+        )
+        return CallRecord(self.call_log, self.ledger, self.clock, sent)
+
+    def call_ended(
+        self, call: CallRecord, road: Road, flight: Flight, outcome: CallOutcome | None, reason: str | None = None
+    ) -> None:
+        """Record the end of a call that brought no answer. `outcome` None: it reached nobody."""
+        call.end(outcome, is_billed=self.costs(road), is_detached=not flight.passengers, reason=reason)
+
+    async def wait_for_disk(self, permit: Permit, flight: Flight) -> None:
+        """A call was not sent, since it could not be recorded: return once it can be, for it to get in line again."""
+        permit.drop()
+        flight.attempts -= 1
+        flight.phase = Phase.WAITING
+        flight.waits_for_disk = True
+        await self.call_log.wait_writable()
+        flight.waits_for_disk = False
+
     def arrived(self, errand: Errand, delivery: Delivery, used: Cost | None = None) -> None:
         """The answer came to its end. `used` is what it took in truth."""
         delivery.permit.done(used)
-        self.ledger.call_ended(CallOutcome.ANSWERED)
+        delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.road))
         self.history.succeeded(errand.question)
         self.calls.ended(errand.question)
 
-    def lost(self, errand: Errand, delivery: Delivery, error: BaseException) -> None:
+    async def lost(self, errand: Errand, delivery: Delivery, error: BaseException) -> None:
         """The answer broke off, or nobody read it to its end."""
         delivery.permit.broken()
+        road = delivery.permit.road
         is_cut = isinstance(error, UpstreamFailed)
-        self.ledger.call_ended(CallOutcome.MAYBE_BILLED if is_cut else CallOutcome.ABANDONED)
+        outcome = CallOutcome.MAYBE_BILLED if is_cut else CallOutcome.ABANDONED
+        reason = error.message if isinstance(error, KdproxyError) else None
+        delivery.call.end(outcome, is_billed=self.costs(road), reason=reason)
         if isinstance(error, UpstreamFailed):
-            self.remember(errand, delivery.permit.road, LastWords(error.message, None))
+            self.remember(errand, road, LastWords(error.message, None))
         self.calls.ended(errand.question)
+        if isinstance(error, KdproxyError):
+            await self.call_log.settle()
 
     def fell_short(self, errand: Errand, delivery: Delivery, broken: Broken, used: Cost | None = None) -> None:
         """The answer came to its end and is not whole: too late to ask again here, but it counts."""
         delivery.permit.done(used)
-        self.ledger.call_ended(CallOutcome.MAYBE_BILLED)
-        reason = f"The upstream sent an answer that is not whole: {broken.reason}."
-        self.remember(errand, delivery.permit.road, LastWords(reason, None))
+        road, reason = delivery.permit.road, f"The upstream sent an answer that is not whole: {broken.reason}."
+        delivery.call.end(CallOutcome.MAYBE_BILLED, is_billed=self.costs(road), reason=reason)
+        self.remember(errand, road, LastWords(reason, None))
         self.calls.ended(errand.question)
 
     def remember(self, errand: Errand, road: Road, words: LastWords) -> Debt[LastWords] | None:
@@ -97,6 +147,14 @@ class Fetcher:
         if words.refusal is not None and len(words.refusal.body) > REMEMBERED_BODY_BYTES:
             words = LastWords(words.reason, None)
         return self.history.failed(errand.question, words, self.clock.monotonic())
+
+    def restore(self, vain: Mapping[Address, Vain]) -> None:
+        """Take over which questions were sent in vain before this process: a restart buys none of them anew."""
+        now, monotonic = self.clock.now(), self.clock.monotonic()
+        for question, found in vain.items():
+            age = max(0.0, now - found.failed_at)  # a clock that went back makes nothing younger than now
+            words = LastWords(found.reason or KILLED, None)
+            self.history.restore(question, calls=found.calls, failed_at=monotonic - age, words=words)
 
     def costs(self, road: Road) -> bool:
         """Whether a call costs money, as far as is known."""

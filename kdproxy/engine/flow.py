@@ -10,7 +10,7 @@ from kdproxy.core import cache_status, key
 from kdproxy.core.cache_status import Forward
 from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Question
 from kdproxy.core.policy import Mode
-from kdproxy.core.ports import Archive, Clock, Intent, UpstreamClient, UpstreamRequest, UpstreamResponse
+from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest
 from kdproxy.engine import hold, lookup
 from kdproxy.engine.aside import INLINE_BYTES, aside
 from kdproxy.engine.boarding import Boarding
@@ -18,11 +18,9 @@ from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.excuse import draining, not_replayable, not_stored
 from kdproxy.engine.ferry import Ferry
 from kdproxy.engine.flights import FlightId, Flights
-from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.memo import QuestionMemo
-from kdproxy.engine.passing import Passing
 from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
-from kdproxy.errors import UpstreamFailed
+from kdproxy.engine.relay import Relay
 from kdproxy.providers import compose, question, replay
 from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
 from kdproxy.providers.models_list import same_models
@@ -40,31 +38,29 @@ class Flow:
     def __init__(
         self,
         archive: Archive,
-        upstream: UpstreamClient,
+        relay: Relay,
         flights: Flights,
         purchase: Purchase,
         ferry: Ferry,
         clock: Clock,
-        ledger: Ledger,
         *,
         allow_hosted_tools: bool,
         match_prompts: bool,
         keep_alive_seconds: float,
     ) -> None:
         self._archive = archive
-        self._upstream = upstream
+        self._relay = relay
         self._flights = flights
         self._purchase = purchase
         self._ferry = ferry
         self._uncached = itertools.count()
         self._clock = clock
-        self._ledger = ledger
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
         self._keep_alive_seconds = keep_alive_seconds
         self._boarding = Boarding(flights, archive, keep_alive_seconds=keep_alive_seconds)
         self._memo = QuestionMemo()
-        self.passing = Passing()
+        self.passing = relay.passing
         self._is_buying = True
         self._has_warned_of_collapse = False
 
@@ -273,36 +269,17 @@ class Flow:
         self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None, forward: Forward, *, detail: str | None
     ) -> Reply:
         self._check_may_buy(incoming)
-        request = UpstreamRequest(
-            method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(0), body=body
-        )
-        with self.passing.taking_off() as landed:
-            response = await self._send_past(request)
-
-        def close() -> None:
-            response.close()
-            landed()
-
+        found = await self._relay.relay(incoming, body)
+        response = found.response
         return Reply(
             status=response.status,
             headers=response.headers,
-            body=response.chunks(),
+            body=found.body,
             cache_status=cache_status.forwarded(forward, status=response.status, detail=detail),
             disposition=Disposition.BYPASS,
             content_length=response.content_length,
-            close=close,
+            close=found.close,
         )
-
-    async def _send_past(self, request: UpstreamRequest) -> UpstreamResponse:
-        """Send what is no model call: once, since its client's own retries deal with what goes wrong."""
-        try:
-            response = await self._upstream.send(request)
-        except UpstreamFailed as error:
-            if error.was_sent:
-                self._ledger.passed()
-            raise
-        self._ledger.passed()
-        return response
 
     async def _models(self, incoming: Incoming) -> Reply:
         """A GET of models passes; its last answer is kept for replay, since scripts ask for it before they start."""
@@ -316,10 +293,7 @@ class Flow:
         if not self._is_buying:
             raise draining()
         request = UpstreamRequest(method="GET", url=incoming.full_url, headers=incoming.forwarded_headers(0), body=None)
-        with self.passing.taking_off() as landed:
-            response = await self._send_past(request)
-            body = await response.read(MODELS_LIMIT_BYTES)
-        landed()
+        response, body = await self._relay.read(request, limit_bytes=MODELS_LIMIT_BYTES)
         is_stored = False
         judgement = question.MODELS.judge(body)
         if response.status == 200 and incoming.mode.stores and isinstance(judgement, Complete):

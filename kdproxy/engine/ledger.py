@@ -5,6 +5,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from kdproxy.core.models import Disposition
+from kdproxy.errors import UpstreamFailed
 
 
 class CallOutcome(StrEnum):
@@ -17,6 +18,13 @@ class CallOutcome(StrEnum):
     """It failed so that the model may have run."""
     ABANDONED = "abandoned"
     """It was stopped here: nobody waited for it any more, or the proxy ended."""
+
+
+def outcome_of(error: UpstreamFailed) -> CallOutcome | None:
+    """Say what became of a call that failed; None: it reached nobody."""
+    if not error.was_sent:
+        return None
+    return CallOutcome.MAYBE_BILLED if error.maybe_billed else CallOutcome.REFUSED
 
 
 class Ledger:

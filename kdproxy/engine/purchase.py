@@ -6,18 +6,20 @@ from decimal import Decimal
 from functools import partial
 
 from kdproxy.core import key
+from kdproxy.core.call_event import question_of
 from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Upstream, Usage
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest, UpstreamResponse
 from kdproxy.engine import lookup
 from kdproxy.engine.aside import aside
 from kdproxy.engine.call import Asked
+from kdproxy.engine.call_record import CallRecord
 from kdproxy.engine.errand import Delivery, Errand, GaveUp
 from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.flights import Flight, Head
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lanes import Lanes
-from kdproxy.engine.ledger import Ledger
+from kdproxy.engine.ledger import CallOutcome, Ledger
 from kdproxy.engine.receive import read_to_end, recorder_of
 from kdproxy.engine.recorder import Recorder, StreamRecorder
 from kdproxy.engine.refused import land_refused, landing
@@ -95,7 +97,7 @@ class Purchase:
             deadline_seconds=incoming.patience_seconds,
             # A binary answer goes on as it comes, so it cannot be asked for again.
             whole_bytes=0 if question.form is Form.BINARY else self._answer_limit_bytes,
-            question=address,
+            question=question_of(address),
             validator=validator,
         )
         started = self._clock.monotonic()
@@ -108,9 +110,9 @@ class Purchase:
                 land_refused(flight, result)
             case Delivery() as delivery:
                 try:
-                    judgement = await self._receive(flight, asked, address, delivery, started)
+                    judgement = await self._receive(flight, asked, address, delivery, started, validator)
                 except BaseException as error:
-                    self._fetcher.lost(errand, delivery, error)
+                    await self._fetcher.lost(errand, delivery, error)
                     raise
                 if (failure := validator.failed(judgement)) is not None:
                     self._fetcher.fell_short(errand, delivery, failure)
@@ -128,6 +130,7 @@ class Purchase:
         address: Address,
         delivery: Delivery,
         started: float,
+        validator: Validator,
     ) -> Judgement:
         upstream, response = asked.incoming.upstream, delivery.response
         recorder, misfit = recorder_of(asked.question, upstream, delivery, limit_bytes=self._answer_limit_bytes)
@@ -148,24 +151,50 @@ class Purchase:
             flight.usage = judgement.usage
             flight.detail = judgement.note
             self._unkept.whole(upstream, judgement)
+            entry = self._entry(asked, address, response, recorder, judgement, started)
+            entry = entry._replace(
+                attempts=flight.attempts,
+                billed="yes" if self._fetcher.costs(delivery.permit.road) else "free",
+                credential=delivery.permit.lane.identity[1],
+                call=None if delivery.call.name is None else str(delivery.call.name),
+            )
             if asked.incoming.mode.stores:
-                entry = self._entry(asked, address, response, recorder, judgement, started)
-                is_billed = self._fetcher.billing.is_billed(upstream, asked.question.model or "")
-                entry = entry._replace(
-                    attempts=flight.attempts,
-                    billed="yes" if is_billed else "free",
-                    credential=delivery.permit.lane.identity[1],
-                )
-                flight.is_stored = await self._keep(entry, asked, flight)
+                flight.is_stored = await self._keep(entry, asked, flight, delivery.call)
+            await self._close(delivery, flight, usage=entry.answer.usage, cost_usd=entry.cost_usd)
         else:
             flight.detail = "empty" if judgement.is_empty else "incomplete"
+            outcome = CallOutcome.ANSWERED if validator.failed(judgement) is None else CallOutcome.MAYBE_BILLED
+            await self._close(delivery, flight, outcome, reason=f"The answer is not kept: {judgement.reason}.")
         if not is_live:
             flight.depart(Head(status=response.status, headers=response.headers, is_whole=True))
         flight.add(recorder.held)
         flight.land()
         return judgement
 
-    async def _keep(self, entry: Entry, asked: Asked, flight: Flight) -> bool:
+    async def _close(
+        self,
+        delivery: Delivery,
+        flight: Flight,
+        outcome: CallOutcome = CallOutcome.ANSWERED,
+        *,
+        usage: Usage | None = None,
+        cost_usd: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record the end of a call whose answer has come in full; nothing, where its answer line says so."""
+        if delivery.call.is_over:
+            return
+        delivery.call.end(
+            outcome,
+            is_billed=self._fetcher.costs(delivery.permit.road),
+            is_detached=not flight.passengers,
+            reason=reason,
+            usage=usage,
+            cost_usd=cost_usd,
+        )
+        await self._fetcher.call_log.settle()
+
+    async def _keep(self, entry: Entry, asked: Asked, flight: Flight, call: CallRecord) -> bool:
         intent = _INTENTS.get(asked.incoming.mode, Intent.FILL)
         if intent is Intent.RECORD:
             if lookup.find(self._archive, asked, entry.address) is not None:
@@ -177,6 +206,8 @@ class Purchase:
         is_kept = await self._archive.keep(entry, intent=intent, v1_key=v1_key)
         if not is_kept:
             flight.detail = "not-stored"
+        if not is_kept or call.has_answer_line:
+            call.kept()
         usage = entry.answer.usage
         self._ledger.bought(
             input_tokens=None if usage is None else usage.input_tokens,

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import Any
 
@@ -143,12 +143,14 @@ class Exchanges:
         *,
         proxy: str | None = None,
         least_seconds: float = 0.0,
+        before_first_byte: Callable[[], None] | None = None,
     ) -> Exchange:
         """Send a request and return when the answer's head is there.
 
         Args:
             proxy: URL of the proxy to go over.
             least_seconds: a deadline that is shorter is stretched to this.
+            before_first_byte: called once there is a connection; where it raises, nothing is written.
             headers: all that go out but for Host, Accept-Encoding and, of a body in bytes, Content-Length.
 
         Raises:
@@ -163,6 +165,8 @@ class Exchanges:
         connection, wire = await self._connect(asker, origin)
         timer = loop.call_at(ends_at, wire.fail, HeadTooLate())
         try:
+            if before_first_byte is not None:
+                before_first_byte()
             wire.begin(method, origin, is_streamed=not isinstance(body, bytes | None))
             if isinstance(body, bytes) or body is None:
                 _write(wire, head, body or b"")

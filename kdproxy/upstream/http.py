@@ -71,7 +71,13 @@ class HttpUpstream:
         proxy = None if self._environment is None else self._environment.of(request.url)
         try:
             exchange = await self._exchanges.send(
-                request.method, request.url, request.headers, request.body, proxy=proxy, least_seconds=least
+                request.method,
+                request.url,
+                request.headers,
+                request.body,
+                proxy=proxy,
+                least_seconds=least,
+                before_first_byte=request.before_first_byte,
             )
         except Unsent as error:
             if is_shortage(error.__cause__):
