@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from aiohttp import web
 
 from kdproxy.core.limits import QUOTAS
 from kdproxy.core.models import HeaderPairs, Upstream, Usage
-from kdproxy.core.pricing import PriceTable
+from kdproxy.core.pricing import UNKNOWN_BILL, Bill, PriceTable
 from kdproxy.core.proof import proof_of
 from kdproxy.core.rename import Renamed, renamed
 from kdproxy.core.routing import BUILT_IN, Router
@@ -377,11 +376,11 @@ def _price(settings: Settings, clock: SystemClock) -> Price:
     table = PriceTable.load(None if settings.prices is None else _read_prices(settings.prices))
     seller_of = lru_cache(maxsize=256)(table.seller_of)
 
-    def price(upstream: Upstream, model: str | None, usage: Usage | None) -> Decimal | None:
+    def price(upstream: Upstream, model: str | None, usage: Usage | None) -> Bill:
         seller = seller_of(upstream)
         if seller is None or model is None or usage is None:
-            return None
-        return table.price(seller, model, usage, at_date=datetime.fromtimestamp(clock.now(), UTC).date())
+            return UNKNOWN_BILL
+        return table.bill(seller, model, usage, at_date=datetime.fromtimestamp(clock.now(), UTC).date())
 
     return price
 

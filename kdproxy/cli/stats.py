@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from kdproxy.cli import calls
 from kdproxy.cli.desk import Desk, open_desk, run
 from kdproxy.cli.options import config_option, data_dir_option, json_option, print_json
 from kdproxy.cli.progress import shown
@@ -58,10 +59,14 @@ def _show(sums: dict[str, Any]) -> None:
         head.add_row(f"  of {upstream}", str(count))
     head.add_row("recorded prompts", str(sums["prompts"]))
     head.add_row("journal", f"{sums['journal_bytes']:,} bytes in {sums['segments']} files")
+    for what, how_much in calls.rows(sums["calls"]):
+        head.add_row(what, how_much)
     console.print(head)
+    for line in calls.in_flight_at_kill(sums["calls"]):
+        console.print(line)
     if sums["by_model"]:
         console.print(_model_table(sums["by_model"]))
-        for line in _unpriced(sums["by_model"]):
+        for line in (*_unpriced(sums["by_model"]), *_ends(sums["by_model"])):
             console.print(line)
     if sums["serving"] is not None:
         console.print(_ledger_table(sums["serving"]))
@@ -92,6 +97,16 @@ def _unpriced(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         reasons.update(row["unpriced_reasons"])
     return [f"{count:,} without a price: {reason}" for reason, count in reasons.most_common()]
+
+
+def _ends(rows: list[dict[str, Any]]) -> list[str]:
+    """Say how choices ended, in the providers' words, and how many answers a policy refused."""
+    finish: Counter[str] = Counter()
+    for row in rows:
+        finish.update(row["finish"])
+    refused = sum(row["refused_answers"] for row in rows)
+    words = ", ".join(f"{word} {count:,}" for word, count in finish.most_common())
+    return [f"finish reasons: {words}"] * bool(words) + [f"{refused:,} refused by a policy"] * bool(refused)
 
 
 def _known(count: int | None) -> str:

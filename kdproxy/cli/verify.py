@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from kdproxy.cli.calls import in_flight_at_kill
 from kdproxy.cli.desk import live_lines, open_desk, run
 from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
 from kdproxy.ops.choose import not_kept
@@ -49,13 +50,15 @@ def command(
     say(f"{counted(result['lines'], 'line')} checked, {counted(result['problems'], 'problem')} found.")
     if result["is_repaired"]:
         say("the index is mended.")
-    elif result["problems"] > result["damaged"] + result["segment"] + result["index"]:
+    elif result["problems"] > result["damaged"] + result["segment"] + result["index"] + result["event"]:
         say("`kdproxy verify --repair` mends the index.")
     if result["damaged"]:
         say(
             f"{counted(result['damaged'], 'damaged line')} in the journal: nothing is answered from there; what "
             "was lost is bought again when it is asked for. `kdproxy export` leaves such lines out."
         )
+    for line in in_flight_at_kill(result["calls"]):
+        say(line)
     if answers:
         say(f"{counted(len(unkept), 'answer')} would not be kept by today's rules.")
     if unkept:
@@ -71,6 +74,8 @@ def _sentence(finding: dict[str, Any]) -> str:
             return f"{place}: {finding['reason']}"
         case "segment":
             return f"{finding['segment']}: {finding['reason']}"
+        case "event":
+            return f"{finding['segment']}, byte {finding['offset']}: {finding['reason']}"
         case "index":
             return f"the index cannot be used ({finding['reason']}); `kdproxy serve` makes it anew by itself"
         case "missing":

@@ -14,6 +14,7 @@ from kdproxy.core.record_encode import RECORD_VERSION, dump, usage_members
 
 KEY_DIGITS = 32
 """Hex digits of a key that a `sent` line keeps: 128 bits tell questions apart, and the line stays below 300 bytes."""
+EVENT_KINDS = frozenset({"sent", "ended"})
 ERROR_BYTES = 2_048
 """What is kept of an error's body."""
 

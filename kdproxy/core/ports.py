@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from kdproxy.core.call_event import Ended, Sent
+from kdproxy.core.call_state import CallState
 from kdproxy.core.models import (
     Address,
     Answer,
@@ -309,3 +310,12 @@ class Library(Protocol):
 
     def segment_name(self, segment: int) -> str:
         """File name of a segment."""
+
+    def call_state(self) -> CallState:
+        """Return what the events log comes to."""
+
+    def event_lines(self) -> Iterator[JournalLine]:
+        """Yield the lines of the events log, unreadable ones included."""
+
+    def event_segment_name(self, segment: int) -> str:
+        """File name of a segment of the events log."""

@@ -39,6 +39,13 @@ class Price:
     read_on: date | None = None
     """Last day on which the row is known to have stood at `source`."""
 
+    @property
+    def name(self) -> str:
+        """The row, in few characters: `SELLER/MODEL`, `;TIER` but for the standard one, `;>TOKENS` of long prompts."""
+        tier = "" if self.tier == STANDARD else f";{self.tier}"
+        above = "" if self.above_input_tokens < 0 else f";>{self.above_input_tokens}"
+        return f"{self.seller}/{self.model}{tier}{above}"
+
     def cost(self, usage: Usage) -> Decimal | None:
         """Return what `usage` costs in US dollars, or None if a count or the rate for one is unknown.
 

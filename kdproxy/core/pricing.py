@@ -13,12 +13,26 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from kdproxy.core.models import Upstream, Usage
 from kdproxy.core.price import STANDARD, Price, Seller
 from kdproxy.core.pricefile import read_prices
+
+TOLD = "told"
+"""Where a price comes from that the answer itself says."""
+
+
+class Bill(NamedTuple):
+    """What an answer cost, and by which row of the table."""
+
+    usd: Decimal | None = None
+    row: str | None = None
+    """`SELLER/MODEL`, with the tier and the length where they matter; `told`."""
+
+
+UNKNOWN_BILL = Bill()
 
 
 class PriceTable:
@@ -84,7 +98,12 @@ class PriceTable:
         return max(fitting, key=lambda row: (row.since, row.above_input_tokens), default=None)
 
     def price(self, seller: str, model: str, usage: Usage, *, at_date: date | None = None) -> Decimal | None:
-        """Return the price of one answer in US dollars; None if the model, the tier, a count or a rate is unknown.
+        """Return the price of one answer in US dollars, as `bill` does."""
+        return self.bill(seller, model, usage, at_date=at_date).usd
+
+    def bill(self, seller: str, model: str, usage: Usage, *, at_date: date | None = None) -> Bill:
+        """Return the price of one answer and where it comes from; no price if anything it needs is unknown: the model,
+        the tier, a count or a rate.
 
         What the answer itself says counts where the seller is known to write its bill there, else the list price. An
         answer that names no tier is taken for the standard one.
@@ -97,10 +116,11 @@ class PriceTable:
         """
         told = usage.told_usd
         if told is not None and (seller, model) not in self._own and self._tells_cost(seller):
-            return Decimal(told)
+            return Bill(Decimal(told), TOLD)
         tier = usage.tier or STANDARD
         row = self.find(seller, model, tier=tier, input_tokens=usage.input_tokens or 0, at_date=at_date)
-        return None if row is None else row.cost(usage)
+        usd = None if row is None else row.cost(usage)
+        return Bill(usd, None if row is None or usd is None else row.name)
 
     def _tells_cost(self, seller: str) -> bool:
         return seller in self._sellers and self._sellers[seller].tells_cost

@@ -10,6 +10,7 @@ from kdproxy.core.call_event import question_of
 from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Upstream, Usage
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest, UpstreamResponse
+from kdproxy.core.pricing import Bill
 from kdproxy.engine import lookup
 from kdproxy.engine.aside import aside
 from kdproxy.engine.call import Asked
@@ -39,8 +40,8 @@ STORED_HEADERS = frozenset({"content-type", "openai-version", "request-id", "x-r
 
 _INTENTS = {Mode.REFRESH: Intent.REFRESH, Mode.RECORD: Intent.RECORD}
 
-Price = Callable[[Upstream, str | None, Usage | None], Decimal | None]
-"""Upstream, model and usage to US dollars; None where it is not known."""
+Price = Callable[[Upstream, str | None, Usage | None], Bill]
+"""Upstream, model and usage to what it cost, as far as that is known."""
 
 
 class Purchase:
@@ -153,6 +154,8 @@ class Purchase:
             self._unkept.whole(upstream, judgement)
             entry = self._entry(asked, address, response, recorder, judgement, started)
             entry = entry._replace(
+                finish=judgement.finish,
+                refusal=judgement.refusal,
                 attempts=flight.attempts,
                 billed="yes" if self._fetcher.costs(delivery.permit.road) else "free",
                 credential=delivery.permit.lane.identity[1],
@@ -226,7 +229,7 @@ class Purchase:
         started: float,
     ) -> Entry:
         usage = as_served(judgement.usage, asked=asked.members, headers=response.headers)
-        cost = self._price(asked.incoming.upstream, asked.question.model, usage)
+        bill = self._price(asked.incoming.upstream, asked.question.model, usage)
         return entry_of(
             asked,
             address,
@@ -240,10 +243,10 @@ class Purchase:
                 asked_form=asked.question.form if recorder.form is not asked.question.form else None,
             ),
             response_id=judgement.response_id,
-            cost_usd=None if cost is None else str(cost),
+            cost_usd=None if bill.usd is None else str(bill.usd),
             created_at=self._clock.now(),
             elapsed_seconds=round(self._clock.monotonic() - started, 6),
-        )
+        )._replace(price=bill.row)
 
 
 def entry_of(

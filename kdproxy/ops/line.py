@@ -11,7 +11,8 @@ import orjson
 from kdproxy.core import key
 from kdproxy.core import line as lines
 from kdproxy.core import record as record_format
-from kdproxy.core.models import DEFAULT_NAMESPACE, Prompt
+from kdproxy.core.call_event import EVENT_KINDS
+from kdproxy.core.models import DEFAULT_NAMESPACE, Other, Prompt
 from kdproxy.core.routing import Router
 from kdproxy.errors import RecordInvalid
 from kdproxy.ops import batch, tracker
@@ -141,4 +142,9 @@ def _journal_line(text: bytes) -> Candidate:
         if start is None:
             raise RowUnusable(error.message) from error
         return _journal_line(text[start:])
+    if isinstance(named.record, Other) and named.record.kind in EVENT_KINDS:
+        raise RowUnusable(
+            "it is a line of an events log, which holds no answer; to keep it, put that file behind events.jsonl while "
+            "no kdproxy runs there"
+        )
     return Candidate(named=named, line=text + b"\n", is_journal=True)

@@ -28,6 +28,7 @@ def stats(context: JobContext, arguments: StatsArguments) -> Events:
             "prompts": snapshot.prompts,
             "journal_bytes": snapshot.journal_bytes,
             "segments": snapshot.segments,
+            "calls": context.library.call_state().as_dict(),
             "serving": None if context.serving is None else context.serving(),
         }
     )
@@ -45,11 +46,16 @@ class _Sum:
     usd: Decimal = Decimal(0)
     unpriced_answers: int = 0
     unpriced_reasons: Counter[str] = field(default_factory=Counter)
+    finish: Counter[str] = field(default_factory=Counter)
+    """Choices by the provider's word for why they ended, where the line has it."""
+    refused_answers: int = 0
 
     def add(self, entry: Entry) -> None:
         usage = entry.answer.usage
         self.answers += 1
         self.body_bytes += len(entry.answer.body)
+        self.finish.update(word for word in entry.finish or () if word is not None)
+        self.refused_answers += entry.refusal is not None
         if usage is None or usage.input_tokens is None:
             self.uncounted_answers += 1
         else:
@@ -73,6 +79,8 @@ class _Sum:
             "usd": str(self.usd) if self.unpriced_answers < self.answers else None,
             "unpriced_answers": self.unpriced_answers,
             "unpriced_reasons": dict(self.unpriced_reasons.most_common()),
+            "finish": dict(self.finish.most_common()),
+            "refused_answers": self.refused_answers,
         }
 
 

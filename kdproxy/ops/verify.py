@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from kdproxy.core import line as lines
 from kdproxy.core import record as record_format
+from kdproxy.core.call_event import read_event
 from kdproxy.core.models import Record
 from kdproxy.core.ports import Library, Location, Mending, Snapshot
-from kdproxy.errors import KdproxyError
+from kdproxy.errors import KdproxyError, RecordInvalid
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events, Finding, Progress, Result
 from kdproxy.ops.live import Damaged, Whole, pages, read
@@ -50,6 +52,7 @@ def verify(context: JobContext, arguments: VerifyArguments) -> Events:
         yield Progress(done_bytes=done, total_bytes=snapshot.journal_bytes)
     for name, reason in segments.problems():
         check.report({"kind": "segment", "segment": name, "reason": reason})
+    events = check.take_events()
     suspects = check.compare_index()
     check.judge(suspects, unless=_written_since(library, snapshot.end))
     mending = check.mending(snapshot)
@@ -57,7 +60,9 @@ def verify(context: JobContext, arguments: VerifyArguments) -> Events:
     is_repaired = arguments.repair and check.has_index_problems
     if is_repaired:
         library.mend(mending)
-    yield Result({**check.sums(), "is_repaired": is_repaired})
+    yield Result(
+        {**check.sums(), "is_repaired": is_repaired, "events": events, "calls": library.call_state().as_dict()}
+    )
 
 
 def _written_since(library: Library, end: Location) -> frozenset[str]:
@@ -105,6 +110,23 @@ class _Check:
             return record_format.decode(self._library.read(location))
         except KdproxyError:
             return None
+
+    def take_events(self) -> int:
+        """Check the lines of the events log; return how many there are.
+
+        One that a power cut tore, or left as NULs, is no problem: the log counts it.
+        """
+        count = 0
+        for line in self._library.event_lines():
+            count += 1
+            try:
+                read_event(line.raw)
+            except RecordInvalid as error:
+                if line.raw.endswith(b'"}\n') and b"\0" not in line.raw and lines.remainder(line.raw) is None:
+                    name = self._library.event_segment_name(line.location.segment)
+                    members = {"segment": name, "offset": line.location.offset, "reason": error.message}
+                    self.report({"kind": "event", **members})
+        return count
 
     # -- the index --------------------------------------------------------------------------------------------
 
@@ -168,7 +190,7 @@ class _Check:
     @property
     def has_index_problems(self) -> bool:
         """Whether there is something to mend."""
-        return bool(self._kinds.keys() - {"damaged", "segment", "index"})
+        return bool(self._kinds.keys() - {"damaged", "segment", "index", "event"})
 
     def told(self) -> Iterator[Finding]:
         """Hand out what was found."""
@@ -177,7 +199,7 @@ class _Check:
 
     def sums(self) -> dict[str, int]:
         """Return the counts of lines and problems."""
-        kinds = ("damaged", "missing", "dangling", "misplaced", "sums", "segment", "index")
+        kinds = ("damaged", "missing", "dangling", "misplaced", "sums", "segment", "index", "event")
         counts = {kind: self._kinds[kind] for kind in kinds}
         return {"lines": self._lines, "problems": self._kinds.total(), **counts}
 

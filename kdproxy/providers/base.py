@@ -86,6 +86,10 @@ class Complete(NamedTuple):
     """A finish reason that no list has; it was taken for an end."""
     note: str | None = None
     """What is remarkable about why it counts as whole, as one word for Cache-Status."""
+    finish: tuple[str | None, ...] | None = None
+    """Why each choice ended, in the provider's words; None: it has no such words."""
+    refusal: str | None = None
+    """The provider's word, where a policy ended a choice or blocked the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class CandidateStream:
         self._tally = Tally(criteria, GEMINI)
         self._meter = UsageMeter()
         self._is_blocked = False
+        self._block_reason: str | None = None
 
     def take(self, piece: Piece) -> bool:
         """Look at an event."""
@@ -77,6 +78,7 @@ class CandidateStream:
         blocked = feedback.get("blockReason") if isinstance(feedback, dict) else None
         if isinstance(blocked, str) and blocked and not blocked.endswith("UNSPECIFIED"):
             self._is_blocked = True
+            self._block_reason = blocked[:60]
         candidates = members.get("candidates")
         for candidate in candidates if isinstance(candidates, list) else ():
             if not isinstance(candidate, dict):
@@ -93,6 +95,6 @@ class CandidateStream:
         """Say whether the stream was whole."""
         usage = self._meter.usage
         if self._is_blocked and not self._tally.has_choices and self._tally.failure is None:
-            return Complete(usage=usage)
+            return Complete(usage=usage, refusal=self._block_reason)
         # Its clean end proves no more than a chunk without a finishReason denies.
         return self._tally.judgement(usage, is_done=False)

@@ -44,7 +44,7 @@ def _judged(interaction: dict[str, Any], criteria: Criteria, *, has_said: bool) 
     has_said = has_said or says(interaction.get("steps")) or says(interaction.get("outputs"))
     if not (has_said or criteria.keeps_empty or (usage is not None and usage.output_tokens)):
         return EMPTY
-    return Complete(usage=usage)
+    return Complete(usage=usage, finish=(status,))
 
 
 class InteractionStream:

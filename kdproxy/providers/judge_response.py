@@ -70,7 +70,14 @@ def _judged(response: dict[str, Any], criteria: Criteria, *, has_said: bool) -> 
     if not (has_said or is_refused or criteria.keeps_empty or _has_content(response, usage)):
         return EMPTY
     identity = response.get("id")
-    return Complete(usage=usage, response_id=identity if isinstance(identity, str) else None, unknown_reason=unknown)
+    word = response.get("status") if reason is None else reason
+    return Complete(
+        usage=usage,
+        response_id=identity if isinstance(identity, str) else None,
+        unknown_reason=unknown,
+        finish=None if word is None else (str(word)[:60],),
+        refusal=str(reason)[:60] if is_refused else None,
+    )
 
 
 def _has_content(response: dict[str, Any], usage: Usage | None) -> bool:

@@ -17,7 +17,7 @@ SETTING_EMPTY = "keep_empty = true"
 
 
 class _Choice:
-    __slots__ = ("ending", "events", "has_said", "is_ended", "was_ended_at_once")
+    __slots__ = ("ending", "events", "has_said", "is_ended", "was_ended_at_once", "word")
 
     def __init__(self) -> None:
         self.events = 0
@@ -26,6 +26,8 @@ class _Choice:
         """Whether a finish reason came with its last text, or after it."""
         self.was_ended_at_once = False
         self.ending: Ending | None = None
+        self.word: str | None = None
+        """Its last finish reason, as it came."""
 
 
 class Tally:
@@ -72,6 +74,7 @@ class Tally:
                 self._unknown = str(reason)[:60]
         self._has_ended = choice.is_ended = True
         choice.ending = ending
+        choice.word = str(reason)[:60]
         choice.was_ended_at_once = choice.events == 1
 
     @property
@@ -125,7 +128,13 @@ class Tally:
             return Broken(f"{expected} were asked for and {len(self._choices)} came", SETTING_CHOICES)
         if not self._criteria.keeps_empty and self._is_empty(usage):
             return Broken("it is empty: nothing was generated and nothing is said", SETTING_EMPTY, is_empty=True)
-        return Complete(usage=usage, unknown_reason=self._unknown)
+        ended = [self._choices[index] for index in sorted(self._choices)]
+        return Complete(
+            usage=usage,
+            unknown_reason=self._unknown,
+            finish=tuple([choice.word for choice in ended]) if self._has_ended else None,
+            refusal=next((choice.word for choice in ended if choice.ending is Ending.REFUSED), None),
+        )
 
     def _unfinished(self, *, is_done: bool) -> Broken | None:
         choices = self._choices.values()

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 
 from kdproxy.core import record as record_format
+from kdproxy.core.call_state import CallState
 from kdproxy.core.models import Address, Answer, Form, NamedRecord, Prompt, Record
 from kdproxy.core.ports import Batch, Intent, JournalLine, Location, Mending, RecordLine, Snapshot, Store
 from kdproxy.core.sightings import Sightings
@@ -277,6 +278,18 @@ class FileArchive:
     def segment_name(self, segment: int) -> str:
         """File name of a segment."""
         return self._journal.name(segment)
+
+    def call_state(self) -> CallState:
+        """Return what the events log comes to."""
+        return self.calls.state()
+
+    def event_lines(self) -> Iterator[JournalLine]:
+        """Yield the lines of the events log, unreadable ones included."""
+        return self.calls.lines()
+
+    def event_segment_name(self, segment: int) -> str:
+        """File name of a segment of the events log."""
+        return self.calls.segment_name(segment)
 
     @property
     def counters(self) -> names.Counters:

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Protocol
 
 from kdproxy import __version__
@@ -17,7 +18,7 @@ from kdproxy.core.call_event import Ended, Sent, encode_event
 from kdproxy.core.call_set import CallSet
 from kdproxy.core.call_state import CallState
 from kdproxy.core.models import LineName
-from kdproxy.core.ports import Location
+from kdproxy.core.ports import JournalLine, Location
 from kdproxy.errors import CallNotRecorded, StorageFailed
 from kdproxy.storage.event_reading import Calls, mark_after, recover
 from kdproxy.storage.journal import Journal
@@ -153,6 +154,16 @@ class EventLog:
         """Return the state of all calls."""
         with self._changed:
             return self._calls.state.copy()
+
+    def lines(self) -> Iterator[JournalLine]:
+        """Yield the lines that lie there, unreadable ones included; what is written meanwhile is left out."""
+        with closing(self._open_files(is_read_only=True)) as files:
+            yield from files.lines()
+
+    def segment_name(self, segment: int) -> str:
+        """File name of a segment."""
+        with closing(self._open_files(is_read_only=True)) as files:
+            return files.name(segment)
 
     def close(self) -> None:
         """Make durable what was written and end. Lines that the disk still refuses are lost with the process."""

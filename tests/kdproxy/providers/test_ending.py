@@ -139,19 +139,20 @@ OTHERS = ["gemini json", "gemini stream", "message json", "message stream"]
 @pytest.mark.parametrize("form", FORMS)
 def test_a_finish_reason_means_the_same_in_each_form(form: str) -> None:
     for reason in (*ENDED, *REFUSED):
-        assert of_reason(form, reason) == Complete(), reason
+        refusal = reason if reason in REFUSED else None
+        assert of_reason(form, reason) == Complete(finish=(reason,), refusal=refusal), reason
     for reason in (*FAILED, *NOTHING):
         assert isinstance(of_reason(form, reason), Broken), reason
     for reason in NEW:
-        assert of_reason(form, reason) == Complete(unknown_reason=reason)
+        assert of_reason(form, reason) == Complete(unknown_reason=reason, finish=(reason,))
 
 
 @pytest.mark.parametrize("form", OTHERS)
 def test_so_it_does_at_other_providers(form: str) -> None:
     ended = ["STOP", "MAX_TOKENS", "SAFETY"] if form.startswith("gemini") else ["end_turn", "max_tokens", "refusal"]
     for reason in ended:
-        assert of_reason(form, reason) == Complete() or form.startswith("message"), reason
-        assert isinstance(of_reason(form, reason), Complete)
+        assert isinstance(judged := of_reason(form, reason), Complete)
+        assert (judged.finish, judged.unknown_reason) == ((reason,), None)
     for reason in ("ERROR", "MALFORMED_FUNCTION_CALL", "network_error", *NOTHING):
         assert isinstance(of_reason(form, reason), Broken), reason
     assert isinstance(judged := of_reason(form, "A_NEW_WORD"), Complete)

@@ -50,4 +50,4 @@ def test_a_count_that_is_none_is_unknown_and_the_answer_is_kept(tokens: Any) -> 
     usage = {"input_tokens": tokens, "cache_read_input_tokens": tokens, "output_tokens": 3}
     message = {"type": "message", "stop_reason": "end_turn", "content": [], "usage": usage}
     judgement = endpoint_named("anthropic", "messages").judge(orjson.dumps(message))
-    assert judgement == Complete(usage=Usage(input_tokens=None, output_tokens=3))
+    assert judgement == Complete(usage=Usage(input_tokens=None, output_tokens=3), finish=("end_turn",))
