@@ -17,6 +17,14 @@ class ChildError(RuntimeError):
     """A child ended or stayed silent when it should not have; the message carries the end of its output."""
 
 
+class ChildSilent(ChildError):
+    """It runs and says nothing any more."""
+
+
+Tell = Callable[[float], None]
+"""Is called again and again with the seconds of a wait, to show how far things are."""
+
+
 class Child:
     """One running process. Leaving the `with` block stops it, politely first."""
 
@@ -58,24 +66,33 @@ class Child:
                 self._must_run(deadline)
             time.sleep(0.05)
 
-    def wait_for_end(self, *, seconds: float) -> None:
+    def wait_for_end(self, *, silent_seconds: float, tell: Tell | None = None) -> None:
         """Return once the process has ended well."""
-        deadline = time.monotonic() + seconds
-        while not self.has_ended:
-            self._must_run(deadline)
-            time.sleep(0.02)
+        self._wait(lambda: self.has_ended, silent_seconds, tell)
         if self._process.returncode != 0:
             raise self._failed(f"ended with status {self._process.returncode}")
 
-    def wait_for_lines(self, path: Path, count: int, *, seconds: float) -> None:
+    def wait_for_lines(self, path: Path, count: int, *, silent_seconds: float, tell: Tell | None = None) -> None:
         """Return once the process has written so many whole lines to `path`."""
-        self.wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, seconds=seconds)
+        self.wait_until(lambda: lines_in(path) >= count, silent_seconds=silent_seconds, tell=tell)
 
-    def wait_until(self, is_reached: Callable[[], bool], *, seconds: float) -> None:
+    def wait_until(self, is_reached: Callable[[], bool], *, silent_seconds: float, tell: Tell | None = None) -> None:
         """Return once something has happened while the process runs."""
-        deadline = time.monotonic() + seconds
+        self._wait(is_reached, silent_seconds, tell)
+
+    def _wait(self, is_reached: Callable[[], bool], silent_seconds: float, tell: Tell | None) -> None:
+        """Wait as long as it takes: a slow machine is no failure, one that says nothing any more is."""
+        heard, at, begun = -1, 0.0, time.monotonic()
         while not is_reached():
-            self._must_run(deadline)
+            now = time.monotonic()
+            if self.log.stat().st_size != heard:
+                heard, at = self.log.stat().st_size, now
+            if self.has_ended and not is_reached():
+                raise self._failed(f"ended with status {self._process.returncode}")
+            if now > at + silent_seconds:
+                raise ChildSilent(str(self._failed(f"said nothing for {silent_seconds:.0f} s")))
+            if tell is not None:
+                tell(now - begun)
             time.sleep(0.02)
 
     def kill(self) -> None:
@@ -103,6 +120,11 @@ class Child:
     def _failed(self, what: str) -> ChildError:
         tail = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
         return ChildError(f"The {self.name} {what}. The end of its output ({self.log}):\n{tail}")
+
+
+def lines_in(path: Path) -> int:
+    """Return how many whole lines a file has; 0 where there is none."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def free_port() -> int:

@@ -16,18 +16,28 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import local_teacher
 import student
 from bill import Leg, PaidTeacher, at_scale, bill, paid_for
-from child import Child, ChildError, free_port
+from child import Child, ChildError, ChildSilent, Tell, free_port, lines_in
 from rich.console import Console
 
 HERE = Path(__file__).parent
 READY_SECONDS = 60
-LEG_SECONDS = 300
-WHOLE_DEMO_SECONDS = 900
+FIRST_ANSWER_SECONDS = 60.0
+"""A local model that takes longer for its first answer is not waited for."""
+BUDGET_SECONDS = 600.0
+"""What the demo may take; the first answer tells what it will."""
+SILENT_SECONDS = 300.0
+"""A script that says nothing for so long has stopped; one that is slow has not."""
+TEACHER_SECONDS = 3600
+"""The local teacher ends by itself after this."""
+TELL_SECONDS = 5.0
+ANSWER_TOKENS = 64
+BUYS = 1.5
+"""How often the questions are bought in all: the runs' once, the student's are half as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,9 @@ class Teacher:
     count_path: str
     unit: str
 
+    is_local_model: bool = True
+    """Whether it may be too slow for this machine."""
+
     @property
     def url(self) -> str:
         """As an SDK takes it."""
@@ -51,24 +64,31 @@ class Teacher:
         with urlopen(f"http://127.0.0.1:{self.port}{self.count_path}", timeout=10) as reply:
             text = reply.read().decode()
         if self.unit == "calls":
-            return int(json.loads(text)["total"])
+            # Of answers: a look at its models, as the proxy's start takes one, costs nothing.
+            return sum(count for path, count in json.loads(text)["by_path"].items() if path.endswith("/completions"))
         counts = dict(line.split() for line in text.splitlines() if line and not line.startswith("#"))
         return int(float(counts["llamacpp:tokens_predicted_total"]))
 
 
-def choose_teacher(*, scripted: bool) -> Teacher:
-    """Take the local model where it is installed, else the scripted teacher."""
+def local_model() -> Teacher | None:
+    """Return the model on this machine, if it is installed."""
+    if not local_teacher.is_installed():
+        return None
     port = free_port()
-    if not scripted and local_teacher.is_installed():
-        command = [sys.executable, str(HERE / "local_teacher.py"), "--port", str(port)]
-        return Teacher(
-            command=[*command, "--max-seconds", str(WHOLE_DEMO_SECONDS)],
-            model=local_teacher.MODEL,
-            port=port,
-            ready_path="/health",
-            count_path="/metrics",
-            unit="tokens written",
-        )
+    command = [sys.executable, str(HERE / "local_teacher.py"), "--port", str(port)]
+    return Teacher(
+        command=[*command, "--max-seconds", str(TEACHER_SECONDS)],
+        model=local_teacher.MODEL,
+        port=port,
+        ready_path="/health",
+        count_path="/metrics",
+        unit="tokens written",
+    )
+
+
+def scripted_teacher() -> Teacher:
+    """Return the teacher that is everywhere, and knows nothing."""
+    port = free_port()
     command = [sys.executable, "-m", "kdproxy.testing.teacher", "--port", str(port)]
     return Teacher(
         command=[*command, "--latency-ms", "150", "--event-ms", "5", "--words", "40"],
@@ -77,7 +97,12 @@ def choose_teacher(*, scripted: bool) -> Teacher:
         ready_path="/_teacher/calls",
         count_path="/_teacher/calls",
         unit="calls",
+        is_local_model=False,
     )
+
+
+class TooSlow(Exception):
+    """The local model would take longer than anybody watches."""
 
 
 @dataclass(kw_only=True)
@@ -126,10 +151,11 @@ class Demo:
         with self.start_proxy() as proxy:
             started = time.monotonic()
             with self.start_script(out) as script:
+                tell = self.tell(f"of {self.limit} rows", out)
                 if kill_after_rows is None:
-                    script.wait_for_end(seconds=LEG_SECONDS)
+                    script.wait_for_end(silent_seconds=SILENT_SECONDS, tell=tell)
                 else:
-                    script.wait_for_lines(out, kill_after_rows, seconds=LEG_SECONDS)
+                    script.wait_for_lines(out, kill_after_rows, silent_seconds=SILENT_SECONDS, tell=tell)
                     script.kill()
                     proxy.kill()
             seconds = time.monotonic() - started
@@ -143,6 +169,46 @@ class Demo:
                 seconds=seconds,
             )
         )
+
+    def tell(self, what: str, out: Path | None = None) -> Tell:
+        """Make what says every few seconds how far a wait is: rows of a file, or the seconds alone."""
+        told = 0.0
+
+        def tell(seconds: float) -> None:
+            nonlocal told
+            if seconds >= told + TELL_SECONDS:
+                told = seconds
+                rows = "" if out is None else f"{lines_in(out)} "
+                self.console.print(f"  {rows}{what}, {seconds:.0f} s", style="dim")
+
+        return tell
+
+    def measure(self) -> None:
+        """Ask one question at the teacher itself and say how long the demo takes at that pace. Raises TooSlow."""
+        question = {
+            "model": self.teacher.model,
+            "messages": [{"role": "user", "content": "Why is the sky blue?"}],
+            "max_tokens": ANSWER_TOKENS,
+        }
+        request = Request(
+            f"{self.teacher.url}/chat/completions",
+            json.dumps(question).encode(),
+            {"Content-Type": "application/json", "Authorization": "Bearer not-needed"},
+        )
+        started = time.monotonic()
+        try:
+            with urlopen(request, timeout=FIRST_ANSWER_SECONDS) as reply:
+                reply.read()
+        except TimeoutError as error:
+            raise TooSlow(f"no answer of {self.teacher.model} within {FIRST_ANSWER_SECONDS:.0f} s") from error
+        seconds = time.monotonic() - started
+        whole = seconds * self.limit * BUYS
+        if whole > BUDGET_SECONDS:
+            raise TooSlow(
+                f"an answer of {self.teacher.model} takes {seconds:.0f} s here, and the demo {whole / 60:.0f} minutes"
+            )
+        if seconds > 1:
+            self.console.print(f"An answer takes {seconds:.0f} s here, the demo about {max(1, whole / 60):.0f} min.")
 
     def _ready(self, child: Child, url: str) -> Child:
         try:
@@ -172,6 +238,8 @@ def play(demo: Demo, paid: PaidTeacher) -> int:
     """Run the three legs, print the bill, return the exit status."""
     seen, first, second = (demo.folder / name for name in ("killed.jsonl", "first.jsonl", "second.jsonl"))
     with demo.start_teacher():
+        if demo.teacher.is_local_model:
+            demo.measure()
         demo.run_leg("run 1, kill -9", seen, kill_after_rows=max(1, demo.limit // 3))
         demo.run_leg("run 1, resumed", first)
         demo.run_leg("run 2", second)
@@ -206,22 +274,37 @@ def main() -> int:
         else:
             folder = args.folder
             folder.mkdir(parents=True, exist_ok=False)
-        teacher = choose_teacher(scripted=args.scripted)
-        console.print(f"Teacher: {teacher.model} on this machine, {os.cpu_count()} cores")
-        if teacher.unit == "calls":
-            console.print(
-                "No local model is installed: the scripted teacher stands in, and its answers mean nothing.",
-                style="yellow",
-            )
-        demo = Demo(console=console, folder=folder, teacher=teacher, limit=args.limit)
+        paid = PaidTeacher(seller=seller, model=model)
         try:
-            return play(demo, PaidTeacher(seller=seller, model=model))
+            return run(console, folder, paid, limit=args.limit, scripted=args.scripted)
         except ChildError as error:
             console.print(str(error), style="red", markup=False)
             return 1
         except KeyboardInterrupt:
-            console.print("Stopped.")
+            console.print(
+                "Stopped. Nothing of it is left running." + ("" if args.folder is None else f" See {folder}.")
+            )
             return 130
+
+
+def run(console: Console, folder: Path, paid: PaidTeacher, *, limit: int, scripted: bool) -> int:
+    """Play with the local model if it is there and quick enough, else with the scripted teacher."""
+    teacher = None if scripted else local_model()
+    why = "No local model is installed"
+    if teacher is not None:
+        console.print(f"Teacher: {teacher.model} on this machine, {os.cpu_count()} cores")
+        try:
+            return play(Demo(console=console, folder=_made(folder / "model"), teacher=teacher, limit=limit), paid)
+        except (TooSlow, ChildSilent) as slow:
+            why = f"This machine is too slow for the local model ({str(slow).partition('. The end')[0]})"
+    teacher = scripted_teacher()
+    console.print(f"{why}: the scripted teacher stands in, and its answers mean nothing.", style="yellow")
+    return play(Demo(console=console, folder=_made(folder / "scripted"), teacher=teacher, limit=limit), paid)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 if __name__ == "__main__":

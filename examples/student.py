@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("distill_kd.py")
 PROMPTS = 12
-SECONDS = 300
+SILENT_SECONDS = 300
 
 
 def broken_promises(demo: "Demo") -> list[str]:
@@ -24,12 +24,16 @@ def broken_promises(demo: "Demo") -> list[str]:
     demo.console.print("[bold]a student learns from the teacher, kill -9, goes on[/bold]")
     with demo.start_proxy():
         with _start(demo, killed) as script:
-            script.wait_until(lambda: any((killed / "checkpoints").glob("step-*")), seconds=SECONDS)
+            script.wait_until(
+                lambda: any((killed / "checkpoints").glob("step-*")),
+                silent_seconds=SILENT_SECONDS,
+                tell=demo.tell("student"),
+            )
             script.kill()
         counted = demo.teacher.count()
         for out in (killed, whole):
             with _start(demo, out) as script:
-                script.wait_for_end(seconds=SECONDS)
+                script.wait_for_end(silent_seconds=SILENT_SECONDS, tell=demo.tell("student"))
         bought = demo.teacher.count() - counted
     for line in _lines(killed):
         if line.startswith("resumed at step"):

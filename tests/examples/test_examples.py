@@ -135,6 +135,69 @@ async def test_the_demo_kills_resumes_and_keeps_every_promise(tmp_path: Path) ->
     assert "gpt-4o" in output
 
 
+SLOW = """
+import dataclasses, sys
+folder, latency_ms, limits, *sys.argv[1:] = sys.argv[1:]
+sys.path.insert(0, folder)
+import demo
+
+def slow_model():
+    scripted = demo.scripted_teacher()
+    command = [*scripted.command, "--latency-ms", latency_ms]
+    return dataclasses.replace(scripted, command=command, model="slow-model", is_local_model=True)
+
+demo.local_model = slow_model
+first, budget, silent, tell = map(float, limits.split())
+demo.FIRST_ANSWER_SECONDS, demo.BUDGET_SECONDS, demo.SILENT_SECONDS, demo.TELL_SECONDS = first, budget, silent, tell
+demo.student.broken_promises = lambda demo: []
+sys.exit(demo.main())
+"""
+"""The demo with a local model that takes its time: milliseconds an answer; first answer, budget, silence, telling."""
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "limits", "says"),
+    [
+        ("60000", "1 600 60 0.5", "no answer of slow-model within 1 s"),
+        ("1500", "30 5 60 0.5", "an answer of slow-model takes 2 s here, and the demo 0 minutes"),
+    ],
+    ids=["no first answer", "over the budget"],
+)
+@pytest.mark.asyncio
+async def test_the_demo_on_a_slow_machine(tmp_path: Path, latency_ms: str, limits: str, says: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", SLOW, str(EXAMPLES), latency_ms, limits, "--limit", "4", "--folder", str(tmp_path / "demo")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+    text = " ".join(output.decode().split())
+    assert process.returncode == 0, text
+    assert f"too slow for the local model ({says}" in text
+    assert "the scripted teacher stands in" in text
+    assert "of 4 rows, " in text, "it shows how far it is"
+    assert "byte-identical" in text
+    assert "BROKEN" not in text
+
+
+def test_a_slow_script_is_waited_for_and_a_silent_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever says something is alive, however long it takes in all."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    child = importlib.import_module("child")
+    code = "import time\nfor number in range(12):\n print(number, flush=True); time.sleep({})"
+    told: list[float] = []
+    slow = [sys.executable, "-c", code.format(0.25)]
+    with child.Child("script", slow, log=tmp_path / "slow.log") as running:
+        running.wait_for_end(silent_seconds=2.0, tell=told.append)
+    assert told[-1] > 2.0
+    with (
+        child.Child("script", [sys.executable, "-c", code.format(60)], log=tmp_path / "silent.log") as running,
+        pytest.raises(child.ChildSilent, match="said nothing for 2 s"),
+    ):
+        running.wait_for_end(silent_seconds=2.0)
+
+
 def test_the_bill_says_that_an_unknown_price_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     bill = importlib.import_module("bill")
