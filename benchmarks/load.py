@@ -60,6 +60,8 @@ class Measured:
     p50: float
     p99: float
     first_byte_p50: float | None
+    first_token_p50: float | None
+    """Until the first event of a stream with text in it has come."""
     cpu: tuple[float | None, ...]
     """CPU time a request of each of the order's processes; None where the system does not tell."""
     own_cpu: float
@@ -74,7 +76,7 @@ class WrongReply(Exception):
 
 
 class _Connection:
-    __slots__ = ("buffer", "first_byte_at", "number", "sent_at", "sock")
+    __slots__ = ("buffer", "first_byte_at", "first_token_at", "number", "sent_at", "sock")
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.sock = socket.create_connection(address, timeout=STUCK_SECONDS)
@@ -83,6 +85,7 @@ class _Connection:
         self.number = 0
         self.sent_at = 0
         self.first_byte_at = 0
+        self.first_token_at = 0
 
 
 class Load:
@@ -97,6 +100,7 @@ class Load:
         self._asked = 0
         self._latencies = array("Q")
         self._first_bytes = array("Q")
+        self._first_tokens = array("Q")
         self._connections = []
         for _ in range(order.connections):
             connection = _Connection((parts.hostname or "", parts.port or 80))
@@ -108,14 +112,14 @@ class Load:
         order = self._order
         if order.warm_count:
             self._drive(count=order.warm_count, seconds=None)
-        del self._latencies[:], self._first_bytes[:]
+        del self._latencies[:], self._first_bytes[:], self._first_tokens[:]
         cpu, own, machine = [_cpu(pid) for pid in order.pids], time.process_time(), _machine()
         seconds = self._drive(count=order.count, seconds=order.seconds)
         spent = [_difference(_cpu(pid), before) for pid, before in zip(order.pids, cpu, strict=True)]
         own = time.process_time() - own
         count = len(self._latencies)
         ordered = sorted(self._latencies)
-        first = sorted(self._first_bytes)
+        first, tokens = sorted(self._first_bytes), sorted(self._first_tokens)
         return Measured(
             requests=count,
             seconds=seconds,
@@ -123,6 +127,7 @@ class Load:
             p50=ordered[count // 2] / 1e3,
             p99=ordered[count * 99 // 100] / 1e3,
             first_byte_p50=first[len(first) // 2] / 1e3 if first else None,
+            first_token_p50=tokens[len(tokens) // 2] / 1e3 if tokens else None,
             cpu=tuple(None if used is None else used / count * 1e6 for used in spent),
             own_cpu=own / count * 1e6,
             stranger_share=_stranger_share(machine, _machine(), sum(used or 0.0 for used in spent) + own),
@@ -168,6 +173,7 @@ class Load:
                 self._latencies.append(now - connection.sent_at)
                 if is_stream:
                     self._first_bytes.append(connection.first_byte_at - connection.sent_at)
+                    self._first_tokens.append(connection.first_token_at - connection.sent_at)
                 if (deadline is None or now < deadline) and (last is None or self._asked < last):
                     self._ask(connection, clock())
                 else:
@@ -178,7 +184,7 @@ class Load:
         number = self._number(self._asked)
         self._asked += 1
         connection.number = number
-        connection.first_byte_at = 0
+        connection.first_byte_at = connection.first_token_at = 0
         connection.sent_at = now
         connection.sock.sendall(self._request.fill(number))
 
@@ -189,6 +195,8 @@ class Load:
             return False
         if not connection.first_byte_at and len(data) > end + 4:
             connection.first_byte_at = now
+        if self._order.is_stream and not connection.first_token_at and work.FIRST_TOKEN in data:
+            connection.first_token_at = now
         found = _LENGTH.search(data, 0, end + 2)
         if found is not None:
             size = end + 4 + int(found[1])

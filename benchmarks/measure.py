@@ -217,12 +217,17 @@ def miss_rate(bench: Bench) -> list[Figure]:
 
 
 def stream(bench: Bench) -> list[Figure]:
-    """First byte of a stream's body, an event each 2 ms, every question new."""
+    """First token of a stream, an event each 2 ms, every question new; and the first byte of its body.
+
+    The first event is a role. It waits for the token behind it, so that an error before that can be tried again: the
+    first byte comes an event later than it was sent, and the first token as soon as it can.
+    """
     taken = _misses(bench, connections=1, teacher=("--event-ms", "2"), is_stream=True)
-    rows = added_rows("stream, first byte, p50", taken, _DIRECT, "first_byte_p50", goal_ms=1.0)
+    rows = added_rows("stream, first token, p50", taken, _DIRECT, "first_token_p50", goal_ms=1.0)
+    rows += added_rows("stream, first byte, p50", taken, _DIRECT, "first_byte_p50", goal_ms=None)
     # What any proxy on these libraries adds is in the goal's figure; this one is ours alone.
     pair = {KDPROXY: taken[KDPROXY], _RELAY: taken[_RELAY]}
-    return rows + added_rows("  (kdproxy above the bare relay)", pair, _RELAY, "first_byte_p50", goal_ms=None)
+    return rows + added_rows("  (kdproxy above the bare relay)", pair, _RELAY, "first_token_p50", goal_ms=None)
 
 
 def _misses(

@@ -15,6 +15,9 @@ REPLY_BYTES = 1_536
 EVENTS = 12
 """Of a streamed reply, `[DONE]` included."""
 
+FIRST_TOKEN = b'"content":"Answer '
+"""What the first event of a streamed reply with text in it holds, and the role before it does not."""
+
 _NUMBER = "#########"
 _FILLER = (
     "You are a careful teacher. Explain the steps in order, name what each of them needs, and give the result at the "

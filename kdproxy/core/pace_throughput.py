@@ -50,7 +50,7 @@ class Throughput:
         if beside < self.least_beside:
             return
         self._recent.append((beside, max(seconds, 1e-3)))
-        took = sum(each for _, each in self._recent)
+        took = sum([each for _, each in self._recent])
         if took / len(self._recent) < IN_FORCE_SHARE * self._deadline:
             self._bound = math.inf
             return

@@ -1,5 +1,6 @@
 """The story of one request, top to bottom: read the question, look it up, decide, lead or join, reply."""
 
+import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Ques
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest
 from kdproxy.engine import hold, lookup
-from kdproxy.engine.aside import INLINE_BYTES, aside
+from kdproxy.engine.aside import INLINE_BYTES
 from kdproxy.engine.boarding import Boarding
 from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.excuse import draining, not_replayable, not_stored
@@ -97,10 +98,15 @@ class Flow:
     # -- reading ----------------------------------------------------------------------------------------------
 
     async def _read(self, incoming: Incoming, endpoint: Endpoint, body: bytes) -> Asked | NotAQuestion:
-        identity = await aside(body, lambda: self._memo.identity(incoming, body))
+        is_large = len(body) > INLINE_BYTES
+        identify = self._memo.identity
+        identity = await asyncio.to_thread(identify, incoming, body) if is_large else identify(incoming, body)
         known, members = self._memo.get(identity), None
         if known is None:
-            found, members = await aside(body, lambda: self._read_new(incoming, endpoint, body))
+            read = self._read_new
+            found, members = (
+                await asyncio.to_thread(read, incoming, endpoint, body) if is_large else read(incoming, endpoint, body)
+            )
             self._memo.put(identity, found)
         else:
             found = known
@@ -110,8 +116,8 @@ class Flow:
         if previous is not None and not self._archive.knows_response(incoming.namespace, previous):
             return NotAQuestion("previous_response_id is not in this store")
         asked = Asked(incoming, body, found, members)
-        if len(body) > INLINE_BYTES:
-            await aside(body, asked.read_all)
+        if is_large:
+            await asyncio.to_thread(asked.read_all)
         return asked
 
     def _read_new(

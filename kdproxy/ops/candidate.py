@@ -11,6 +11,7 @@
 So warming twice changes nothing, and neither does being interrupted in between.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -19,7 +20,7 @@ from hashlib import blake2b
 from kdproxy.core import record as record_format
 from kdproxy.core.models import Entry, LineName, NamedRecord, Prompt, Record, Seat, Tombstone
 from kdproxy.core.ports import Library, Location, RecordLine
-from kdproxy.core.record_encode import RECORD_VERSION, encode
+from kdproxy.core.record_encode import RECORD_VERSION, content_name, encode
 from kdproxy.errors import KdproxyError
 from kdproxy.storage import names
 from kdproxy.storage.fold import Fold, needed
@@ -55,6 +56,11 @@ class Candidate:
 
 def made(record: Record) -> Candidate:
     """Make a candidate of what is no journal line: its name is made of what it says."""
+    if isinstance(record, Prompt) and math.isfinite(record.created_at):
+        # All else in it is text, so its line can be read back: no need to do so, a sixth of a row's cost.
+        name = content_name(record)
+        named = NamedRecord(record, name, RECORD_VERSION)
+        return Candidate(named=named, line=encode(record, name), is_journal=False)
     line = encode(record)
     return Candidate(named=record_format.read(line), line=line, is_journal=False)
 

@@ -105,7 +105,8 @@ class Members:
             for member in rules:
                 if allow_hosted_tools and member.standing is Standing.HOSTED:
                     continue
-                for value in position.found(members, member.position):
+                outer = member.position == name
+                for value in (members[name],) if outer else position.found(members, member.position):
                     if what := member.when(value):
                         what = what if isinstance(what, str) else member.position
                         is_hosted = member.standing is Standing.HOSTED

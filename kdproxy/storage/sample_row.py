@@ -22,7 +22,9 @@ _PLACE = struct.Struct(">IQI")
 _HOME = struct.Struct(">IQ")  # bytes of the key, ordinal
 _OLD_KEY, _SEATED = 1, 2
 _V1 = 0x80
-_SINGLE = _HEAD.size + _RECORDING.size
+_ONE = struct.Struct(">BB12sQBIQI")
+"""Of one generation with one recording, as nearly all rows are: head and recording together."""
+_SINGLE = _ONE.size
 
 
 class Recording(NamedTuple):
@@ -61,6 +63,12 @@ class Generation(NamedTuple):
 
 def pack(generations: list[Generation]) -> bytes:
     """Write a row."""
+    if len(generations) == 1 and len(generations[0].recordings) == 1 and generations[0].home is None:
+        name, ((form, location, is_v1),), has_old_key, _ = generations[0]
+        return _ONE.pack(
+            *(_OLD_KEY if has_old_key else 0, 1, bytes.fromhex(name.origin), name.seq),
+            *(_CODES[form] | (_V1 if is_v1 else 0), *location),
+        )
     parts: list[bytes] = []
     for name, recordings, has_old_key, home in generations:
         flags = (_OLD_KEY if has_old_key else 0) | (0 if home is None else _SEATED)
