@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import HttpVersion11, web
-from multidict import CIMultiDict
 
 from kdproxy.core import cache_status
 from kdproxy.core.models import DEFAULT_NAMESPACE, Disposition, Form, HeaderPairs, Outcome
@@ -32,7 +31,7 @@ from kdproxy.web import errors
 from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
 from kdproxy.web.page import wants_page
 from kdproxy.web.patience import stated_seconds
-from kdproxy.web.response import StreamReply, whole_reply
+from kdproxy.web.response import stream_reply, whole_reply
 
 log = logging.getLogger("kdproxy.web")
 
@@ -248,9 +247,7 @@ def _headers(reply: Reply) -> HeaderPairs:
 async def _stream(
     request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes], path: str
 ) -> tuple[web.StreamResponse, int]:
-    response = StreamReply(status=reply.status, headers=CIMultiDict(_headers(reply)))
-    if reply.content_length is not None:
-        response.content_length = reply.content_length
+    response = stream_reply(request, status=reply.status, headers=_headers(reply), length=reply.content_length)
     await response.prepare(request)
     sent = 0
     try:
@@ -265,10 +262,13 @@ async def _stream(
             await response.write(errors.late_event(failed.error, failed.body, _dialect(request, path)))
             await response.write_eof()
         else:
+            response.flush()
             _cut(request)
     except KdproxyError as error:
-        # The head is out: a cut connection is the only honest way to say that the rest is missing.
+        # With the head out a cut connection is the only honest way to say that the rest is missing; without it the
+        # client would take the call for one that reached nobody.
         log.info("an answer was cut", extra={"reason": error.message})
+        response.flush()
         _cut(request)
     return response, sent
 

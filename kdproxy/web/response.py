@@ -1,11 +1,14 @@
 """Replies that carry what the upstream sent and nothing else: aiohttp adds its name and a guessed content type."""
 
-from collections.abc import Iterable
+import asyncio
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
+
+from kdproxy.core.models import HeaderPairs
 
 _WITHOUT_BODY = frozenset({204, 205, 304})
 _STATUS_LINES = {
@@ -16,13 +19,28 @@ _STATUS_LINES = {
 _ONE_WRITE_BYTES = 65_536
 
 
-def whole_reply(
-    request: web.BaseRequest, *, status: int, headers: Iterable[tuple[str, str]], body: bytes
-) -> web.StreamResponse:
+def whole_reply(request: web.BaseRequest, *, status: int, headers: HeaderPairs, body: bytes) -> web.StreamResponse:
     """Return a reply whose body is there, composed by hand where HTTP leaves nothing to decide."""
-    if request.method == "POST" and request.version == HttpVersion11 and status in _STATUS_LINES:
+    if _is_plain(request, status):
         return _ComposedReply(status, headers, body)
     return WholeReply(status=status, headers=CIMultiDict(headers), body=body)
+
+
+def stream_reply(
+    request: web.BaseRequest, *, status: int, headers: HeaderPairs, length: int | None
+) -> "StreamReply | ComposedStream":
+    """Return a reply whose body comes in pieces, chunked; composed by hand as above, unless its length is known."""
+    if length is None and _is_plain(request, status):
+        return ComposedStream(status, headers)
+    response = StreamReply(status=status, headers=CIMultiDict(headers))
+    if length is not None:
+        response.content_length = length
+    return response
+
+
+def _is_plain(request: web.BaseRequest, status: int) -> bool:
+    """Whether neither framing nor persistence is in question: an HTTP/1.1 POST and a status that has a body."""
+    return request.method == "POST" and request.version == HttpVersion11 and status in _STATUS_LINES
 
 
 class _Bare(web.StreamResponse):
@@ -37,41 +55,42 @@ class _Bare(web.StreamResponse):
 
 
 class StreamReply(_Bare):
-    """A reply whose body comes in pieces."""
+    """A reply whose body comes in pieces, by aiohttp's own means."""
+
+    def flush(self) -> None:
+        """Nothing is held."""
 
 
 class WholeReply(_Bare, web.Response):
     """A reply whose body is there, by aiohttp's own means."""
 
 
+def _head(status: int, pairs: HeaderPairs, framing: str, *, keep_alive: bool) -> bytes:
+    lines = [_STATUS_LINES[status], *[f"{name}: {value}\r\n" for name, value in pairs], framing]
+    if not any(name.lower() == "date" for name, _ in pairs):
+        lines.append(f"Date: {rfc822_formatted_time()}\r\n")
+    lines.append("\r\n" if keep_alive else "Connection: close\r\n\r\n")
+    text = "".join(lines)
+    breaks = len(lines) if keep_alive else len(lines) + 1
+    if text.count("\r") != breaks or text.count("\n") != breaks:
+        raise ValueError("a header holds a line break")  # a journal line may come from anywhere
+    return text.encode("utf-8", "surrogateescape")
+
+
 class _ComposedReply(web.StreamResponse):
-    """Head and body in one write: a hit costs a fifth less than by aiohttp's means (12 us of 58).
+    """Head and body in one write: a hit costs a fifth less than by aiohttp's means (12 us of 58)."""
 
-    Only for an HTTP/1.1 POST and a status that has a body, so that neither framing nor persistence is in question.
-    """
-
-    def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+    def __init__(self, status: int, headers: HeaderPairs, body: bytes) -> None:
         # Not the base's: what it sets up is what this does without.
-        self._line = _STATUS_LINES[status]
+        self._code = status
         self._pairs = headers
         self._whole = body
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write the whole reply."""
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client has left")
-        self._keep_alive = request.keep_alive
-        lines = [self._line, *(f"{name}: {value}\r\n" for name, value in self._pairs)]
-        lines.append(f"Content-Length: {len(self._whole)}\r\n")
-        if not any(name.lower() == "date" for name, _ in self._pairs):
-            lines.append(f"Date: {rfc822_formatted_time()}\r\n")
-        lines.append("\r\n" if self._keep_alive else "Connection: close\r\n\r\n")
-        text = "".join(lines)
-        breaks = len(lines) if self._keep_alive else len(lines) + 1
-        if text.count("\r") != breaks or text.count("\n") != breaks:
-            raise ValueError("a header holds a line break")  # a journal line may come from anywhere
-        head = text.encode("utf-8", "surrogateescape")
+        transport = _open(request.transport)
+        self._keep_alive = keep_alive = request.keep_alive
+        head = _head(self._code, self._pairs, f"Content-Length: {len(self._whole)}\r\n", keep_alive=keep_alive)
         if len(self._whole) <= _ONE_WRITE_BYTES:
             transport.write(head + self._whole)
         else:
@@ -80,3 +99,61 @@ class _ComposedReply(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything is written."""
+
+
+class ComposedStream(web.StreamResponse):
+    """A chunked reply whose head goes out with its first piece, where that is there in the same turn of the loop.
+
+    A write takes 50 to 120 us, as long as all else that stands between the first token and its client.
+    """
+
+    def __init__(self, status: int, headers: HeaderPairs) -> None:
+        # Not the base's, as above.
+        self._code = status
+        self._pairs = headers
+        self._transport: asyncio.Transport | None = None
+        self._head = b""
+        """Not written yet."""
+        self._is_ended = False
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Have the head written, once."""
+        if self._transport is not None:
+            return
+        transport = _open(request.transport)
+        self._keep_alive = keep_alive = request.keep_alive
+        self._head = _head(self._code, self._pairs, "Transfer-Encoding: chunked\r\n", keep_alive=keep_alive)
+        request.writer.output_size = len(self._head)
+        self._transport, self._protocol = transport, request.protocol
+        asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write the head, if that has not been done."""
+        head, self._head = self._head, b""
+        if head and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(head)
+
+    async def write(self, data: Any) -> None:
+        """Write a piece, and wait while the client does not read."""
+        if not data:
+            return  # an empty chunk is the end
+        head, self._head = self._head, b""
+        if len(data) <= _ONE_WRITE_BYTES:
+            _open(self._transport).write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
+        else:
+            _open(self._transport).writelines((b"%b%x\r\n" % (head, len(data)), data, b"\r\n"))
+        await self._protocol._drain_helper()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write the end, once."""
+        if not self._is_ended:
+            self._is_ended = True
+            head, self._head = self._head, b""
+            _open(self._transport).write(head + b"0\r\n\r\n")
+            await self._protocol._drain_helper()
+
+
+def _open(transport: asyncio.Transport | None) -> asyncio.Transport:
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has left")
+    return transport
