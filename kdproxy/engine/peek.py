@@ -8,7 +8,7 @@ broken answer. What was read is put before the rest.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -242,12 +242,21 @@ def _error_of(piece: sse.Piece) -> bytes:
 
 
 def _named_error(body: bytes) -> bytes:
-    members = answer_object(body) if body else None
+    members = _first_object(body) if body else None
     error = None if members is None else error_in(members)
     if members is None or error is None:
         return b""
     is_at_top = bool(members.get("error")) or members.get("type") == "error"
     return body if is_at_top else orjson.dumps({"error": error}, default=str)
+
+
+def _first_object(body: bytes) -> dict[str, Any] | None:
+    """Return the object that a body is, or the first one of an array: Gemini's streams without alt=sse are one."""
+    if body.lstrip()[:1] != b"[":
+        return answer_object(body)
+    wrapped = answer_object(b'{"all":' + body + b"}")
+    chunks = None if wrapped is None else wrapped["all"]
+    return chunks[0] if isinstance(chunks, list) and chunks and isinstance(chunks[0], dict) else None
 
 
 _ERROR_MARKS = (b'"error', b'"base_resp"', b'"success"')

@@ -50,7 +50,7 @@ def judge_list(name: str, item: str | None = None) -> Judge:
         for row in rows:
             value = row if item is None or not isinstance(row, dict) else row.get(item)
             if not isinstance(row, dict) or not _is_filled(value):
-                return Broken(f"a row of {name} is empty, or holds null where a number belongs")
+                return Broken(f"a row of {name} is empty, or holds null or zeros where numbers belong")
         return Complete(usage=read_openai(members))
 
     return judge
@@ -64,10 +64,17 @@ def _are_all(rows: list[Any], expected: int) -> bool:
 
 
 def _is_filled(value: Any) -> bool:
-    """Whether an item holds something: text, a vector without a null (or several), an object."""
+    """Whether an item holds something: text, a vector without a null (or several), an object.
+
+    A vector of zeros has no direction: servers send it where their model gave none.
+    """
     if isinstance(value, list):
-        return bool(value) and all(_is_filled(part) if isinstance(part, list) else part is not None for part in value)
+        return _has_no_gap(value) and any(any(part) if isinstance(part, list) else part for part in value)
     return bool(value) and isinstance(value, str | dict)
+
+
+def _has_no_gap(value: list[Any]) -> bool:
+    return bool(value) and all(_has_no_gap(part) if isinstance(part, list) else part is not None for part in value)
 
 
 def judge_transcript(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:

@@ -60,4 +60,5 @@ def judge_embedding(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
         return members
     embedding = members.get("embedding")
     values = embedding.get("values") if isinstance(embedding, dict) else None
-    return Complete() if isinstance(values, list) and _holds(values) else Broken("it has no vector")
+    is_vector = isinstance(values, list) and any(values) and _holds(values)
+    return Complete() if is_vector else Broken("it has no vector")

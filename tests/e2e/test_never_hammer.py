@@ -1,13 +1,14 @@
 """Refusals for ever, over raw sockets: what reaches a provider that says no, and what others of its lane see of it."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kdproxy.testing.proxy import run_proxy
-from tests.wire import Play, Request, WireServer, chat, json_answer
+from tests.wire import Play, Request, WireServer, answer, chat, json_answer, sse, sse_head
 
 pytestmark = pytest.mark.asyncio
 
@@ -24,6 +25,36 @@ NO_WAITS = [
     "x-unrelated: 1",
 ]
 """nodejs/undici#5519, openai/openai-java#878 and their neighbours: waits that are none."""
+
+
+ERRORS: dict[str, bytes] = {
+    "gemini-cli-6454: an array": json_answer(
+        [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "0s"}]}}],
+        status="429 Too Many Requests",
+    ),
+    "words that name no wait": json_answer(
+        {"error": {"message": "Please try again in 0ms.", "code": "rate_limit_exceeded"}}, status="429 x"
+    ),
+    "no body": answer(status="429 Too Many Requests"),
+    "a CDN's page": answer(b"<html><title>error 1015</title></html>", status="429 x", kind="text/html"),
+    "openrouter: in metadata": json_answer(
+        {"error": {"code": 429, "message": "Provider returned error", "metadata": {"headers": {"Retry-After": "0"}}}},
+        status="429 x",
+    ),
+    "a rate limit in a 200": json_answer({"error": {"code": 429, "message": "slow down"}}),
+    "the same as an event": sse_head() + sse({"error": {"code": 429, "message": "slow down"}}) + b"0\r\n\r\n",
+    "anthropic: overloaded in a 200": sse_head()
+    + sse('event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n')
+    + b"0\r\n\r\n",
+    "503, and a wait of nothing": json_answer({"error": "busy"}, status="503 x", headers=("Retry-After: 0",)),
+    "529, and a wait of nothing": json_answer({"error": "busy"}, status="529 x", headers=("retry-after-ms: 0",)),
+    "500, and the advice to retry": json_answer({"error": "x"}, status="500 x", headers=("x-should-retry: true",)),
+    "grok: the free allowance is spent": json_answer(
+        {"code": "subscription:free-usage-exhausted", "error": "You've used all the included free usage"},
+        status="429 x",
+    ),
+}
+"""What other providers, gateways and CDNs write: each for ever."""
 
 
 def refusal(*headers: str) -> bytes:
@@ -51,6 +82,28 @@ async def test_a_wait_of_nothing_is_not_obeyed_again_and_again(send: Any) -> Non
         calls = [sum(b'"m%d"' % n in request.body for request in upstream.requests) for n in range(len(NO_WAITS))]
     assert max(calls) <= 5
     assert min(calls) >= 3
+
+
+async def test_no_error_that_lasts_is_asked_more_than_a_dozen_times(send: Any) -> None:
+    """An upstream each, so that none opens another's breaker; backing off, each client is told within its time."""
+    headers = {"x-stainless-read-timeout": "4"}
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(WireServer(lambda _, error=error: [error])) for error in ERRORS.values()
+        ]
+        tables = {f"u{number}": {"url": server.url} for number, server in enumerate(servers)}
+        proxy = await stack.enter_async_context(run_proxy(tables))
+        await asyncio.gather(
+            *(
+                send(f"{proxy.address}/upstreams/u{number}{CHAT}", {**ask("m", "x"), "stream": True}, headers=headers)
+                for number in range(len(servers))
+            )
+        )
+        calls = {
+            name: sum(request.line.startswith("POST") for request in server.requests)
+            for name, server in zip(ERRORS, servers, strict=True)
+        }
+    assert {name: count for name, count in calls.items() if not 1 <= count <= 12} == {}, calls
 
 
 async def test_a_prompt_that_is_always_refused_leaves_the_others_alone(send: Any) -> None:
