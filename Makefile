@@ -4,6 +4,7 @@ SHELL = /bin/sh
 VENV = .venv
 BIN = $(VENV)/bin
 PACKAGES = kdproxy trainhooks
+TELL = printf '%s\n' "kdproxy: for the commands kdproxy and trainhooks, in each terminal: . $(BIN)/activate" >&2
 BENCH = run own_server training_metrics training_steps checkpoints hashing dashboard
 
 .DEFAULT_GOAL = help
@@ -20,15 +21,18 @@ help: ## list the targets
 	@echo '  PYTHON=/path/to/python3.13         the Python that makes .venv (make clean first to change it)'
 
 serve: $(VENV)/.stamp-runtime ## install what is missing and start the proxy on 127.0.0.1:8400
+	@$(TELL)
 	@exec $(BIN)/kdproxy serve $(foreach upstream,$(UPSTREAM),--upstream '$(upstream)') $(SERVE_ARGS)
 
 demo: $(VENV)/.stamp-demo ## distil from a local model twice and print the bill; needs no API key
-	@exec $(BIN)/python examples/demo.py $(ARGS)
+	@$(BIN)/python examples/demo.py $(ARGS)
+	@$(TELL)
 
 setup: $(VENV)/.stamp-dev $(VENV)/.stamp-demo ## make .venv with everything: proxy, tests, demo
+	@$(TELL)
 
 test: $(VENV)/.stamp-dev $(VENV)/.stamp-demo ## run the whole suite
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS); code=$$?; $(TELL); exit $$code
 
 check: $(VENV)/.stamp-dev ## ruff, mypy and the floors of the house
 	$(BIN)/python -m ruff check .

@@ -21,6 +21,12 @@ VERBS = {
     "config": "Show the effective settings and where each came from.",
 }
 
+NEXT = """What to do next:
+  kdproxy serve                                      start the proxy; it prints the line to export
+  export OPENAI_BASE_URL=http://127.0.0.1:8400/v1    in another terminal; your API key stays as it is
+  kdproxy stats                                      what is stored, and what it cost
+If something does not work: docs/troubleshooting.md"""
+
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -65,7 +71,10 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kdproxy")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """A local caching proxy between distillation scripts and paid teacher APIs."""
+    if ctx.invoked_subcommand is None:
+        click.echo(f"{NEXT}\n\n{ctx.get_help()}")

@@ -263,7 +263,7 @@ def _zstd() -> Any:
             continue
     raise KdproxyError(
         "Zstandard files cannot be read here.",
-        hint="pip install kdproxy[zstd], or unpack the file first.",
+        hint="pip install backports.zstd, or unpack the file first.",
         code="zstd_missing",
         http_status=400,
     )

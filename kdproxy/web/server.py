@@ -57,6 +57,8 @@ class _Connection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer a request that could not be read, or whose handler crashed."""
         code, text = "bad_request", "kdproxy: The request could not be read."
+        if status < 500 and _is_tls(exc) and isinstance(self._manager, HttpServer):
+            self._manager.tell_of_tls()
         if status >= 500:
             code, text = "internal_error", "kdproxy: The proxy failed on this request."
             log.error("a request crashed", extra={"error": type(exc).__name__, "at": _place(exc)})
@@ -69,6 +71,11 @@ class _Connection(RequestHandler):
         )
         response.force_close()
         return response
+
+
+def _is_tls(error: BaseException | None) -> bool:
+    """Whether a client began with a TLS handshake (RFC 8446 section 5.1), as aiohttp quotes it."""
+    return error is not None and "b'\\x16\\x03" in str(error)
 
 
 def _place(error: BaseException | None) -> str | None:
@@ -100,6 +107,7 @@ class HttpServer(web.Server):
         self.has_room.set()
         self._clients = 0
         self._has_told = False
+        self._has_told_of_tls = False
         super().__init__(
             handler,
             request_factory=self._request,
@@ -139,6 +147,12 @@ class HttpServer(web.Server):
                     extra={"clients": self._room},
                 )
             self._close_idle()
+
+    def tell_of_tls(self) -> None:
+        """Say once that a client speaks TLS: it sees no more than a handshake that fails."""
+        if not self._has_told_of_tls:
+            self._has_told_of_tls = True
+            log.warning("a client spoke TLS, and this proxy speaks plain HTTP: its base URL must begin with http://")
 
     def shrink(self) -> None:
         """Take in fewer clients: there are fewer files than the limit said."""

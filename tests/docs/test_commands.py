@@ -57,6 +57,12 @@ NOT_RUN = {
 
 ELSEWHERE = {
     ("docs/integration.md", ""): "tests/docs/test_integration.py",
+    ("docs/cli.md", "kdproxy serve --port 0 --port-file"): "tests/deploy/test_slurm.py",
+    ("docs/cli.md", "exports=$(kdproxy ready"): "tests/deploy/test_slurm.py",
+    ("docs/cli.md", 'eval "$exports"'): "tests/deploy/test_slurm.py",
+    ("docs/install.md", 'eval "$(_KDPROXY_COMPLETE'): "tests/house/test_dist.py",
+    ("docs/install.md", 'eval "$(_TRAINHOOKS_COMPLETE'): "tests/house/test_dist.py",
+    ("docs/troubleshooting.md", "export NO_PROXY"): "tests/e2e/test_first_contact.py",
     ("deploy/README.md", "install -d -m 0700 ~/.config/kdproxy"): "tests/deploy/test_recipes.py",
     ("deploy/README.md", "(umask 077; python3"): "tests/deploy/test_recipes.py",
     ("deploy/README.md", "sudo install -d -m 0755 /etc/kdproxy"): "tests/deploy/test_recipes.py",

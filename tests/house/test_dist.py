@@ -7,6 +7,7 @@ import zipfile
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
+import click
 import pytest
 
 import kdproxy
@@ -53,3 +54,40 @@ def test_the_sdist_holds_what_git_tracks(built: Path) -> None:
     assert {name for name in _tracked() if (ROOT / name).is_file()} <= names
     assert not {name for name in names if name.startswith((".venv", ".git/", "dist/", "kdproxy-data/"))}
     assert {"LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"} <= names
+
+
+def test_the_wheel_alone_has_both_commands_and_its_data(built: Path, tmp_path: Path) -> None:
+    """In a new environment, from another folder, with nothing of the checkout: what `pip install .` gives."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=60)
+    python = venv / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    wheel = next(built.glob("*.whl"))
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True, timeout=60)
+    (site,) = (venv / "lib").glob("python3*/site-packages")
+    # Its dependencies are borrowed; a plain path here reads no .pth file there, so not the editable install either.
+    (site / "borrowed.pth").write_text(f"{Path(click.__file__).parents[1]}\n")
+
+    def run(*command: str) -> str:
+        environment = {"PATH": f"{venv / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for name in ("kdproxy", "trainhooks"):
+        assert run(name, "--version") == f"{name}, version {kdproxy.__version__}\n"
+        assert "What to do next" in run(name)
+        completion = run("sh", "-c", f"_{name.upper()}_COMPLETE=bash_source {name}")
+        assert f"complete -o nosort -F _{name}_completion {name}" in completion
+    places = run(
+        str(python),
+        "-c",
+        "import kdproxy, trainhooks, pathlib; from kdproxy.core.pricing import PriceTable; PriceTable.load(None)\n"
+        "for each in (kdproxy, trainhooks):\n"
+        "    folder = pathlib.Path(each.__file__).parent\n"
+        "    print(folder.parent, (folder / 'py.typed').is_file())",
+    )
+    assert places.splitlines() == [f"{site} True"] * 2
+    assert "port" in run("kdproxy", "config")

@@ -174,7 +174,9 @@ def test_second_start_installs_nothing(make: str, clone: Path) -> None:
     (clone / ".venv" / "bin" / "python").symlink_to(INTERPRETER)
     (clone / ".venv" / ".stamp-python").touch()
     (clone / ".venv" / ".stamp-runtime").touch()
-    assert _dry_run(make, "serve", cwd=clone).split() == ["exec", ".venv/bin/kdproxy", "serve"]
+    told, *rest = _dry_run(make, "serve", cwd=clone).splitlines()
+    assert ". .venv/bin/activate" in told
+    assert " ".join(rest).split() == ["exec", ".venv/bin/kdproxy", "serve"]
     later = time.time() + 60
     os.utime(clone / "requirements" / "runtime.lock", (later, later))
     assert "runtime.lock" in _dry_run(make, "serve", cwd=clone)

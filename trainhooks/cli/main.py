@@ -21,6 +21,12 @@ VERBS = {
     "sessions": "Look into an experiment database.",
 }
 
+NEXT = """What to do next:
+  trainhooks status     the newest run where runs usually are, or: trainhooks status DIR
+  trainhooks recover    what can be had of it, whoever wrote it
+  trainhooks plot       a picture of it
+How a training is recorded: docs/training.md"""
+
 EXIT_PROBLEM = 1
 EXIT_INTERRUPTED = 130
 
@@ -68,7 +74,10 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="kdproxy", prog_name="trainhooks")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Look at trainings that trainhooks records. Never loads torch."""
+    if ctx.invoked_subcommand is None:
+        click.echo(f"{NEXT}\n\n{ctx.get_help()}")

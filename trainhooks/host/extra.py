@@ -14,7 +14,10 @@ def missing(error: ImportError, what: str) -> ImportError:
     if module not in TRAIN | NOTEBOOK:
         return error
     extra = "train" if module in TRAIN and what not in ("recover()", "this command") else "notebook"
-    return ExtraMissing(f"{what} needs {module}, which is not installed here.", hint=f'pip install "kdproxy[{extra}]"')
+    return ExtraMissing(
+        f"{what} needs {module}, which is not installed here.",
+        hint=f'pip install {module}, or kdproxy with its extra "{extra}" (docs/install.md)',
+    )
 
 
 def require(what: str, *modules: str) -> None:

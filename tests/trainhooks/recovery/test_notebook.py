@@ -1,5 +1,6 @@
 """examples/training.ipynb, executed: in every order each cell gives its result or one sentence, never a traceback."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,3 +137,35 @@ def test_a_finished_training_and_other_settings_are_a_sentence(trained: Any, tmp
     said = execute(folder, ["settings", "training"], settings=QUICK + "batch_size = 8\n")
     assert "config.batch_size was 16 and is 8. Hint: Put it back" in said["training"]
     assert "TRACEBACK" not in said["training"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "is_checkout", "source"),
+    [
+        ("", True, "file://"),
+        ("https://example.com/kdproxy", False, "git+https://example.com/kdproxy"),
+        ("", False, None),
+    ],
+)
+def test_the_install_cell_never_asks_an_index_for_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: str, is_checkout: bool, source: str | None
+) -> None:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = "".join(next(cell["source"] for cell in cells if cell.get("id") == "install"))
+    code = TransformerManager().transform_cell(code.replace('repository = ""', f'repository = "{repository}"'))
+    asked: list[tuple[str, ...]] = []
+
+    class Shell:
+        run_line_magic = staticmethod(lambda *what: asked.append(what))
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.chdir(NOTEBOOK.parent if is_checkout else tmp_path)
+    names: dict[str, object] = {"get_ipython": Shell}
+    exec(code, names)
+    if source is None:
+        assert asked == []
+    else:
+        assert asked == [("pip", 'install --quiet "{requirement}"')]
+        assert str(names["requirement"]).startswith(f"kdproxy[train,notebook] @ {source}")

@@ -83,7 +83,10 @@ def test_a_command_without_pandas_has_its_help_and_says_what_to_install(tmp_path
     assert "Usage:" in said
     status, said = run(code, verb, tmp_path)
     assert status == 1
-    assert 'needs pandas, which is not installed here. Hint: pip install "kdproxy[notebook]"' in said
+    assert (
+        'needs pandas, which is not installed here. Hint: pip install pandas, or kdproxy with its extra "notebook"'
+        in said
+    )
     assert "Traceback" not in said
 
 
@@ -91,7 +94,9 @@ def test_a_command_without_pandas_has_its_help_and_says_what_to_install(tmp_path
 def test_a_module_without_pandas_says_what_to_install(module: str) -> None:
     status, said = run(without("pandas") + f"import {module}")
     assert status == 1
-    assert said.splitlines()[-1].endswith('Hint: pip install "kdproxy[notebook]"')
+    assert said.splitlines()[-1].endswith(
+        'Hint: pip install pandas, or kdproxy with its extra "notebook" (docs/install.md)'
+    )
 
 
 @pytest.mark.parametrize("use", ["state={'model': 1}", "database=False"])
@@ -104,5 +109,6 @@ def test_a_training_without_torch_says_what_to_install(tmp_path: Path, use: str)
     status, said = run(code, tmp_path / "run")
     assert status == 1
     assert said.splitlines()[-1].endswith(
-        'needs torch, which is not installed here. Hint: pip install "kdproxy[train]"'
+        'needs torch, which is not installed here. Hint: pip install torch, or kdproxy with its extra "train" '
+        "(docs/install.md)"
     )
