@@ -9,7 +9,7 @@ from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Ups
 from kdproxy.core.policy import RUN_HEADER, Mode
 from kdproxy.engine.flights import Flight
 from kdproxy.providers.base import json_object
-from kdproxy.providers.prompt_match import Match, match
+from kdproxy.providers.prompt_match import Match, match, prompt_hash
 from kdproxy.providers.question import Asking, endpoint_named, v1_key
 
 
@@ -122,6 +122,14 @@ class Asked:
             endpoint = endpoint_named(self.question.provider, self.question.endpoint)
             self._has_v1_key, self._v1_key = True, v1_key(endpoint, self.incoming.asking(self.body))
         return self._v1_key
+
+    @property
+    def prompt_hash(self) -> str | None:
+        """SHA-256 of the prompt's text alone, where the question is one text."""
+        if self._match is not None:
+            return self._match.prompt_hash
+        incoming = self.incoming
+        return prompt_hash(self.question, path=incoming.path, query=incoming.query, members=self.members)
 
     @property
     def match(self) -> Match:

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from typing import NamedTuple
 
 from kdproxy.core import key
 from kdproxy.core.call_event import question_of
 from kdproxy.core.models import Address, Answer, Entry, Form, HeaderPairs, Upstream, Usage
 from kdproxy.core.policy import Mode
-from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest, UpstreamResponse
+from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest
 from kdproxy.core.pricing import Bill
 from kdproxy.engine import lookup
 from kdproxy.engine.aside import aside
@@ -30,7 +31,7 @@ from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import Broken, Complete, Judgement, criteria_of
 from kdproxy.providers.question import endpoint_named
 from kdproxy.providers.rules_cost import OutputGuess, cost_of, used_of
-from kdproxy.providers.stored import scrubbed, stored_request
+from kdproxy.providers.stored import stored_exchange
 from kdproxy.providers.usage import as_served
 
 log = logging.getLogger("kdproxy.engine")
@@ -152,15 +153,7 @@ class Purchase:
             flight.usage = judgement.usage
             flight.detail = judgement.note
             self._unkept.whole(upstream, judgement)
-            entry = self._entry(asked, address, response, recorder, judgement, started)
-            entry = entry._replace(
-                finish=judgement.finish,
-                refusal=judgement.refusal,
-                attempts=flight.attempts,
-                billed="yes" if self._fetcher.costs(delivery.permit.road) else "free",
-                credential=delivery.permit.lane.identity[1],
-                call=None if delivery.call.name is None else str(delivery.call.name),
-            )
+            entry = self._entry(asked, address, delivery, recorder, judgement, started, flight.attempts)
             if asked.incoming.mode.stores:
                 flight.is_stored = await self._keep(entry, asked, flight, delivery.call)
             await self._close(delivery, flight, usage=entry.answer.usage, cost_usd=entry.cost_usd)
@@ -223,11 +216,13 @@ class Purchase:
         self,
         asked: Asked,
         address: Address,
-        response: UpstreamResponse,
+        delivery: Delivery,
         recorder: Recorder,
         judgement: Complete,
         started: float,
+        attempts: int,
     ) -> Entry:
+        response = delivery.response
         usage = as_served(judgement.usage, asked=asked.members, headers=response.headers)
         bill = self._price(asked.incoming.upstream, asked.question.model, usage)
         return entry_of(
@@ -246,7 +241,31 @@ class Purchase:
             cost_usd=None if bill.usd is None else str(bill.usd),
             created_at=self._clock.now(),
             elapsed_seconds=round(self._clock.monotonic() - started, 6),
-        )._replace(price=bill.row)
+            bought=Bought(
+                judgement.finish,
+                judgement.refusal,
+                bill.row,
+                "yes" if self._fetcher.costs(delivery.permit.road) else "free",
+                attempts,
+                delivery.permit.lane.identity[1],
+                None if delivery.call.name is None else str(delivery.call.name),
+            ),
+        )
+
+
+class Bought(NamedTuple):
+    """What an entry says of its purchase, beside the bill: see the members of `Entry`."""
+
+    finish: tuple[str | None, ...] | None = None
+    refusal: str | None = None
+    price: str | None = None
+    billed: str | None = None
+    attempts: int | None = None
+    credential: str | None = None
+    call: str | None = None
+
+
+_NOT_BOUGHT = Bought()
 
 
 def entry_of(
@@ -258,11 +277,15 @@ def entry_of(
     cost_usd: str | None,
     created_at: float,
     elapsed_seconds: float | None,
+    bought: Bought = _NOT_BOUGHT,
 ) -> Entry:
     """Put together what the journal keeps of a call."""
     incoming, question = asked.incoming, asked.question
     endpoint = endpoint_named(question.provider, question.endpoint)
-    has_json = asked.body and not endpoint.takes_form
+    request, body = None, answer.body
+    if asked.body and not endpoint.takes_form:
+        request, body = stored_exchange(endpoint.members, asked.body, answer.body, asked.members)
+    # One tuple, made once: each `_replace` of its thirty members takes 3 us.
     return Entry(
         address=address,
         upstream=incoming.upstream.name,
@@ -272,17 +295,27 @@ def entry_of(
         path=incoming.path,
         query=key.stored_query(incoming.query),
         request_headers=incoming.keyed_headers,
-        request=stored_request(endpoint.members, asked.body, asked.members) if has_json else None,
-        prompt_hash=asked.match.prompt_hash,
+        request=request,
+        prompt_hash=asked.prompt_hash,
         model=question.model,
-        answer=answer._replace(body=scrubbed(answer.body, endpoint.members, asked.members)),
+        answer=answer if body is answer.body else answer._replace(body=body),
         cost_usd=cost_usd,
         created_at=created_at,
         elapsed_seconds=elapsed_seconds,
         response_id=response_id,
+        key_version=_KEY_VERSION,
+        finish=bought.finish,
+        refusal=bought.refusal,
+        price=bought.price,
+        billed=bought.billed,
+        attempts=bought.attempts,
         store=question.wants_copy,
-        key_version=int(key.KEY_VERSION),
+        credential=bought.credential,
+        call=bought.call,
     )
+
+
+_KEY_VERSION = int(key.KEY_VERSION)
 
 
 def kept_headers(headers: HeaderPairs) -> HeaderPairs:

@@ -57,8 +57,20 @@ class Match(NamedTuple):
     @property
     def prompt_hash(self) -> str | None:
         """SHA-256 of the prompt's text alone, whatever system text stands before it, where the question is one text."""
-        asked = [turn for turn in self.turns if turn.role != "system"]
-        return key.prompt_hash(asked[0].text) if len(asked) == 1 and asked[0].role == "user" else None
+        return _hash_of(self.turns)
+
+
+def prompt_hash(question: Question, *, path: str, query: str, members: Mapping[str, Any] | None) -> str | None:
+    """Return `Match.prompt_hash` alone: each entry has it, and it takes a third of what a match does."""
+    endpoint = endpoint_named(question.provider, question.endpoint)
+    if endpoint.takes_form or question.model is None or members is None:
+        return None
+    return _hash_of(endpoint.turns(Ask(path=path, query=query, members=members)) or ())
+
+
+def _hash_of(turns: tuple[Turn, ...]) -> str | None:
+    asked = [turn for turn in turns if turn.role != "system"]
+    return key.prompt_hash(asked[0].text) if len(asked) == 1 and asked[0].role == "user" else None
 
 
 def match(question: Question, *, path: str, query: str, members: Mapping[str, Any] | None) -> Match:

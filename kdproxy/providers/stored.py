@@ -10,6 +10,15 @@ from kdproxy.core import canonical
 from kdproxy.providers.member import Members
 
 
+def stored_exchange(
+    members: Members, body: bytes, answer: bytes, looked_at: Mapping[str, Any] | None
+) -> tuple[bytes, bytes]:
+    """Return a JSON request and its answer as they may be stored: as below, in one walk where nothing is secret."""
+    if looked_at is not None and members.starred(looked_at) is looked_at:
+        return canonical.single_line(body), answer
+    return stored_request(members, body, looked_at), scrubbed(answer, members, looked_at)
+
+
 def stored_request(members: Members, body: bytes, looked_at: Mapping[str, Any] | None) -> bytes:
     """Return a JSON body as it may be stored, on one line: the text that was sent unless it holds a credential.
 

@@ -29,7 +29,7 @@ def as_served(usage: Usage | None, *, asked: Mapping[str, Any] | None, headers: 
     if told is None and asked is not None:
         wanted = tier_of(asked.get("service_tier", asked.get("serviceTier")))
         told = None if wanted in (None, STANDARD) else "unknown"
-    return usage._replace(tier=told)
+    return usage if told is None else usage._replace(tier=told)
 
 
 class UsageMeter:
