@@ -54,20 +54,18 @@ class FileArchive:
         memory_bytes: int,
         before_first: Callable[[], None] = lambda: None,
         open_events: OpenFiles | None = None,
-        on_events_sealed: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the journal's index and read both logs on.
 
         Args:
             before_first: runs on the writer thread before anything is written.
             open_events: opens the events log; None: the one beside the journal.
-            on_events_sealed: runs once a segment of the events log is sealed.
         """
         self._journal = journal
         self._recent = RecentAnswers(memory_bytes)
         self._sightings = Sightings()
         self._life = Life()
-        self.calls = EventLog(open_events or journal.open_events, self._life, on_seal=on_events_sealed)
+        self.calls = EventLog(open_events or journal.open_events, self._life, on_lag=self._note_calls)
         self._writer = Writer(
             journal, make_store, self._life, self.calls, before_first=before_first, on_change=self._drop_recent
         )
@@ -259,6 +257,10 @@ class FileArchive:
             rows = self._store.scan(prefix)
             while page := self._writer.call(partial(_page, rows)):
                 yield from page
+
+    def _note_calls(self) -> None:
+        with contextlib.suppress(StorageFailed):  # closed meanwhile
+            self._writer.call(self._writer.note_calls)
 
     def mend(self, mending: Mending) -> None:
         """Put the index right, leaving out rows that have changed meanwhile."""

@@ -29,6 +29,8 @@ log = logging.getLogger("kdproxy.storage")
 SYNC_SECONDS = 1.0
 """How long a line for which nobody waits may be lost by a power cut."""
 RETRY_SECONDS = 1.0
+MOST_UNROWED = 10_000
+"""Lines that a start may have to read again, where no answer takes the index along: a fifth of a second's work."""
 
 
 class OpenFiles(Protocol):
@@ -41,10 +43,13 @@ class OpenFiles(Protocol):
 class EventLog:
     """`sent`, `ended` and `settle` are for the event loop; `answered` and `row` for the journal's writer thread."""
 
-    def __init__(self, open_files: OpenFiles, life: Life, *, on_seal: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, open_files: OpenFiles, life: Life, *, on_lag: Callable[[], None] = lambda: None) -> None:
+        """Take over a log. `on_lag` is called now and then, for `row` to be put into the index."""
         self._open_files = open_files
         self._life = life
-        self._on_seal = on_seal
+        self._on_lag = on_lag
+        self._rowed = 0
+        """Lines that had been written when `row` was asked last."""
         self._files: Journal | None = None  # made with the first line
         self._calls = Calls()
         self._is_recovered = False
@@ -145,7 +150,8 @@ class EventLog:
                 return b""
             if self._calls.mark is None:
                 return None
-            calls = Calls(self._calls.state.copy(), self._calls.mark, self._calls.origin)
+            self._rowed = self._written
+            calls = Calls(self._calls.state.copy(), self._calls.mark, self._calls.origin, self._calls.sealed)
         return calls.dump()
 
     # -- anybody ----------------------------------------------------------------------------------------------
@@ -244,7 +250,7 @@ class EventLog:
             settling, self._settling = self._settling, []
             try:
                 self._write_refused()
-            except (StorageFailed, OSError) as refused:
+            except Exception as refused:  # whatever it is: a thread that dies would leave who settles waiting
                 error = refused
             files, upto = self._files, self._written
             taken, self._unsynced = self._unsynced, []
@@ -252,7 +258,7 @@ class EventLog:
             try:
                 files.check_place()
                 files.sync()
-            except (StorageFailed, OSError) as refused:
+            except Exception as refused:  # whatever it is: a thread that dies would leave who settles waiting
                 error = refused
         with self._changed:
             if error is None:
@@ -267,6 +273,8 @@ class EventLog:
             _tell(future)
         if error is None and files is not None:
             self._seal(files)
+        if upto - self._rowed >= MOST_UNROWED:
+            self._on_lag()
 
     def _write_refused(self) -> None:
         if self._refused:
@@ -286,14 +294,12 @@ class EventLog:
         return waiters
 
     def _seal(self, files: Journal) -> None:
-        segment = files.active_segment
         try:
             with self._changed:
                 files.seal_if_full()
+                self._calls.sealed = files.sealed_facts()
         except (StorageFailed, OSError) as error:
             log.warning("the events log could not be sealed", extra={"error": str(error)})
-        if files.active_segment != segment:
-            self._on_seal()
 
 
 def _tell(future: "asyncio.Future[None]") -> None:

@@ -36,11 +36,13 @@ class Calls:
     mark: Watermark | None = None
     origin: str | None = None
     """The last life whose lines were read."""
+    sealed: dict[str, list[int]] = field(default_factory=dict)
+    """Size and time of each sealed segment that it was read from, by name."""
 
     def dump(self) -> bytes:
         """Write the index's row."""
         mark = None if self.mark is None else list(self.mark)
-        return orjson.dumps({"mark": mark, "origin": self.origin, **self.state.dump()})
+        return orjson.dumps({"mark": mark, "origin": self.origin, "sealed": self.sealed, **self.state.dump()})
 
     @classmethod
     def load(cls, row: bytes | None) -> "Calls | None":
@@ -50,7 +52,8 @@ class Calls:
         try:
             members = orjson.loads(row)
             mark = members["mark"]
-            return cls(CallState.load(members), None if mark is None else Watermark(*mark), members["origin"])
+            watermark = None if mark is None else Watermark(*mark)
+            return cls(CallState.load(members), watermark, members["origin"], dict(members["sealed"]))
         except (AttributeError, KeyError, TypeError, ValueError):
             log.warning("the index's sums of calls cannot be used: the events log is read again", extra={})
             return None
@@ -77,7 +80,9 @@ def recover(log_files: Journal, row: bytes | None, answered: CallSet, all_answer
                 extra={"calls": calls.state.sent},
             )
         return Calls()
-    if calls is not None and _continues(log_files, calls.mark):
+    sealed = log_files.sealed_facts()
+    if calls is not None and _is_as_read(calls, sealed, log_files) and _continues(log_files, calls.mark):
+        calls.sealed = sealed
         try:
             _read_on(log_files, calls, answered)
         except _OtherLife:
@@ -85,7 +90,9 @@ def recover(log_files: Journal, row: bytes | None, answered: CallSet, all_answer
         else:
             calls.state.end_lives()
             return calls
-    return read_all(log_files, all_answered())
+    found = read_all(log_files, all_answered())
+    found.sealed = sealed
+    return found
 
 
 def read_all(log_files: Journal, answered: CallSet) -> Calls:
@@ -159,6 +166,21 @@ def _read_on(log_files: Journal, calls: Calls, answered: CallSet) -> None:
                     state.take_answer(event.name)
             case Ended() as found if found.call in state.open:
                 state.take_ended(found)
+
+
+def _is_as_read(calls: Calls, sealed: dict[str, list[int]], log_files: Journal) -> bool:
+    """Whether the sealed segments are those that were read; what was written then may have been sealed since."""
+    changed = {name for name in calls.sealed.keys() | sealed.keys() if calls.sealed.get(name) != sealed.get(name)}
+    number = 0 if calls.mark is None else calls.mark.segment
+    while (name := log_files.sealed_name(number)) in sealed and name not in calls.sealed:
+        changed.discard(name)
+        number += 1
+    if changed:
+        log.warning(
+            "segments of the events log were edited, added or removed: it is read again",
+            extra={"segments": ", ".join(sorted(changed))},
+        )
+    return not changed
 
 
 def _continues(log_files: Journal, mark: Watermark | None) -> bool:

@@ -273,6 +273,15 @@ class Journal:
             is_read_only=is_read_only,
         )
 
+    def sealed_facts(self) -> dict[str, list[int]]:
+        """Return size and time of each sealed segment, by name: what tells whether one was changed."""
+        found = {path.name: path.stat() for _, path in self._sealed()}
+        return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in sorted(found.items()) if stat.st_size}
+
+    def sealed_name(self, segment: int) -> str:
+        """Return the name that a segment has, or gets, when it is sealed."""
+        return self._names.segment(segment)
+
     @property
     def is_torn(self) -> bool:
         """Whether the active file ends within a line."""

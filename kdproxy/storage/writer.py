@@ -190,15 +190,15 @@ class Writer:
                 calls_row = self.store.get(event_reading.ROW)
                 report = self.indexer.recover()
                 self._events.recover(calls_row, self.indexer.answered, self._all_answered)
-                self._note_calls()
+                self.note_calls()
             except BaseException as error:
                 self._opened.set_exception(error)
                 return
             self._opened.set_result(report)
             self._serve()
 
-    def _note_calls(self) -> None:
-        """Put what the events log comes to into the index; on a full disk a later flush does."""
+    def note_calls(self) -> None:
+        """Put what the events log comes to into the index; on a full disk a later flush does. On the thread."""
         row = self._events.row()
         if self.store.get(event_reading.ROW) != row and row is not None:
             with suppress(StorageFailed):
@@ -226,6 +226,7 @@ class Writer:
             waiting = self._commit(waiting)
             if is_closing or self.indexer.waiting >= BATCH or self._is_index_due():
                 self._index()
+        self.note_calls()
         for write in waiting:
             log.error("answers lost: the disk refused them until the end", extra={"lines": len(write.items)})
             write.tell(False)

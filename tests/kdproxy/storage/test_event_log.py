@@ -1,6 +1,7 @@
 """The events log on real files: what a kill, a power cut, a full disk and a merge leave of it."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
@@ -17,6 +18,7 @@ from kdproxy.core.call_event import Ended, Sent
 from kdproxy.core.line import is_whole
 from kdproxy.core.models import Address, Entry, LineName
 from kdproxy.errors import CallNotRecorded, StorageFailed
+from kdproxy.storage import event_log, event_reading
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.disk import DiskStore
 from kdproxy.storage.journal import Journal
@@ -326,3 +328,68 @@ def test_a_file_that_was_moved_away_is_noticed(tmp_path: Path) -> None:
 
     asyncio.run(use())
     archive.close()
+
+
+@pytest.mark.parametrize("how", ["edited", "added", "removed", "copied"])
+def test_a_sealed_segment_that_changed_is_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    def opened() -> FileArchive:
+        return FileArchive(
+            Journal(tmp_path, segment_bytes=2_000), lambda: DiskStore(tmp_path / "index"), memory_bytes=0
+        )
+
+    archive = opened()
+
+    async def call_often() -> None:
+        for number in range(20):
+            archive.calls.ended(ended(archive.calls.sent(sent(number))))
+            await archive.calls.settle()
+
+    asyncio.run(call_often())
+    archive.close()
+    archive = opened()
+    assert sums(archive)["sent"] == 20
+    archive.close()
+    assert "read again" not in caplog.text
+    first, second = tmp_path / "events.000001.jsonl", tmp_path / "events.000002.jsonl"
+    raw, count = first.read_bytes(), first.read_bytes().count(b'"kind":"sent"')
+    match how:
+        case "edited":
+            first.write_bytes(raw.replace(b'"refused"', b'"refusex"', 1))
+        case "added":
+            (tmp_path / "events.000999.jsonl").write_bytes(raw)
+        case "removed":
+            second.unlink()
+        case "copied":
+            os.utime(first)
+    archive = opened()
+    assert "segments of the events log were edited, added or removed" in caplog.text
+    found = sums(archive)
+    if how == "edited":
+        assert (found["sent"], found["in_flight_at_kill"], found["unreadable"]) == (20, 1, 1)
+    elif how == "removed":
+        assert found["sent"] < 20
+    else:
+        assert (found["sent"], found["ended"]) == (20, {"refused": 20}), count
+    archive.close()
+
+
+def test_without_answers_the_index_follows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "MOST_UNROWED", 20)
+    archive = open_in(tmp_path)
+
+    async def call_often() -> None:
+        for number in range(15):
+            archive.calls.ended(ended(archive.calls.sent(sent(number))))
+            await archive.calls.settle()
+
+    asyncio.run(call_often())
+    row = archive.look_up([event_reading.ROW])[0]
+    assert row is not None
+    assert orjson.loads(row)["sums"][0] >= 9
+    archive.close()
+    with contextlib.closing(DiskStore(tmp_path / "index")) as store:
+        row = store.get(event_reading.ROW)
+    assert row is not None
+    assert orjson.loads(row)["sums"][0] == 15
