@@ -18,6 +18,7 @@ VERBS = {
     "recover": "Say what can be had of a run, whoever wrote it.",
     "plot": "Draw a run as PNG and as one HTML file.",
     "export": "Write a run's metrics as CSV or Parquet.",
+    "rehearse": "Kill a short run of a command, resume it, and compare it with one that nobody killed.",
     "sessions": "Look into an experiment database.",
 }
 

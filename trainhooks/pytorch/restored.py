@@ -111,4 +111,6 @@ def _form(tensor: Tensor) -> str:
 
 
 def _spelled(value: Any) -> str:
-    return _form(value) if isinstance(value, Tensor) else shortened(repr(value))
+    if isinstance(value, Tensor):
+        return _form(value)
+    return f"{len(value)} members" if isinstance(value, Mapping) else shortened(repr(value))

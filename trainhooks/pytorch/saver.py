@@ -158,6 +158,10 @@ class Saver:
         if not self._ranks.all_ok(refusal is None):
             raise refusal or CheckpointInvalid("Another rank does not go on.", hint="Its own log says why.")
 
+    def wait(self) -> None:
+        """Return once the checkpoint under way is published, or has failed."""
+        self._finish(is_hopeless=False)
+
     def close(self) -> None:
         """Wait for what is being written and let go of the buffers."""
         with suppress(RankLost):  # it is told, and nothing more is to be agreed on

@@ -25,7 +25,7 @@ from trainhooks.session.notice import say
 from trainhooks.session.resumption import Resumption
 from trainhooks.session.saving import Demand, SavingTracker
 from trainhooks.session.stopping import Stopping
-from trainhooks.storage import catalog
+from trainhooks.storage import catalog, rehearsal
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class TrainingProgressContext(SavingTracker):
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
         _check(state, checkpoints, drift)
+        if state is None:
+            rehearsal.refuse("A loop without state=")
         policy = _policy(state, checkpoints, checkpoint_every_steps)
         super().__init__(config, output_dir, total_steps, database=database)
         self._stopping: Stopping | None = None
@@ -137,6 +139,7 @@ class TrainingProgressContext(SavingTracker):
             return
         self._put = self._put_first
         if self._counts_rows:
+            rehearsal.refuse("A loop that steps() does not drive")
             if self._stopping is not None:
                 self._stopping.give_up()
             log.warning(

@@ -119,6 +119,10 @@ class Keeper:
         """Take and publish a checkpoint; returns once it is durable."""
         return self._saver.save(step, progress, metrics, tags=tags)
 
+    def wait(self) -> None:
+        """Return once the checkpoint under way is published, or has failed."""
+        self._saver.wait()
+
     def close(self) -> None:
         """Wait for what is being written."""
         if self._watch is not None:

@@ -20,9 +20,10 @@ from trainhooks.session.evidence import Evidence
 from trainhooks.session.feed import Feed
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.late import closed
+from trainhooks.session.rehearsing import Rehearsing
 from trainhooks.session.resumption import Resumption
 from trainhooks.session.tracker import ProgressTracker
-from trainhooks.storage import catalog
+from trainhooks.storage import catalog, rehearsal
 from trainhooks.storage.checkpoints import Checkpoint
 
 log = logging.getLogger("trainhooks")
@@ -54,10 +55,14 @@ class SavingTracker(ProgressTracker):
         *,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
-        super().__init__(config, output_dir, total_steps, database=database)
+        plan = rehearsal.current()
+        place = rehearsal.place(plan, output_dir)
+        super().__init__(config, place, total_steps, database=database if plan is None else False)
+        self._rehearsing = None if plan is None else Rehearsing(plan)
         self._feed = Feed(seeds.derive("session", self.config.get("seed", 0)))
         self._ranks: Ranks = Alone()
         self._evidence = Evidence(self._feed)
+        self._evidence.is_thorough = plan is not None
         self._resumption: Resumption | None = None
         """What is to be compared with the checkpoint, until the first steps have been."""
         self._keeper: Keeper | None = None
@@ -314,6 +319,8 @@ class SavingTracker(ProgressTracker):
         keeper = self._keeper
         if keeper is None:
             return
+        if self._rehearsing is not None:
+            self._rehearse(self._rehearsing, keeper)
         if self._demand is not None:
             self._save(keeper, self._take_demand())
         elif self.current_step >= self.total_steps:
@@ -324,3 +331,16 @@ class SavingTracker(ProgressTracker):
                     self._book.recorder.send()
                 keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
                 self._evidence.saved()
+
+    def _rehearse(self, rehearsing: Rehearsing, keeper: Keeper) -> None:
+        """Save where the rehearsal is to resume, in the way that the policy says; end where it ends."""
+
+        def settle() -> None:
+            keeper.wait()
+            self._sync_records()
+
+        if rehearsing.is_save_due(self.current_step):
+            keeper.wait()
+            keeper.begin(self.current_step, self._where(), {})
+            self._evidence.saved()
+        rehearsing.follow(self.current_step, self._ranks, settle=settle)

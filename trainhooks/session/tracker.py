@@ -29,7 +29,7 @@ from trainhooks.session.late import LateRecords
 from trainhooks.session.origins import StepOrigins
 from trainhooks.session.recorder import Entry
 from trainhooks.session.timekeeping import Timekeeping
-from trainhooks.storage import catalog
+from trainhooks.storage import catalog, rehearsal
 from trainhooks.storage import session as session_file
 from trainhooks.storage.branch import REGISTERED
 from trainhooks.storage.catalog import Recoverable
@@ -70,6 +70,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         *,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
+        if type(self) is ProgressTracker:
+            rehearsal.refuse("A loop of records alone, or a trainer's callback,")
         self.config = validate(config, total_steps)
         total_steps = operator.index(total_steps)
         Timekeeping.__init__(self)

@@ -1,0 +1,56 @@
+"""The plan of a rehearsal as a started process finds it, and where that process writes instead.
+
+Nothing of a rehearsal is written to the output directory that the script names, and nothing is read from it.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainhooks.core import rehearsal
+from trainhooks.core.rehearsal import VARIABLE, Plan
+from trainhooks.errors import ConfigInvalid
+
+KILLED = "killed"
+"""A file in a plan's directory: the process has killed itself, and does not do so again."""
+
+
+def current(environ: Mapping[str, str] = os.environ) -> Plan | None:
+    """Return the plan of the rehearsal that this process is part of; None: it is none.
+
+    Raises:
+        ConfigInvalid: the variable holds something else.
+    """
+    text = environ.get(VARIABLE)
+    if not text:
+        return None
+    try:
+        return rehearsal.decode(text)
+    except ValueError as error:
+        raise ConfigInvalid(
+            f"{VARIABLE} holds no plan of this release ({error}).",
+            hint="trainhooks rehearse sets it. Unset it, or use one release for both.",
+        ) from error
+
+
+def place(plan: Plan | None, output_dir: str | os.PathLike[str]) -> Path:
+    """Return where the run of an output directory is written: there, or in a rehearsal in the plan's directory."""
+    given = Path(output_dir).expanduser().absolute()
+    if plan is None:
+        return given
+    return Path(plan.directory) / f"{hashlib.sha256(os.fsencode(given)).hexdigest()[:8]}-{given.name or 'run'}"
+
+
+def refuse(what: str) -> None:
+    """Refuse, in a rehearsal, what cannot be kept away from the real output directory.
+
+    Raises:
+        ConfigInvalid: this process is part of one.
+    """
+    if current() is not None:
+        raise ConfigInvalid(
+            f"{what} cannot be rehearsed: its checkpoints are not written by trainhooks, so they would go to the real"
+            " output directory.",
+            hint="trainhooks rehearse is for loops with state=, loader() and steps().",
+        )
