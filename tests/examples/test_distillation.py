@@ -21,7 +21,7 @@ from kdproxy.testing.teacher import ScriptedTeacher
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 120
 PROMPTS = 12
-RESUMED = re.compile(r"^resumed at step \d+: (exact|nothing to compare)( \(|$)", re.MULTILINE)
+RESUMED = re.compile(r"^resumed at step \d+: (exact|no difference found|nothing to compare)( \(|$)", re.MULTILINE)
 LOSS = re.compile(r"held-out loss: (\S+) before, (\S+) after")
 
 pytestmark = pytest.mark.asyncio

@@ -46,6 +46,8 @@ class Commands:
             child = self._child = subprocess.Popen(  # noqa: S603 # the user's own command
                 command, env={**os.environ, **environ}, stdout=sys.stderr.fileno(), start_new_session=True
             )
+            if self.signalled:  # it came while the command was being started
+                self._signal(self.signalled)
             is_in_time = self._ends(child, self._ends_at)
             if not is_in_time:
                 self._signal(signal.SIGTERM)

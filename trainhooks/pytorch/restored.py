@@ -4,7 +4,7 @@ Finds a `load_state_dict` that drops or changes something, and what a script loa
 and the first step. What an object has beyond what was saved is no difference: newer releases of torch add members.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from trainhooks.core.difference import Difference, differ, shortened
 from trainhooks.core.restore import Restore
 from trainhooks.pytorch import module_state, sharding
 from trainhooks.pytorch.capture import capture, rebuild
-from trainhooks.pytorch.loading import read
+from trainhooks.pytorch.loading import Target, read
 from trainhooks.pytorch.saved import RANK, STATE, read_json
 from trainhooks.pytorch.state import TrainingState
 
@@ -38,7 +38,7 @@ def compare(checkpoint: Path, state: TrainingState, *, rank: int, world: int) ->
         if mode is Restore.STATE_ONLY and not isinstance(each, torch.optim.Optimizer):
             continue  # a schedule under other settings
         live = module_state.state_of(each)
-        target = state.target(name, capture(live, of=name))
+        target = _only_dealt(state.target(name, capture(live, of=name)))
         saved = rebuild(objects[name], read(checkpoint, name, objects[name], target))
         if isinstance(each, torch.nn.Module):
             saved = module_state.fitted(each, saved)
@@ -55,6 +55,16 @@ def compare(checkpoint: Path, state: TrainingState, *, rank: int, world: int) ->
         kept = {path: each for path, each in own["gradients"].items() if isinstance(each, Tensor) and path in names}
         return next(_differences("gradient", kept, now), None)
     return None
+
+
+def _only_dealt(target: Target) -> Target:
+    """Place only what is dealt out over the ranks: a second copy of the rest may not fit on the device."""
+
+    def only(name: str, shape: Sequence[int]) -> Tensor | None:
+        live = target(name, shape)
+        return live if live is not None and sharding.is_sharded(live) else None
+
+    return only
 
 
 def _differences(path: str, saved: Any, live: Any) -> Iterator[Difference]:

@@ -250,6 +250,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         if self._book is not None:
             with self._in(Phase.CHECKPOINT):
                 self._book.register(entry)
+            if self._put == self._book.recorder.put:
+                self._put = self._put_after_save
         elif self._late is not None:
             self._late.register(entry)
         return entry
@@ -344,6 +346,14 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             self._book.begin()
             if self._put == self._begin_and_put:
                 self._put = self._book.recorder.put
+
+    def _put_after_save(self, entry: Entry) -> None:
+        """Record, and bring the first row after a save to the medium at once: a resume is compared with it."""
+        if self._book is not None:
+            self._book.recorder.put(entry)
+            if entry[0] is not None and entry[3] is not None:
+                self._put = self._book.recorder.put
+                self._book.recorder.urge()
 
     def _end_step(self) -> None:
         """Note that `current_step` steps are finished, where no row says so."""

@@ -41,7 +41,7 @@ def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(
     said = run(trainers, killed, kind)
     assert f"from {killed / 'checkpoint-4'}\n" in said
     assert "model.safetensors is damaged" in said
-    assert "resumed at step 4: exact (5 of 5 recorded steps compared, by loss alone)\n" in said
+    assert "resumed at step 4: exact (5 of 5 recorded steps compared, by loss and learning rate alone)\n" in said
     assert json.loads((killed / "final.json").read_bytes()) == json.loads((whole / "final.json").read_bytes())
     assert newest_good_checkpoint(killed) == str(killed / "checkpoint-16")
 

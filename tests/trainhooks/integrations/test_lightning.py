@@ -31,7 +31,7 @@ def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(traine
     said = run(trainers, killed)
     assert f"from {killed / 'checkpoints' / 'step=10.ckpt'}\n" in said
     assert "step=20.ckpt is damaged" in said
-    assert "resumed at step 10: exact (13 of 13 recorded steps compared, by loss alone)\n" in said
+    assert "resumed at step 10: exact (13 of 13 recorded steps compared, by loss and learning rate alone)\n" in said
     final = [json.loads((out / "final.json").read_bytes()) for out in (bare, whole, killed)]
     assert final[0] == final[1] == final[2]
     assert newest_good_checkpoint(killed) == str(killed / "checkpoints" / "step=26.ckpt")

@@ -28,7 +28,7 @@ def kills(cell: Cell, seed: int) -> list[str]:
 @pytest.mark.parametrize("cell", pairwise(), ids=str)
 def test_killed_equals_uninterrupted(zygote: Zygote, tmp_path: Path, cell: Cell) -> None:
     assert compare(zygote, tmp_path, cell, kills(cell, 0)) == []
-    assert verdicts(tmp_path / "killed") <= {"exact", "nothing to compare"}
+    assert verdicts(tmp_path / "killed") <= {"exact", "no difference found"}
 
 
 def verdicts(out: Path) -> set[str]:
@@ -51,7 +51,7 @@ def test_the_user_s_own_order_is_gone_on_with(zygote: Zygote, tmp_path: Path, da
     """Killed within an epoch and at the end of one: 7 or 8 batches are an epoch of the samplers."""
     cell = Cell(data=data, workers=workers, every=1, scheduler="plateau")
     assert compare(zygote, tmp_path, cell, ["step:7", "step:8", "step:16"]) == []
-    assert verdicts(tmp_path / "killed") <= {"exact", "nothing to compare"}
+    assert verdicts(tmp_path / "killed") <= {"exact", "no difference found"}
 
 
 PLAIN, WORKERS, STREAMS = Cell(accumulate=4), Cell(workers=2), Cell(data="stateful", workers=2)
