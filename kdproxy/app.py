@@ -175,7 +175,8 @@ class App:
             await self._upstream.close()
             raise KdproxyError(
                 f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}).",
-                hint="Another process may have the port: give this one another with --port, or stop that one.",
+                hint="Another process may have the port, perhaps another user's: nothing was started. Give this one "
+                "another with --port (0: a free one), or stop that one.",
                 code="address_unusable",
             ) from error
         self._runner = runner

@@ -1,4 +1,4 @@
-"""Whether an upstream's URL is that of an endpoint, or has its version twice, in place of the base of all. Pure."""
+"""An upstream's URL as it is often mistyped: that of an endpoint in place of the base of all, a version twice. Pure."""
 
 import re
 from urllib.parse import urlsplit
@@ -14,6 +14,22 @@ _ENDPOINT = re.compile(
 """Of OpenAI's dialect, Anthropic's, Gemini's, and Ollama's own."""
 
 _DOUBLED = re.compile(r"/(v\d+[a-z0-9]*)/(?:\1)$")
+
+
+_SCHEME_TWICE = re.compile(r"https?:/*(?=https?:/)", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$[A-Za-z_{]")
+_SLASH = re.compile(r"^(https?):/?(?=[^/])", re.IGNORECASE)
+
+
+def misspelt(url: str) -> str | None:
+    """Say what is wrong with the text of a URL, as it is often mistyped; None: none of that."""
+    if not url.strip():
+        return "is empty: the variable that it comes from may not be set"
+    if _VARIABLE.search(url):
+        return "holds a variable that was not filled in"
+    meant = _SLASH.sub(r"\1://", _SCHEME_TWICE.sub("", url))
+    # What stands before an @ or after a ? may be a credential, and is not repeated.
+    return None if meant == url or set("@?") & set(meant) else f"is no URL: did you mean {meant}?"
 
 
 def base_of(url: str) -> str | None:

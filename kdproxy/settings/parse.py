@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdproxy.core.policy import Mode
-from kdproxy.settings.base_url import base_of
+from kdproxy.settings.base_url import base_of, misspelt
 
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}|[A-Za-z0-9._:-]{1,255}:\d{1,5}(?:/[\w.~%!$&'()*+,;@:-]+)*", re.ASCII
@@ -160,17 +160,19 @@ def upstream_name(name: str) -> str:
 def url(url: Any) -> str:
     """A URL of an upstream."""
     wanted = "an upstream URL must look like https://host/v1 (http or https, no query, no credentials)"
+    if isinstance(url, str) and (problem := misspelt(url)) is not None:
+        raise ValueError(f"{wanted}; this one {problem}")
     if isinstance(url, str) and (bare := _BARE.fullmatch(url)) is not None:
         scheme = "http" if bare["near"] else "https"
         raise ValueError(f"{wanted}; {url} has no scheme: did you mean {scheme}://{url}?")
-    problem = ValueError(wanted)
+    refusal = ValueError(wanted)
     if not isinstance(url, str):
-        raise problem
+        raise refusal
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.port != 0 and _is_name(parts.hostname or "")
     except ValueError:
-        raise problem from None
+        raise refusal from None
     base = base_of(url) if valid and parts.username is None else None
     if base is not None:
         raise ValueError(
@@ -178,5 +180,5 @@ def url(url: Any) -> str:
             "the rest"
         )
     if not valid or parts.query or parts.fragment or parts.username is not None or re.search(r"\s", url):
-        raise problem
+        raise refusal
     return url

@@ -63,7 +63,7 @@ def upstreams(value: Any) -> tuple[UpstreamSettings, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
     if isinstance(value, list | tuple) and not any(isinstance(part, dict) for part in value):
-        return _distinct([_of_text(text(part)) for part in value])
+        return _distinct([_of_text(part if isinstance(part, str) else text(part)) for part in value])
     if not isinstance(value, dict):
         raise ValueError("must be tables like [upstreams.teacher] with a url")
     mistakes: list[tuple[str, str]] = []

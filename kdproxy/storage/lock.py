@@ -222,7 +222,8 @@ def busy(directory: Path, owner: Owner | None) -> DirectoryBusy:
         who, address = f"process {owner.pid} on {owner.host} ({owner.command}{where})", owner.address
     return DirectoryBusy(
         f"The data directory {directory} belongs to {who}.",
-        hint="Stop that process first, or give this one another --data-dir.",
+        hint="Two at once would write over each other, so nothing was opened. Use that one (kdproxy stats shows it), "
+        "stop it first, or give this one another --data-dir.",
         address=address,
     )
 

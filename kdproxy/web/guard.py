@@ -49,7 +49,7 @@ class HostGuard:
         if match is None or match["name"].lower() not in self._allowed:
             raise RequestRefused(
                 "The Host of this request is not one of this proxy's names.",
-                hint="Use 127.0.0.1 or localhost, or add the name to allowed_hosts.",
+                hint="Nothing was sent to the provider. Use 127.0.0.1 or localhost, or add the name to allowed_hosts.",
                 code="wrong_host",
                 http_status=421,
             )
@@ -76,7 +76,7 @@ class LoopGuard:
         if self._HEADER in headers and self._name in (combined(headers, self._HEADER) or ""):
             raise RequestRefused(
                 "This request has come round: the upstream leads back to this proxy.",
-                hint="Give the teacher's own URL as --upstream, not the proxy's.",
+                hint="No provider was asked. Give the teacher's own URL as --upstream, not the proxy's.",
                 code="loop_detected",
                 http_status=508,
             )
@@ -110,7 +110,7 @@ class TokenGuard:
         if not any(hmac.compare_digest(_bytes(found), self._token) for found in credentials(headers, query)):
             raise RequestRefused(
                 "The proxy's token is missing or wrong.",
-                hint="Give the proxy's token as the API key of your client.",
+                hint="Nothing was sent to the provider. Give the proxy's token as the API key of your client.",
                 code="unauthorized",
                 http_status=401,
             )

@@ -74,8 +74,8 @@ class _Connection(RequestHandler):
 
 
 def _is_tls(error: BaseException | None) -> bool:
-    """Whether a client began with a TLS handshake (RFC 8446 section 5.1), as aiohttp quotes it."""
-    return error is not None and "b'\\x16\\x03" in str(error)
+    """Whether a client began with a TLS handshake, in aiohttp's words."""
+    return error is not None and "HTTPS traffic on an HTTP port" in str(error)
 
 
 def _place(error: BaseException | None) -> str | None:

@@ -14,11 +14,11 @@ from cryptography.x509.oid import NameOID
 class Certificate:
     """A self-signed certificate for an address, made for this test and gone with it."""
 
-    def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
+    def __init__(self, directory: Path, address: str = "127.0.0.1", shift: timedelta = timedelta()) -> None:
         self.path = directory / "certificate.pem"
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "teacher")])
-        now = datetime.now(UTC)
+        now = datetime.now(UTC) + shift
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
