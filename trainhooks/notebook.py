@@ -113,7 +113,8 @@ def dashboard(
     board = panel.compose(
         metrics.reset_index(drop=True),
         title=_run_name(names),
-        subtitle=_subtitle(metrics),
+        subtitle=_subtitle(metrics, recovered.status if recovered else None),
+        config=summary.describe_settings(names),
         drift=drift if isinstance(drift, pd.DataFrame) else None,
         resumes=recovered.resumes if recovered else (),
         rewinds=recovered.rewinds if recovered else (),
@@ -238,8 +239,8 @@ def _run_name(names: Mapping[str, Any]) -> str:
     return str(summary.setting(names, "run_name") or "training_run")
 
 
-def _subtitle(metrics: pd.DataFrame) -> str:
-    parts = []
+def _subtitle(metrics: pd.DataFrame, status: str | None) -> str:
+    parts = [part for part in (status, summary.when(metrics)) if part]
     steps = pd.to_numeric(metrics["step"], errors="coerce").max() if "step" in metrics else math.nan
     if math.isfinite(steps):
         parts.append(f"{int(steps) + 1:,} steps")

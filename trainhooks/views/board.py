@@ -14,11 +14,13 @@ class Series:
     smooth: Sequence[float] | None = None
     """The running mean at `smooth_x`, drawn over it; the single values then stand in the background."""
     smooth_x: Sequence[float] | None = None
+    told: str | None = None
+    """The last value with its unit and what it is of, in place of the label and the number: `4.2 min left`."""
 
     @property
     def last(self) -> float:
-        """The newest value, of the running mean where there is one."""
-        return (self.smooth or self.y)[-1]
+        """The newest value as it was recorded, whatever is drawn over it."""
+        return self.y[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Panel:
     """Where on the x axis the best value lies, if this panel marks it."""
     is_log: bool = False
     limit: Limit | None = None
+    least_top: float | None = None
+    """The y axis goes from 0 to this at least: smaller values are nothing, and are drawn so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +56,16 @@ class Board:
 
     title: str
     subtitle: str
+    """State, when, how far."""
+    config: str = ""
+    """The settings in one line."""
+    absent: tuple[str, ...] = ()
+    """Panels that were left out since nothing was recorded for them."""
     panels: tuple[Panel, ...]
     best: str | None = None
     """What the mark of the best row says."""
     resumes: tuple[float, ...] = ()
-    """Steps at which a later attempt went on."""
+    """Steps at which a later attempt resumed."""
     rewinds: tuple[tuple[float, float], ...] = ()
     """(from, to) in steps: stretches that were trained twice."""
 

@@ -17,15 +17,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from trainhooks.views.board import Board, Panel, number
+from trainhooks.views.board import Board, Panel, Series, number
 from trainhooks.views.theme import THEMES, Theme
 
 _COLUMNS = 2
 _PANEL_INCHES = (5.0, 2.7)
 _ALONE_INCHES = (4.4, 2.7)
-_LEFT_INCHES, _RIGHT_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.8, 0.26, 0.5, 0.42
+_LEFT_INCHES, _RIGHT_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.66, 0.26, 0.5, 0.42
 """Around the axes of a panel, whatever is written there: so all axes stand in line."""
-_TITLE_INCHES, _KEY_INCHES = 0.62, 0.24
+_TITLE_INCHES, _KEY_INCHES, _LINE_INCHES = 0.62, 0.24, 0.19
+_ROUND_STEPS = (1, 2, 5, 10)
+_TICKS = 6
+_NOTHING = 1e-3
+"""A range below this share of the values is noise of the last digits."""
+_SHOWN_RANGE = 0.02
+"""The share of the values that the axis of such a range covers."""
 _MARKED = 30
 """Lines of so few points show each of them."""
 _DASHES = ("-", (0, (5, 1.5)), "-.", (0, (1, 1.2)))
@@ -79,19 +85,21 @@ def draw(board: Board, theme: Theme) -> Figure:
     """Return the figure of a whole board."""
     rows = (len(board.panels) + _COLUMNS - 1) // _COLUMNS
     key = _key(board, theme)
-    header = _TITLE_INCHES + (_KEY_INCHES if key else 0.0)
+    lines = [line for line in (board.subtitle, board.config, _absent(board)) if line] or [""]
+    header = _TITLE_INCHES + _LINE_INCHES * (len(lines) - 1) + (_KEY_INCHES if key else 0.0)
     width, height = _PANEL_INCHES[0] * _COLUMNS, _PANEL_INCHES[1] * rows + header
     figure = Figure(figsize=(width, height), facecolor=theme.back)
     left = 0.1 / width
     figure.text(
         left, 1 - 0.12 / height, _cut(board.title, _LONGEST), color=theme.text, size=13, weight="bold", va="top"
     )
-    figure.text(left, 1 - 0.37 / height, _cut(board.subtitle, _LONGEST), color=theme.faint, va="top")
+    for at, line in enumerate(lines):
+        figure.text(left, 1 - (0.37 + _LINE_INCHES * at) / height, _cut(line, _LONGEST), color=theme.faint, va="top")
     if key:
         figure.legend(
             handles=key,
             loc="upper left",
-            bbox_to_anchor=(0.0, 1 - 0.53 / height),
+            bbox_to_anchor=(0.0, 1 - (0.53 + _LINE_INCHES * (len(lines) - 1)) / height),
             ncols=len(key),
             frameon=False,
             labelcolor=theme.text,
@@ -115,8 +123,11 @@ def _place(figure: Figure, left: float, above: float, size: tuple[float, float])
     bottom = height - above - size[1] + _BELOW_INCHES
     inner = size[0] - _LEFT_INCHES - _RIGHT_INCHES, size[1] - _ABOVE_INCHES - _BELOW_INCHES
     axes: Axes = figure.add_axes(((left + _LEFT_INCHES) / width, bottom / height, inner[0] / width, inner[1] / height))
-    axes.yaxis.set_label_coords(-(_LEFT_INCHES - 0.2) / inner[0], 0.5)
     return axes
+
+
+def _absent(board: Board) -> str:
+    return f"not recorded: {', '.join(board.absent)}" if board.absent else ""
 
 
 def _key(board: Board, theme: Theme) -> list[Any]:
@@ -125,7 +136,7 @@ def _key(board: Board, theme: Theme) -> list[Any]:
     if board.best is not None:
         key.append(Line2D([], [], color=theme.text, marker="*", markersize=10, linewidth=0, label=board.best))
     if board.resumes:
-        key.append(Line2D([], [], color=theme.text, linestyle=":", linewidth=1.3, label="went on after a stop"))
+        key.append(Line2D([], [], color=theme.text, linestyle=":", linewidth=1.3, label="resumed"))
     if board.rewinds:
         key.append(Patch(color=theme.faint, alpha=theme.shade, linewidth=0, label="trained again"))
     return key
@@ -138,6 +149,9 @@ def _draw_panel(axes: Axes, panel: Panel, board: Board, theme: Theme, *, is_lowe
     axes.tick_params(which="both", colors=theme.faint)
     axes.tick_params(length=3)
     axes.set_title(panel.title, color=theme.text, loc="left", fontsize=10.5, fontweight="bold", pad=17)
+    # The unit stands beside the title: beside the axis it would meet the ticks' own numbers.
+    unit = "" if panel.y_label.lower() == panel.title.lower() else panel.y_label
+    axes.set_title(unit, color=theme.faint, loc="right", fontsize=8.5, pad=18)
     if panel.missing is not None:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -188,38 +202,59 @@ def _style(panel: Panel, at: int, theme: Theme) -> dict[str, Any]:
 
 
 def _names(panel: Panel, theme: Theme) -> list[Line2D]:
-    """Name each line, with its last value where there is room for it."""
-    values = [f" {number(each.last)}" if len(panel.series) < len(theme.lines) else "" for each in panel.series]
+    """Name each line, with its last value where there is room for it, and what the thicker line ends with."""
+    is_few = len(panel.series) < len(theme.lines)
     room = _ROOM - _ROOM_OF_A_SIGN * len(panel.series)
+    names = sum(len(each.label) for each in panel.series)
+    values = [_value(each) for each in panel.series]
+    if names + sum(map(len, values)) > room:
+        values = [f" {number(each.last)}" for each in panel.series]
+    if not is_few:
+        values = [""] * len(panel.series)
     longest = room // len(panel.series) - max(map(len, values))
     if sum(len(each.label) + len(value) for each, value in zip(panel.series, values, strict=True)) <= room:
         longest = room
-    return [
-        Line2D([], [], label=_cut(each.label, longest) + value, **_style(panel, at, theme))
-        for at, (each, value) in enumerate(zip(panel.series, values, strict=True))
-    ]
+    labels = [each.told or _cut(each.label, longest) + value for each, value in zip(panel.series, values, strict=True)]
+    return [Line2D([], [], label=label, **_style(panel, at, theme)) for at, label in enumerate(labels)]
+
+
+def _value(line: Series) -> str:
+    smoothed = "" if line.smooth is None else f" (smoothed {number(line.smooth[-1])})"
+    return f" {number(line.last)}{smoothed}"
 
 
 def _draw_axes(axes: Axes, panel: Panel, board: Board, theme: Theme, *, is_lowest: bool) -> None:
     if is_lowest:
         axes.set_xlabel(panel.x_label, color=theme.faint)
-    axes.set_ylabel(panel.y_label, color=theme.faint)
     plain = FuncFormatter(lambda value, _: _tick(value))
     axes.xaxis.set_major_formatter(plain)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=panel.x_label != "epoch"))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=_TICKS, steps=_ROUND_STEPS, integer=panel.x_label != "epoch"))
     if panel.is_log:
         axes.set_yscale("log")
         values = [value for each in panel.series for value in each.y]
         few = max(values) < _FEW_DECADES * min(values)
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    elif panel.limit is not None:
-        axes.set_ylim(0.0, 1.15 * max(panel.limit.value, *(max(each.y) for each in panel.series)))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=_TICKS, steps=_ROUND_STEPS))
+        _set_range(axes, panel)
     axes.yaxis.set_major_formatter(plain)
     span = [x for other in board.panels if other.x_label == panel.x_label for each in other.series for x in each.x]
     if min(span) < max(span):
         margin = 0.015 * (max(span) - min(span))
         axes.set_xlim(min(span) - margin, max(span) + margin)
+
+
+def _set_range(axes: Axes, panel: Panel) -> None:
+    """Keep noise small: an axis that is stretched over it would make something of nothing."""
+    low = min(min(each.y) for each in panel.series)
+    high = max(max(each.y) for each in panel.series)
+    floor = panel.limit.value if panel.limit is not None else panel.least_top
+    if floor is not None:
+        axes.set_ylim(0.0, 1.15 * max(floor, high))
+    elif high - low < _NOTHING * max(abs(low), abs(high)):
+        middle, half = (low + high) / 2, _SHOWN_RANGE / 2 * max(abs(low), abs(high))
+        axes.set_ylim(middle - half, middle + half)
 
 
 def _draw_marks(axes: Axes, panel: Panel, board: Board, theme: Theme) -> None:

@@ -57,9 +57,15 @@ def render(board: Board, *, tables: Sequence[Table] = (), refresh_seconds: float
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"{refresh}<title>{title}</title><style>{_style()}</style></head><body>"
-        f'<h1>{title}</h1><p>{html.escape(board.subtitle)}</p>{_key(board)}<div class="charts">{charts}</div>'
+        f"<h1>{title}</h1><p>{html.escape(board.subtitle)}</p>{_head(board)}{_key(board)}"
+        f'<div class="charts">{charts}</div>'
         f"{''.join(map(_table, tables))}</body></html>\n"
     )
+
+
+def _head(board: Board) -> str:
+    absent = f"not recorded: {', '.join(board.absent)}" if board.absent else ""
+    return "".join(f"<p>{html.escape(line)}</p>" for line in (board.config, absent) if line)
 
 
 def _key(board: Board) -> str:
@@ -67,7 +73,7 @@ def _key(board: Board) -> str:
     if board.best is not None:
         marks.append(f"<li><i>★</i>{html.escape(board.best)}</li>")
     if board.resumes:
-        marks.append('<li><i class="resumed"></i>went on after a stop</li>')
+        marks.append('<li><i class="resumed"></i>resumed</li>')
     if board.rewinds:
         marks.append('<li><i class="again"></i>trained again</li>')
     return f'<ul class="key">{"".join(marks)}</ul>' if marks else ""

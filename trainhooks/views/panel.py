@@ -1,6 +1,6 @@
 """Which panels a dashboard has, and which columns of a run's table feed them. No drawing here.
 
-A panel without data says in a word what is missing; it never fails.
+A panel without data takes no room: its name is listed instead. Nothing here fails over what is missing.
 """
 
 import math
@@ -18,6 +18,8 @@ _LOG_ABOVE = 100.0
 _LOG_PERPLEXITY_ABOVE = 20.0
 _MOST_LINES = 4
 _LARGEST_EXPONENT = 50.0
+_NOTICEABLE_JS_BITS = 0.05
+"""For small changes PSI is about 8 times Jensen-Shannon in nats: this is a PSI of 0.25, above which it has shifted."""
 
 
 def compose(
@@ -25,16 +27,17 @@ def compose(
     *,
     title: str,
     subtitle: str = "",
+    config: str = "",
     drift: pd.DataFrame | None = None,
     resumes: Sequence[float] = (),
     rewinds: Sequence[tuple[float, float]] = (),
 ) -> Board:
-    """Choose panels for a run's table: six, and ten where drift data exists.
+    """Choose panels for a run's table: up to six, and up to ten where drift data exists.
 
     Args:
         metrics: one row a step or epoch; columns as docs/recovery.md lists them. Any may be missing.
         drift: one row a window: `step` and distances by feature, `length/psi`, `tokens/js`, ...
-        resumes: steps at which a later attempt went on.
+        resumes: steps at which a later attempt resumed.
         rewinds: (from, to) in steps, trained twice.
     """
     metrics = _numbers(metrics)
@@ -55,10 +58,14 @@ def compose(
     panels = [replace(each, x_label=axis if axis in metrics else "row") for each in panels]
     if drift is not None and len(drift):
         panels += _drift(_numbers(drift))
+    drawn = tuple(each for each in panels if each.missing is None)
+    nothing = Panel(title="Nothing recorded", y_label="", missing="the run has no metrics")
     return Board(
         title=title,
         subtitle=subtitle,
-        panels=tuple(panels),
+        config=config,
+        panels=drawn or (nothing,),
+        absent=tuple(each.title for each in panels if each.missing is not None),
         best=None
         if best_at is None or best is None
         else f"best val/loss {number(float(metrics.loc[best[0], 'val/loss']))} at {axis} {best_at:,.10g}",
@@ -107,8 +114,14 @@ def _throughput(metrics: pd.DataFrame, x: pd.Series) -> Panel:
         ("steps_per_second", "steps/s"),
     ):
         if _has(metrics, column):
-            return _lines(metrics, x, {column: label}, "Throughput", label, smooth=True)
+            panel = _lines(metrics, x, {column: label}, "Throughput", label, smooth=True)
+            return replace(panel, series=tuple(replace(each, told=_rate(each, label)) for each in panel.series))
     return Panel(title="Throughput", y_label="per second", missing="no samples, tokens or times were recorded")
+
+
+def _rate(line: Series, unit: str) -> str:
+    smoothed = "" if line.smooth is None else f" (smoothed {number(line.smooth[-1])})"
+    return f"{number(line.last)} {unit}{smoothed}"
 
 
 _TIME_UNITS = ((2 * 86_400.0, 86_400.0, "days"), (2 * 3_600.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"))
@@ -116,7 +129,7 @@ _TIME_UNITS = ((2 * 86_400.0, 86_400.0, "days"), (2 * 3_600.0, 3_600.0, "hours")
 
 def _time(metrics: pd.DataFrame, x: pd.Series) -> Panel:
     made = pd.DataFrame(index=metrics.index)
-    for column, label in (("active_seconds", "trained"), ("eta_seconds", "left (estimate)")):
+    for column, label in (("active_seconds", "trained"), ("eta_seconds", "left")):
         if _has(metrics, column):
             made[label] = metrics[column]
     if made.empty and _has(metrics, "time"):
@@ -125,7 +138,15 @@ def _time(metrics: pd.DataFrame, x: pd.Series) -> Panel:
         return Panel(title="Time", y_label="hours", missing="no times were recorded")
     longest = float(np.nanmax(made.to_numpy()))
     size, unit = next(((size, unit) for least, size, unit in _TIME_UNITS if longest >= least), (1.0, "seconds"))
-    return _lines(made / size, x, {name: name for name in made}, "Time", unit)
+    panel = _lines(made / size, x, {name: name for name in made}, "Time", unit)
+    told = (replace(each, told=f"{_duration(each.last * size)} {each.label}") for each in panel.series)
+    return replace(panel, series=tuple(told))
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in the unit that a person would choose for it, whatever the axis has."""
+    size, unit = next(((size, unit) for least, size, unit in _TIME_UNITS if abs(seconds) >= least), (1.0, "s"))
+    return f"{seconds / size:.3g} {'min' if unit == 'minutes' else 'h' if unit == 'hours' else unit}"
 
 
 _DRIFT_PANELS = (
@@ -145,7 +166,8 @@ def _drift(drift: pd.DataFrame) -> list[Panel]:
     distances = [name for name in drift if str(name).endswith("/js") and _has(drift, name)]
     farthest = sorted(distances, key=lambda name: -float(drift[name].max()))[:_MOST_LINES]
     columns = {name: str(name).removesuffix("/js") for name in distances if name in farthest}
-    panels.append(_lines(drift, x, columns, "Distance of inputs", "Jensen-Shannon (bits)"))
+    panel = _lines(drift, x, columns, "Distance of inputs", "Jensen-Shannon (bits)")
+    panels.append(replace(panel, least_top=_NOTICEABLE_JS_BITS))
     return [replace(panel, x_label="step" if "step" in drift else "window") for panel in panels]
 
 

@@ -5,6 +5,7 @@ Each works on a notebook's variables (`globals()`), whatever is in them, and nev
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ REQUIRED = {
     "training_config": "the run's settings",
 }
 OPTIONAL = {
-    "drift_data": "input statistics (the dashboard has ten panels with them)",
+    "drift_data": "input statistics (the dashboard shows up to ten panels with them)",
     "run_id": "the run's id",
     "config": "the older name of training_config",
 }
@@ -44,6 +45,7 @@ _SHOWN = (
     "grad_norm",
 )
 _MOST_COLUMNS = 200
+_NOT_SETTINGS = {"run_name", "name", "checkpoint_dir", "output_dir", "workspace_root"}
 
 
 def diagnose(names: Mapping[str, Any]) -> Table:
@@ -86,7 +88,7 @@ def setting(names: Mapping[str, Any], name: str) -> Any:
 
 
 def summarise_best(names: Mapping[str, Any]) -> Table:
-    """Describe the best model: least `val/loss`, else the last row; optional metrics where they are there."""
+    """Describe the best model: lowest `val/loss`, else the last row; optional metrics where they are there."""
     metrics = names.get("metrics_df")
     if not isinstance(metrics, pd.DataFrame):
         return Table(title="Best model", columns=("", ""), rows=(), closing=f"No metrics yet. {RUN_FIRST}")
@@ -99,7 +101,7 @@ def summarise_best(names: Mapping[str, Any]) -> Table:
     at, by = found
     row = metrics.iloc[at]
     unit = "epoch" if "step" not in metrics and "epoch" in metrics else "row"
-    rows = [("chosen by", "least val/loss" if by == "val/loss" else f"last {unit}: no val/loss was recorded")]
+    rows = [("chosen by", "lowest val/loss" if by == "val/loss" else f"last {unit}: no val/loss was recorded")]
     rows += [(name, text) for name in _SHOWN if (text := _text(row.get(name))) is not None]
     loss = _number(row.get("val/loss"))
     if loss is not None and _text(row.get("val/perplexity")) is None:
@@ -109,13 +111,42 @@ def summarise_best(names: Mapping[str, Any]) -> Table:
 
 
 def summarise_columns(metrics: pd.DataFrame) -> Table:
-    """List what was recorded, also what no panel shows: how often, the last value, the least and the greatest."""
+    """List what was recorded, also what no panel shows: how often, the last value, min and max."""
     rows = []
     for name in list(metrics)[:_MOST_COLUMNS]:
         values = pd.to_numeric(metrics[name], errors="coerce").astype(float).dropna()
         if len(values):
-            rows.append((str(name), f"{len(values):,}", *map(number, (values.iloc[-1], values.min(), values.max()))))
-    return Table(title="Recorded", columns=("name", "rows", "last", "least", "greatest"), rows=rows)
+            write = _date if name == "time" else number
+            rows.append((str(name), f"{len(values):,}", *map(write, (values.iloc[-1], values.min(), values.max()))))
+    return Table(title="Recorded", columns=("name", "rows", "last", "min", "max"), rows=rows)
+
+
+def _date(at: float) -> str:
+    """Return UTC Unix seconds as a date; what is none as a number."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z"
+    except (ValueError, OverflowError, OSError):
+        return number(at)
+
+
+def describe_settings(names: Mapping[str, Any]) -> str:
+    """Return a notebook's settings in one line, simple values alone; paths and the run's name are elsewhere."""
+    settings = names.get("training_config")
+    members = settings if isinstance(settings, Mapping) else getattr(settings, "__dict__", {})
+    shown = {
+        str(name): value
+        for name, value in members.items()
+        if isinstance(value, str | int | float) and str(name) not in _NOT_SETTINGS and not str(name).startswith("_")
+    }
+    return " · ".join(
+        f"{name} {value if isinstance(value, str) else format(value, '.6g')}" for name, value in shown.items()
+    )
+
+
+def when(metrics: pd.DataFrame) -> str:
+    """Return the time of the last row, if times were recorded."""
+    times = pd.to_numeric(metrics["time"], errors="coerce").dropna() if "time" in metrics else pd.Series(dtype=float)
+    return _date(float(times.iloc[-1])) if len(times) else ""
 
 
 def _checkpoint(names: Mapping[str, Any]) -> str:

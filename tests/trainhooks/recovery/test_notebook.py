@@ -63,7 +63,7 @@ def test_the_whole_notebook(trained: tuple[Path, dict[str, str]]) -> None:
     assert "has ended (closed) after 45 of 45 steps." in said["watch"]
     assert said["dashboard"] == "<png>"
     assert "All there" in said["diagnostic"]
-    assert "least val/loss" in said["summary"]
+    assert "lowest val/loss" in said["summary"]
     results = folder / "training_output" / "results"
     assert sorted(file.suffix for file in results.iterdir()) == [".csv", ".html", ".png"]
     assert len((next(results.glob("*.csv"))).read_text().splitlines()) == 46

@@ -99,7 +99,7 @@ def test_tables_say_what_was_recorded(browser: Any, file: Path) -> None:
     assert HOSTILE in browser.value("document.querySelectorAll('table')[1].textContent")
     assert browser.value("document.querySelector('.key').innerText").splitlines() == [
         "★best val/loss 1.372 at step 1,499",
-        "went on after a stop",
+        "resumed",
         "trained again",
     ]
 

@@ -68,7 +68,7 @@ def test_settings_may_be_a_dict() -> None:
 def test_the_least_validation_loss_is_best() -> None:
     found = cells(summarise_best(there()))
     assert found == {
-        "chosen by": "least val/loss",
+        "chosen by": "lowest val/loss",
         "epoch": "1",
         "val/loss": "2.2",
         "train/loss": "2",
