@@ -120,6 +120,21 @@ async def test_every_signal_that_ends_a_process_drains_it(
     assert "draining 1 call" in err
 
 
+async def test_a_hangup_that_nohup_has_taken_out_ends_nothing(
+    teacher: ScriptedTeacher, tmp_path: Path, send: Any
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a child inherits it, as nohup's does
+    try:
+        async with run_proxy_process(teacher, tmp_path) as proxy:
+            proxy.send(signal.SIGHUP)
+            assert (await send(proxy.address + CHAT, ASK)).status == 200
+            assert "shutting down" not in proxy.said().decode()
+            proxy.send(signal.SIGTERM)
+            assert await proxy.wait() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 async def test_a_notice_of_slurm_ends_nothing(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:
     async with run_proxy_process(teacher, tmp_path) as proxy:
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):

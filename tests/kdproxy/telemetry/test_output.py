@@ -32,3 +32,19 @@ def test_it_stands_in_for_both_streams_and_writes_all_that_was_said(capfd: pytes
         print("two", file=sys.stderr)
     out, err = capfd.readouterr()
     assert (out, err) == ("one\n", "two\n")
+
+
+def test_what_was_said_first_is_read_first() -> None:
+    """A long piece waits for the thread; a short one behind it would fit the pipe at once, and waits all the same."""
+    reading, writing = os.pipe()
+    stream = QueuedOutput(os.fdopen(writing, "w", closefd=False))
+    long = "x" * 20_000 + "\n"
+    stream.write(long)
+    stream.write("behind it\n")
+    text = b""
+    while len(text) < len(long) + 10:
+        text += os.read(reading, 1 << 20)
+    assert text.endswith(b"x\nbehind it\n")
+    stream.finish()
+    os.close(writing)
+    os.close(reading)
