@@ -159,11 +159,11 @@ def dcp_async_save(training: Training) -> Begin:
 def dcp_staged_save(training: Training) -> Begin:
     """With its best stager: pinned and shared memory, copied by a thread. Until that is done no weight may change."""
     stager = DefaultStager(StagingOptions())
-    # torch 2.11 looks classes up as `dispatch[type]`, which it has not got: an optimizer whose step() is wrapped by a
-    # scheduler or hooks raises KeyError. Later releases have this entry.
-    stager._state_dict_stager._deepcopy_dispatch.setdefault(type, lambda each, memo, **_: each)
+    dispatch = stager._state_dict_stager._deepcopy_dispatch
+    known = dict(dispatch)
 
     def begin(path: Path) -> Callable[[], float | None]:
+        dispatch.update(known)  # torch 2.11 empties it while it stages: a second save raises KeyError: <class 'type'>
         response: Any = dcp.async_save(training.state(), checkpoint_id=path / "dcp", async_stager=stager)
         ended: list[float] = []
         response.upload_completion.add_done_callback(lambda _: ended.append(time.perf_counter()))

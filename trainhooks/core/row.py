@@ -6,8 +6,8 @@ went on, and so which rows of earlier attempts are superseded.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import orjson
 
@@ -17,6 +17,7 @@ ATTEMPT = "attempt"
 RESERVED = frozenset({"v", "seq", "attempt", "step", "at", "kind", "lineage", "replay"})
 """Members that the writer sets: no metric can have these names."""
 
+_Row = TypeVar("_Row")
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -84,38 +85,64 @@ def settle(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     In a loop that counts its steps from 1 on, row S is that of a finished step and stays. Such a loop has no row 0, and
     records S + 1 first where it goes on at S.
     """
-    rows: dict[int, dict[str, Any]] = {}
+    yield from _settled(((dict(line), line) for line in lines), lambda earlier, later: {**earlier, **later})
+
+
+def settle_numbered(lines: Iterable[tuple[int, Mapping[str, Any]]]) -> tuple[list[int], dict[int, list[int]]]:
+    """Return what `settle` does as numbers of lines: of the first line of each row, and by it the further ones of the
+    same step.
+
+    Args:
+        lines: each with its number; of an event it does not count.
+    """
+    further: dict[int, list[int]] = {}
+
+    def merge(earlier: int, later: int) -> int:
+        further.setdefault(earlier, []).append(later)
+        return earlier
+
+    return list(_settled(lines, merge)), further
+
+
+def _settled(lines: Iterable[tuple[_Row, Mapping[str, Any]]], merge: Callable[[_Row, _Row], _Row]) -> Iterator[_Row]:
+    """Yield what stands for each row that counts. Numbers of a million steps are kept as they are: objects that the
+    garbage collector looks at would double the time."""
+    rows: dict[int, _Row] = {}
+    attempts: dict[int, int] = {}
+    """Which attempt wrote the row of a step."""
     newest, lowest = 0, 1
-    last: tuple[int, dict[str, Any]] | None = None
+    last: tuple[int, _Row] | None = None
     """Row S, of which the attempt's first row is to tell whether it is finished."""
     is_open = False  # the newest attempt has not said yet where it goes on
-    for line in lines:
+    for row, line in lines:
         attempt = line["attempt"]
         if attempt < newest:
             continue  # a process that was followed while it stood still
         if attempt > newest:
             newest, is_open = attempt, True
-        if line.get("kind") == ATTEMPT:
-            from_step = line.get("from_step")
+        if "kind" in line:
+            from_step = line.get("from_step") if line["kind"] == ATTEMPT else None
             if from_step is not None:
                 if lowest >= 1 and from_step in rows:
                     last = from_step, rows[from_step]
                 rows, is_open = _before(rows, from_step), False
-        if "kind" in line or not isinstance(line.get("step"), int):
             continue
-        step = line["step"]
-        lowest = min(lowest, step)
+        step = line.get("step")
+        if not isinstance(step, int):
+            continue
+        if step < lowest:
+            lowest = step
         if last is not None:
             if step == last[0] + 1:
                 rows[last[0]] = last[1]
             last = None
         if is_open:
             rows, is_open = _before(rows, step), False
-        earlier = rows.get(step)
-        rows[step] = {**earlier, **line} if earlier is not None and earlier["attempt"] == attempt else dict(line)
+        rows[step] = merge(rows[step], row) if step in rows and attempts[step] == attempt else row
+        attempts[step] = attempt
     for step in sorted(rows):
         yield rows[step]
 
 
-def _before(rows: dict[int, dict[str, Any]], step: int) -> dict[int, dict[str, Any]]:
+def _before(rows: dict[int, _Row], step: int) -> dict[int, _Row]:
     return {at: row for at, row in rows.items() if at < step}

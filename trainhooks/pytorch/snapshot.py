@@ -102,6 +102,11 @@ class Snapshot:
         for part in self._parts:
             part.fetch()
 
+    def wait_taken(self) -> None:
+        """Return once nothing of the training's own memory is read any more."""
+        for part in self._parts:
+            part.wait_taken()
+
     def copies(self) -> list[Copy]:
         """Return the copies, some of which may be on their way. For the thread that writes them."""
         found: dict[int, Copy] = {}
@@ -170,6 +175,9 @@ class _OnHost:
     def fetch(self) -> None:
         pass
 
+    def wait_taken(self) -> None:
+        pass
+
     def copies(self) -> list[Copy]:
         return [Copy(tensor) for tensor in self._tensors]
 
@@ -185,6 +193,9 @@ class _Direct:
     def fetch(self) -> None:
         pass
 
+    def wait_taken(self) -> None:
+        self._done.synchronize()
+
     def copies(self) -> list[Copy]:
         return [Copy(tensor, self._done.synchronize) for tensor in self._tensors]
 
@@ -192,14 +203,20 @@ class _Direct:
 class _Staged:
     """Copies that are on the device and come to the host in blocks."""
 
-    def __init__(self, places: Sequence[int], arena: Arena, packing: Packing, transfer: Transfer) -> None:
+    def __init__(
+        self, places: Sequence[int], arena: Arena, packing: Packing, transfer: Transfer, taken: torch.cuda.Event
+    ) -> None:
         self.places = places
         self._arena = arena
         self._packing = packing
         self._transfer = transfer
+        self._taken = taken
 
     def fetch(self) -> None:
         self._transfer.start()
+
+    def wait_taken(self) -> None:
+        self._taken.synchronize()
 
     def copies(self) -> list[Copy]:
         views = self._arena.views()
@@ -269,7 +286,7 @@ class _CudaLane:
         if self._ring is None:
             self._ring = Ring(StreamTransport(self._stream))
         self._transfer = Transfer(self._ring, blocks, self._arena.blocks())
-        return _Staged(places, self._arena, packing, self._transfer)
+        return _Staged(places, self._arena, packing, self._transfer, done)
 
     def _tell(self, size_bytes: int) -> None:
         if not self._is_told:

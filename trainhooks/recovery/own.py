@@ -15,8 +15,8 @@ import pandas as pd
 from trainhooks.core import distribution
 from trainhooks.core import row as rows
 from trainhooks.core.experiment import RUNNING, run_name, sessions_of
-from trainhooks.core.metric_name import part_prefix
 from trainhooks.errors import SessionInvalid, TrainhooksError
+from trainhooks.recovery import frame
 from trainhooks.recovery.found import Found, SavedModel
 from trainhooks.session.inputs import INPUTS
 from trainhooks.storage import inspection, metrics, session
@@ -26,7 +26,6 @@ from trainhooks.storage.checkpoints import CHECKPOINTS, published, set_aside
 _SIDECAR = "metrics.parquet"
 _SIDECAR_FROM_BYTES = 8 << 20
 _SOURCE = "trainhooks_source"
-_NOT_MEASURED = ("v", "seq", "kind", "replay", "lineage")
 
 
 def read(root: Path) -> Found:
@@ -120,60 +119,10 @@ def _metrics(root: Path, gaps: list[str]) -> tuple[pd.DataFrame, list[Event]]:
     events = list(_events(path))
     table = _sidecar(path.with_name(_SIDECAR), source)
     if table is None:
-        table = _frame(path, gaps)
+        table = frame.read(path, gaps)
         if path.stat().st_size >= _SIDECAR_FROM_BYTES:
             _leave_sidecar(table, path.with_name(_SIDECAR), source)
     return table, events
-
-
-def _frame(path: Path, gaps: list[str]) -> pd.DataFrame:
-    count = _count(path)  # before they are read: a training may be adding some
-    lines = list(metrics.read_lines(path))
-    written = max((line["seq"] for line in lines), default=-1) + 1
-    if (lost := max(written, count) - len(lines)) > 0:
-        gaps.append(f"{lost} of the lines of metrics.jsonl are damaged or missing.")
-    settled = list(rows.settle(lines))
-    try:
-        table = pd.DataFrame.from_records(settled)
-    except UnicodeEncodeError:
-        table = pd.DataFrame.from_records([_writable(row) for row in settled])
-    table = table.drop(columns=[name for name in _NOT_MEASURED if name in table])
-    for name in _not_numbers(table):
-        if table[name].map(lambda value: isinstance(value, Mapping)).any():
-            parts = [part if isinstance(part, Mapping) else {} for part in table.pop(name)]
-            table = table.join(pd.DataFrame.from_records(parts).add_prefix(part_prefix(str(name))))
-    if {"at", "attempt"} <= set(table):
-        seconds = table.groupby("attempt")["at"].diff().clip(lower=0).fillna(0.0)
-        table["active_seconds"] = seconds.cumsum()
-    for name in _not_numbers(table):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        spelled = table[name].isin(["NaN", "Infinity", "-Infinity"])
-        if (numbers.notna() | spelled | table[name].isna()).all():
-            table[name] = numbers
-    return table
-
-
-def _not_numbers(table: pd.DataFrame) -> list[str]:
-    return [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]
-
-
-def _writable(value: Any) -> Any:
-    """Text of a model that was cut within a character may hold half a surrogate pair, which no file takes."""
-    match value:
-        case str():
-            return value.encode(errors="replace").decode()
-        case dict():
-            return {_writable(name): _writable(each) for name, each in value.items()}
-        case list():
-            return [_writable(each) for each in value]
-        case _:
-            return value
-
-
-def _count(path: Path) -> int:
-    """Return how many whole lines a file has."""
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _events(path: Path) -> Iterator[Event]:

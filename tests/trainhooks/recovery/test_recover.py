@@ -210,7 +210,7 @@ def test_the_columnar_copy_is_used_until_the_rows_change(
     ours(tmp_path / "run")
     slow = recover(tmp_path / "run").metrics_df
     assert (tmp_path / "run" / "progress" / "metrics.parquet").is_file()
-    monkeypatch.setattr("trainhooks.recovery.own._frame", None)
+    monkeypatch.setattr("trainhooks.recovery.frame.read", None)
     fast = recover(tmp_path / "run").metrics_df
     pd.testing.assert_frame_equal(slow, fast)
     monkeypatch.undo()

@@ -1,0 +1,219 @@
+"""Rows of metrics.jsonl as a table, column by column: a million rows are never a million dicts at once.
+
+What counts is what `core.row.settle` says. Here it is told the lines' numbers in place of the lines, and the values lie
+in one array for each member meanwhile.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trainhooks.core import row as rows
+from trainhooks.core.metric_name import part_prefix
+from trainhooks.storage import metrics
+
+_LEFT_OUT = frozenset({"v", "seq", "kind", "replay", "lineage"})
+"""Members that measure nothing."""
+_BLOCK_ROWS = 16_384
+_SPELLED = ("NaN", "Infinity", "-Infinity")
+
+
+class _Nothing:
+    """What a line says that does not have a member; null is something else."""
+
+
+_NOTHING = _Nothing()
+
+
+class _Part(int):
+    """The number of a row in the table of a member's parts."""
+
+    __slots__ = ()
+
+
+def read(path: Path, gaps: list[str]) -> pd.DataFrame:
+    """Return the rows that count, in the order of steps. What is damaged or missing is said in `gaps`."""
+    written = _count(path)  # before they are read: a training may be adding some
+    lines = _Lines()
+    first, further = rows.settle_numbered(lines.numbered(metrics.read_lines(path)))
+    if (lost := max(lines.written, written) - lines.count) > 0:
+        gaps.append(f"{lost} of the lines of metrics.jsonl are damaged or missing.")
+    try:
+        return _typed(lines.columns.table(first, further, _same))
+    except UnicodeEncodeError:
+        return _typed(lines.columns.table(first, further, _writable))
+
+
+class _Lines:
+    """Puts rows into columns on their way to `settle_numbered`."""
+
+    def __init__(self) -> None:
+        self.columns = _Columns(is_nested=True)
+        self.count = 0
+        """Of all lines, events too."""
+        self.written = 0
+        """Lines that were written, as far as the sequence numbers tell."""
+
+    def numbered(self, lines: Iterable[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield each line with its number among the rows; of an event that of the next row."""
+        block: list[dict[str, Any]] = []
+        number = 0
+        for line in lines:
+            self.count += 1
+            if line["seq"] >= self.written:
+                self.written = line["seq"] + 1
+            yield number, line
+            if "kind" not in line:
+                number += 1
+                block.append(line)
+                if len(block) == _BLOCK_ROWS:
+                    self.columns.take(block)
+                    block = []
+        self.columns.take(block)
+
+
+class _Columns:
+    """Values of many rows by member."""
+
+    def __init__(self, *, is_nested: bool) -> None:
+        self._is_nested = is_nested
+        """Whether a member that is an object becomes columns of its own."""
+        self._blocks: dict[str, list[np.ndarray]] = {}
+        self._count = 0
+        self._parts: dict[str, _Columns] = {}
+
+    def take(self, block: list[dict[str, Any]]) -> None:
+        """Put rows behind the others."""
+        for name in dict.fromkeys(chain.from_iterable(block)):
+            if self._is_nested and name in _LEFT_OUT:
+                continue
+            try:
+                values = list(map(itemgetter(name), block))
+            except KeyError:
+                values = [row.get(name, _NOTHING) for row in block]
+            kinds = set(map(type, values))
+            if self._is_nested and dict in kinds:
+                values, kinds = self._with_parts(name, values), {_Part}
+            blocks = self._blocks.setdefault(name, [])
+            self._fill(blocks)
+            blocks.append(_array(values, kinds))
+        self._count += len(block)
+        for blocks in self._blocks.values():
+            self._fill(blocks)
+
+    def _fill(self, blocks: list[np.ndarray]) -> None:
+        """Note that the last rows do not have a member."""
+        if (missing := self._count - sum(map(len, blocks))) > 0:
+            blocks.append(_array([_NOTHING] * missing, {_Nothing}))
+
+    def _with_parts(self, name: str, values: list[Any]) -> list[Any]:
+        parts = self._parts.setdefault(name, _Columns(is_nested=False))
+        numbers = count(parts._count)
+        parts.take([value for value in values if type(value) is dict])
+        return [_Part(next(numbers)) if type(value) is dict else value for value in values]
+
+    def table(self, first: list[int], further: Mapping[int, list[int]], spell: Callable[[Any], Any]) -> pd.DataFrame:
+        """Return the rows that are chosen by number.
+
+        Args:
+            first: the first line of each row.
+            further: by it, lines that belong to the row as well: the last that has a member tells it.
+            spell: gives what is not a number as a table can hold it.
+        """
+        chosen = np.array(first, dtype=np.int64)
+        more = [(at, number) for at, each in enumerate(first) if each in further for number in further[each]]
+        made: dict[str, Any] = {}
+        parts: dict[str, Any] = {}
+        for name, blocks in self._blocks.items():
+            values = _joined(blocks)
+            taken = values[chosen]
+            for at, number in more:
+                if values[number] is not _NOTHING:
+                    taken[at] = values[number]
+            if name in self._parts:
+                at_rows = [(int(each),) if type(each) is _Part else () for each in taken]
+                parts |= self._parts[name]._placed(at_rows, spell, part_prefix(str(spell(name))))
+            else:
+                made[spell(name)] = _column(taken, spell)
+        return pd.DataFrame({**parts, **made}, index=pd.RangeIndex(len(first)))
+
+    def _placed(self, rows_at: Sequence[tuple[int, ...]], spell: Callable[[Any], Any], prefix: str) -> dict[str, Any]:
+        """Return the columns of the parts, where the row of each is told; there may be none."""
+        has = np.fromiter((bool(each) for each in rows_at), dtype=bool, count=len(rows_at))
+        numbers = np.fromiter((each[0] for each in rows_at if each), dtype=np.int64)
+        placed = {}
+        for name, blocks in self._blocks.items():
+            values = _joined(blocks)[numbers]
+            if not has.all():
+                whole = np.full(len(has), _NOTHING, dtype=object)
+                whole[has] = values.astype(object)
+                values = whole
+            placed[prefix + str(spell(name))] = _column(values, spell)
+        return placed
+
+
+def _array(values: list[Any], kinds: set[type]) -> np.ndarray:
+    """Return values compactly where all are of one kind of number that an array has."""
+    if kinds == {float}:
+        return np.array(values, dtype=np.float64)
+    if kinds == {int} and min(values) >= -(2**63) and max(values) < 2**63:
+        return np.array(values, dtype=np.int64)
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
+
+
+def _joined(blocks: list[np.ndarray]) -> np.ndarray:
+    if len(blocks) > 1:
+        if len({block.dtype for block in blocks}) > 1:
+            blocks[:] = [block.astype(object) for block in blocks]
+        blocks[:] = [np.concatenate(blocks)]
+    return blocks[0]
+
+
+def _column(values: np.ndarray, spell: Callable[[Any], Any]) -> Any:
+    """Return a column as pandas makes one of such values; NaN where there is nothing."""
+    if values.dtype != object:
+        return values
+    return pd.Series([np.nan if value is _NOTHING else spell(value) for value in values])
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the seconds that were worked, and make numbers of what is written as text where a number has no other way."""
+    if {"at", "attempt"} <= set(table):
+        seconds = table.groupby("attempt")["at"].diff().clip(lower=0).fillna(0.0)
+        table["active_seconds"] = seconds.cumsum()
+    for name in [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name].dtype)]:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        spelled = table[name].isin(_SPELLED)
+        if (numbers.notna() | spelled | table[name].isna()).all():
+            table[name] = numbers
+    return table
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _writable(value: Any) -> Any:
+    """Text of a model that was cut within a character may hold half a surrogate pair, which no file takes."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case dict():
+            return {_writable(name): _writable(each) for name, each in value.items()}
+        case list():
+            return [_writable(each) for each in value]
+        case _:
+            return value
+
+
+def _count(path: Path) -> int:
+    """Return how many whole lines a file has."""
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
