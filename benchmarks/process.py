@@ -52,6 +52,8 @@ def spawn(arguments: Sequence[str], core: int | None, log: Path) -> subprocess.P
 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KDPROXY_")}
     environment |= {"PYTHONPATH": str(HERE.parent)}
+    # As it is installed: else each start compiles every module, a third of a short `warm`.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with log.open("ab") as stderr:
         return subprocess.Popen(
             [sys.executable, *arguments],
