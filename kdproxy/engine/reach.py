@@ -81,12 +81,31 @@ async def look(client: UpstreamClient, ledger: Ledger, wanted: Look) -> Finding:
     except TimeoutError:
         reach, text = Reach.AWAY, f"no answer within {CHECK_SECONDS:g} s; {_waits(wanted)}"
     except UpstreamFailed as error:
+        if error.was_sent and await _speaks_tls(client, ledger, upstream):
+            secure = "https" + upstream.url.removeprefix("http")
+            text = f"speaks TLS, and its URL begins with http: every call to it breaks off. Take {secure}"
+            return Finding(upstream=upstream, reach=Reach.MISTAKE, text=text)
         is_away = error.retryable and not error.was_sent
         reach = Reach.AWAY if error.retryable else Reach.MISTAKE
         text = f"not reached. {error.message} {_sentence(_waits(wanted)) if is_away else error.hint}"
     except KdproxyError as error:
         reach, text = Reach.AWAY, f"not looked at. {error}"
     return Finding(upstream=upstream, reach=reach, text=text)
+
+
+async def _speaks_tls(client: UpstreamClient, ledger: Ledger, upstream: Upstream) -> bool:
+    """Whether a server that breaks off without TLS takes a handshake: asyncio's (uvicorn) closes without a word."""
+    url = models_url(upstream)
+    if not url.startswith("http:"):
+        return False
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await _get(client, ledger, "https" + url.removeprefix("http"), ())
+    except UpstreamFailed as error:
+        return error.code == "upstream_untrusted"
+    except (KdproxyError, TimeoutError):
+        return False
+    return True
 
 
 def _sentence(text: str) -> str:
