@@ -96,6 +96,8 @@ def _differences(path: str, saved: Any, live: Any) -> Iterator[Difference]:
 def _tensors_differ(path: str, saved: Tensor, live: Tensor) -> Difference | None:
     if (saved.dtype, saved.shape) != (live.dtype, live.shape):
         return Difference(what=path, before=_form(saved), after=_form(live))
+    if sharding.is_sharded(live) and not sharding.is_sharded(saved):
+        saved = sharding.cut(saved.to(live.device), live)  # it was whole when it was saved
     one, other = _bits(saved), _bits(live)
     one = one.to(other.device)
     if torch.equal(one, other):

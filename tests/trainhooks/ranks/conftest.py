@@ -46,9 +46,11 @@ def _training(zygote_with: Callable[..., Zygote]) -> Zygote:
 def start(_training: Zygote) -> Any:
     """Start a script on some ranks: `start(script, out, *argv, world=2, HOW="asynchronous")`; capitals: environment."""
     count = [0]
+    logs = list[Path]()
 
     def begin(script: Path, out: Path, *argv: object, world: int = 2, **environ: object) -> Team:
         count[0] += 1
+        logs.extend(out.with_name(f"{out.name}-{count[0]}-{rank}.log") for rank in range(world))
         shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         shared |= {name: str(value) for name, value in environ.items()}
         return Team(
@@ -66,3 +68,5 @@ def start(_training: Zygote) -> Any:
 
     yield begin
     _training.end_jobs()
+    said = "".join(log.read_text(errors="replace") for log in logs if log.exists())
+    assert "the restored objects could not be compared" not in said
