@@ -305,7 +305,7 @@ class FileArchive:
         self.calls.close()
 
     def _drop_recent(self, rows: Iterable[str]) -> None:
-        self._recent.drop([f"{row}/{form}" for row in rows if row.startswith("s/") for form in _FORMS])
+        self._recent.drop(f"{row}/{form}" for row in rows if row.startswith("s/") for form in _FORMS)
 
     def _look(self) -> Snapshot:
         active = self._journal.active_segment
