@@ -137,6 +137,9 @@ class Archive(Protocol):
 class CallLog(Protocol):
     """Which calls went out, and how they ended: the events log. Event loop only."""
 
+    async def ready(self) -> None:
+        """Open what `sent` writes to, off the loop; before the first of them."""
+
     def sent(self, sent: Sent) -> LineName:
         """Write that a call goes out, before its first byte; return its name. Raises CallNotRecorded: it must not."""
 

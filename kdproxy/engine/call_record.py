@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 import orjson
 
@@ -24,12 +24,16 @@ SHORTEST_SECRET = 8
 _LOOKED_THROUGH_BYTES = 1 << 20
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-goog-request-id", "cf-ray")
 """Headers by which providers name a call, the provider's own before a gateway's."""
+_BETWEEN_WORDS = re.compile(r"[\s=;,&]+")
 _TOKEN = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|r8|nvapi|pplx|csk|fw|AIza|ghp|eyJ)[-_A-Za-z0-9][-_.A-Za-z0-9*]{7,}")
 """What credentials look like: a provider quotes the one that it refuses, or another one."""
 
 
 class NoCalls:
     """The CallLog port where nothing is recorded."""
+
+    async def ready(self) -> None:
+        """There is nothing to open."""
 
     def sent(self, sent: Sent) -> LineName:
         """Name no line."""
@@ -182,8 +186,12 @@ def without_secrets(text: str, request: UpstreamRequest | None) -> str:
 
 def _secrets_of(request: UpstreamRequest) -> set[str]:
     found = {value for name, value in request.headers if is_credential(name)}
-    found |= {word for value in found for word in value.split()}
-    found |= {value for name, value in parse_qsl(urlsplit(request.url).query) if name not in PUBLIC_QUERY}
+    found |= {word for value in found for word in _BETWEEN_WORDS.split(value)}
+    query = urlsplit(request.url).query
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in PUBLIC_QUERY:
+            found |= {value, name} if not value else {value}  # a secret may stand alone
+            found |= {part for part in _BETWEEN_WORDS.split(query) if unquote_plus(part) == value}
     if isinstance(request.body, bytes):
         with contextlib.suppress(ValueError, RecursionError):
             found.update(_texts_of_credentials(orjson.loads(request.body)))

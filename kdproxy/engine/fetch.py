@@ -64,6 +64,7 @@ class Fetcher:
         Raises:
             KdproxyError: the upstream has no such path, or its answer cannot be read; nothing else is tried.
         """
+        await self.call_log.ready()
         try:
             result = await Attempts(self, errand, flight, road).run()
         except KdproxyError:

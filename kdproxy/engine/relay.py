@@ -56,6 +56,8 @@ class Relay:
         call = self._call(incoming) if incoming.method == "POST" else None
         with self.passing.taking_off() as landed:
             try:
+                if call is not None:
+                    await self._fetcher.call_log.ready()
                 response = await self._send(request if call is None else call.recorded(request))
             except BaseException as error:
                 if call is not None:

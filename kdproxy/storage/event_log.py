@@ -79,6 +79,19 @@ class EventLog:
 
     # -- the event loop ---------------------------------------------------------------------------------------
 
+    async def ready(self) -> None:
+        """Open the file, off the loop, where that has not been done; a disk that refuses is told by `sent`."""
+        if self._files is None:
+            await asyncio.to_thread(self._prepare)
+
+    def _prepare(self) -> None:
+        with self._changed:
+            if self._files is None and self.trouble is None and not self._is_closing:
+                try:
+                    self._open()
+                except Exception as error:
+                    self._fail(error)
+
     def sent(self, sent: Sent) -> LineName:
         """Write that a call goes out, before its first byte; return its name.
 
