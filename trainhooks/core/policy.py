@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trainhooks.core.argument import is_number, is_whole
 from trainhooks.core.retention import Best, Retention
 from trainhooks.errors import ConfigInvalid
 
@@ -42,14 +43,33 @@ class CheckpointPolicy:
         problems = [
             f"{name} is {getattr(self, name)!r} and must be {what}"
             for name, is_good, what in (
-                ("every_steps", self.every_steps is None or self.every_steps >= 1, "1 or more"),
-                ("every_seconds", self.every_seconds is None or self.every_seconds > 0, "more than 0"),
-                ("keep_last", self.keep_last >= 2, "2 or more: a damaged newest one needs something to fall back to"),
-                ("keep_best", self.keep_best is None or self.keep_best.count >= 1, "a Best with a count of 1 or more"),
-                ("keep_every_steps", self.keep_every_steps is None or self.keep_every_steps >= 1, "1 or more"),
+                ("every_steps", self.every_steps is None or is_whole(self.every_steps, 1), "a whole number, 1 or more"),
+                ("every_seconds", self.every_seconds is None or _is_positive(self.every_seconds), "more than 0"),
+                (
+                    "keep_last",
+                    is_whole(self.keep_last, 2),
+                    "a whole number, 2 or more: a damaged newest one needs something to fall back to",
+                ),
+                (
+                    "keep_best",
+                    self.keep_best is None or isinstance(self.keep_best, Best),
+                    "a Best, such as Best(metric='val_loss')",
+                ),
+                (
+                    "keep_every_steps",
+                    self.keep_every_steps is None or is_whole(self.keep_every_steps, 1),
+                    "a whole number, 1 or more",
+                ),
+                ("keep_tags", _are_texts(self.keep_tags), "a tuple of texts, such as ('paper',)"),
+                ("asynchronous", isinstance(self.asynchronous, bool), "True or False"),
+                ("device_snapshot", isinstance(self.device_snapshot, bool), "True or False"),
                 ("gradients", self.gradients in ("auto", "always"), "'auto' or 'always'"),
-                ("patience_seconds", self.patience_seconds > 0, "more than 0"),
-                ("max_overhead", self.max_overhead is None or 0 < self.max_overhead <= 1, "above 0 and at most 1"),
+                ("patience_seconds", _is_positive(self.patience_seconds), "more than 0"),
+                (
+                    "max_overhead",
+                    self.max_overhead is None or (_is_positive(self.max_overhead) and self.max_overhead <= 1),
+                    "above 0 and at most 1",
+                ),
             )
             if not is_good
         ]
@@ -65,3 +85,11 @@ class CheckpointPolicy:
             keep_every_steps=self.keep_every_steps,
             keep_tags=frozenset(self.keep_tags),
         )
+
+
+def _is_positive(value: object) -> bool:
+    return is_number(value, least=0) and value != 0
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple | list | set | frozenset) and all(isinstance(each, str) for each in value)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from trainhooks.core.argument import wrong
 from trainhooks.errors import ConfigInvalid
 
 
@@ -41,12 +42,19 @@ def modes_of(given: str | Mapping[str, str] | None, names: Iterable[str]) -> dic
         ConfigInvalid: an unknown word or name.
     """
     names = list(names)
+    if given is not None and not isinstance(given, str | Mapping):
+        raise wrong("restore=", given, "'checkpoint', 'state-only' or a dict of these by name")
+    if isinstance(given, str) and given not in set(Restore):
+        raise ConfigInvalid(
+            f"restore= says {given!r}.",
+            hint="Give 'checkpoint' or 'state-only', or restore={'requires_grad': 'live'} for the flags.",
+        )
     words = dict.fromkeys(names, given) if isinstance(given, str) else dict(given or {})
     unknown = sorted(words.keys() - set(names))
-    wrong = sorted({word for word in words.values() if word not in set(Restore)})
-    if unknown or wrong:
+    strange_words = sorted({str(word) for word in words.values() if word not in set(Restore)})
+    if unknown or strange_words:
         strange = f"names {', '.join(unknown)}, no optimizer, scheduler or object of plain attributes in state="
-        problem = strange if unknown else f"says {wrong[0]!r}"
+        problem = strange if unknown else f"says {strange_words[0]!r}"
         raise ConfigInvalid(
             f"restore= {problem}.",
             hint=f"Give 'checkpoint' or 'state-only', for all or by name ({', '.join(names) or 'there is none here'}).",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from trainhooks.core.argument import whole, wrong
 from trainhooks.core.direction import Mode, mode_of
 
 PINNED = "pinned"
@@ -19,7 +20,7 @@ class Best:
     none is deleted.
 
     Raises:
-        ConfigInvalid: an unknown mode.
+        ConfigInvalid: an unknown mode, no metric's name, or a count below 1.
     """
 
     metric: str
@@ -28,6 +29,9 @@ class Best:
     """`min` or `max`; None: by the metric's name, an accuracy rises and a loss falls."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.metric, str) or not self.metric:
+            raise wrong("Best(metric=)", self.metric, "the name of a metric, such as 'val_loss'")
+        whole("Best(count=)", self.count, least=1)
         object.__setattr__(self, "mode", mode_of(self.mode, self.metric))
 
 

@@ -26,6 +26,7 @@ from torch.utils.data import (
 )
 
 from trainhooks.core import seed as seeds
+from trainhooks.errors import ConfigInvalid
 from trainhooks.pytorch import held
 from trainhooks.pytorch.private import PrivateGenerators
 from trainhooks.pytorch.stream import is_stateful
@@ -134,6 +135,11 @@ class Drawing:
             drawn = next(self._indices)
         except StopIteration:
             return None
+        if not self._single and not hasattr(drawn, "__iter__"):
+            raise ConfigInvalid(
+                f"The batch sampler gives {drawn!r} and must give lists of indices.",
+                hint="Give it as sampler=, with batch_size=.",
+            )
         batch = (drawn,) if self._single else tuple(drawn)  # a sampler may use its list again
         self._samples += len(batch)
         text = f"{self.digest}:{self.epoch}:{plain(batch)!r}"

@@ -87,6 +87,11 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
             )
         return _sampled_loader(source, seed=seed, rank=rank, world=world, **options)
     options = {name: each for name, each in options.items() if name not in ("sampler", "batch_sampler")}
+    if options.get("replays") and (is_map_style(source) or isinstance(source, DataLoader)):
+        raise ConfigInvalid(
+            f"replays= is for data that can only be iterated, and a {type(source).__name__} goes to its place.",
+            hint="Leave it out.",
+        )
     if is_map_style(source):
         return _map_loader(source, seed=seed, rank=rank, world=world, **options)
     if isinstance(source, DataLoader) and (not is_stateful(source) or _is_torchdata(source)):

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from trainhooks.core import outage
+from trainhooks.core.argument import whole, wrong
 from trainhooks.core.outage import Outages
 from trainhooks.session.book import Book
 from trainhooks.session.late import LateRecords
@@ -35,6 +36,9 @@ class TeacherCalls(ABC):
         Returns:
             Which answer to this prompt it is, from 0 on; None where it could not be written (the user is told).
         """
+        for name, text in (("prompt", prompt), ("response", response), ("model=", model)):
+            if not isinstance(text, str):
+                raise wrong(f"record_api_response({name})", text, "a text", hint="Of messages: json.dumps(messages).")
         self.record_connection_recovery()
         try:
             with self._responses() as responses:
@@ -47,6 +51,10 @@ class TeacherCalls(ABC):
 
     def find_api_response(self, prompt: str, *, model: str, system: str | None = None, ordinal: int = 0) -> str | None:
         """Return an answer that was recorded for exactly this prompt, in this attempt or an earlier one, or None."""
+        for name, text in (("prompt", prompt), ("model=", model)):
+            if not isinstance(text, str):
+                raise wrong(f"find_api_response({name})", text, "a text", hint="Of messages: json.dumps(messages).")
+        whole("find_api_response(ordinal=)", ordinal)
         with self._responses() as responses:
             if responses is None:
                 return None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from trainhooks.core import argument
 from trainhooks.core import tokenizer as tokenizers
 from trainhooks.core.drift import Change, flatten
 from trainhooks.core.policy import CheckpointPolicy
@@ -18,6 +19,7 @@ from trainhooks.host import provenance
 from trainhooks.host.extra import require
 from trainhooks.host.launch import launched
 from trainhooks.host.unwinding import how_left
+from trainhooks.session.checking import check_options, check_source, policy_of
 from trainhooks.session.gate import Gate
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.late import closed
@@ -75,10 +77,10 @@ class TrainingProgressContext(SavingTracker):
         tokenizer: Any = None,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
-        _check(state, checkpoints, drift)
+        check_options(state, checkpoints, drift, restore, grace_seconds)
         if state is None:
             rehearsal.refuse("A loop without state=")
-        policy = _policy(state, checkpoints, checkpoint_every_steps)
+        policy = policy_of(state, checkpoints, checkpoint_every_steps)
         super().__init__(config, output_dir, total_steps, database=database)
         self._stopping: Stopping | None = None
         self._gate: Gate | None = None
@@ -235,8 +237,13 @@ class TrainingProgressContext(SavingTracker):
         evaluates = evaluates or self._feed.is_evaluating
         if evaluates and replaces:
             raise ConfigInvalid("evaluates= and replaces= cannot both be given.", hint="An evaluation has no position.")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise argument.wrong("loader(name=)", name, "a text")
         require("loader()", "torch")
-        _check_source(source)
+        from trainhooks.pytorch.options import check
+
+        check_source(source)
+        check(options)
         opening = self._feed.describe(
             source, evaluates=evaluates, name=name, replaces=replaces, num_workers=options.get("num_workers", 0)
         )
@@ -338,63 +345,3 @@ class TrainingProgressContext(SavingTracker):
         finally:
             if stopping is not None:
                 stopping.close(deliver=end == "closed")
-
-
-def _check_source(source: Any) -> None:
-    """Refuse what has no samples of its own, in words."""
-    if isinstance(source, Mapping):
-        names = ", ".join(map(repr, list(source)[:5]))
-        raise ConfigInvalid(
-            f"A {type(source).__name__} holds several data sets, or columns of one: {names}.",
-            hint="Give one: progress.loader(data['train']). Of columns: datasets.Dataset.from_dict(data).",
-        )
-    if isinstance(source, str | os.PathLike):
-        raise ConfigInvalid(
-            f"{source!r} is the name of a file and no data set.",
-            hint="Read it first: datasets.load_dataset('json', data_files=...)['train'].",
-        )
-    if type(source).__module__.partition(".")[0] == "pandas":
-        raise ConfigInvalid(
-            f"A {type(source).__name__} gives columns by [name] and no rows by [index].",
-            hint="Give its rows: progress.loader(frame.to_dict('records')), or datasets.Dataset.from_pandas(frame).",
-        )
-
-
-def _check(state: Any, checkpoints: Any, drift: Any) -> None:
-    """Refuse what is no mapping of names, in words."""
-    if state is not None and (
-        not isinstance(state, Mapping) or not all(isinstance(name, str) and name for name in state)
-    ):
-        raise ConfigInvalid(
-            f"state= is a {type(state).__name__} and must give each object a name.",
-            hint="Write state={'model': model, 'optimizer': optimizer}.",
-        )
-    if checkpoints is not None and not isinstance(checkpoints, CheckpointPolicy):
-        raise ConfigInvalid(
-            f"checkpoints= is a {type(checkpoints).__name__} and must be a CheckpointPolicy.",
-            hint="Write checkpoints=CheckpointPolicy(every_steps=500), or checkpoint_every_steps=500.",
-        )
-    if drift is not None and not isinstance(drift, Mapping):
-        raise ConfigInvalid(
-            f"drift= is a {type(drift).__name__} and must map names to block, warn or allow.",
-            hint="Write drift={'batch_size': 'allow'}.",
-        )
-    if state is not None:
-        require("state=", "torch", "safetensors")
-
-
-def _policy(state: object, given: CheckpointPolicy | None, every_steps: int | None) -> CheckpointPolicy:
-    """Return when checkpoints are taken; refuse what would silently take none, or others than was asked for."""
-    if given is not None and every_steps is not None:
-        raise ConfigInvalid(
-            "checkpoints= and checkpoint_every_steps= cannot both be given.",
-            hint=f"Give checkpoints=CheckpointPolicy(every_steps={every_steps}, ...) alone.",
-        )
-    if state is None and (given is not None or every_steps is not None):
-        raise ConfigInvalid(
-            "Checkpoints are asked for and there is nothing to save.",
-            hint="Give state={'model': model, ...}, or save them yourself: record_checkpoint(path).",
-        )
-    if every_steps is not None:
-        return CheckpointPolicy(every_steps=every_steps, every_seconds=None, asynchronous=False)
-    return given or CheckpointPolicy()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainhooks.core.distribution import label_bin, length_bin, log_probability_bin, token_bin
+from trainhooks.errors import ConfigInvalid
 
 INPUTS = "inputs"
 """Kind of the event in metrics.jsonl that closes a window."""
@@ -33,15 +34,21 @@ class InputWindow:
             closed = self.close()
         if self._first is None:
             self._first = step
-        if lengths is not None:
-            self._count("length", map(length_bin, map(int, lengths)))
-        if tokens is not None:
-            for token, times in Counter(_flat(tokens)).items():
-                self._counts.setdefault("tokens", Counter())[token_bin(int(token))] += times
-        if labels is not None:
-            self._count("labels", map(label_bin, _flat(labels)))
-        if logprobs is not None:
-            self._count("logprobs", map(log_probability_bin, map(float, _flat(logprobs))))
+        try:
+            if lengths is not None:
+                self._count("length", map(length_bin, map(int, lengths)))
+            if tokens is not None:
+                for token, times in Counter(_flat(tokens)).items():
+                    self._counts.setdefault("tokens", Counter())[token_bin(int(token))] += times
+            if labels is not None:
+                self._count("labels", map(label_bin, _flat(labels)))
+            if logprobs is not None:
+                self._count("logprobs", map(log_probability_bin, map(float, _flat(logprobs))))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigInvalid(
+                f"record_inputs() cannot count what it got ({error}).",
+                hint="Give whole numbers as lengths and tokens, and numbers as logprobs: tensors, arrays or lists.",
+            ) from error
         return closed
 
     def close(self) -> dict[str, Any] | None:

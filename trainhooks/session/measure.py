@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from trainhooks.core.argument import wrong
+
 
 def calculate_metrics_from_step(
     loss: Any, loss_dict: Mapping[str, Any] | None = None, scheduler: Any = None, as_float: bool = False
@@ -15,6 +17,8 @@ def calculate_metrics_from_step(
     Args:
         scheduler: anything with `get_last_lr()`, or an optimizer; the first group's rate is taken.
     """
+    if loss_dict is not None and not isinstance(loss_dict, Mapping):
+        raise wrong("loss_dict=", loss_dict, "a dict of losses by name")
     components = {name: _number(each, as_float) for name, each in (loss_dict or {}).items()}
     return _number(loss, as_float), components, _learning_rate(scheduler)
 
@@ -30,6 +34,8 @@ def _learning_rate(scheduler: Any) -> float | None:
         return None
     if hasattr(scheduler, "get_last_lr"):
         return float(scheduler.get_last_lr()[0])
+    if not hasattr(scheduler, "param_groups"):
+        raise wrong("scheduler=", scheduler, "a scheduler or an optimizer")
     return float(scheduler.param_groups[0]["lr"])
 
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from trainhooks.core.argument import wrong
 from trainhooks.core.lineage import LINEAGE, Teller
 from trainhooks.core.origin import Id, Keys, Origin, is_key
 from trainhooks.errors import ConfigInvalid
@@ -34,7 +35,13 @@ class StepOrigins(ABC):
         Raises:
             ConfigInvalid: something is no key, or ids and keys are not equally many.
         """
-        known = None if keys is None else tuple(map(_checked, keys))
+        for name, given in (("ids", ids), ("keys", keys)):
+            if given is not None and (isinstance(given, str | bytes) or not hasattr(given, "__len__")):
+                raise wrong(f"record_lineage({name})", given, "a list with an entry for each sample, or None")
+        try:
+            known = None if keys is None else tuple(map(_checked, keys))
+        except (TypeError, ValueError) as error:
+            raise wrong("record_lineage(keys)", keys, "a list of (key, ordinal) for each sample") from error
         if ids is not None and known is not None and len(ids) != len(known):
             raise ConfigInvalid(
                 f"There are {len(ids)} ids and keys for {len(known)} samples.", hint="Give keys for each sample, or []."

@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainhooks.core import argument
 from trainhooks.core import seed as seeds
 from trainhooks.core.certificate import BEGUN
 from trainhooks.core.ranks import Alone, Ranks
@@ -84,7 +85,7 @@ class SavingTracker(ProgressTracker):
         """The checkpoint of the training's end that could not be written."""
 
     def save_checkpoint(
-        self, *, tags: tuple[str, ...] = (), metrics: Mapping[str, float] | None = None
+        self, *, tags: str | Sequence[str] = (), metrics: Mapping[str, float] | None = None
     ) -> Checkpoint | None:
         """Save everything and return once it is durable; within a step of `steps()`, do so when that step ends.
 
@@ -102,7 +103,9 @@ class SavingTracker(ProgressTracker):
             raise closed()
         if self._keeper is None:
             raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
-        demand = Demand(tags, dict(metrics or {}))
+        demand = Demand(
+            argument.texts("save_checkpoint(tags=)", tags), argument.numbers("save_checkpoint(metrics=)", metrics)
+        )
         if self._is_in_step:
             self._demand = demand if self._demand is None else self._demand.joined(demand)
             return None
@@ -135,10 +138,12 @@ class SavingTracker(ProgressTracker):
         Raises:
             CheckpointFailed: outside a step, the checkpoint could not be written.
         """
+        if not isinstance(reason, bool | str):
+            raise argument.wrong("finish(reason)", reason, "a text, True or False")
         if reason is False:
             self._finished, self._progress.is_finished = None, False
             return
-        self._finished = "finish() was called" if reason is True else reason
+        self._finished = reason if isinstance(reason, str) and reason else "finish() was called"
         self._progress.is_finished = True
         self._is_leaving = True
         if self._keeper is not None:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainhooks.core import argument
 from trainhooks.core.certificate import Certificate
 from trainhooks.core.config import validate
 from trainhooks.core.metric_value import MetricValue
@@ -70,6 +71,9 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         *,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
+        output_dir = argument.path("output_dir", output_dir)
+        if not isinstance(database, bool):
+            argument.path("database=", database)
         if type(self) is ProgressTracker:
             rehearsal.refuse("A loop of records alone, or a trainer's callback,")
         self.config = validate(config, total_steps)
@@ -118,6 +122,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         What is then done again is compared with what they recorded: see `certificate`. For loops that load their own
         checkpoints; with `state=` it happens by itself.
         """
+        step = argument.whole("resume_at(step)", step)
         self.current_step = self._first_step = self._resumed_at = step
         self._progress.go_to(step)
         self._at_step(step)
@@ -162,8 +167,8 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
                 f"A metric cannot be called {', '.join(sorted(RESERVED & metrics.keys()))}.",
                 hint="Give it another name.",
             )
-        if type(step) is not int:
-            step = int(step)
+        if type(step) is not int or step < 0:
+            step = argument.step(step)
         members: dict[str, Any] = {}
         if loss is not None:
             members["loss"] = loss
@@ -237,12 +242,12 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             position: where in the data it was, as JSON.
         """
         entry = catalog.describe(
-            Path(path),
+            argument.path("record_checkpoint(path)", path),
             self.output_dir,
-            step=self.current_step if step is None else int(step),
-            tags=(tags,) if isinstance(tags, str) else tuple(tags),
-            metrics={name: float(each) for name, each in (metrics or {}).items()},
-            position=position,
+            step=self.current_step if step is None else argument.step(step),
+            tags=argument.texts("record_checkpoint(tags=)", tags),
+            metrics=argument.numbers("record_checkpoint(metrics=)", metrics),
+            position=argument.json_value("record_checkpoint(position=)", position),
         )
         if entry.size_bytes is None:
             log.warning("%s was registered as a checkpoint and is not there", path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainhooks.core import argument
 from trainhooks.core import row as rows
 from trainhooks.storage import atomic
 
@@ -154,4 +155,4 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         OSError: there is no such file.
     """
-    return [rows.revive(row) for row in rows.settle(read_lines(path))]
+    return [rows.revive(row) for row in rows.settle(read_lines(argument.path("path", path)))]

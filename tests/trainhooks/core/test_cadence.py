@@ -4,7 +4,6 @@ import pytest
 
 from trainhooks.core.cadence import Cadence
 from trainhooks.core.policy import CheckpointPolicy
-from trainhooks.core.retention import Best
 from trainhooks.errors import ConfigInvalid
 
 
@@ -95,4 +94,4 @@ def test_a_due_save_stays_due_until_it_is_taken() -> None:
 
 def test_a_policy_names_all_that_is_wrong_with_it() -> None:
     with pytest.raises(ConfigInvalid, match=r"every_steps.*keep_last.*keep_best"):
-        CheckpointPolicy(every_steps=0, keep_last=1, keep_best=Best(metric="loss", count=0))
+        CheckpointPolicy(every_steps=0, keep_last=1, keep_best="loss")  # type: ignore[arg-type]
