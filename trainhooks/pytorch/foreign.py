@@ -75,6 +75,9 @@ class ForeignLoader:
             "state": self.source.state_dict(),
         }
 
+    def state_before(self) -> None:
+        """A source's own place cannot be gone back from."""
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved position.
 

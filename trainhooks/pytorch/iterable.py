@@ -65,9 +65,10 @@ class IterableLoader:
         self.first: Origin | None = None
         """Of the first one."""
         self._workers = max(1, num_workers)
-        self._turn = 0
+        self._turn = self._turn_before = 0
         """Whose answer comes next."""
         self._places = [Begin(0)] * self._workers
+        self._before = 0, self._places
         self._tasks = RoundRobin()
         fetcher = StreamFetcher(
             dataset,
@@ -89,6 +90,7 @@ class IterableLoader:
         for answer in workers.begin(self._loader):
             if answer is None:
                 continue
+            self._turn_before = self._turn
             worker, self._turn = self._turn, (self._turn + 1) % self._workers
             if isinstance(answer, StreamEnd):
                 ended += 1
@@ -96,6 +98,7 @@ class IterableLoader:
                     break
                 continue
             ended = 0
+            self._before = self._turn_before, list(self._places)
             self._places[worker] = Begin(self.epoch, answer.count, answer.state)
             self.origin = Origin(
                 epoch=self.epoch, ids=tuple(range(answer.first, answer.count)), worker=worker, keys=answer.keys
@@ -118,13 +121,20 @@ class IterableLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position: numbers, and the source's own states."""
+        return self._state(self._turn, self._places)
+
+    def state_before(self) -> dict[str, Any]:
+        """Return the position before the last batch that was yielded."""
+        return self._state(*self._before)
+
+    def _state(self, turn: int, places: list[Begin]) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "epoch": self.epoch,
-            "turn": self._turn,
+            "turn": turn,
             "seed": self.seed,
             "world": self._world,
-            "workers": [{"count": place.count, "state": copy.deepcopy(place.state)} for place in self._places],
+            "workers": [{"count": place.count, "state": copy.deepcopy(place.state)} for place in places],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

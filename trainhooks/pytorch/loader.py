@@ -57,6 +57,7 @@ class PositionedLoader:
         self.seed = seed
         self.position = Position()
         """After the last batch that was yielded."""
+        self._before = self.position
         self.origin: Origin | None = None
         """Of the last batch that was yielded."""
         self.first: Origin | None = None
@@ -94,7 +95,7 @@ class PositionedLoader:
         for fetched in workers.begin(self._loader):
             task = MapTask(self.position.epoch, order[self.deal.share(self.position.offset, self._sampler.rank)])
             self.origin = Origin(epoch=task.epoch, ids=task.indices, keys=fetched.keys)
-            self.position = self.deal.after(self.position)
+            self._before, self.position = self.position, self.deal.after(self.position)
             self.first = self.first or self.origin
             yield fetched.batch
 
@@ -125,6 +126,10 @@ class PositionedLoader:
             "generator": self._held_seed,
             "tail": str(self.deal.tail),
         }
+
+    def state_before(self) -> dict[str, Any]:
+        """Return the position before the last batch that was yielded."""
+        return {**self.state_dict(), "epoch": self._before.epoch, "offset": self._before.offset}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved position. Batch size, workers and ranks may have changed.

@@ -6,6 +6,7 @@ hash(seed, epoch, place in the epoch): an index that comes twice gets other rand
 """
 
 import copy
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -14,22 +15,31 @@ from torch.utils.data import Sampler, default_collate
 
 from trainhooks.core import seed as seeds
 from trainhooks.core.origin import Origin
+from trainhooks.core.ranks import Ranks
 from trainhooks.errors import PositionInvalid
 from trainhooks.pytorch import attempt, drawing, workers
 from trainhooks.pytorch.drawing import Drawing, Drawn
 from trainhooks.pytorch.fetch import Collate, MapFetcher, MapTask
 from trainhooks.pytorch.loader import told_seed
 
+log = logging.getLogger("trainhooks")
+
+_COMPARED = 256
+"""How many batches of the first epoch ranks compare: an endless sampler has no last one."""
+
 
 class SampledTasks(Sampler[MapTask]):
     """The tasks of one epoch for one rank: first what was drawn and not given, then what is drawn anew."""
 
-    def __init__(self, *, rank: int, part: int) -> None:
+    def __init__(self) -> None:
         self.ahead: deque[Drawn] = deque()
         """Drawn and not given yet: a loader's workers are asked ahead."""
         self.drawing: Drawing | None = None
-        self._rank = rank
-        self._part = part
+        self._rank = self._part = 0
+
+    def deal_out(self, *, rank: int, part: int) -> None:
+        """Say which of the batches of a step are this rank's, and whose order it is."""
+        self._rank, self._part = rank, part
 
     def task(self, drawn: Drawn, epoch: int) -> MapTask:
         """Return what this rank loads of what one step takes."""
@@ -83,17 +93,56 @@ class SampledLoader:
         self._single = single
         self._held_seed = drawing.seed_held(batches)
         self._length = len(dataset) if hasattr(dataset, "__len__") else None
-        self._ranks = world if world > 1 and drawing.knows_ranks(batches) else None
+        self._rank, self._world = rank, world
+        self._tasks = SampledTasks()
+        self._ranks: int | None = None
         """How many ranks the sampler itself deals out to; None: it knows none."""
-        self._group = 1 if self._ranks else world
-        own_rank = 0 if self._ranks else rank
-        self._tasks = SampledTasks(rank=own_rank, part=rank if self._ranks else 0)
+        self._deal_out(is_own=world > 1 and drawing.knows_ranks(batches))
         self._epoch = 0
         self._given = 0
         """Batches of this epoch, over all ranks that they are dealt out to."""
-        self._digest = drawing.START
+        self._digest = self._before = drawing.START
         fetcher = MapFetcher(dataset, seed=seed, collate=collate_fn or default_collate, single=single)
         self._loader = workers.data_loader(fetcher, self._tasks, worker_init_fn=worker_init_fn, **options)
+
+    def _deal_out(self, *, is_own: bool) -> None:
+        """Deal the sampler's batches out to the ranks, or leave to each what its own sampler gives."""
+        self._ranks = self._world if is_own else None
+        self._group = 1 if is_own else self._world
+        self._tasks.deal_out(rank=0 if is_own else self._rank, part=self._rank if is_own else 0)
+
+    def agree(self, ranks: Ranks) -> None:
+        """Compare with the other ranks what the sampler gives: one that differs from rank to rank knows its own part.
+
+        Collective. One whose names or code mention ranks and that gives all of them the same is left as it is, as
+        where several ranks share their samples (tensor parallel ones), and said.
+
+        Raises:
+            PositionInvalid: on another rank the sampler failed.
+        """
+        before = attempt.Attempt(self._batches)
+        digest, failure = "", None
+        try:
+            epoch = self._draw_epoch(0, drawing.START)
+            epoch.skip(_COMPARED)
+            digest = epoch.digest
+        except Exception as error:  # the other ranks wait for this one
+            failure = error
+        before.undo()
+        is_alike = ranks.all_ok(digest == ranks.share(digest.encode()).decode())
+        if not ranks.all_ok(failure is None):
+            raise PositionInvalid(
+                f"The {type(self._batches).__name__} fails on a rank ({failure or 'on another one'}).",
+                hint="See that rank's own log.",
+            ) from failure
+        name = type(self._batches).__name__
+        if not is_alike and self._ranks is None:
+            log.warning("%s gives each rank its own batches, and nothing in its code says so: each keeps its own", name)
+            self._deal_out(is_own=True)
+        elif is_alike and self._ranks is not None:
+            log.warning(
+                "%s knows of ranks and gives all of them the same batches: each trains on the same samples", name
+            )
 
     def __len__(self) -> int:
         return len(self._batches) // self._group
@@ -109,7 +158,7 @@ class SampledLoader:
             drawn = self._tasks.ahead.popleft()
             task = self._tasks.task(drawn, self._epoch)
             self._given += self._group
-            self._digest = drawn.digest
+            self._before, self._digest = self._digest, drawn.digest
             self.origin = Origin(epoch=self._epoch, ids=_ids(task.indices), keys=fetched.keys)
             self.first = self.first or self.origin
             yield fetched.batch
@@ -164,6 +213,10 @@ class SampledLoader:
             "generator": self._held_seed,
             "ranks": self._ranks,
         }
+
+    def state_before(self) -> dict[str, Any]:
+        """Return the place before the last batch that was yielded."""
+        return {**self.state_dict(), "batches": max(0, self._given - self._group), "digest": self._before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved place: draw up to it, and see that the sampler gives what it gave. Loads no sample.

@@ -59,6 +59,9 @@ class Loader(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last batch that was yielded."""
 
+    def state_before(self) -> dict[str, Any] | None:
+        """Return the place before the last batch that was yielded; None: the source cannot go back."""
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a place, before the first batch."""
 

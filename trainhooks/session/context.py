@@ -90,7 +90,7 @@ class TrainingProgressContext(SavingTracker):
             if state is not None:
                 from trainhooks.pytorch.distributed import connect
 
-                self._ranks = connect(policy.patience_seconds)
+                self._ranks = self._feed.ranks = connect(policy.patience_seconds)
                 who = json.dumps([self.session_id, self.attempt]).encode()
                 self.session_id, self.attempt = json.loads(self._ranks.share(who))
                 self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
@@ -278,7 +278,7 @@ class TrainingProgressContext(SavingTracker):
             yield from self._steps()
 
     def _steps(self) -> Iterator[tuple[int, Any]]:
-        if self._is_unfinished:
+        if self._is_unfinished and not self._take_back_unseen():
             self._finish_step()
         if self._say_if_complete():
             return
@@ -292,7 +292,7 @@ class TrainingProgressContext(SavingTracker):
         for batch in self._feed.batches():
             self._begin_step(batch)
             try:
-                yield self.current_step, batch
+                yield self._handed
             except GeneratorExit:
                 if self._keeper is not None:
                     self._leave_step(how_left())

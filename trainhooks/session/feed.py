@@ -10,11 +10,12 @@ from trainhooks import lineage
 from trainhooks.core import seed as seeds
 from trainhooks.core import upcoming
 from trainhooks.core.lineage import LINEAGE, Teller
-from trainhooks.errors import ConfigInvalid, PositionInvalid
+from trainhooks.errors import CheckpointFailed, ConfigInvalid, PositionInvalid
 from trainhooks.session.streams import TRAINING, Source, describe
 
 if TYPE_CHECKING:
     from trainhooks.core.origin import Origin
+    from trainhooks.core.ranks import Ranks
     from trainhooks.pytorch.evaluation import EvaluationLoader
     from trainhooks.pytorch.source import Loader
 
@@ -63,6 +64,8 @@ class Feed:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.ranks: Ranks | None = None
+        """The processes that train together, where they are connected."""
         self.is_evaluating = False
         """Inside an evaluation no loader becomes the training's."""
         self._streams: dict[str, Loader] = {}
@@ -78,6 +81,8 @@ class Feed:
         self._stages: dict[str, Stage] = {}
         self._passes: dict[str, int] = {}
         self._said: set[str] = set()
+        self._unseen: tuple[Any, dict[str, Any] | None] | None = None
+        """A batch that was given and nobody saw, with the place before it: it comes once more."""
 
     def resume(self, saved: Mapping[str, Any]) -> None:
         """Take over the positions of a checkpoint; a loader that is made later begins there."""
@@ -89,6 +94,8 @@ class Feed:
     def next_batches(self, rank: int) -> dict[str, Any]:
         """Return what each stream gives next, where that is known without loading it. JSON."""
         known = {name: each.upcoming() for name, each in self._streams.items()}
+        if self._unseen is not None and (again := self._streams[self._driver].origin) is not None:
+            known[self._driver] = again, True
         return {
             name: upcoming.members(each[0], rank=rank, is_whole=each[1])
             for name, each in known.items()
@@ -98,6 +105,13 @@ class Feed:
     def state(self) -> dict[str, Any]:
         """Return where each loader is, behind the batch that it gave last."""
         places = {**self._places, **{name: each.state_dict() for name, each in self._streams.items()}}
+        if self._unseen is not None:
+            if self._unseen[1] is None:
+                raise CheckpointFailed(
+                    "A batch was given to no loop, and its loader cannot go back: a checkpoint would leave it out.",
+                    hint="Put steps() last in zip(...), or call save_checkpoint() within the loop.",
+                )
+            places[self._driver] = self._unseen[1]
         passes = {name: each.passes for name, each in self._evaluations.items()}
         return {
             "loader": places.pop(TRAINING, None),
@@ -168,11 +182,14 @@ class Feed:
         return loader
 
     def _open_stream(self, opening: Opening, *, world: int, **options: Any) -> Loader:
+        from trainhooks.pytorch.sampled import SampledLoader
         from trainhooks.pytorch.source import as_it_was, make_loader
 
         name = opening.name
         seed = self.seed if name == TRAINING else seeds.derive("stream", self.seed, name)
         loader = make_loader(opening.source, seed=seed, world=world, **options)
+        if world > 1 and isinstance(loader, SampledLoader) and self.ranks is not None:
+            loader.agree(self.ranks)
         place = self._place(name, opening.data, replaces=opening.replaces)
         if place is not None:
             loader = as_it_was(opening.source, loader, place, seed=seed, world=world)
@@ -243,8 +260,15 @@ class Feed:
             raise ConfigInvalid(
                 f"steps() has no data{only_evaluates}.", hint="Call progress.loader(dataset, batch_size=...) before."
             )
+        if self._unseen is not None:
+            (batch, _), self._unseen = self._unseen, None
+            yield batch
         while True:
             yield from self._streams[self._driver]
+
+    def take_back(self, batch: Any) -> None:
+        """Take back the last batch of the driving stream: it comes again."""
+        self._unseen = batch, self._streams[self._driver].state_before()
 
     @property
     def origin(self) -> Origin | None:

@@ -19,6 +19,7 @@ from trainhooks.errors import CheckpointFailed, ConfigInvalid
 from trainhooks.host.unwinding import Left
 from trainhooks.session.evidence import Evidence
 from trainhooks.session.feed import Feed
+from trainhooks.session.handed import Handed
 from trainhooks.session.keeper import Keeper
 from trainhooks.session.late import closed
 from trainhooks.session.rehearsing import Rehearsing
@@ -73,6 +74,8 @@ class SavingTracker(ProgressTracker):
         """Whether the loop's body is running."""
         self._is_unfinished = False
         """Whether a step has begun and not ended: the loop is in it, or was left in it."""
+        self._handed = Handed(0, None)
+        """What the loop got for the running step."""
         self._is_broken_off = False
         """Whether the step that was left in the middle was so by an error."""
         self._demand: Demand | None = None
@@ -109,7 +112,7 @@ class SavingTracker(ProgressTracker):
         if self._is_in_step:
             self._demand = demand if self._demand is None else self._demand.joined(demand)
             return None
-        if self._is_unfinished:
+        if self._is_unfinished and not self._take_back_unseen():
             if self._is_broken_off:
                 log.warning(
                     "step %d was broken off and counts as finished in this checkpoint: what goes on from it will not"
@@ -204,8 +207,20 @@ class SavingTracker(ProgressTracker):
         if not is_whole:
             self._tell_dropped()
             return
-        self._finish_step()
+        if not self._take_back_unseen():
+            self._finish_step()
         self._save_or_tell(demand)
+
+    def _take_back_unseen(self) -> bool:
+        """Whether the running step was given to a wrapper such as zip, which dropped it: then it comes again."""
+        has_worked = self._extra is None or (self._keeper is not None and self._keeper.state.has_stepped)
+        if self._handed.is_seen or has_worked:
+            return False
+        self._feed.take_back(self._handed.batch)
+        self._is_in_step = self._is_unfinished = False
+        self._extra = None
+        log.info("step %d was given to no loop: it is not counted, and its batch comes again", self.current_step)
+        return True
 
     def _close_at_exit(self) -> None:
         self._serve_at_the_end(is_whole=not hasattr(sys, "last_value"))  # set by an error that nobody caught
@@ -274,6 +289,7 @@ class SavingTracker(ProgressTracker):
             if self._evidence.is_first:
                 self._leave_first(digests)
         self._is_in_step = self._is_unfinished = True
+        self._handed = Handed(self.current_step, batch)
 
     def _leave_first(self, digests: dict[str, Any]) -> None:
         """The first step after a save or a resume begins: compare it, and leave on the disk that it began."""
