@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -57,7 +58,8 @@ class Preemption:
         self._has_left = False
         self._is_waiting = False
         """Whether a signal waits for a step to end; else it acts at once."""
-        self._pipe: tuple[int, int] | None = None
+        self._pipe: tuple[socket.socket, socket.socket] | None = None
+        """From the handler to the watcher. Sockets, since Windows can wait for nothing else."""
         self._watcher: threading.Thread | None = None
 
     @property
@@ -71,7 +73,7 @@ class Preemption:
             log.warning("signals cannot be served: the training was opened outside the main thread")
             return
         if self._pipe is None:
-            self._pipe = os.pipe()
+            self._pipe = socket.socketpair()
             self._watcher = threading.Thread(target=self._watch, args=(self._pipe[0],), name="trainhooks-signals")
             self._watcher.daemon = True
             self._watcher.start()
@@ -114,7 +116,7 @@ class Preemption:
         if self._watcher is not None and self._pipe is not None:
             self._watcher.join()
             for end in self._pipe:
-                os.close(end)
+                end.close()
             self._pipe = self._watcher = None
         number = self.number
         self._received.clear()
@@ -149,7 +151,7 @@ class Preemption:
             return
         self._received.setdefault(number, now)
         if self._pipe is not None:
-            os.write(self._pipe[1], bytes([number]))
+            self._pipe[1].send(bytes([number]))
         if callable(earlier) and earlier is not signal.default_int_handler:
             try:
                 earlier(number, frame)
@@ -158,9 +160,9 @@ class Preemption:
 
     def _tell_watcher(self) -> None:
         if self._pipe is not None:
-            os.write(self._pipe[1], _DONE)
+            self._pipe[1].send(_DONE)
 
-    def _watch(self, pipe: int) -> None:
+    def _watch(self, pipe: socket.socket) -> None:
         """Say what comes, and when the time gets short. Ends when the signal is served."""
         kill_at: float | None = None
         said: set[int] = set()
@@ -173,7 +175,7 @@ class Preemption:
                 )
                 kill_at = None
                 continue
-            news = os.read(pipe, 1)
+            news = pipe.recv(1)
             if news == _DONE:
                 return
             number = news[0]

@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from trainhooks.errors import TrainhooksError
+from trainhooks.recovery import sharded
 from trainhooks.recovery.found import Found, SavedModel
-from trainhooks.recovery.naming import in_order, torch_files
+from trainhooks.recovery.naming import in_order, numbers_in, torch_files
 from trainhooks.recovery.rows_of_csv import read_csv
 
 _HISTORY = ("history", "metrics_history", "metrics", "log_history", "training_history", "results")
@@ -162,6 +163,32 @@ def read_torch(root: Path) -> Found:
         counts_finished=is_counted,
         checkpoints=tuple(saved),
         config=config,
+        gaps=tuple(gaps),
+    )
+
+
+def read_sharded(root: Path) -> Found:
+    """Read which checkpoints DeepSpeed or torch's distributed checkpoint wrote, and a table beside them."""
+    rows, gaps = _table_beside(root), []
+    tags = [SavedModel(path=path, step=_step(path)) for path in sharded.tagged(root)]
+    parts = [
+        SavedModel(path=path, step=numbers.step if numbers.step is not None else numbers.other, epoch=numbers.epoch)
+        for path in sharded.distributed(root)
+        for numbers in (numbers_in(path.name),)
+    ]
+    saved, doubt = in_order([*tags, *parts])
+    if not saved:
+        raise _unreadable(root, ["its parts have names that are not known here."])
+    named = sharded.latest(root)
+    if doubt:
+        gaps.append(doubt)
+    if tags and named is not None and named != saved[-1].path.name:
+        gaps.append(f"DeepSpeed's file `latest` names {named}, and the last by number is {saved[-1].path.name}.")
+    return Found(
+        run_id=_run_id(root),
+        run_name=_name(root),
+        rows=pd.DataFrame() if rows is None else rows,
+        checkpoints=tuple(saved),
         gaps=tuple(gaps),
     )
 

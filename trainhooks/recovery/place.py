@@ -38,6 +38,7 @@ class Kind(StrEnum):
     HUGGING_FACE = "Hugging Face Trainer"
     LIGHTNING = "Lightning"
     TORCH = "torch checkpoints"
+    SHARDED = "checkpoints of several processes (DeepSpeed, FSDP)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +166,8 @@ def recognise(folder: Path) -> Place | None:
     table = folder / "metrics.csv"
     if table.is_file():
         return _place(folder, Kind.LIGHTNING, [table])
+    if parts := _sharded(folder):
+        return _place(folder.parent if folder in parts else folder, Kind.SHARDED, parts)
     with os.scandir(folder) as found:
         files = [Path(entry.path) for entry in found if is_torch_file(entry.name)]
     return _place(folder, Kind.TORCH, files) if files else None
@@ -179,6 +182,17 @@ def stem_of(name: str) -> str:
     """Return a file's name without the suffix of a torch file; every other name as it is."""
     suffixes = sorted(_TORCH_SUFFIXES, key=len, reverse=True)
     return next((name.removesuffix(suffix) for suffix in suffixes if name.endswith(suffix)), name)
+
+
+def _sharded(folder: Path) -> list[Path]:
+    """Return what DeepSpeed or torch's distributed checkpoint wrote at a folder or directly below it."""
+    found = [*folder.glob("*.distcp"), *folder.glob("*_model_states.pt")]
+    return (
+        [folder]
+        if found
+        else [each.parent for each in folder.glob("*/*.distcp")]
+        + [each.parent for each in folder.glob("global_step*/*_states.pt")]
+    )
 
 
 def _ours(folder: Path) -> list[Path]:

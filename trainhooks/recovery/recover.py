@@ -26,6 +26,7 @@ _READERS: Mapping[Kind, Callable[[Path], Found]] = {
     Kind.HUGGING_FACE: foreign.read_hugging_face,
     Kind.LIGHTNING: foreign.read_lightning,
     Kind.TORCH: foreign.read_torch,
+    Kind.SHARDED: foreign.read_sharded,
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainhooks.errors import CheckpointInvalid, TrainhooksError
 from trainhooks.pytorch import loading, torch_file, wrapper
 from trainhooks.pytorch import saved as saved_files
-from trainhooks.recovery import adapter
+from trainhooks.recovery import adapter, sharded
 from trainhooks.recovery.found import SavedModel
 from trainhooks.storage import verification
 
@@ -20,6 +20,7 @@ _FILES = (
     "pytorch_model.bin",
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.bin",
+    "pytorch_model_fsdp.bin",
     "adapter_model.safetensors",
     "adapter_model.bin",
     "model.pt",
@@ -42,7 +43,7 @@ def load(model: nn.Module, candidates: Sequence[SavedModel]) -> nn.Module:
         try:
             weights = read(saved)
         except TrainhooksError as error:
-            refused.append(error.message)
+            refused.append(f"{error.message} ({error.hint})")
             continue
         _put(model, weights, saved.path)
         return model
@@ -69,6 +70,8 @@ def read(saved: SavedModel) -> Mapping[str, Tensor]:
                 return _file(file)
             if (index := file.with_name(f"{file.name}.index.json")).is_file():
                 return _parts(index)
+        if (found := sharded.read(saved.path)) is not None:
+            return found
         raise CheckpointInvalid(
             f"{saved.path.name} has no weights of a model.", hint="Name the model `model` in state=."
         )

@@ -32,11 +32,24 @@ class Cell:
     every: int = 3
     """Steps between checkpoints."""
     asynchronous: bool = False
+    order: str = "usual"
+    """Of a window's calls: `usual` (backward, step, zero_grad), `start` (the step is the next window's first call) or
+    `late` (a step each batch, zero_grad every fourth)."""
+    wrapped: bool = False
+    """A layer under activation checkpointing."""
+    named: bool = False
+    """A second stream of data, with a name."""
+    evaluates: bool = False
+    """Every fourth step, on shuffled and augmented data."""
+    held: bool = False
+    """The data set has a generator of its own."""
     resumes: int = 1
 
     def __str__(self) -> str:
         words = [self.data, f"workers{self.workers}", f"accumulate{self.accumulate}", self.optimizer, self.scheduler]
         words += [name for name in ("shuffle", "dropout", "augment", "amp", "ema") if getattr(self, name)]
+        words += [name for name in ("wrapped", "named", "evaluates", "held") if getattr(self, name)]
+        words += [self.order] if self.order != "usual" else []
         return "-".join([*words, f"every{self.every}", "async" * self.asynchronous or "sync", f"resumes{self.resumes}"])
 
     def encode(self) -> str:
@@ -59,22 +72,35 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "asynchronous": (False, True),
     "resumes": (1, 2, 3),
 }
+LOOPS: Mapping[str, tuple[Any, ...]] = {
+    "data": ("map", "iterable", "stateful", "weighted", "buckets", "joined"),
+    "workers": (0, 2),
+    "accumulate": (4, 1),
+    "optimizer": ("adamw", "sgd", "two"),
+    "order": ("usual", "start", "late"),
+    "wrapped": (False, True),
+    "named": (False, True),
+    "evaluates": (False, True),
+    "held": (False, True),
+    "resumes": (1, 2),
+}
+"""What loops do beside the training of one stream in the usual order."""
 FULL = ("data", "workers", "shuffle", "dropout", "augment", "accumulate", "amp", "resumes")
 """What the long run multiplies out; the other fields are drawn for each cell."""
 
 
-def pairwise(seed: int = 0) -> list[Cell]:
+def pairwise(seed: int = 0, values: Mapping[str, tuple[Any, ...]] = VALUES) -> list[Cell]:
     """Return few cells in which each two values of two fields meet: the best of some random ones is taken each time."""
     draw = random.Random(seed)
-    names = list(VALUES)
+    names = list(values)
     missing = {
-        ((one, a), (two, b)) for one, two in itertools.combinations(names, 2) for a in VALUES[one] for b in VALUES[two]
+        ((one, a), (two, b)) for one, two in itertools.combinations(names, 2) for a in values[one] for b in values[two]
     }
     cells = []
     while missing:
         best, covered = {}, set[Any]()
         for _ in range(300):
-            chosen = {name: draw.choice(VALUES[name]) for name in names}
+            chosen = {name: draw.choice(values[name]) for name in names}
             chosen.update(dict(draw.choice(sorted(missing, key=repr))))
             pairs = missing & set(itertools.combinations(chosen.items(), 2))
             if len(pairs) > len(covered):

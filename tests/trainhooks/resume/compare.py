@@ -9,12 +9,14 @@ import torch
 
 def differences(whole: Path, killed: Path) -> list[str]:
     """Return what differs between an uninterrupted training and one that was killed: nothing, or where it is seen."""
-    expected = {row["step"]: row for row in _trace(whole)}
+    expected: dict[int, dict[str, Any]] = {}
+    for row in _trace(whole):  # a step may have several lines
+        expected.setdefault(row["step"], {}).update(row)
     found = []
     steps = set()
     for row in _trace(killed):
         steps.add(row["step"])
-        found += [f"step {row['step']}: {name}" for name in row if row[name] != expected[row["step"]][name]]
+        found += [f"step {row['step']}: {name}" for name in row if row[name] != expected[row["step"]].get(name)]
     if steps != expected.keys():
         found.append(f"steps {sorted(expected.keys() - steps)} are missing")
     one, other = (torch.load(path / "final.pt", weights_only=True) for path in (whole, killed))

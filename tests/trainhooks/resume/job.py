@@ -4,6 +4,7 @@ KILL: `never`; `step:N`, in the middle of step N; `sync:N`, when this process is
 so within a save. BUG: a fault to plant in trainhooks, see faults.py.
 """
 
+import itertools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import (
@@ -47,14 +49,16 @@ def sample(index: int, augment: bool) -> Sample:
 
 
 class Samples(Dataset[Sample]):
-    def __init__(self, augment: bool) -> None:
+    def __init__(self, augment: bool, held: bool = False) -> None:
         self.augment = augment
+        self.rng = random.Random(5) if held else None
 
     def __len__(self) -> int:
         return SAMPLES
 
     def __getitem__(self, index: int) -> Sample:
-        return sample(index, self.augment)
+        x, y, number = sample(index, self.augment)
+        return x if self.rng is None else x * self.rng.random(), y, number
 
 
 class Stream(IterableDataset[Sample]):
@@ -124,12 +128,14 @@ def source(cell: Cell) -> tuple[Any, dict[str, Any]]:
     options: dict[str, Any] = {"batch_size": 4, "num_workers": cell.workers}
     match cell.data:
         case "map":
-            return Samples(cell.augment), {**options, "shuffle": cell.shuffle}
+            return Samples(cell.augment, cell.held), {**options, "shuffle": cell.shuffle}
         case "weighted":
             weights = [1.0 + index % 5 for index in range(SAMPLES)]
-            return DataLoader(Samples(cell.augment), sampler=WeightedRandomSampler(weights, 30), **options), {}
+            return DataLoader(
+                Samples(cell.augment, cell.held), sampler=WeightedRandomSampler(weights, 30), **options
+            ), {}
         case "buckets":
-            return DataLoader(Samples(cell.augment), batch_sampler=Buckets(), num_workers=cell.workers), {}
+            return DataLoader(Samples(cell.augment, cell.held), batch_sampler=Buckets(), num_workers=cell.workers), {}
         case "joined":
             return joined(), {**options, "collate_fn": of_rows}
         case "iterable":
@@ -141,6 +147,8 @@ def source(cell: Cell) -> tuple[Any, dict[str, Any]]:
 def build(cell: Cell) -> dict[str, Any]:
     model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.3 if cell.dropout else 0.0), nn.Tanh(), nn.Linear(16, 1))
     parts = [model[0], model[3]] if cell.optimizer == "two" else [model]
+    if cell.wrapped:
+        model[2] = checkpoint_wrapper(model[2])
     state: dict[str, Any] = {"model": model}
     for number, part in enumerate(parts):
         if cell.optimizer == "adamw" or number == 1:
@@ -168,12 +176,18 @@ def scheduler(kind: str, optimizer: Any) -> Any:
             return lr_scheduler.ReduceLROnPlateau(optimizer, patience=1)
 
 
-def update(state: dict[str, Any], loss: float) -> None:
+def endless(loader: Any) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def update(state: dict[str, Any], loss: float, *, drops: bool = True) -> None:
     scaler = state.get("scaler")
     optimizers = [each for name, each in state.items() if name.startswith("optimizer")]
     for optimizer in optimizers:
         scaler.step(optimizer) if scaler else optimizer.step()
-        optimizer.zero_grad()
+        if drops:
+            optimizer.zero_grad()
     if scaler:
         scaler.update()
     for each in (each for name, each in state.items() if name.startswith("scheduler")):
@@ -234,7 +248,15 @@ def main() -> None:
     ):
         data, given = source(cell)
         progress.loader(data, **given)
+        others = endless(progress.loader(Samples(True), name="second", batch_size=3)) if cell.named else None
+        evaluation = progress.loader(Samples(True), evaluates=True, shuffle=True) if cell.evaluates else None
+        loss = torch.zeros(())
         for step, (x, y, ids) in progress.steps():
+            if cell.order == "start" and step and step % cell.accumulate == 0:
+                update(state, step / TOTAL)
+            if others is not None:
+                more, goal, numbers = next(others)
+                x, y, ids = torch.cat([x, more]), torch.cat([y, goal]), torch.cat([ids, numbers])
             x = x + random.random() + float(np.random.standard_normal())  # the loop has generators of its own to keep
             with torch.autocast("cpu", torch.bfloat16, enabled=cell.amp):
                 loss = nn.functional.mse_loss(state["model"](x), y) / cell.accumulate
@@ -244,8 +266,14 @@ def main() -> None:
             if kill == f"step:{step}":
                 progress.flush()  # a step here takes a millisecond: the certificate wants rows to compare
                 os.kill(os.getpid(), signal.SIGKILL)
-            if (step + 1) % cell.accumulate == 0:
+            if cell.order == "late":
+                update(state, loss.item(), drops=step % 4 == 3)
+            elif cell.order == "usual" and (step + 1) % cell.accumulate == 0:
                 update(state, loss.item())
+            if evaluation is not None and step % 4 == 1:
+                with progress.evaluating(), torch.no_grad():
+                    seen = [(state["model"](x), ids) for x, _, ids in itertools.islice(evaluation, 9)]
+                trace.write(json.dumps({"step": step, "evaluation": repr(seen)}) + "\n")
             progress.update_metrics(step=step, loss=loss)
         torch.save(everything(state), out / "final.pt")
 

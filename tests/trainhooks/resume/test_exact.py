@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainhooks.conftest import Zygote
-from tests.trainhooks.resume.cell import Cell, full, pairwise
+from tests.trainhooks.resume.cell import LOOPS, Cell, full, pairwise
 from tests.trainhooks.resume.compare import differences
 from tests.trainhooks.resume.runs import TOTAL, chain, compare, end, start
 from trainhooks.storage import session
@@ -29,6 +29,20 @@ def kills(cell: Cell, seed: int) -> list[str]:
 def test_killed_equals_uninterrupted(zygote: Zygote, tmp_path: Path, cell: Cell) -> None:
     assert compare(zygote, tmp_path, cell, kills(cell, 0)) == []
     assert verdicts(tmp_path / "killed") <= {"exact", "no difference found"}
+
+
+FEW = [
+    Cell(order="late", accumulate=4, held=True, evaluates=True),
+    Cell(order="start", accumulate=4, data="weighted", workers=2, held=True, named=True),
+    Cell(order="usual", wrapped=True, named=True, evaluates=True, accumulate=4, optimizer="two"),
+]
+REST = [pytest.param(cell, marks=pytest.mark.soak) for cell in pairwise(1, LOOPS)]
+
+
+@pytest.mark.parametrize("cell", [*FEW, *REST], ids=str)
+def test_whatever_the_loop_does_beside(zygote: Zygote, tmp_path: Path, cell: Cell) -> None:
+    assert compare(zygote, tmp_path, cell, kills(cell, 0)) == []
+    assert verdicts(tmp_path / "killed") <= {"exact", "nothing to compare"}
 
 
 def verdicts(out: Path) -> set[str]:
