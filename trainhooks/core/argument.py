@@ -3,9 +3,7 @@
 import json
 import math
 import operator
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, cast
 
 from trainhooks.errors import ConfigInvalid
@@ -67,18 +65,6 @@ def json_value(name: str, value: Any) -> Any:
     except (TypeError, ValueError) as error:
         raise wrong(name, value, "what JSON can hold") from error
     return value
-
-
-def path(name: str, value: Any) -> Path:
-    """Return the name of a file or folder.
-
-    Raises:
-        ConfigInvalid: it is none.
-    """
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise wrong(name, value, "a path, as text or a pathlib.Path")
-    return Path(text)
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from trainhooks.session.late import LateRecords
 from trainhooks.session.origins import StepOrigins
 from trainhooks.session.recorder import Entry
 from trainhooks.session.timekeeping import Timekeeping
-from trainhooks.storage import catalog, rehearsal
+from trainhooks.storage import catalog, location, rehearsal
 from trainhooks.storage import session as session_file
 from trainhooks.storage.branch import REGISTERED
 from trainhooks.storage.catalog import Recoverable
@@ -71,9 +71,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         *,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
-        output_dir = argument.path("output_dir", output_dir)
-        if not isinstance(database, bool):
-            argument.path("database=", database)
+        location.flag_or_path("database=", database)
         if type(self) is ProgressTracker:
             rehearsal.refuse("A loop of records alone, or a trainer's callback,")
         self.config = validate(config, total_steps)
@@ -81,7 +79,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         Timekeeping.__init__(self)
         TeacherCalls.__init__(self)
         StepOrigins.__init__(self)
-        self.output_dir = Path(output_dir).expanduser().absolute()  # the loop may change its working directory
+        self.output_dir = location.directory(output_dir)  # absolute: the loop may change its working directory
         self.directory = self.output_dir / "progress"
         self.total_steps = total_steps
         self.current_step = 0
@@ -122,8 +120,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         What is then done again is compared with what they recorded: see `certificate`. For loops that load their own
         checkpoints; with `state=` it happens by itself.
         """
-        step = argument.whole("resume_at(step)", step)
-        self.current_step = self._first_step = self._resumed_at = step
+        self.current_step = self._first_step = self._resumed_at = step = argument.whole("resume_at(step)", step)
         self._progress.go_to(step)
         self._at_step(step)
         self._announce(ATTEMPT, from_step=step)
@@ -242,7 +239,7 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             position: where in the data it was, as JSON.
         """
         entry = catalog.describe(
-            argument.path("record_checkpoint(path)", path),
+            location.path("record_checkpoint(path)", path),
             self.output_dir,
             step=self.current_step if step is None else argument.step(step),
             tags=argument.texts("record_checkpoint(tags=)", tags),

@@ -4,11 +4,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainhooks.core import argument, lineage
+from trainhooks.core import lineage
 from trainhooks.core import row as rows
 from trainhooks.core.lineage import LINEAGE, StepLineage
 from trainhooks.core.origin import Keys
-from trainhooks.storage import metrics
+from trainhooks.storage import location, metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +37,5 @@ def read_lineage(path: str | os.PathLike[str]) -> Lineage:
     Raises:
         OSError: there is no such file.
     """
-    settled = rows.settle(lineage.resolved(metrics.read_lines(argument.path("path", path))))
+    settled = rows.settle(lineage.resolved(metrics.read_lines(location.path("path", path))))
     return Lineage({row["step"]: row.get(LINEAGE) or StepLineage(step=row["step"]) for row in settled})

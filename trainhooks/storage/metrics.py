@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainhooks.core import argument
 from trainhooks.core import row as rows
-from trainhooks.storage import atomic
+from trainhooks.storage import atomic, location
 
 log = logging.getLogger("trainhooks.storage")
 
@@ -155,4 +154,4 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         OSError: there is no such file.
     """
-    return [rows.revive(row) for row in rows.settle(read_lines(argument.path("path", path)))]
+    return [rows.revive(row) for row in rows.settle(read_lines(location.path("path", path)))]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainhooks.core import argument
 from trainhooks.storage import rehearsal
 from trainhooks.storage.checkpoints import CHECKPOINTS, published
 
@@ -31,7 +30,7 @@ def peek(output_dir: str | os.PathLike[str]) -> Peek | None:
 
     Its files are not verified here; a resume does that, and may fall back to an earlier one.
     """
-    found = published(rehearsal.place(rehearsal.current(), argument.path("output_dir", output_dir)) / CHECKPOINTS)
+    found = published(rehearsal.place(rehearsal.current(), output_dir) / CHECKPOINTS)
     if not found:
         return None
     newest = found[-1]

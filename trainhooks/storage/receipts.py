@@ -15,10 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trainhooks.core import argument
 from trainhooks.core.manifest import FileRecord
 from trainhooks.errors import CheckpointInvalid
-from trainhooks.storage import atomic, durable_file
+from trainhooks.storage import atomic, durable_file, location
 
 log = logging.getLogger("trainhooks.storage")
 
@@ -105,7 +104,7 @@ def newest_good_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
     returns. Checkpoints that are damaged or have no receipt (a kill came before they were whole) are passed over and
     logged.
     """
-    found = newest_good(argument.path("output_dir", output_dir))
+    found = newest_good(location.path("output_dir", output_dir))
     return None if found is None else str(Path(output_dir) / found.path)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainhooks.core import rehearsal
 from trainhooks.core.rehearsal import VARIABLE, Plan
 from trainhooks.errors import ConfigInvalid
+from trainhooks.storage import location
 
 KILLED = "killed"
 """A file in a plan's directory: the process has killed itself, and does not do so again."""
@@ -36,7 +37,7 @@ def current(environ: Mapping[str, str] = os.environ) -> Plan | None:
 
 def place(plan: Plan | None, output_dir: str | os.PathLike[str]) -> Path:
     """Return where the run of an output directory is written: there, or in a rehearsal in the plan's directory."""
-    given = Path(output_dir).expanduser().absolute()
+    given = location.directory(output_dir)
     if plan is None:
         return given
     return Path(plan.directory) / f"{hashlib.sha256(os.fsencode(given)).hexdigest()[:8]}-{given.name or 'run'}"
