@@ -184,10 +184,10 @@ def test_two_directories_put_together_count_each_call_once(
     archive = open_in(merged)
     assert sums(archive) == expected
     archive.close()
-    # The other's logs put behind those of a directory that has an index.
+    # The other's logs put behind those of a directory that has an index, by mistake twice.
     for name in ("api_recovery.jsonl", "events.jsonl"):
         with (directories[0] / name).open("ab") as file:
-            file.write((directories[1] / name).read_bytes())
+            file.write(2 * (directories[1] / name).read_bytes())
     archive = open_in(directories[0])
     assert sums(archive) == expected
     archive.close()
