@@ -220,6 +220,12 @@ class Book:
 
 def unusable(directory: Path, error: OSError) -> DirectoryUnusable:
     """Say that a directory cannot be written to."""
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        found = next((each for each in (directory, *directory.parents) if each.is_file()), directory)
+        return DirectoryUnusable(
+            f"{directory} cannot be made: {found} is a file.",
+            hint="Give another output directory, or move the file away. It was not changed, and nothing was recorded.",
+        )
     return DirectoryUnusable(
         f"{directory} cannot be written to ({error.strerror or error}).",
         hint="Give an output directory on a disk with room that this user may write to.",
