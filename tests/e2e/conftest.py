@@ -121,8 +121,9 @@ class Mirror:
         self.closes = False
 
     def request(self) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Return the last request: its line, its headers in order, its body."""
-        head, _, body = self.requests[-1].partition(b"\r\n\r\n")
+        """Return the last request: its line, its headers in order, its body. The proxy's own probes are GETs."""
+        questions = [request for request in self.requests if not request.startswith(b"GET ")]
+        head, _, body = (questions or self.requests)[-1].partition(b"\r\n\r\n")
         line, *fields = head.decode("latin-1").split("\r\n")
         return line, [(name, value.strip()) for name, _, value in (field.partition(":") for field in fields)], body
 

@@ -71,8 +71,8 @@ async def test_a_large_body_is_read_beside_the_loop(send: Any, monkeypatch: pyte
 
         monkeypatch.setattr(module, name, watch)
 
-    watched(question, "read")
-    watched(call, "json_object")
+    watched(question, "content")
+    watched(question, "read_content")
     watched(call, "match")
     watched(call, "v1_key")
     watched(purchase, "cost_of")
@@ -80,10 +80,10 @@ async def test_a_large_body_is_read_beside_the_loop(send: Any, monkeypatch: pyte
     large = io.BytesIO(orjson.dumps({**ASK, "messages": messages}))
     async with WireServer(own) as upstream, run_proxy(upstream.url) as proxy:
         assert (await send(proxy.address + CHAT, data=large)).status == 200
-        assert threads == {name: {False} for name in ("read", "json_object", "match", "v1_key", "cost_of")}
+        assert threads == {name: {False} for name in ("content", "read_content", "match", "v1_key", "cost_of")}
         threads.clear()
         assert (await send(proxy.address + CHAT, ASK)).status == 200
-        assert threads["read"] == {True}
+        assert threads["content"] == threads["read_content"] == {True}
 
 
 async def test_lists_of_models_that_differ_in_their_stamps_add_no_line(
