@@ -33,8 +33,8 @@ from torch import nn  # noqa: E402
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions  # noqa: E402
 
 from trainhooks.core.policy import CheckpointPolicy  # noqa: E402
-from trainhooks.pytorch.saver import Saver  # noqa: E402
-from trainhooks.pytorch.state import TrainingState  # noqa: E402
+from trainhooks.pytorch.checkpoint.saver import Saver  # noqa: E402
+from trainhooks.pytorch.checkpoint.state import TrainingState  # noqa: E402
 from trainhooks.storage import atomic  # noqa: E402
 from trainhooks.storage.checkpoints import CheckpointStore  # noqa: E402
 

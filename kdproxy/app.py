@@ -22,20 +22,20 @@ from kdproxy.core.pricing import UNKNOWN_BILL, Bill, PriceTable
 from kdproxy.core.proof import proof_of
 from kdproxy.core.rename import Renamed, renamed
 from kdproxy.core.routing import BUILT_IN, Router
+from kdproxy.engine.cached_call import CachedCall, Price
 from kdproxy.engine.clock import SystemClock
 from kdproxy.engine.drain import Drain, UnderWay
-from kdproxy.engine.errand import RetrySettings
-from kdproxy.engine.ferry import Ferry
 from kdproxy.engine.fetch import Fetcher
+from kdproxy.engine.fetch_request import RetrySettings
 from kdproxy.engine.flights import Flights
 from kdproxy.engine.flow import Flow
 from kdproxy.engine.lane import Policy
 from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.ledger import Ledger
-from kdproxy.engine.purchase import Price, Purchase
 from kdproxy.engine.reach import Finding, Look, credential_headers, look
 from kdproxy.engine.relay import Relay
 from kdproxy.engine.server_kind import ServerKinds
+from kdproxy.engine.uncached_call import UncachedCall
 from kdproxy.errors import ConfigError, KdproxyError
 from kdproxy.ops.alias import AliasThread
 from kdproxy.ops.context import JobContext
@@ -124,7 +124,7 @@ class App:
         fetcher.restore(archive.calls.state().vain)
         self._memory = LaneMemory(self._directory.path, now=clock.now())
         self._lanes = _lanes(settings, clock, self._kinds, self._memory)
-        purchase = Purchase(
+        purchase = CachedCall(
             archive,
             fetcher,
             self._lanes,
@@ -138,7 +138,7 @@ class App:
             Relay(self._upstream, fetcher, self.ledger),
             self._flights,
             purchase,
-            Ferry(fetcher, self._lanes, answer_limit_bytes=settings.answer_limit_bytes),
+            UncachedCall(fetcher, self._lanes, answer_limit_bytes=settings.answer_limit_bytes),
             clock,
             allow_hosted_tools=settings.allow_hosted_tools,
             match_prompts=settings.match_prompts,

@@ -12,7 +12,7 @@ from typing import IO
 import click
 import orjson
 
-from kdproxy.cli.desk import open_desk
+from kdproxy.cli.job_runner import open_runner
 from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
 from kdproxy.cli.progress import shown
 from kdproxy.core import record as record_format
@@ -49,7 +49,7 @@ def command(
     settings = load({"data_dir": data_dir}, config=config).settings
     counts: Counter[str] = Counter()
     made = training.TrainingRows(everything=everything)
-    with open_desk(settings, command="export", writes=False) as desk, _opened(None if to_stdout else output) as file:
+    with open_runner(settings, command="export", writes=False) as desk, _opened(None if to_stdout else output) as file:
         for event in shown(desk.start(ExportArguments(everything=everything)), title="export"):
             match event:
                 case Line(text=text):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from kdproxy.cli.desk import Desk, live_lines, open_desk, run
+from kdproxy.cli.job_runner import JobRunner, live_lines, open_runner, run
 from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
 from kdproxy.errors import KdproxyError
-from kdproxy.ops.choose import Chosen, Wish, choose, compile_wish
-from kdproxy.ops.withdraw import WithdrawArguments
+from kdproxy.ops.forget.choose import Chosen, Wish, choose, compile_wish
+from kdproxy.ops.forget.withdraw import WithdrawArguments
 from kdproxy.settings import load
 
 _MOST_SHOWN = 20
@@ -52,7 +52,7 @@ def command(
         raise click.UsageError(str(error)) from error
     settings = load({"data_dir": data_dir}, config=config).settings
     wish = replace(wish, upstreams={upstream.name: upstream for upstream in settings.upstream_models()})
-    with open_desk(settings, command="forget", writes=yes) as desk:
+    with open_runner(settings, command="forget", writes=yes) as desk:
         chosen = choose(live_lines(desk, title="forget"), wish)
         withdrawn = _withdraw(desk, chosen, wish.reason) if yes else 0
     if as_json:
@@ -73,7 +73,7 @@ def command(
         say(f"{counted(len(chosen), 'answer')} would be withdrawn. Nothing is done yet: add --yes.")
 
 
-def _withdraw(desk: Desk, chosen: list[Chosen], reason: str) -> int:
+def _withdraw(desk: JobRunner, chosen: list[Chosen], reason: str) -> int:
     withdrawn = 0
     for first in range(0, len(chosen), _AT_ONCE):
         samples = tuple(found.sample for found in chosen[first : first + _AT_ONCE])

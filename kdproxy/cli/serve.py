@@ -116,12 +116,12 @@ def _tell_of_files(files: OpenFiles) -> None:
 def _warm(settings: Settings, directory: DataDirectory) -> None:
     # Loaded only where it is asked for: the proxy starts and runs without the jobs' command line and its bars.
     from kdproxy.app import job_context
-    from kdproxy.cli.desk import LocalDesk
+    from kdproxy.cli.job_runner import LocalJobRunner
     from kdproxy.cli.warm import warm_from
-    from kdproxy.ops.warm import WarmArguments
+    from kdproxy.ops.warm.warm import WarmArguments
 
     files = tuple(str(file.absolute()) for file in settings.warm)
-    warm_from(LocalDesk(job_context(settings, directory)), WarmArguments(files=files))
+    warm_from(LocalJobRunner(job_context(settings, directory)), WarmArguments(files=files))
 
 
 async def _serve(app: App, settings: Settings) -> int:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kdproxy.cli import calls
-from kdproxy.cli.desk import Desk, open_desk, run
+from kdproxy.cli.job_runner import JobRunner, open_runner, run
 from kdproxy.cli.options import config_option, data_dir_option, json_option, print_json
 from kdproxy.cli.progress import shown
 from kdproxy.core import record as record_format
@@ -33,7 +33,7 @@ _WIDE = 200
 def command(quick: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
     """Show what is stored by upstream, endpoint and model, and what the proxy that runs on it did."""
     settings = load({"data_dir": data_dir}, config=config).settings
-    with open_desk(settings, command="stats", writes=False) as desk:
+    with open_runner(settings, command="stats", writes=False) as desk:
         sums = run(desk, StatsArguments(), title="stats", tell=lambda _: None)
         rows = None if quick else totals(_records(desk))
     sums = {"data_dir": str(settings.data_dir), **sums, "by_model": rows}
@@ -43,7 +43,7 @@ def command(quick: bool, data_dir: str | None, config: Path | None, as_json: boo
         _show(sums)
 
 
-def _records(desk: Desk) -> Iterator[Record]:
+def _records(desk: JobRunner) -> Iterator[Record]:
     for event in shown(desk.start(ExportArguments()), title="stats"):
         if isinstance(event, Line):
             yield record_format.decode(event.text)

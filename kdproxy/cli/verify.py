@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from kdproxy.cli.calls import in_flight_at_kill
-from kdproxy.cli.desk import live_lines, open_desk, run
+from kdproxy.cli.job_runner import live_lines, open_runner, run
 from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
-from kdproxy.ops.choose import not_kept
+from kdproxy.ops.forget.choose import not_kept
 from kdproxy.ops.verify import MOST_SHOWN, VerifyArguments
 from kdproxy.settings import load
 
@@ -32,7 +32,7 @@ def command(
     settings = load({"data_dir": data_dir}, config=config).settings
     findings: list[dict[str, Any]] = []
     repair = repair or accept_loss
-    with open_desk(settings, command="verify", writes=repair, accepts_loss=accept_loss) as desk:
+    with open_runner(settings, command="verify", writes=repair, accepts_loss=accept_loss) as desk:
         result = run(desk, VerifyArguments(repair=repair), title="verify", tell=findings.append)
         upstreams = {upstream.name: upstream for upstream in settings.upstream_models()}
         unkept = list(not_kept(live_lines(desk, title="answers"), upstreams)) if answers else []

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from kdproxy.cli.desk import Desk, open_desk, run
+from kdproxy.cli.job_runner import JobRunner, open_runner, run
 from kdproxy.cli.options import config_option, counted, data_dir_option, json_option, print_json, say
-from kdproxy.ops.warm import MOST_SHOWN, WarmArguments
+from kdproxy.ops.warm.warm import MOST_SHOWN, WarmArguments
 from kdproxy.settings import load
 
 _USED = ("answers", "prompts", "tombstones", "already", "withdrawn")
@@ -44,7 +44,7 @@ def command(
     """
     settings = load({"data_dir": data_dir, "upstreams": upstream}, config=config).settings
     given = settings.upstreams[0] if upstream is not None else None
-    with open_desk(settings, command="warm", writes=True, creates=True) as desk, _on_disk(files) as paths:
+    with open_runner(settings, command="warm", writes=True, creates=True) as desk, _on_disk(files) as paths:
         arguments = WarmArguments(
             files=paths,
             model=model,
@@ -80,7 +80,7 @@ def _on_disk(files: tuple[Path, ...]) -> Iterator[tuple[str, ...]]:
         yield tuple(map(str, paths))
 
 
-def warm_from(desk: Desk, arguments: WarmArguments) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def warm_from(desk: JobRunner, arguments: WarmArguments) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Warm, and say on stderr what came of it."""
     findings: list[dict[str, Any]] = []
 

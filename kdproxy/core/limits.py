@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from kdproxy.core.duration import number_of, wait_of
 from kdproxy.core.models import Headers
-from kdproxy.core.pace_time import number_of, wait_of
 
 
 class Dimension(StrEnum):

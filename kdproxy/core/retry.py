@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from kdproxy.core import attempt_outcome, limits
 from kdproxy.core.attempt_outcome import FailureClass
+from kdproxy.core.duration import Unit, duration_of, number_of, wait_of
+from kdproxy.core.error_body import ErrorFacts, facts_of
 from kdproxy.core.limits import Reading
 from kdproxy.core.models import Headers
-from kdproxy.core.pace_error import ErrorFacts, facts_of
-from kdproxy.core.pace_rules import Meaning, Row, Rules
-from kdproxy.core.pace_time import Unit, duration_of, number_of, wait_of
+from kdproxy.core.provider_rules import Meaning, Row, Rules
 from kdproxy.core.sniff import is_html
 
 FINAL_NAMES = frozenset(

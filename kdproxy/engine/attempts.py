@@ -16,13 +16,13 @@ from kdproxy.core.attempt_outcome import Bound, FailureClass, bound_of
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.retry_history import BUDGET, Debt
 from kdproxy.engine.call_record import CallRecord
-from kdproxy.engine.errand import Delivery, Errand, GaveUp, LastWords
+from kdproxy.engine.early_error import Glance, Peeked, peek
+from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp, LastWords
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
+from kdproxy.engine.lane_queue import LONGEST_ADVICE_SECONDS, LaneQueue, LaneQueueClosed, UpstreamDown
 from kdproxy.engine.ledger import CallOutcome, outcome_of
-from kdproxy.engine.peek import Glance, Peeked, peek
 from kdproxy.engine.permit import Permit
-from kdproxy.engine.road import LONGEST_ADVICE_SECONDS, Road, RoadClosed, UpstreamDown
 from kdproxy.engine.verdict import unbroken, verdict_on
 from kdproxy.errors import CallNotRecorded, KdproxyError, UpstreamFailed
 
@@ -57,9 +57,9 @@ class Attempts:
     """The attempts at one answer."""
 
     fetcher: "Fetcher"
-    errand: Errand
+    errand: FetchRequest
     flight: Flight
-    road: Road
+    road: LaneQueue
     failing_since: float = 0.0
     """When the first attempt failed: time in line is no failure."""
     failures: int = 0
@@ -75,7 +75,7 @@ class Attempts:
             self.is_shared = False
             self.errand = self.errand._replace(question=object())
 
-    async def run(self) -> Delivery | Refusal | GaveUp:
+    async def run(self) -> FetchedResponse | Refusal | GaveUp:
         debt = self._debt()
         if debt is not None and debt.ready_at > self._now():
             return self._spent(debt)
@@ -85,7 +85,7 @@ class Attempts:
 
         made = [first]
 
-        async def attempt() -> Delivery | Refusal | GaveUp | _Failed:
+        async def attempt() -> FetchedResponse | Refusal | GaveUp | _Failed:
             return made.pop() if made else await self._attempt()
 
         retrying = tenacity.AsyncRetrying(
@@ -95,7 +95,7 @@ class Attempts:
             sleep=self._sleep,
             retry_error_callback=self._give_up,
         )
-        result: Delivery | Refusal | GaveUp = await retrying(attempt)
+        result: FetchedResponse | Refusal | GaveUp = await retrying(attempt)
         return result
 
     def _now(self) -> float:
@@ -185,7 +185,7 @@ class Attempts:
 
     # -- one attempt ------------------------------------------------------------------------------------------
 
-    async def _attempt(self) -> Delivery | Refusal | GaveUp | _Failed:
+    async def _attempt(self) -> FetchedResponse | Refusal | GaveUp | _Failed:
         flight = self.flight
         flight.phase = Phase.WAITING
         errand = self.errand
@@ -199,7 +199,7 @@ class Attempts:
         flight.advise = lambda: self.road.advise(waiter)
         try:
             permit = await self.road.turn(waiter)
-        except RoadClosed as closed:
+        except LaneQueueClosed as closed:
             return closed.refusal
         except UpstreamDown:
             return self._down()
@@ -211,11 +211,11 @@ class Attempts:
         try:
             result = await self._call(permit)
         finally:
-            if not isinstance(result, Delivery) or not self.is_shared:
+            if not isinstance(result, FetchedResponse) or not self.is_shared:
                 calls.ended(errand.question)
         return result
 
-    async def _call(self, permit: Permit) -> Delivery | Refusal | _Failed:
+    async def _call(self, permit: Permit) -> FetchedResponse | Refusal | _Failed:
         flight = self.flight
         flight.phase = Phase.SENT
         flight.attempts += 1
@@ -249,7 +249,7 @@ class Attempts:
                 return _Failed("taken back: the server has too many", is_held=True)
             permit.broken()
             raise
-        if not isinstance(result, Delivery):
+        if not isinstance(result, FetchedResponse):
             self._end(call, outcome, result.reason if isinstance(result, _Failed) else None)
         return result
 
@@ -265,7 +265,9 @@ class Attempts:
         await self.fetcher.calls.wait(self.errand.question)
         return _Failed("another call of the same question is under way", is_held=True)
 
-    async def _send(self, permit: Permit, call: CallRecord) -> tuple[Delivery | Refusal | _Failed, CallOutcome | None]:
+    async def _send(
+        self, permit: Permit, call: CallRecord
+    ) -> tuple[FetchedResponse | Refusal | _Failed, CallOutcome | None]:
         rules = self.errand.rules
         glance: Glance | None = None
         try:
@@ -278,7 +280,7 @@ class Attempts:
                 if not isinstance(verdict, retry.Again | retry.Park):
                     permit.accepted(self._readings(response))
                     self.road.gate.succeeded(is_retry=self.failures > 0)
-                    return Delivery(response, permit, call, glance.kind, judgement), None
+                    return FetchedResponse(response, permit, call, glance.kind, judgement), None
                 assert isinstance(response, Peeked)  # an error has been seen in it
                 body = response.drop()
             else:

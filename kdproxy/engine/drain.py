@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kdproxy.core.ports import Archive
 from kdproxy.engine.flights import Flights
-from kdproxy.engine.passing import Passing
+from kdproxy.engine.pass_through import PassThrough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class UnderWay:
 class Drain:
     """Event loop only. New calls must be refused before it `run`s."""
 
-    def __init__(self, flights: Flights, passing: Passing, archive: Archive, *, seconds: float) -> None:
+    def __init__(self, flights: Flights, passing: PassThrough, archive: Archive, *, seconds: float) -> None:
         self._flights = flights
         self._passing = passing
         self._archive = archive

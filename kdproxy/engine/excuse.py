@@ -1,7 +1,7 @@
 """What the flow itself says where there is no answer to give: why, and when to come again."""
 
 from kdproxy.engine.flights import Flight
-from kdproxy.engine.road import Advice
+from kdproxy.engine.lane_queue import Advice
 from kdproxy.errors import KdproxyError, RequestRefused
 
 

@@ -12,15 +12,23 @@ from kdproxy.core.ports import CallLog, Clock, UpstreamClient, UpstreamResponse
 from kdproxy.core.retry_history import Debt, RetryHistory
 from kdproxy.engine.attempts import Attempts
 from kdproxy.engine.call_record import CallRecord, NoCalls
-from kdproxy.engine.errand import Billing, Delivery, EachBilled, Errand, GaveUp, LastWords, RetrySettings
+from kdproxy.engine.errors import no_such_path
+from kdproxy.engine.fetch_request import (
+    Billing,
+    EachBilled,
+    FetchedResponse,
+    FetchRequest,
+    GaveUp,
+    LastWords,
+    RetrySettings,
+)
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
+from kdproxy.engine.lane_queue import LaneQueue
 from kdproxy.engine.ledger import CallOutcome, Ledger
 from kdproxy.engine.permit import Permit
 from kdproxy.engine.probe import Prober
 from kdproxy.engine.question_calls import QuestionCalls
-from kdproxy.engine.refused import no_such_path
-from kdproxy.engine.road import Road
 from kdproxy.errors import KdproxyError, UpstreamFailed
 from kdproxy.providers.base import Broken
 
@@ -55,7 +63,7 @@ class Fetcher:
         self.calls = QuestionCalls()
         self.prober = Prober(upstream, self.ledger)
 
-    async def fetch(self, errand: Errand, flight: Flight, road: Road) -> Delivery | Refusal | GaveUp:
+    async def fetch(self, errand: FetchRequest, flight: Flight, road: LaneQueue) -> FetchedResponse | Refusal | GaveUp:
         """Return a 2xx or 3xx answer's head, or what to say instead.
 
         A cancelled fetch was not sent, or its connection is closed. Where there is no answer, the record of the calls
@@ -70,7 +78,7 @@ class Fetcher:
         except KdproxyError:
             await self.call_log.settle()
             raise
-        if not isinstance(result, Delivery):
+        if not isinstance(result, FetchedResponse):
             await self.call_log.settle()
         if isinstance(result, Refusal) and (words := missing_path(result.status, result.body)) is not None:
             request = errand.request(0)
@@ -81,7 +89,7 @@ class Fetcher:
         """Return an error's body. Raises UpstreamFailed: it is cut or has no end."""
         return await response.read(ERROR_BODY_BYTES)
 
-    def call(self, errand: Errand, permit: Permit, flight: Flight) -> CallRecord:
+    def call(self, errand: FetchRequest, permit: Permit, flight: Flight) -> CallRecord:
         """Begin the record of a call."""
         road = permit.road
         sent = Sent(
@@ -98,7 +106,7 @@ class Fetcher:
         return CallRecord(self.call_log, self.ledger, self.clock, sent)
 
     def call_ended(
-        self, call: CallRecord, road: Road, flight: Flight, outcome: CallOutcome | None, reason: str | None = None
+        self, call: CallRecord, road: LaneQueue, flight: Flight, outcome: CallOutcome | None, reason: str | None = None
     ) -> None:
         """Record the end of a call that brought no answer. `outcome` None: it reached nobody."""
         call.end(outcome, is_billed=self.costs(road), is_detached=not flight.passengers, reason=reason)
@@ -112,14 +120,14 @@ class Fetcher:
         await self.call_log.wait_writable()
         flight.waits_for_disk = False
 
-    def arrived(self, errand: Errand, delivery: Delivery, used: Cost | None = None) -> None:
+    def arrived(self, errand: FetchRequest, delivery: FetchedResponse, used: Cost | None = None) -> None:
         """The answer came to its end. `used` is what it took in truth."""
         delivery.permit.done(used)
         delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.road))
         self.history.succeeded(errand.question)
         self.calls.ended(errand.question)
 
-    async def lost(self, errand: Errand, delivery: Delivery, error: BaseException) -> None:
+    async def lost(self, errand: FetchRequest, delivery: FetchedResponse, error: BaseException) -> None:
         """The answer broke off, or nobody read it to its end."""
         delivery.permit.broken()
         road = delivery.permit.road
@@ -133,7 +141,9 @@ class Fetcher:
         if isinstance(error, KdproxyError):
             await self.call_log.settle()
 
-    def fell_short(self, errand: Errand, delivery: Delivery, broken: Broken, used: Cost | None = None) -> None:
+    def fell_short(
+        self, errand: FetchRequest, delivery: FetchedResponse, broken: Broken, used: Cost | None = None
+    ) -> None:
         """The answer came to its end and is not whole: too late to ask again here, but it counts."""
         delivery.permit.done(used)
         road, reason = delivery.permit.road, f"The upstream sent an answer that is not whole: {broken.reason}."
@@ -141,7 +151,7 @@ class Fetcher:
         self.remember(errand, road, LastWords(reason, None))
         self.calls.ended(errand.question)
 
-    def remember(self, errand: Errand, road: Road, words: LastWords) -> Debt[LastWords] | None:
+    def remember(self, errand: FetchRequest, road: LaneQueue, words: LastWords) -> Debt[LastWords] | None:
         """Count a call that may have been billed; None: this upstream's cost nothing, or nobody asks so again."""
         if not self.costs(road):
             return None
@@ -157,7 +167,7 @@ class Fetcher:
             words = LastWords(found.reason or KILLED, None)
             self.history.restore(question, calls=found.calls, failed_at=monotonic - age, words=words)
 
-    def costs(self, road: Road) -> bool:
+    def costs(self, road: LaneQueue) -> bool:
         """Whether a call costs money, as far as is known."""
         return self.billing.is_billed(road.gate.upstream, road.model)
 

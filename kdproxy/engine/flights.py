@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from kdproxy.core.models import HeaderPairs, Usage
-from kdproxy.engine.road import Advice
+from kdproxy.engine.lane_queue import Advice
 from kdproxy.errors import KdproxyError
 
 FlightId = tuple[str, ...]

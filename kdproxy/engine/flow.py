@@ -12,16 +12,16 @@ from kdproxy.core.cache_status import Forward
 from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Question
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest
-from kdproxy.engine import hold, lookup
-from kdproxy.engine.aside import INLINE_BYTES
-from kdproxy.engine.boarding import Boarding
+from kdproxy.engine import keepalive, lookup
+from kdproxy.engine.cached_call import CachedCall, entry_of, kept_headers
 from kdproxy.engine.call import Asked, Incoming, Reply
+from kdproxy.engine.coalescing import Coalescer
 from kdproxy.engine.excuse import draining, not_replayable, not_stored
-from kdproxy.engine.ferry import Ferry
 from kdproxy.engine.flights import FlightId, Flights
-from kdproxy.engine.memo import QuestionMemo
-from kdproxy.engine.purchase import Purchase, entry_of, kept_headers
+from kdproxy.engine.offload import INLINE_BYTES
+from kdproxy.engine.question_cache import QuestionCache
 from kdproxy.engine.relay import Relay
+from kdproxy.engine.uncached_call import UncachedCall
 from kdproxy.providers import compose, question, replay
 from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
 from kdproxy.providers.models_list import same_models
@@ -41,8 +41,8 @@ class Flow:
         archive: Archive,
         relay: Relay,
         flights: Flights,
-        purchase: Purchase,
-        ferry: Ferry,
+        purchase: CachedCall,
+        ferry: UncachedCall,
         clock: Clock,
         *,
         allow_hosted_tools: bool,
@@ -59,8 +59,8 @@ class Flow:
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
         self._keep_alive_seconds = keep_alive_seconds
-        self._boarding = Boarding(flights, archive, keep_alive_seconds=keep_alive_seconds)
-        self._memo = QuestionMemo()
+        self._boarding = Coalescer(flights, archive, keep_alive_seconds=keep_alive_seconds)
+        self._memo = QuestionCache()
         self.passing = relay.passing
         self._is_buying = True
         self._has_warned_of_collapse = False
@@ -202,7 +202,7 @@ class Flow:
         if head is None:
             detail: str | None = "held"
             head_within = partial(self._boarding.head_within, boarded)
-            body: bytes | AsyncIterator[bytes] = hold.held(
+            body: bytes | AsyncIterator[bytes] = keepalive.held(
                 lambda: boarded.flight, head_within, found, self._keep_alive_seconds
             )
         elif head.is_whole:
@@ -220,7 +220,7 @@ class Flow:
         )
         return Reply(
             status=200 if head is None else head.status,
-            headers=hold.head_of(found) if head is None else head.headers,
+            headers=keepalive.head_of(found) if head is None else head.headers,
             body=body,
             cache_status=status,
             disposition=Disposition.JOINED if is_joined else Disposition.MISS,

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdproxy.core.limits import Cost
 from kdproxy.core.models import HeaderPairs
-from kdproxy.core.pace import Pace
+from kdproxy.core.pacing.pace import Pace
 
 log = logging.getLogger("kdproxy.engine")
 

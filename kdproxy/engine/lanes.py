@@ -9,15 +9,15 @@ from typing import Any
 
 from kdproxy.core.limits import Allowance
 from kdproxy.core.models import Upstream
-from kdproxy.core.pace import Pace
-from kdproxy.core.pace_memory import STALE_SECONDS, Remembered
-from kdproxy.core.pace_rules import Rules
+from kdproxy.core.pacing.memory import STALE_SECONDS, Remembered
+from kdproxy.core.pacing.pace import Pace
 from kdproxy.core.ports import Clock
+from kdproxy.core.provider_rules import Rules
 from kdproxy.core.server_kind import is_free, is_public
-from kdproxy.engine.gate import Gate
 from kdproxy.engine.lane import Lane, LaneId, Policy
-from kdproxy.engine.road import Road
+from kdproxy.engine.lane_queue import LaneQueue
 from kdproxy.engine.server_kind import ServerKinds
+from kdproxy.engine.upstream_health import UpstreamHealth
 from kdproxy.providers.rules import rules_of
 from kdproxy.providers.rules_other import VLLM
 
@@ -59,15 +59,15 @@ class Lanes:
         """Of lanes that are not there (yet), as they were last."""
         self._jitter = jitter
         self._fails_fast = fails_fast
-        self._gates: dict[str, Gate] = {}
-        self._roads: OrderedDict[tuple[str, tuple[str, ...], str], Road] = OrderedDict()
+        self._gates: dict[str, UpstreamHealth] = {}
+        self._roads: OrderedDict[tuple[str, tuple[str, ...], str], LaneQueue] = OrderedDict()
         """The longest unused one first."""
 
     def rules(self, upstream: Upstream, dialect: str | None) -> Rules:
         """Return the table of limits and errors of an upstream."""
         return rules_of(upstream, named=self._of(upstream.name).rules, dialect=dialect)
 
-    def road(self, upstream: Upstream, credentials: Sequence[str], model: str, rules: Rules) -> Road:
+    def road(self, upstream: Upstream, credentials: Sequence[str], model: str, rules: Rules) -> LaneQueue:
         """Return the road to a model, with a lane for each credential (their fingerprints)."""
         identity = (upstream.name, tuple(credentials), model)
         now = self._clock.monotonic()
@@ -107,7 +107,7 @@ class Lanes:
         now = self._clock.now()
         return [lane for lane in found.values() if now - lane.at < STALE_SECONDS]
 
-    def _learned_of(self, road: Road) -> dict[LaneId, Remembered]:
+    def _learned_of(self, road: LaneQueue) -> dict[LaneId, Remembered]:
         at = self._clock.now() - (self._clock.monotonic() - road.used_at)
         return {
             lane.identity: Remembered(
@@ -151,11 +151,13 @@ class Lanes:
     def _of(self, upstream: str) -> LaneSettings:
         return self._settings.get(upstream, self._otherwise)
 
-    def _build(self, upstream: Upstream, credentials: tuple[str, ...], model: str, rules: Rules) -> Road:
+    def _build(self, upstream: Upstream, credentials: tuple[str, ...], model: str, rules: Rules) -> LaneQueue:
         settings = self._of(upstream.name)
         gate = self._gates.get(upstream.name)
         if gate is None:
-            gate = self._gates[upstream.name] = Gate(upstream, self._clock, self._jitter, fails_fast=self._fails_fast)
+            gate = self._gates[upstream.name] = UpstreamHealth(
+                upstream, self._clock, self._jitter, fails_fast=self._fails_fast
+            )
         lanes = tuple(
             Lane(
                 identity=(upstream.name, fingerprint, model),
@@ -177,7 +179,7 @@ class Lanes:
                 lane.pace.recognise(is_batching=True)
             if (remembered := self._remembered.get(lane.identity)) is not None:
                 lane.pace.restore(remembered.learned)
-        return Road(
+        return LaneQueue(
             gate=gate,
             lanes=lanes,
             policy=settings.policy,

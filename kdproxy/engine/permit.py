@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kdproxy.core.limits import Cost, Reading, exhausted
-from kdproxy.core.pace import Grant
+from kdproxy.core.pacing.pace import Grant
 from kdproxy.core.retry import Park
+from kdproxy.engine.fair_queue import Waiter
 from kdproxy.engine.lane import Lane, Policy, Refusal
-from kdproxy.engine.line import Waiter
 
 if TYPE_CHECKING:
-    from kdproxy.engine.road import Road
+    from kdproxy.engine.lane_queue import LaneQueue
 
 log = logging.getLogger("kdproxy.engine")
 
@@ -20,7 +20,7 @@ log = logging.getLogger("kdproxy.engine")
 class Permit:
     """The right to send one request. Exactly one of its endings must be called; more do nothing."""
 
-    def __init__(self, road: "Road", lane: Lane, grant: Grant, waiter: Waiter, *, is_look: bool) -> None:
+    def __init__(self, road: "LaneQueue", lane: Lane, grant: Grant, waiter: Waiter, *, is_look: bool) -> None:
         self.road = road
         self.lane = lane
         self._grant = grant

@@ -10,9 +10,9 @@ import asyncio
 from kdproxy.core.models import Form, HeaderPairs, Question, Upstream
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.sniff import Kind
-from kdproxy.engine.errand import Delivery
+from kdproxy.engine.early_error import ANSWERING, Peeked
+from kdproxy.engine.fetch_request import FetchedResponse
 from kdproxy.engine.flights import Flight
-from kdproxy.engine.peek import ANSWERING, Peeked
 from kdproxy.engine.recorder import GRACE_SECONDS, BodyRecorder, Recorder, StreamRecorder
 from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import criteria_of
@@ -23,7 +23,7 @@ HOLD_SECONDS = 0.1
 
 
 def recorder_of(
-    question: Question, upstream: Upstream, delivery: Delivery, *, limit_bytes: int
+    question: Question, upstream: Upstream, delivery: FetchedResponse, *, limit_bytes: int
 ) -> tuple[Recorder, str | None]:
     """Return what watches this answer, and why it cannot be kept however good it is.
 

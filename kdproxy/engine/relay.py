@@ -14,7 +14,7 @@ from kdproxy.engine.call import Incoming
 from kdproxy.engine.call_record import CallRecord
 from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.ledger import CallOutcome, Ledger
-from kdproxy.engine.passing import Passing
+from kdproxy.engine.pass_through import PassThrough
 from kdproxy.errors import KdproxyError, UpstreamFailed
 
 
@@ -33,7 +33,7 @@ class Relay:
         self._upstream = upstream
         self._fetcher = fetcher
         self._ledger = ledger
-        self.passing = Passing()
+        self.passing = PassThrough()
 
     async def read(self, request: UpstreamRequest, *, limit_bytes: int) -> tuple[UpstreamResponse, bytes]:
         """Send what costs nothing, and return its whole answer. Raises UpstreamFailed."""

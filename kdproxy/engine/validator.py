@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kdproxy.core import sse
 from kdproxy.core.models import Upstream
-from kdproxy.engine.aside import aside
+from kdproxy.engine.offload import offload
 from kdproxy.providers.base import Broken, Complete, Criteria, End, Endpoint, Judge, Judgement
 
 
@@ -25,7 +25,7 @@ class Validator:
 
     async def check(self, body: bytes) -> Judgement:
         """Judge a body."""
-        judgement = await aside(body, lambda: self._judge(body, self._criteria))
+        judgement = await offload(body, lambda: self._judge(body, self._criteria))
         self.failure = self.failed(judgement)
         return judgement
 

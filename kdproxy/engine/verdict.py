@@ -5,8 +5,8 @@ from typing import NamedTuple
 from kdproxy.core import retry
 from kdproxy.core.attempt_outcome import FailureClass
 from kdproxy.core.sniff import Kind
-from kdproxy.engine.errand import Errand
-from kdproxy.engine.peek import Glance, Peeked
+from kdproxy.engine.early_error import Glance, Peeked
+from kdproxy.engine.fetch_request import FetchRequest
 from kdproxy.providers.base import Judgement
 
 _JUDGED = frozenset({Kind.JSON, Kind.OTHER})
@@ -21,7 +21,7 @@ class Verdict(NamedTuple):
     """What it is worth, where it has been read whole."""
 
 
-async def verdict_on(glance: Glance, errand: Errand, now: float) -> Verdict:
+async def verdict_on(glance: Glance, errand: FetchRequest, now: float) -> Verdict:
     """Say whether an answer below status 400 is one."""
     response = glance.response
     if glance.fault:

@@ -9,10 +9,10 @@ from kdproxy.errors import RequestRefused
 from kdproxy.ops.context import JobContext, malformed
 from kdproxy.ops.event import Events
 from kdproxy.ops.export import ExportArguments, export
+from kdproxy.ops.forget.withdraw import WithdrawArguments, withdraw
 from kdproxy.ops.stats import StatsArguments, stats
 from kdproxy.ops.verify import VerifyArguments, verify
-from kdproxy.ops.warm import WarmArguments, warm
-from kdproxy.ops.withdraw import WithdrawArguments, withdraw
+from kdproxy.ops.warm.warm import WarmArguments, warm
 
 A = TypeVar("A")
 

@@ -4,7 +4,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from kdproxy.core.models import Upstream
-from kdproxy.core.pace_rules import Rules
+from kdproxy.core.provider_rules import Rules
 from kdproxy.providers.rules_anthropic import ANTHROPIC
 from kdproxy.providers.rules_gemini import GEMINI
 from kdproxy.providers.rules_general import GENERAL

@@ -3,7 +3,7 @@
 import re
 
 from kdproxy.core.limits import Dimension, LimitHeaders, Quota
-from kdproxy.core.pace_rules import Meaning, Row, Rules
+from kdproxy.core.provider_rules import Meaning, Row, Rules
 
 _LIMITS = "docs.claude.com/en/api/rate-limits, read 2026-11"
 _ERRORS = "docs.claude.com/en/api/errors, read 2026-11"

@@ -2,8 +2,8 @@
 
 import re
 
-from kdproxy.core.pace_day import next_pacific_midnight
-from kdproxy.core.pace_rules import Meaning, Row, Rules
+from kdproxy.core.pacing.day import next_pacific_midnight
+from kdproxy.core.provider_rules import Meaning, Row, Rules
 
 _LIMITS = "ai.google.dev/gemini-api/docs/rate-limits, read 2026-11-25"
 _ERRORS = "ai.google.dev/gemini-api/docs/troubleshooting, read 2026-11"

@@ -1,7 +1,7 @@
 """What holds for an upstream that nobody knows: the names that most use, the errors that mean the same everywhere."""
 
 from kdproxy.core.limits import Dimension, LimitHeaders, Quota
-from kdproxy.core.pace_rules import Meaning, Row, Rules
+from kdproxy.core.provider_rules import Meaning, Row, Rules
 from kdproxy.providers.rules_anthropic import ANTHROPIC
 from kdproxy.providers.rules_openai import EVENT_STATUSES, SPENT_NAMES, X_RATELIMIT
 

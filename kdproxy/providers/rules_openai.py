@@ -3,7 +3,7 @@
 import re
 
 from kdproxy.core.limits import Dimension, LimitHeaders, Quota
-from kdproxy.core.pace_rules import Meaning, Row, Rules
+from kdproxy.core.provider_rules import Meaning, Row, Rules
 
 _GUIDE = "platform.openai.com/docs/guides/rate-limits, read 2026-11"
 _ERRORS = "platform.openai.com/docs/guides/error-codes, read 2026-11"

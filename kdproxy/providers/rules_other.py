@@ -3,8 +3,8 @@
 import re
 
 from kdproxy.core.limits import DAY, MONTH, SECOND, Dimension, LimitHeaders, Quota
-from kdproxy.core.pace_day import next_utc_midnight
-from kdproxy.core.pace_rules import Meaning, Row, Rules
+from kdproxy.core.pacing.day import next_utc_midnight
+from kdproxy.core.provider_rules import Meaning, Row, Rules
 from kdproxy.providers.rules_openai import EVENT_STATUSES
 
 _DEEPSEEK = "api-docs.deepseek.com/quick_start/error_codes and /rate_limit, read 2026-11-25"

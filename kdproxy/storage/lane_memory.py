@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from kdproxy.core.pace_memory import NewerVersion, Remembered, decode, encode
+from kdproxy.core.pacing.memory import NewerVersion, Remembered, decode, encode
 from kdproxy.storage.durable import sync, sync_directory, write_all
 
 log = logging.getLogger("kdproxy.storage")

@@ -12,8 +12,8 @@ from kdproxy.core.limits import Cost
 from kdproxy.core.models import HeaderPairs, Upstream
 from kdproxy.core.ports import UpstreamRequest
 from kdproxy.core.server_kind import Recognition
-from kdproxy.engine.errand import Delivery, Errand, RetrySettings
 from kdproxy.engine.fetch import Fetcher
+from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, RetrySettings
 from kdproxy.engine.flights import Flight
 from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.errors import UpstreamFailed
@@ -140,9 +140,9 @@ def through_us(
             def request(key_index: int) -> UpstreamRequest:
                 return UpstreamRequest(method="POST", url=OWN.url, headers=(), body=str(count).encode())
 
-            errand = Errand(request=request, cost=Cost(), rules=TABLES["general"], whole_bytes=1 << 20)
+            errand = FetchRequest(request=request, cost=Cost(), rules=TABLES["general"], whole_bytes=1 << 20)
             result = await fetcher.fetch(errand, Flight((str(next(numbers)),)), road)
-            assert isinstance(result, Delivery)
+            assert isinstance(result, FetchedResponse)
             result.permit.done()
 
         seconds = await _callers(callers, tokens, ask)

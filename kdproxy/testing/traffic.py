@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kdproxy.core.limits import Cost, Dimension, Quota, Reading
-from kdproxy.core.pace import Grant, Pace
-from kdproxy.core.pace_backoff import RequestBackoff
+from kdproxy.core.pacing.backoff import RequestBackoff
+from kdproxy.core.pacing.pace import Grant, Pace
 from kdproxy.testing.teacher.window import FixedWindow, SlidingWindow, TokenBucket, Window
 
 REQUESTS = Quota(Dimension.REQUESTS)

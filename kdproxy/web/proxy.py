@@ -21,7 +21,7 @@ from kdproxy.core.ports import Clock, Observer
 from kdproxy.core.routing import Route, Router, dialect_of
 from kdproxy.engine.call import Incoming, Reply
 from kdproxy.engine.flow import Flow
-from kdproxy.engine.hold import FailedLate
+from kdproxy.engine.keepalive import FailedLate
 from kdproxy.engine.ledger import Ledger
 from kdproxy.errors import KdproxyError, RequestRefused, UpstreamFailed
 from kdproxy.providers.base import Endpoint

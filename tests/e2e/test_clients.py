@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from kdproxy.engine import call, purchase
+from kdproxy.engine import cached_call, call
 from kdproxy.providers import question
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import ScriptedTeacher
@@ -75,7 +75,7 @@ async def test_a_large_body_is_read_beside_the_loop(send: Any, monkeypatch: pyte
     watched(question, "read_content")
     watched(call, "match")
     watched(call, "v1_key")
-    watched(purchase, "cost_of")
+    watched(cached_call, "cost_of")
     messages = [{"role": "user", "content": "word " * 20} for _ in range(12_000)]
     large = io.BytesIO(orjson.dumps({**ASK, "messages": messages}))
     async with WireServer(own) as upstream, run_proxy(upstream.url) as proxy:

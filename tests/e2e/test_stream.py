@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kdproxy.engine import peek
+from kdproxy.engine import early_error
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import (
     CutBody,
@@ -215,7 +215,7 @@ async def test_keep_alive_comments_pass_and_are_not_stored(
 
 async def test_keep_alives_are_live(http: Any, reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A comment that waits for the first token for ever keeps nothing alive."""
-    monkeypatch.setattr(peek, "LONGEST_HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(early_error, "LONGEST_HOLD_SECONDS", 0.05)
     gate = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

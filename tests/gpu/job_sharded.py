@@ -25,10 +25,10 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # noqa: E4
 from torch.distributed.tensor import DTensor  # noqa: E402
 
 from trainhooks import CheckpointPolicy, training_progress_context  # noqa: E402
+from trainhooks.pytorch.checkpoint.loading import load  # noqa: E402
+from trainhooks.pytorch.checkpoint.saver import Saver  # noqa: E402
+from trainhooks.pytorch.checkpoint.state import TrainingState  # noqa: E402
 from trainhooks.pytorch.distributed import connect  # noqa: E402
-from trainhooks.pytorch.loading import load  # noqa: E402
-from trainhooks.pytorch.saver import Saver  # noqa: E402
-from trainhooks.pytorch.state import TrainingState  # noqa: E402
 from trainhooks.storage.checkpoints import CheckpointStore  # noqa: E402
 
 TOTAL = 24

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from trainhooks.core.policy import CheckpointPolicy
-from trainhooks.pytorch import cuda, packing, rng, snapshot
-from trainhooks.pytorch.saver import Saver, load
-from trainhooks.pytorch.snapshot import Snapshotter
-from trainhooks.pytorch.state import TrainingState
+from trainhooks.pytorch import rng
+from trainhooks.pytorch.checkpoint import cuda, packing, snapshot
+from trainhooks.pytorch.checkpoint.saver import Saver, load
+from trainhooks.pytorch.checkpoint.snapshot import Snapshotter
+from trainhooks.pytorch.checkpoint.state import TrainingState
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
 
 WIDTH = 2048

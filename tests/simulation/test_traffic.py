@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdproxy.core.limits import Cost, Dimension, Quota
-from kdproxy.core.pace import Pace
+from kdproxy.core.pacing.pace import Pace
 from kdproxy.testing.traffic import Scenario, Traffic
 
 WINDOWS = ("fixed", "sliding", "bucket")

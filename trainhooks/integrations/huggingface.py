@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainhooks.integrations.witness import Witness
+from trainhooks.integrations.callback_base import CallbackBase
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -43,8 +43,8 @@ class TrainhooksCallback(TrainerCallback):
         self.output_dir = output_dir
         self.config = dict(config or {})
         self.grace_seconds = grace_seconds
-        self._witness: Witness | None = None
-        self._ended: Witness | None = None
+        self._witness: CallbackBase | None = None
+        self._ended: CallbackBase | None = None
         """Of the training that has ended: a later evaluation is recorded with it."""
 
     def on_train_begin(
@@ -53,7 +53,7 @@ class TrainhooksCallback(TrainerCallback):
         """Open the records where the training begins or goes on."""
         self._close(is_finished=True)  # of a training that an error ended, in a notebook
         members: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
-        self._witness = Witness(
+        self._witness = CallbackBase(
             {**members, **self.config},
             self.output_dir or _output_dir(args),
             total_steps=state.max_steps,

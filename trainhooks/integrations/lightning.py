@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainhooks.integrations.witness import Witness
+from trainhooks.integrations.callback_base import CallbackBase
 
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -52,8 +52,8 @@ class TrainhooksCallback(Callback):
         self.output_dir = Path(output_dir)
         self.config = dict(config or {})
         self.grace_seconds = grace_seconds
-        self._witness: Witness | None = None
-        self._ended: Witness | None = None
+        self._witness: CallbackBase | None = None
+        self._ended: CallbackBase | None = None
         """Of the training that has ended: a later evaluation is recorded with it."""
         self._recorded_step = 0
         self._logged: dict[str, Any] = {}
@@ -72,7 +72,7 @@ class TrainhooksCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the records where the training begins or goes on."""
         self._close(is_finished=True)  # of a training that an error ended, in a notebook
-        self._witness = Witness(
+        self._witness = CallbackBase(
             {**dict(pl_module.hparams), **self.config},
             self.output_dir,
             total_steps=_total(trainer),

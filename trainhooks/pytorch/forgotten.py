@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from trainhooks.pytorch.held import GENERATORS
-from trainhooks.pytorch.plain_state import GeneratorState, PlainState
+from trainhooks.pytorch.checkpoint.plain_state import GeneratorState, PlainState
+from trainhooks.pytorch.data.held import GENERATORS
 
 log = logging.getLogger("trainhooks")
 

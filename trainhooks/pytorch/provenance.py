@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from trainhooks.pytorch.wrapper import named_parameters
+from trainhooks.pytorch.checkpoint.wrapper import named_parameters
 
 Fact = str | int | bool
 

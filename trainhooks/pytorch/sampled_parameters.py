@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from trainhooks.pytorch import sharding
-from trainhooks.pytorch.state import TrainingState
+from trainhooks.pytorch.checkpoint import sharding
+from trainhooks.pytorch.checkpoint.state import TrainingState
 
 _MOST_PARAMETERS = 256
 _MOST_ELEMENTS = 16

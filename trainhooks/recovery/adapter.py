@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from trainhooks.errors import TrainhooksError
-from trainhooks.pytorch import wrapper
+from trainhooks.pytorch.checkpoint import wrapper
 
 _KINDS = (
     "lora_A",

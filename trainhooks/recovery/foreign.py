@@ -118,7 +118,7 @@ def read_torch(root: Path) -> Found:
     saved: list[SavedModel] = []
     history: list[Mapping[str, Any]] = []
     try:
-        from trainhooks.pytorch import torch_file  # torch is loaded only where torch files are read
+        from trainhooks.pytorch.checkpoint import torch_file
     except ImportError as error:
         if error.name != "torch":
             raise

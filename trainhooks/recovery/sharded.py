@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from trainhooks.errors import CheckpointInvalid, TrainhooksError
-from trainhooks.pytorch import torch_file
+from trainhooks.pytorch.checkpoint import torch_file
 
 _STEP = re.compile(r"global_step(\d+)")
 _FSDP = re.compile(r"pytorch_model_fsdp_\d+")

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainhooks.errors import CheckpointInvalid, TrainhooksError
-from trainhooks.pytorch import loading, torch_file, wrapper
-from trainhooks.pytorch import saved as saved_files
+from trainhooks.pytorch.checkpoint import loading, torch_file, wrapper
+from trainhooks.pytorch.checkpoint import saved as saved_files
 from trainhooks.recovery import adapter, sharded
 from trainhooks.recovery.found import SavedModel
 from trainhooks.storage import verification

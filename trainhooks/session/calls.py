@@ -11,7 +11,7 @@ from typing import Any
 from trainhooks.core import outage
 from trainhooks.core.argument import whole, wrong
 from trainhooks.core.outage import Outages
-from trainhooks.session.book import Book
+from trainhooks.session.attempt_files import AttemptFiles
 from trainhooks.session.late import LateRecords
 from trainhooks.storage.responses import ResponseLog
 
@@ -21,7 +21,7 @@ log = logging.getLogger("trainhooks")
 class TeacherCalls(ABC):
     """The part of a tracker that knows the teacher's API. Every method may be called from any thread."""
 
-    _book: Book | None
+    _book: AttemptFiles | None
     _late: LateRecords | None
 
     def __init__(self) -> None:

@@ -20,8 +20,8 @@ from trainhooks.host.extra import require
 from trainhooks.host.launch import launched
 from trainhooks.host.unwinding import how_left
 from trainhooks.session.checking import check_options, check_source, policy_of
-from trainhooks.session.gate import Gate
-from trainhooks.session.keeper import Keeper
+from trainhooks.session.checkpointer import Checkpointer
+from trainhooks.session.drift_check import DriftCheck
 from trainhooks.session.late import closed
 from trainhooks.session.notice import say
 from trainhooks.session.resumption import Resumption
@@ -31,8 +31,8 @@ from trainhooks.storage import catalog, rehearsal
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
 
 if TYPE_CHECKING:
-    from trainhooks.pytorch.evaluation import EvaluationLoader
-    from trainhooks.pytorch.source import Loader
+    from trainhooks.pytorch.data.evaluation import EvaluationLoader
+    from trainhooks.pytorch.data.source import Loader
 
 log = logging.getLogger("trainhooks")
 
@@ -83,7 +83,7 @@ class TrainingProgressContext(SavingTracker):
         policy = policy_of(state, checkpoints, checkpoint_every_steps)
         super().__init__(config, output_dir, total_steps, database=database)
         self._stopping: Stopping | None = None
-        self._gate: Gate | None = None
+        self._gate: DriftCheck | None = None
         try:
             if self._book is not None:
                 self._gate = self._open_gate(drift or {}, tokenizer)
@@ -106,8 +106,8 @@ class TrainingProgressContext(SavingTracker):
 
     def _keep(
         self, state: Mapping[str, Any], policy: CheckpointPolicy, restore: str | Mapping[str, str] | None
-    ) -> Keeper:
-        return Keeper(
+    ) -> Checkpointer:
+        return Checkpointer(
             self.output_dir,
             state,
             policy,
@@ -120,9 +120,9 @@ class TrainingProgressContext(SavingTracker):
             on_failure=self._note_failure,
         )
 
-    def _open_gate(self, given: Mapping[str, str], tokenizer: Any) -> Gate:
+    def _open_gate(self, given: Mapping[str, str], tokenizer: Any) -> DriftCheck:
         assert self._book is not None
-        gate = Gate(given, self._book.session.attempts, self._note_drift)
+        gate = DriftCheck(given, self._book.session.attempts, self._note_drift)
         gate.add({"total_steps": self.total_steps, **dict(flatten(self.config, "config"))})
         gate.add({**provenance.code(), **provenance.environment()})
         if tokenizer is not None:
@@ -153,7 +153,7 @@ class TrainingProgressContext(SavingTracker):
     def _note_drift(self, change: Change) -> None:
         self._announce("drift", fact=change.name, before=change.before, after=change.after, policy=str(change.policy))
 
-    def _go_on(self, keeper: Keeper) -> None:
+    def _go_on(self, keeper: Checkpointer) -> None:
         """Go to where the newest whole checkpoint is."""
         progress = keeper.restore(self._check_drift)
         if progress is None:
@@ -240,7 +240,7 @@ class TrainingProgressContext(SavingTracker):
         if name is not None and (not isinstance(name, str) or not name):
             raise argument.wrong("loader(name=)", name, "a text")
         require("loader()", "torch")
-        from trainhooks.pytorch.options import check
+        from trainhooks.pytorch.data.options import check
 
         check_source(source)
         check(options)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from trainhooks.core.certificate import DIGESTS
 
 if TYPE_CHECKING:
+    from trainhooks.pytorch.checkpoint.state import TrainingState
     from trainhooks.pytorch.sampled_parameters import SampledParameters
-    from trainhooks.pytorch.state import TrainingState
     from trainhooks.session.feed import Feed
 
 EVERY_STEPS = 10

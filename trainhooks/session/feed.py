@@ -16,8 +16,8 @@ from trainhooks.session.streams import TRAINING, Source, describe
 if TYPE_CHECKING:
     from trainhooks.core.origin import Origin
     from trainhooks.core.ranks import Ranks
-    from trainhooks.pytorch.evaluation import EvaluationLoader
-    from trainhooks.pytorch.source import Loader
+    from trainhooks.pytorch.data.evaluation import EvaluationLoader
+    from trainhooks.pytorch.data.source import Loader
 
 log = logging.getLogger("trainhooks")
 
@@ -148,7 +148,7 @@ class Feed:
         return opening
 
     def open(self, opening: Opening, *, world: int = 1, **options: Any) -> Loader | EvaluationLoader:
-        """Make the loader. Options: see `trainhooks.pytorch.source.make_loader`.
+        """Make the loader. Options: see `trainhooks.pytorch.data.source.make_loader`.
 
         Raises:
             PositionInvalid: the data is not that of the checkpoint.
@@ -160,7 +160,7 @@ class Feed:
 
     def _tell_unresumed(self, opening: Opening, options: Mapping[str, Any]) -> None:
         """Say which random numbers of the data's own no resume brings back."""
-        from trainhooks.pytorch import held, source
+        from trainhooks.pytorch.data import held, source
 
         for problem in held.problems(
             opening.data.data,
@@ -172,7 +172,7 @@ class Feed:
                 log.warning("not resumed: %s", problem)
 
     def _open_evaluation(self, opening: Opening, **options: Any) -> EvaluationLoader:
-        from trainhooks.pytorch.evaluation import EvaluationLoader
+        from trainhooks.pytorch.data.evaluation import EvaluationLoader
 
         name = opening.name
         before = self._evaluations.get(name)
@@ -182,8 +182,8 @@ class Feed:
         return loader
 
     def _open_stream(self, opening: Opening, *, world: int, **options: Any) -> Loader:
-        from trainhooks.pytorch.sampled import SampledLoader
-        from trainhooks.pytorch.source import as_it_was, make_loader
+        from trainhooks.pytorch.data.sampled import SampledLoader
+        from trainhooks.pytorch.data.source import as_it_was, make_loader
 
         name = opening.name
         seed = self.seed if name == TRAINING else seeds.derive("stream", self.seed, name)

@@ -15,8 +15,8 @@ from trainhooks.core.ranks import Ranks
 
 if TYPE_CHECKING:
     from trainhooks.core.origin import Origin
+    from trainhooks.session.checkpointer import Checkpointer
     from trainhooks.session.feed import Feed
-    from trainhooks.session.keeper import Keeper
 
 log = logging.getLogger("trainhooks")
 
@@ -31,7 +31,7 @@ class Resumption:
         progress: of the checkpoint; those of earlier releases name no next batch and no random numbers.
     """
 
-    def __init__(self, progress: Mapping[str, Any], keeper: Keeper, feed: Feed, ranks: Ranks) -> None:
+    def __init__(self, progress: Mapping[str, Any], keeper: Checkpointer, feed: Feed, ranks: Ranks) -> None:
         self.expects_streams = len(progress.get("next") or {}) > 1
         """Whether the checkpoint names next batches of other streams than the driving one; alike on all ranks."""
         self._next: dict[str, Any] = dict(progress.get("next") or {})

@@ -17,10 +17,10 @@ from trainhooks.core.ranks import Alone, Ranks
 from trainhooks.core.timing import Phase
 from trainhooks.errors import CheckpointFailed, ConfigInvalid
 from trainhooks.host.unwinding import Left
+from trainhooks.session.checkpointer import Checkpointer
 from trainhooks.session.evidence import Evidence
 from trainhooks.session.feed import Feed
 from trainhooks.session.handed import Handed
-from trainhooks.session.keeper import Keeper
 from trainhooks.session.late import closed
 from trainhooks.session.rehearsing import Rehearsing
 from trainhooks.session.resumption import Resumption
@@ -67,7 +67,7 @@ class SavingTracker(ProgressTracker):
         self._evidence.is_thorough = plan is not None
         self._resumption: Resumption | None = None
         """What is to be compared with the checkpoint, until the first steps have been."""
-        self._keeper: Keeper | None = None
+        self._keeper: Checkpointer | None = None
         self._saved_step: int | None = None
         """Steps that the newest checkpoint covers which was gone on from or saved on demand."""
         self._is_in_step = False
@@ -152,7 +152,7 @@ class SavingTracker(ProgressTracker):
         if self._keeper is not None:
             self.save_checkpoint(tags=(FINISHED,))
 
-    def _save(self, keeper: Keeper, demand: Demand) -> Checkpoint | None:
+    def _save(self, keeper: Checkpointer, demand: Demand) -> Checkpoint | None:
         self._begin()
         self._add_arrived(waits=True)
         self.flush()
@@ -353,7 +353,7 @@ class SavingTracker(ProgressTracker):
                 keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
                 self._evidence.saved()
 
-    def _rehearse(self, rehearsing: Rehearsing, keeper: Keeper) -> None:
+    def _rehearse(self, rehearsing: Rehearsing, keeper: Checkpointer) -> None:
         """Save where the rehearsal is to resume, in the way that the policy says; end where it ends."""
 
         def settle() -> None:

@@ -18,7 +18,7 @@ class Source:
 
     Args:
         data: the data set itself; of a DataLoader, its data set.
-        facts: what is known of it; see `trainhooks.pytorch.data_facts`.
+        facts: what is known of it; see `trainhooks.pytorch.data.data_facts`.
     """
 
     data: Any
@@ -44,7 +44,7 @@ def describe(source: Any, *, num_workers: int = 0) -> Source:
     """Describe the data of what a user gave as a loader's source."""
     from torch.utils.data import DataLoader
 
-    from trainhooks.pytorch.data_facts import facts_of
+    from trainhooks.pytorch.data.data_facts import facts_of
 
     data = source.dataset if isinstance(source, DataLoader) else source
     return Source(data=data, facts=facts_of(source, num_workers=num_workers))

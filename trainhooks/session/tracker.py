@@ -23,7 +23,7 @@ from trainhooks.core.timing import Phase
 from trainhooks.errors import ConfigInvalid
 from trainhooks.host.launch import launched
 from trainhooks.session import value as values
-from trainhooks.session.book import Book
+from trainhooks.session.attempt_files import AttemptFiles
 from trainhooks.session.calls import TeacherCalls
 from trainhooks.session.inputs import INPUTS, InputWindow
 from trainhooks.session.late import LateRecords
@@ -93,12 +93,12 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         self._inputs = InputWindow()
         self._extra: dict[str, Any] | None = None
         self._window: DeviceWindow | None = None
-        self._book: Book | None = None
+        self._book: AttemptFiles | None = None
         self._late: LateRecords | None = None
         """Takes records once the session is closed."""
         self._certificate: Certificate | None = None
         if launched().rank == 0:
-            self._book = Book(self.config, self.output_dir, total_steps, self.summary, database)
+            self._book = AttemptFiles(self.config, self.output_dir, total_steps, self.summary, database)
             self.session_id = self._book.session.session_id
             self.attempt = self._book.attempt
             self._progress = self._book.progress

@@ -165,7 +165,7 @@ def test_ctrl_c_amid_a_warm_keeps_what_was_kept(kdproxy: Say, tmp_path: Path) ->
     rows.write_text("".join(f'{{"prompt": "{number}", "response": "so", "model": "m"}}\n' for number in range(3_000)))
     script = """
 import os, signal
-import kdproxy.cli.desk as desk
+import kdproxy.cli.job_runner as desk
 shown = desk.shown
 def interrupted(events, *, title):
     def counted():

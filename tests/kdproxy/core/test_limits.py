@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from kdproxy.core import limits
 from kdproxy.core.limits import DAY, QUOTAS, Cost, Dimension, LimitHeaders, Quota, Reading
-from kdproxy.core.pace_meter import Meter
-from kdproxy.core.pace_reset import Refill
-from kdproxy.core.pace_trail import Trail
+from kdproxy.core.pacing.meter import Meter
+from kdproxy.core.pacing.reset import Refill
+from kdproxy.core.pacing.sliding_window import SlidingWindow
 
 RPM = Quota(Dimension.REQUESTS)
 TPM = Quota(Dimension.TOKENS)
@@ -138,7 +138,7 @@ def test_a_limit_of_our_own_holds_under_a_wider_one() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 100)), max_size=60), st.floats(0, 500))
 def test_a_trail_never_understates_what_its_window_holds(steps: list[tuple[float, float]], room: float) -> None:
-    trail = Trail(60.0)
+    trail = SlidingWindow(60.0)
     now, log = 0.0, []
     for pause, amount in steps:
         now += pause
@@ -153,7 +153,7 @@ def test_a_trail_never_understates_what_its_window_holds(steps: list[tuple[float
 
 
 def test_a_trail_takes_back_from_the_newest_on() -> None:
-    trail = Trail(60.0)
+    trail = SlidingWindow(60.0)
     trail.add(5.0, 0.0)
     trail.add(5.0, 10.0)
     trail.take_back(7.0)

@@ -2,7 +2,7 @@
 
 import math
 
-from kdproxy.core.pace_throughput import Throughput
+from kdproxy.core.pacing.throughput import Throughput
 
 
 def test_a_server_that_answers_long_before_the_deadline_is_not_bounded() -> None:

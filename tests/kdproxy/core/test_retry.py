@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from kdproxy.core import limits, retry
+from kdproxy.core.error_body import facts_of
 from kdproxy.core.limits import QUOTAS
 from kdproxy.core.models import Upstream
-from kdproxy.core.pace_error import facts_of
-from kdproxy.core.pace_rules import Rules
+from kdproxy.core.provider_rules import Rules
 from kdproxy.core.retry import Again, Done, GiveUp, Park, Verdict
 from kdproxy.providers.rules import TABLES, rules_of
 

@@ -10,10 +10,10 @@ import orjson
 
 from kdproxy.core.limits import Cost
 from kdproxy.core.models import HeaderPairs, Upstream
-from kdproxy.core.pace_rules import Rules
 from kdproxy.core.ports import UpstreamRequest
-from kdproxy.engine.errand import Delivery, EachBilled, Errand, GaveUp, RetrySettings
+from kdproxy.core.provider_rules import Rules
 from kdproxy.engine.fetch import Fetcher
+from kdproxy.engine.fetch_request import EachBilled, FetchedResponse, FetchRequest, GaveUp, RetrySettings
 from kdproxy.engine.flights import Flight
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lanes import Lanes, LaneSettings
@@ -166,16 +166,16 @@ class Shop:
 
     async def buy(
         self, flight: Flight | None = None, *, body: bytes = b"", question: Hashable = None
-    ) -> Delivery | Refusal | GaveUp:
+    ) -> FetchedResponse | Refusal | GaveUp:
         """Ask; each call is a question of its own unless `question` says which."""
 
         def request(key_index: int) -> UpstreamRequest:
             return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(("key", str(key_index)),), body=body)
 
         flight = flight or Flight(("x",))
-        errand = Errand(request=request, cost=Cost(), rules=self.rules, whole_bytes=1 << 20, question=question)
+        errand = FetchRequest(request=request, cost=Cost(), rules=self.rules, whole_bytes=1 << 20, question=question)
         result = await self.fetcher.fetch(errand, flight, self.road)
-        if isinstance(result, Delivery):
+        if isinstance(result, FetchedResponse):
             async for _ in result.response.chunks():
                 pass
             self.fetcher.arrived(errand, result)

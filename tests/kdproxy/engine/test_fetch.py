@@ -10,7 +10,7 @@ import pytest
 from kdproxy.core.limits import Cost
 from kdproxy.core.ports import UpstreamRequest
 from kdproxy.engine.attempts import ATTEMPTS_WHILE_OTHERS_SUCCEED, SUSPECT_FROM
-from kdproxy.engine.errand import Delivery, Errand, GaveUp
+from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp
 from kdproxy.engine.flights import Flight, Flights, Phase
 from kdproxy.engine.lane import Policy, Refusal
 from kdproxy.providers.rules import TABLES
@@ -22,7 +22,7 @@ from tests.kdproxy.engine.shop import JSON, LOST, SSE, UPSTREAM, Canned, Provide
 )
 def test_one_bad_moment_is_mended(bad: Any) -> None:
     provider = Provider(in_turn(bad))
-    assert isinstance(virtually(lambda: Shop(provider).buy()), Delivery)
+    assert isinstance(virtually(lambda: Shop(provider).buy()), FetchedResponse)
     assert len(provider.sent_at) == 2
 
 
@@ -34,7 +34,7 @@ def test_a_request_that_always_fails_ends_while_others_pass() -> None:
         shop = Shop(provider)
         bad = asyncio.create_task(shop.buy(body=b"bad"))
         while not bad.done():
-            assert isinstance(await shop.buy(), Delivery)
+            assert isinstance(await shop.buy(), FetchedResponse)
             await asyncio.sleep(0.2)
         result = bad.result()
         assert isinstance(result, GaveUp)
@@ -53,7 +53,7 @@ def test_the_providers_wait_is_a_floor_for_everybody() -> None:
         first = asyncio.create_task(shop.buy())
         await asyncio.sleep(0.2)
         results = await asyncio.gather(first, *(shop.buy() for _ in range(30)))
-        assert all(isinstance(result, Delivery) for result in results)
+        assert all(isinstance(result, FetchedResponse) for result in results)
         assert min(provider.sent_at[1:]) >= 30.1
 
     virtually(main)
@@ -61,7 +61,7 @@ def test_the_providers_wait_is_a_floor_for_everybody() -> None:
 
 def test_a_rate_limit_is_not_a_failure_however_often_it_comes() -> None:
     provider = Provider(in_turn(*[error(429, "rate_limit_exceeded", retry_after="60")] * 50))
-    assert isinstance(virtually(lambda: Shop(provider, attempts=2).buy()), Delivery)
+    assert isinstance(virtually(lambda: Shop(provider, attempts=2).buy()), FetchedResponse)
 
 
 @pytest.mark.parametrize("callers", [1, 8, 64])
@@ -75,7 +75,7 @@ def test_an_outage_costs_a_probe_now_and_then_and_ends_gently(callers: int) -> N
         return provider, await asyncio.gather(*(shop.buy() for _ in range(callers)))
 
     provider, results = virtually(main)
-    assert all(isinstance(result, Delivery) for result in results)
+    assert all(isinstance(result, FetchedResponse) for result in results)
     # Once it is known to be down no question is a probe that has failed before: a fresh one is, or a GET.
     assert sum(at < healed_at for at in provider.sent_at) <= callers + SUSPECT_FROM
     looks = [*provider.probed_at, *provider.sent_at]
@@ -99,7 +99,7 @@ def test_a_brown_out_is_not_an_outage() -> None:
         provider = Provider(lambda now, request: error(500) if randomness.random() < 0.1 else Canned())
         shop = Shop(provider)
         results = await asyncio.gather(*(shop.buy() for _ in range(1_000)))
-        assert all(isinstance(result, Delivery) for result in results)
+        assert all(isinstance(result, FetchedResponse) for result in results)
         return provider
 
     provider = virtually(main)
@@ -146,7 +146,7 @@ def test_a_parked_run_goes_on_when_it_is_topped_up() -> None:
         return provider, await asyncio.gather(*(shop.buy() for _ in range(100)))
 
     provider, results = virtually(main)
-    assert all(isinstance(result, Delivery) for result in results)
+    assert all(isinstance(result, FetchedResponse) for result in results)
     held = [at for at in provider.sent_at if 60 < at < paid_at]
     assert len(held) <= 12
     assert min(provider.succeeded_at) <= paid_at + 900
@@ -157,7 +157,7 @@ def test_a_revoked_key_is_left_for_the_others() -> None:
         provider = Provider(lambda now, request: error(401) if ("key", "0") in request.headers else Canned())
         shop = Shop(provider, "a", "b")
         results = await asyncio.gather(*(shop.buy() for _ in range(100)))
-        assert all(isinstance(result, Delivery) for result in results)
+        assert all(isinstance(result, FetchedResponse) for result in results)
         assert shop.road.lanes[0].stop is not None
         assert shop.road.lanes[1].stop is None
 
@@ -176,7 +176,7 @@ def test_a_spent_key_is_left_for_the_others() -> None:
         provider = Provider(lambda now, request: SPENT if ("key", "0") in request.headers else Canned())
         shop = Shop(provider, "a", "b")
         results = await asyncio.gather(*(shop.buy() for _ in range(50)))
-        assert all(isinstance(result, Delivery) for result in results)
+        assert all(isinstance(result, FetchedResponse) for result in results)
 
     virtually(main)
 
@@ -194,7 +194,7 @@ def test_an_error_as_the_first_event_is_tried_again(cut: int) -> None:
     dressed = Canned(200, SSE, [OVERLOADED[:cut], OVERLOADED[cut:]])
     provider = Provider(in_turn(dressed, Canned(200, SSE, [START, TOKEN])))
     result = virtually(lambda: Shop(provider, rules=TABLES["anthropic"]).buy())
-    assert isinstance(result, Delivery)
+    assert isinstance(result, FetchedResponse)
     assert len(provider.sent_at) == 2
 
 
@@ -204,7 +204,7 @@ def test_an_error_or_an_end_before_the_first_token_is_tried_again(opening: bytes
     dressed = Canned(200, SSE, [opening, end] if end else [opening])
     provider = Provider(in_turn(dressed, Canned(200, SSE, [START, TOKEN])))
     result = virtually(lambda: Shop(provider, rules=TABLES["anthropic"]).buy())
-    assert isinstance(result, Delivery)
+    assert isinstance(result, FetchedResponse)
     assert len(provider.sent_at) == 2
 
 
@@ -220,9 +220,9 @@ def test_what_has_begun_well_is_let_through_whole(first: bytes) -> None:
         def request(key_index: int) -> UpstreamRequest:
             return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(), body=b"")
 
-        errand = Errand(request=request, cost=Cost(), rules=shop.rules, whole_bytes=1 << 20)
+        errand = FetchRequest(request=request, cost=Cost(), rules=shop.rules, whole_bytes=1 << 20)
         result = await shop.fetcher.fetch(errand, Flight(("x",)), shop.road)
-        assert isinstance(result, Delivery)
+        assert isinstance(result, FetchedResponse)
         async for chunk in result.response.chunks():
             received += chunk
         assert len(provider.sent_at) == 1
@@ -234,7 +234,7 @@ def test_what_has_begun_well_is_let_through_whole(first: bytes) -> None:
 def test_an_error_as_a_200_body_is_tried_again() -> None:
     dressed = Canned(200, JSON, [b'\n{"error":', b'{"code":502,"message":"x"}}'])
     provider = Provider(in_turn(dressed))
-    assert isinstance(virtually(lambda: Shop(provider, rules=TABLES["openrouter"]).buy()), Delivery)
+    assert isinstance(virtually(lambda: Shop(provider, rules=TABLES["openrouter"]).buy()), FetchedResponse)
     assert len(provider.sent_at) == 2
 
 
@@ -250,7 +250,7 @@ def test_a_cancelled_fetch_gives_its_place_back() -> None:
         for task in tasks[:4]:
             task.cancel()
         result = await asyncio.wait_for(tasks[4], 10)
-        assert isinstance(result, Delivery)
+        assert isinstance(result, FetchedResponse)
         assert shop.road.lanes[0].pace.in_flight == 0
         assert len(provider.sent_at) == 2
 

@@ -12,9 +12,9 @@ from kdproxy.core.limits import QUOTAS, Cost
 from kdproxy.core.models import Upstream
 from kdproxy.core.retry import Park
 from kdproxy.engine.lane import FAIL_FAST_SECONDS, Policy, Refusal
+from kdproxy.engine.lane_queue import LaneQueue, LaneQueueClosed
 from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.permit import Permit
-from kdproxy.engine.road import Road, RoadClosed
 from kdproxy.providers.rules import TABLES
 from kdproxy.testing.virtual import VirtualClock, VirtualLoop
 
@@ -32,16 +32,16 @@ def virtually(main: Callable[[], Awaitable[Any]]) -> Any:
         return runner.run(run())
 
 
-def road_of(*credentials: str, lanes: Lanes | None = None, **settings: Any) -> Road:
+def road_of(*credentials: str, lanes: Lanes | None = None, **settings: Any) -> LaneQueue:
     lanes = lanes or Lanes(VirtualClock(), otherwise=LaneSettings(**settings), jitter=lambda: 0.5)
     return lanes.road(UPSTREAM, credentials or ("key",), "model", TABLES["general"])
 
 
-async def turn(road: Road, **more: Any) -> Permit:
+async def turn(road: LaneQueue, **more: Any) -> Permit:
     return await road.turn(road.queue(ONE, **more))
 
 
-async def answered(road: Road, seconds: float = 0.1, **more: Any) -> float:
+async def answered(road: LaneQueue, seconds: float = 0.1, **more: Any) -> float:
     permit = await turn(road, **more)
     at = road.now()
     permit.accepted(())
@@ -182,7 +182,7 @@ def test_a_spent_quota_fails_all_that_wait_with_one_call() -> None:
         look = await rest[0]
         look.halted(Park(reason="insufficient_quota"), SPENT)
         for result in await asyncio.gather(*rest[1:], return_exceptions=True):
-            assert isinstance(result, RoadClosed)
+            assert isinstance(result, LaneQueueClosed)
             assert result.refusal is SPENT
         await asyncio.sleep(FAIL_FAST_SECONDS)
         (await turn(road)).accepted(())
@@ -344,7 +344,7 @@ def test_a_lane_that_nobody_used_for_an_hour_goes_away() -> None:
     async def main() -> None:
         lanes = Lanes(VirtualClock())
 
-        def road(key: str) -> Road:
+        def road(key: str) -> LaneQueue:
             return lanes.road(UPSTREAM, (key,), "model", TABLES["general"])
 
         for number in range(1_000):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdproxy.core.ports import UpstreamRequest
-from kdproxy.engine.errand import Delivery, GaveUp
+from kdproxy.engine.fetch_request import FetchedResponse, GaveUp
 from kdproxy.engine.ledger import CallOutcome
 from kdproxy.providers.rules import TABLES
 from tests.kdproxy.engine.shop import CUT, LOST, Canned, Provider, Shop, error, virtually, well
@@ -25,7 +25,7 @@ def test_a_ten_minute_outage_fails_nobody(bad: Any, is_seen: bool, callers: int)
         return provider, await asyncio.gather(*(shop.buy() for _ in range(callers)))
 
     provider, results = virtually(main)
-    assert all(isinstance(result, Delivery) for result in results)
+    assert all(isinstance(result, FetchedResponse) for result in results)
     # Fewer callers than open a breaker go by their own back-off; more are held, and then few go and look.
     assert sum(at < 600 for at in provider.sent_at) <= min(90 * callers, 3 * callers + 360)
     assert max(provider.sent_at) < 650
@@ -42,7 +42,7 @@ def test_a_restart_of_an_own_server_fails_nobody() -> None:
         return shop, await asyncio.gather(*(shop.buy() for _ in range(256)))
 
     shop, results = virtually(main)
-    assert all(isinstance(result, Delivery) for result in results)
+    assert all(isinstance(result, FetchedResponse) for result in results)
     assert shop.ledger.calls[CallOutcome.MAYBE_BILLED] <= 256
 
 
@@ -56,7 +56,7 @@ def test_one_body_that_crashes_its_server_makes_nobody_wait() -> None:
         for _ in range(20):
             await asyncio.sleep(1)
             before = asyncio.get_running_loop().time()
-            assert isinstance(await shop.buy(), Delivery)
+            assert isinstance(await shop.buy(), FetchedResponse)
             assert asyncio.get_running_loop().time() - before < 0.2
         assert shop.road.gate.breaker.opened == 0
         bad.cancel()
@@ -74,7 +74,7 @@ def test_eight_bad_prompts_among_eighty_do_not_delay_the_good_ones(bad: Any, is_
         asked = [b"bad"] * 8 + [b""] * 72 if is_first else ([b"bad"] + [b""] * 9) * 8
         tasks = [(body, asyncio.create_task(shop.buy(body=body))) for body in asked]
         results = await asyncio.gather(*(task for body, task in tasks if not body))
-        assert all(isinstance(result, Delivery) for result in results)
+        assert all(isinstance(result, FetchedResponse) for result in results)
         took = asyncio.get_running_loop().time()
         for _, task in tasks:
             task.cancel()
@@ -114,8 +114,8 @@ def test_what_looks_is_a_question_that_has_not_failed_or_a_get() -> None:
         await asyncio.sleep(60)
         assert sorted(provider.bodies) == [b"%d" % number for number in range(6)]
         assert len(provider.probed_at) >= 4
-        assert isinstance(await shop.buy(body=b"fresh"), Delivery)
+        assert isinstance(await shop.buy(body=b"fresh"), FetchedResponse)
         assert provider.bodies[6] == b"fresh"
-        assert all(isinstance(result, Delivery) for result in await asyncio.gather(*failed))
+        assert all(isinstance(result, FetchedResponse) for result in await asyncio.gather(*failed))
 
     virtually(main)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdproxy.engine.attempts import ATTEMPTS_WHILE_OTHERS_SUCCEED
-from kdproxy.engine.errand import Delivery, GaveUp
+from kdproxy.engine.fetch_request import FetchedResponse, GaveUp
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.ledger import CallOutcome
 from kdproxy.errors import KdproxyError, UpstreamFailed
@@ -76,7 +76,7 @@ def test_a_success_clears_what_a_question_owes() -> None:
         provider = Provider(in_turn(CUT, CUT, Canned(), CUT, CUT, Canned()))
         shop = Shop(provider)
         for _ in range(2):
-            assert isinstance(await shop.buy(question="q"), Delivery)
+            assert isinstance(await shop.buy(question="q"), FetchedResponse)
         assert len(shop.fetcher.history) == 0
         assert shop.ledger.calls == {CallOutcome.MAYBE_BILLED: 4, CallOutcome.ANSWERED: 2}
 
@@ -86,7 +86,7 @@ def test_a_success_clears_what_a_question_owes() -> None:
 def test_what_costs_nothing_is_tried_again_without_a_count() -> None:
     async def main() -> None:
         provider = Provider(in_turn(*[CUT] * 10), health=well)
-        assert isinstance(await Shop(provider, is_billed=False).buy(question="q"), Delivery)
+        assert isinstance(await Shop(provider, is_billed=False).buy(question="q"), FetchedResponse)
         assert len(provider.sent_at) == 11
 
     virtually(main)
@@ -97,7 +97,7 @@ def test_a_server_is_asked_what_it_is_before_its_question_is_given_up() -> None:
         provider = Provider(in_turn(*[CUT] * 10), health=well)
         shop = Shop(provider)
         shop.fetcher.billing = kinds = Recognised()
-        assert isinstance(await shop.buy(question="q"), Delivery)
+        assert isinstance(await shop.buy(question="q"), FetchedResponse)
         assert (len(provider.sent_at), len(kinds.asked_at)) == (11, 1)
         assert kinds.asked_at[0] >= provider.sent_at[2]
 
@@ -110,7 +110,7 @@ def test_on_a_free_upstream_a_count_ends_it_while_others_succeed() -> None:
         shop = Shop(provider, is_billed=False)
         bad = asyncio.create_task(shop.buy(body=b"bad"))
         while not bad.done():
-            assert isinstance(await shop.buy(), Delivery)
+            assert isinstance(await shop.buy(), FetchedResponse)
             await asyncio.sleep(0.2)
         assert provider.bodies.count(b"bad") == ATTEMPTS_WHILE_OTHERS_SUCCEED
 

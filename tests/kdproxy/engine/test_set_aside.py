@@ -8,8 +8,8 @@ import pytest
 
 from kdproxy.core.limits import Cost
 from kdproxy.core.models import Upstream
+from kdproxy.engine.lane_queue import LaneQueue
 from kdproxy.engine.lanes import Lanes, LaneSettings
-from kdproxy.engine.road import Road
 from kdproxy.providers.rules import TABLES
 from kdproxy.testing.virtual import VirtualClock, VirtualLoop
 
@@ -24,12 +24,12 @@ def virtually(main: Callable[[], Awaitable[Any]]) -> Any:
         return runner.run(run())
 
 
-def road_of(rules: str = "general", **settings: Any) -> Road:
+def road_of(rules: str = "general", **settings: Any) -> LaneQueue:
     lanes = Lanes(VirtualClock(), otherwise=LaneSettings(**settings), jitter=lambda: 0.5)
     return lanes.road(UPSTREAM, ("key",), "model", TABLES[rules])
 
 
-async def ask(road: Road, question: str, *, wait_seconds: float | None, sent: list[tuple[str, float]]) -> float:
+async def ask(road: LaneQueue, question: str, *, wait_seconds: float | None, sent: list[tuple[str, float]]) -> float:
     """Ask until it is answered; questions that begin with "bad" never are. Returns when."""
     at_front = False
     while True:

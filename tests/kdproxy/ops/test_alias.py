@@ -12,11 +12,11 @@ from kdproxy.core import record
 from kdproxy.core.ignore import parse
 from kdproxy.core.models import Address, Entry, Form, Question, Upstream
 from kdproxy.ops.alias import NOTE, Aliases, AliasThread, fingerprint, start_of
-from kdproxy.ops.choose import Wish, choose
 from kdproxy.ops.export import ExportArguments
+from kdproxy.ops.forget.choose import Wish, choose
+from kdproxy.ops.forget.withdraw import WithdrawArguments
 from kdproxy.ops.verify import VerifyArguments
-from kdproxy.ops.warm import WarmArguments
-from kdproxy.ops.withdraw import WithdrawArguments
+from kdproxy.ops.warm.warm import WarmArguments
 from kdproxy.providers.question import Asking, endpoint_named, read, v1_key
 from kdproxy.providers.rekey import v2_key_of
 

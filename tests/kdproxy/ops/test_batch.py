@@ -10,7 +10,7 @@ import pytest
 from kdproxy.core.models import Entry, Form
 from kdproxy.core.record import decode
 from kdproxy.ops.export import ExportArguments
-from kdproxy.ops.warm import WarmArguments
+from kdproxy.ops.warm.warm import WarmArguments
 
 CHAT = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Why?"}], "seed": 12345678901234567890123}
 REPLY = {

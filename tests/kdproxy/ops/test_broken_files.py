@@ -12,8 +12,8 @@ import pytest
 
 from kdproxy.core import record
 from kdproxy.core.models import Form
-from kdproxy.ops import source
-from kdproxy.ops.warm import WarmArguments
+from kdproxy.ops.warm import source
+from kdproxy.ops.warm.warm import WarmArguments
 
 zstd = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 

@@ -9,9 +9,9 @@ from kdproxy.core import record
 from kdproxy.core.models import Form, Upstream
 from kdproxy.core.ports import Intent
 from kdproxy.errors import KdproxyError
-from kdproxy.ops.choose import Wish, choose, not_kept
 from kdproxy.ops.export import ExportArguments
-from kdproxy.ops.withdraw import WithdrawArguments
+from kdproxy.ops.forget.choose import Wish, choose, not_kept
+from kdproxy.ops.forget.withdraw import WithdrawArguments
 
 
 def chat(content: str | None, reason: str = "stop", **message: Any) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kdproxy.core import record
 from kdproxy.core.models import Address, Answer, Entry, Form
-from kdproxy.ops.choose import Wish, choose, texts_asked
+from kdproxy.ops.forget.choose import Wish, choose, texts_asked
 from kdproxy.ops.reading import choices_of
 from kdproxy.ops.training import rows
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from kdproxy.core.models import Turn
-from kdproxy.ops import tracker
-from kdproxy.ops.row import RowUnusable
+from kdproxy.ops.warm import tracker
+from kdproxy.ops.warm.row import RowUnusable
 
 
 def turns(*pairs: tuple[str, str]) -> tuple[Turn, ...]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdproxy.ops import source
-from kdproxy.ops.source import Source, SourceBroken
-from kdproxy.ops.values import BadShape, Splitter, is_spread
+from kdproxy.ops.warm import source
+from kdproxy.ops.warm.source import Source, SourceBroken
+from kdproxy.ops.warm.values import BadShape, Splitter, is_spread
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('ab"\\[]{},:\n\té'), max_size=8),

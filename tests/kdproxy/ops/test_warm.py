@@ -14,13 +14,13 @@ from kdproxy.core.ports import Intent
 from kdproxy.core.routing import Router
 from kdproxy.errors import KdproxyError
 from kdproxy.ops import job
-from kdproxy.ops import warm as warm_module
-from kdproxy.ops.choose import Wish, choose
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.export import ExportArguments
+from kdproxy.ops.forget.choose import Wish, choose
+from kdproxy.ops.forget.withdraw import WithdrawArguments
 from kdproxy.ops.verify import VerifyArguments
-from kdproxy.ops.warm import WarmArguments
-from kdproxy.ops.withdraw import WithdrawArguments
+from kdproxy.ops.warm import warm as warm_module
+from kdproxy.ops.warm.warm import WarmArguments
 
 GOOD = {"prompt": "why?", "response": "so", "model": "gpt-4.1"}
 

@@ -13,10 +13,10 @@ from kdproxy.engine.ledger import Ledger
 from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.ops import job, wire
 from kdproxy.ops.event import Event, Finding, Line, Progress, Result
+from kdproxy.ops.forget.withdraw import WithdrawArguments
 from kdproxy.ops.stats import totals
 from kdproxy.ops.verify import VerifyArguments
-from kdproxy.ops.warm import WarmArguments
-from kdproxy.ops.withdraw import WithdrawArguments
+from kdproxy.ops.warm.warm import WarmArguments
 
 
 @pytest.mark.parametrize(

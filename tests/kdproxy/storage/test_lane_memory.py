@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from kdproxy.core.pace_memory import Learned, Remembered
+from kdproxy.core.pacing.memory import Learned, Remembered
 from kdproxy.storage.lane_memory import NAME, LaneMemory
 
 NOW = 1_800_000_000.0

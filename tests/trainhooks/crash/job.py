@@ -20,8 +20,8 @@ from torch import nn
 
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.core.retention import Best
-from trainhooks.pytorch.saver import Saver
-from trainhooks.pytorch.state import TrainingState
+from trainhooks.pytorch.checkpoint.saver import Saver
+from trainhooks.pytorch.checkpoint.state import TrainingState
 from trainhooks.storage import durable_file
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
 

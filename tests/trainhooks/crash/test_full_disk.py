@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from trainhooks.core.policy import CheckpointPolicy
-from trainhooks.pytorch import writing
-from trainhooks.pytorch.saver import Saver
-from trainhooks.pytorch.state import TrainingState
+from trainhooks.pytorch.checkpoint import writing
+from trainhooks.pytorch.checkpoint.saver import Saver
+from trainhooks.pytorch.checkpoint.state import TrainingState
 from trainhooks.storage.checkpoints import CheckpointStore
 
 pytestmark = pytest.mark.faults

@@ -15,7 +15,7 @@ JOB = Path(__file__).with_name("job.py")
 
 @pytest.fixture(scope="module")
 def saving(zygote_with: Callable[..., Zygote]) -> Zygote:
-    return zygote_with("trainhooks.pytorch.saver")
+    return zygote_with("trainhooks.pytorch.checkpoint.saver")
 
 
 def run(saving: Zygote, root: Path, *argv: object) -> tuple[int, str]:

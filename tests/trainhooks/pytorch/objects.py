@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from trainhooks.core.policy import CheckpointPolicy
-from trainhooks.pytorch.saver import Saver
-from trainhooks.pytorch.state import TrainingState
+from trainhooks.pytorch.checkpoint.saver import Saver
+from trainhooks.pytorch.checkpoint.state import TrainingState
 from trainhooks.storage.checkpoints import Checkpoint, CheckpointStore
 
 SYNCHRONOUS = CheckpointPolicy(asynchronous=False)

@@ -38,7 +38,10 @@ Start = Callable[..., Team]
 @pytest.fixture(scope="session")
 def _training(zygote_with: Callable[..., Zygote]) -> Zygote:
     return zygote_with(
-        "trainhooks.pytorch.reader", "trainhooks.pytorch.saver", "trainhooks.pytorch.source", "torch.distributed.fsdp"
+        "trainhooks.pytorch.checkpoint.reader",
+        "trainhooks.pytorch.checkpoint.saver",
+        "trainhooks.pytorch.data.source",
+        "torch.distributed.fsdp",
     )
 
 

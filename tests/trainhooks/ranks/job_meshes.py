@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bits import leave
 
 from trainhooks.core.policy import CheckpointPolicy
+from trainhooks.pytorch.checkpoint.loading import load
+from trainhooks.pytorch.checkpoint.saver import Saver
+from trainhooks.pytorch.checkpoint.state import TrainingState
 from trainhooks.pytorch.distributed import connect
-from trainhooks.pytorch.loading import load
-from trainhooks.pytorch.saver import Saver
-from trainhooks.pytorch.state import TrainingState
 from trainhooks.recovery import weights
 from trainhooks.recovery.found import SavedModel
 from trainhooks.storage.checkpoints import CheckpointStore

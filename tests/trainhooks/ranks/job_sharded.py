@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bits import digest, leave, settle
 
 from trainhooks import CheckpointPolicy, training_progress_context
-from trainhooks.pytorch import sharding
+from trainhooks.pytorch.checkpoint import sharding
 
 OUT = Path(sys.argv[1])
 TOTAL = int(os.environ.get("TOTAL", "11"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainhooks.ranks.conftest import Start
-from trainhooks.pytorch.saved import SHARD, read_json
+from trainhooks.pytorch.checkpoint.saved import SHARD, read_json
 from trainhooks.storage.checkpoints import published
 
 JOB = Path(__file__).with_name("job_meshes.py")

@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 from tests.trainhooks.ranks.bits import digest
 from tests.trainhooks.ranks.conftest import Start
 from trainhooks.errors import CheckpointInvalid
-from trainhooks.pytorch.reader import CheckpointReader
+from trainhooks.pytorch.checkpoint.reader import CheckpointReader
 from trainhooks.recovery import weights
 from trainhooks.recovery.found import SavedModel
 from trainhooks.storage.checkpoints import CheckpointStore

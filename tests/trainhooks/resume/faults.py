@@ -42,7 +42,7 @@ def numpy_not_restored() -> None:
 
 @fault
 def position_off_by_one() -> None:
-    from trainhooks.pytorch.loader import PositionedLoader
+    from trainhooks.pytorch.data.loader import PositionedLoader
 
     load = PositionedLoader.load_state_dict
     PositionedLoader.load_state_dict = lambda self, state: load(self, {**state, "offset": state["offset"] + 1})
@@ -50,7 +50,7 @@ def position_off_by_one() -> None:
 
 @fault
 def round_robin_forgotten() -> None:
-    from trainhooks.pytorch.iterable import IterableLoader
+    from trainhooks.pytorch.data.iterable import IterableLoader
 
     load = IterableLoader.load_state_dict
     IterableLoader.load_state_dict = lambda self, state: load(self, {**state, "turn": 0})
@@ -58,14 +58,14 @@ def round_robin_forgotten() -> None:
 
 @fault
 def open_window_dropped() -> None:
-    from trainhooks.pytorch.state import TrainingState
+    from trainhooks.pytorch.checkpoint.state import TrainingState
 
     TrainingState.restore_gradients = lambda self, gradients: None
 
 
 @fault
 def samples_not_seeded() -> None:
-    from trainhooks.pytorch import fetch, stream
+    from trainhooks.pytorch.data import fetch, stream
 
     fetch.seed_all = stream.seed_all = lambda seed: None
 
@@ -73,7 +73,7 @@ def samples_not_seeded() -> None:
 @fault
 def generator_shared() -> None:
     """The loader's iterator draws from the training's generator, after that was restored."""
-    from trainhooks.pytorch import workers
+    from trainhooks.pytorch.data import workers
 
     make = workers.data_loader
 
@@ -90,7 +90,7 @@ def samples_draw_from_the_training() -> None:
     """Seeds are set and the training's generators are not put back."""
     from contextlib import nullcontext
 
-    from trainhooks.pytorch import fetch, stream
+    from trainhooks.pytorch.data import fetch, stream
 
     fetch.kept_apart = stream.kept_apart = nullcontext
 

@@ -1,0 +1,176 @@
+"""A retry budget and a circuit breaker, one of each per upstream, so that a dead one is not hammered. Pure.
+
+The breaker judges an upstream by how many *different* questions have failed since one last succeeded: one question,
+however often it fails, says something about itself. While the circuit is open, a half-open probe is a question that has
+not failed yet, or, where none waits or its answer takes long, a GET that costs nothing (engine/upstream_health.py). A
+question that has failed is never a probe. Once the upstream answers, calls come back by doubling from two. A failure
+with no success between opens the circuit again, for longer.
+
+The budget is that of the AWS SDKs' standard retry mode (default since 2026-11-10): 500 tokens, 14 for a failure, given
+back when the retry succeeds, 1 for each call that succeeds at once. Theirs fails a request when the tokens are gone;
+ours holds it until the upstream is back. Each question pays once until one succeeds.
+"""
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+BUDGET = 500
+RETRY_COST = 14
+FAILURES_TO_OPEN = 5
+"""Different questions in a row."""
+FAILURES_TO_OPEN_AGAIN = 2
+"""After an outage that no success has ended yet: all that was let out."""
+FIRST_PROBE_SECONDS = 1.0
+LONGEST_PROBE_SECONDS = 15.0
+"""Four probes a minute once an outage has lasted."""
+_PROBE_GROWTH = 1.7
+TRIAL_SECONDS = 2.0
+"""For so long a question alone may show whether the upstream is back; answers may take minutes, a GET does not."""
+RAMP_START = 2
+RAMP_END = 64
+
+
+@dataclass(slots=True)
+class RetryBudget:
+    """Retries in stock."""
+
+    tokens: int = BUDGET
+
+    def spend(self) -> bool:
+        """Pay for a retry after a transient failure; False: there is nothing left to pay with."""
+        if self.tokens < RETRY_COST:
+            return False
+        self.tokens -= RETRY_COST
+        return True
+
+    def refill(self) -> None:
+        """An outage is over: what failed in it says nothing of now."""
+        self.tokens = max(self.tokens, BUDGET // 2)
+
+    def succeeded(self, *, is_retry: bool) -> None:
+        """A call succeeded."""
+        self.tokens = min(BUDGET, self.tokens + (RETRY_COST if is_retry else 1))
+
+
+class State(StrEnum):
+    """Where a breaker is."""
+
+    CLOSED = "closed"
+    """Calls go through."""
+    OPEN = "open"
+    """None do; a probe looks now and then."""
+
+
+@dataclass(slots=True)
+class CircuitBreaker:
+    """Counts the different questions that failed; opens; lets calls back in by doubling."""
+
+    state: State = State.CLOSED
+    in_flight: int = 0
+    opened: int = 0
+    """How often it has opened."""
+    probe_at: float = -math.inf
+    """When something may look whether the upstream is back."""
+    _failed: set[Hashable] = field(default_factory=set)
+    """Different questions, since one last succeeded."""
+    _failed_again: set[Hashable] = field(default_factory=set)
+    """Those of them since calls were last let in."""
+    _interval: float = 0.0
+    """Between the opening, or a look in vain, and the next look; 0: nothing has opened it since a success."""
+    _trial: Hashable = None
+    """The question that is out while it stands open."""
+    _ramp: int | None = None
+    """Calls in flight at once after an outage; None: no bound."""
+    _ramp_end: int = RAMP_END
+    """Where the bound goes away. What was under way before is no part of it: answers may take minutes."""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether nothing has succeeded since it was open: it is half open, in the usual term."""
+        return self._interval > 0
+
+    def has_failed(self, question: Hashable) -> bool:
+        """Whether a question has failed since one last succeeded: it shows nothing of the upstream."""
+        return question in self._failed
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until a call may go, or a look where it is open; infinity: when a call has ended."""
+        if self.state is State.OPEN:
+            return max(0.0, self.probe_at - now)
+        return math.inf if self._ramp is not None and self.in_flight >= self._ramp else 0.0
+
+    def take(self, now: float, *, question: Hashable) -> None:
+        """Count a call in. Where it stands open this one shows how the upstream is; a look may follow it soon."""
+        self.in_flight += 1
+        if self.state is State.OPEN:
+            self._trial = question
+            self.probe_at = now + TRIAL_SECONDS
+
+    @property
+    def has_trial(self) -> bool:
+        """Whether a question is out that may show how the upstream is."""
+        return self._trial is not None
+
+    def end(self, question: Hashable) -> None:
+        """Count a call out, however it ended."""
+        self.in_flight -= 1
+        if question == self._trial:
+            self._trial = None
+
+    def passed(self) -> bool:
+        """A question was answered (whatever was said, short of a failure); say whether an outage is over by that."""
+        was_suspect = self.is_suspect
+        self._failed.clear()
+        self._failed_again.clear()
+        self._interval = 0.0
+        if self.state is State.OPEN:
+            self._close(beside=self.in_flight - 1)
+        elif self._ramp is not None:
+            # One more for each success doubles it per round.
+            self._ramp = self._ramp + 1 if self._ramp < self._ramp_end else None
+        return was_suspect
+
+    def failed(self, now: float, *, question: Hashable, jitter: float) -> bool:
+        """A call failed; say whether the breaker opened by that.
+
+        Args:
+            question: which one; the same one counts once.
+            jitter: uniform in [0, 1).
+        """
+        self._failed.add(question)
+        self._failed_again.add(question)
+        if self.state is State.OPEN:
+            if question == self._trial:
+                self.looked_in_vain(now, jitter=jitter)
+            return False
+        enough = FAILURES_TO_OPEN_AGAIN if self.is_suspect else FAILURES_TO_OPEN
+        return len(self._failed_again) >= enough and self.trip(now, jitter=jitter)
+
+    def trip(self, now: float, *, jitter: float) -> bool:
+        """Open; say whether it was closed."""
+        if self.state is State.OPEN:
+            return False
+        self.state = State.OPEN
+        self.opened += 1
+        # The first look is at once: several bad questions in a row cost the others no more than that. Where other calls
+        # are under way, their answers may say it sooner and for nothing.
+        self.looked_in_vain(now, jitter=jitter)
+        if self.in_flight > 1:
+            self.probe_at = max(self.probe_at, now + FIRST_PROBE_SECONDS)
+        return True
+
+    def looked_in_vain(self, now: float, *, jitter: float) -> None:
+        """The upstream is down, as far as can be seen."""
+        self.probe_at = now + self._interval * (0.75 + 0.25 * jitter)
+        self._interval = min(LONGEST_PROBE_SECONDS, max(FIRST_PROBE_SECONDS, self._interval * _PROBE_GROWTH))
+
+    def looked_well(self) -> None:
+        """It answers, though no question has shown so yet: let some out by and by."""
+        self._failed_again.clear()
+        self._close(beside=self.in_flight)
+
+    def _close(self, *, beside: int) -> None:
+        self.state = State.CLOSED
+        self._ramp, self._ramp_end = beside + RAMP_START, beside + RAMP_END

@@ -1,0 +1,166 @@
+"""Lead or join a flight, and wait for its head as long as the client does. Event loop only.
+
+Flights are joined across credentials for their answers only: where the credentials that a flight is bought with stand
+in its way (refused, out of quota, or held until the quota is back), a joiner with others leads one with its own, and
+what waits gets its answer.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from kdproxy.core.models import Form
+from kdproxy.core.ports import Archive
+from kdproxy.engine import keepalive
+from kdproxy.engine.call import Asked, Incoming
+from kdproxy.engine.excuse import ComeAgain, come_again, draining, no_room
+from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
+
+RETURN_SECONDS = 10.0
+"""How much later than it was told a client may come again and still find its place in line."""
+
+LOOK_SECONDS = 1.0
+"""How often a joiner with other credentials looks whether those of the flight stand in its way."""
+
+Fly = Callable[[Flight], Coroutine[Any, Any, None]]
+
+
+class _Stuck(Exception):
+    """The credentials of the flight stand in its way, and the request has others."""
+
+
+@dataclass(slots=True, eq=False)
+class Boarded:
+    """A request on its flight; `flight` changes where it leads one after all."""
+
+    asked: Asked
+    identity: FlightId
+    fly: Fly
+    flight: Flight
+    is_joined: bool
+    head: Head | None = None
+    """None: the client is held by other means from here on."""
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether the flight is bought with other credentials than the request has."""
+        credentials = self.flight.credentials
+        return self.is_joined and credentials is not None and credentials() != self.asked.incoming.credentials()
+
+
+class Coalescer:
+    """Puts requests on flights."""
+
+    def __init__(self, flights: Flights, archive: Archive, *, keep_alive_seconds: float) -> None:
+        self._flights = flights
+        self._archive = archive
+        self._keep_alive_seconds = keep_alive_seconds
+        self.may_lead = True
+        """Whether new flights may start: not while the proxy shuts down."""
+
+    async def board(self, asked: Asked, identity: FlightId, flight: Flight | None, fly: Fly) -> Boarded:
+        """Join `flight`, or lead one that `fly` flies; return once its head is there, or the client is held otherwise.
+
+        Whoever boards must leave the flight that it is on at the end, unless this raises.
+
+        Raises:
+            KdproxyError: the flight failed, the client's time is up, or no new flights may start.
+        """
+        is_joined = flight is not None
+        boarded = Boarded(asked, identity, fly, flight or self._lead(asked, identity, fly, None), is_joined)
+        while True:
+            try:
+                boarded.head = await self._wait(boarded.flight, asked, is_stranger=boarded.is_stranger)
+                if not (boarded.is_stranger and boarded.flight.is_refused_credential):
+                    return boarded
+                self._flights.leave(boarded.flight)
+            except _Stuck:
+                pass
+            self._change(boarded)
+
+    async def head_within(self, boarded: Boarded, seconds: float) -> Head:
+        """Wait for the head of one that is held by other means; where other credentials are in its way, it leads.
+
+        Raises:
+            KdproxyError: the flight failed, or no new flights may start.
+            TimeoutError: it took longer.
+        """
+        while True:
+            flight, is_stranger = boarded.flight, boarded.is_stranger
+            look = min(seconds, LOOK_SECONDS) if is_stranger else seconds
+            try:
+                head = await flight.wait_head(look)
+                if not (is_stranger and flight.is_refused_credential):
+                    return head
+            except TimeoutError:
+                seconds -= look
+                if not (is_stranger and flight.is_stuck):
+                    if seconds > 0:
+                        continue
+                    raise
+            self._change(boarded)
+            self._flights.board(boarded.flight)
+            self._flights.leave(flight)
+
+    def _change(self, boarded: Boarded) -> None:
+        """Put a request on another flight than the one whose credentials stand in its way. It is not counted there."""
+        flight, identity = boarded.flight, boarded.identity
+        other = self._flights.under_way(identity)
+        boarded.is_joined = other is not None and other is not flight
+        if other is None or other is flight:
+            other = self._lead(boarded.asked, identity, boarded.fly, flight)
+        boarded.flight = other
+
+    def _lead(self, asked: Asked, identity: FlightId, fly: Fly, stuck: Flight | None) -> Flight:
+        if not self.may_lead:
+            raise draining()
+
+        async def instead(started: Flight) -> None:
+            await fly(started)
+            if stuck is not None and started.is_stored:
+                self._flights.satisfy(stuck, started)
+
+        flight = self._flights.start(identity, fly if stuck is None else instead)
+        flight.stream_options = asked.question.stream_options
+        flight.credentials = asked.incoming.credentials
+        return flight
+
+    async def _wait(self, flight: Flight, asked: Asked, *, is_stranger: bool) -> Head | None:
+        self._flights.board(flight)
+        try:
+            return await self.wait_head(flight, asked.incoming, asked.question.form, is_stranger=is_stranger)
+        except ComeAgain as told:
+            # Its place in line is kept until it is back.
+            self._flights.leave_in((told.retry_after_seconds or 0.0) + RETURN_SECONDS, flight)
+            raise
+        except BaseException:
+            self._flights.leave(flight)
+            raise
+
+    async def wait_head(
+        self, flight: Flight, incoming: Incoming, form: Form | None, *, is_stranger: bool = False
+    ) -> Head | None:
+        """Wait as long as the client does; then tell it to come again, unless its call is under way.
+
+        None: it is held by other means from here on.
+        """
+        holds = self._keep_alive_seconds > 0 and form is not None and keepalive.can_hold(form)
+        patience = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
+        while True:
+            look = min(patience, LOOK_SECONDS) if is_stranger else patience
+            try:
+                return await flight.wait_head(look)
+            except TimeoutError:
+                if is_stranger and flight.is_stuck:
+                    raise _Stuck from None
+                patience -= look
+                if patience > 0:
+                    continue
+                if holds:
+                    return None
+                if flight.phase is Phase.WAITING:
+                    trouble = self._archive.trouble
+                    if flight.waits_for_disk and trouble is not None:
+                        raise no_room(trouble, self._archive.trouble_hint) from None
+                    raise come_again(flight) from None
+                patience = 1.0

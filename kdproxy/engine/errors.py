@@ -1,0 +1,148 @@
+"""What a flight lands with where the upstream gave no answer worth having, or where flying failed."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from kdproxy.core.models import HeaderPairs
+from kdproxy.engine.fetch_request import GaveUp
+from kdproxy.engine.flights import Flight, Head, Phase
+from kdproxy.engine.lane import Refusal
+from kdproxy.engine.lane_queue import LONGEST_ADVICE_SECONDS
+from kdproxy.errors import KdproxyError
+
+log = logging.getLogger("kdproxy.engine")
+
+CREDENTIAL_STATUSES = frozenset({401, 402, 403, 404})
+"""What one credential gets and another may not: not known, not paid, not allowed, no such model for this account."""
+
+
+@contextmanager
+def landing(flight: Flight) -> Iterator[None]:
+    """Land a flight at the end of the block, whatever happens in it."""
+    try:
+        yield
+    except KdproxyError as error:
+        flight.land(error=error)
+    except Exception:
+        log.exception("a flight crashed")
+        flight.land(error=_crashed())
+    finally:
+        # A cancelled flight: nobody waits for it, or the server stops.
+        flight.land(error=_stopped())
+
+
+def land_refused(flight: Flight, result: Refusal | GaveUp) -> None:
+    """Hand the provider's own words over, with advice for the client's own retries.
+
+    Raises:
+        KdproxyError: the provider said nothing.
+    """
+    match result:
+        case Refusal():
+            flight.is_refused_credential = result.is_fatal or result.status in CREDENTIAL_STATUSES
+            _hand_over(flight, result, _NO_RETRY if result.is_fatal else ())
+        case GaveUp(last=None) if result.billed_calls:
+            raise _budget_spent(result)
+        case GaveUp(last=None):
+            raise _out_of_attempts(result)
+        case GaveUp(last=Refusal() as last) if result.billed_calls:
+            log.warning("a question is not sent again for now", extra=_told(result))
+            _hand_over(flight, last, _NO_RETRY)
+        case GaveUp(last=Refusal() as last):
+            _hand_over(flight, last, _come_again(result.wait_seconds))
+
+
+def _hand_over(flight: Flight, refusal: Refusal, more: HeaderPairs) -> None:
+    flight.phase = Phase.SENT
+    names = {name.lower() for name, _ in more}
+    headers = tuple((name, value) for name, value in refusal.headers if name.lower() not in names)
+    flight.depart(Head(status=refusal.status, headers=(*headers, *more), is_whole=True))
+    flight.add(refusal.body)
+    flight.land()
+
+
+def _come_again(seconds: float) -> HeaderPairs:
+    seconds = min(seconds, LONGEST_ADVICE_SECONDS)
+    return (
+        ("retry-after", str(max(1, round(seconds)))),
+        ("retry-after-ms", str(max(1, round(seconds * 1000)))),
+        ("x-should-retry", "true"),
+    )
+
+
+_NO_RETRY: HeaderPairs = (("x-should-retry", "false"),)
+
+
+def _told(result: GaveUp) -> dict[str, object]:
+    return {
+        "reason": result.reason,
+        "maybe_billed_calls": result.billed_calls,
+        "next_attempt_seconds": round(result.wait_seconds),
+    }
+
+
+def _budget_spent(result: GaveUp) -> KdproxyError:
+    log.warning("a question is not sent again for now", extra=_told(result))
+    calls = "1 call" if result.billed_calls == 1 else f"{result.billed_calls} calls"
+    return KdproxyError(
+        f"{result.reason} {calls} of this question brought no answer, and the provider may have billed each.",
+        hint=f"It is sent once more if it is asked again in {max(1, round(result.wait_seconds))} s or later. See what "
+        "it asks for; if the upstream's calls cost nothing, set billed = false for it.",
+        code="retry_budget_spent",
+        http_status=502,
+    )
+
+
+def _out_of_attempts(result: GaveUp) -> KdproxyError:
+    return KdproxyError(
+        f"The upstream did not answer in time. Last: {result.reason}",
+        hint="Ask again: what was bought meanwhile is kept. Look at the upstream if it goes on.",
+        code="upstream_unavailable",
+        http_status=429 if result.is_rate_limit else 503,
+        retryable=True,
+        retry_after_seconds=min(result.wait_seconds, LONGEST_ADVICE_SECONDS),
+    )
+
+
+def no_such_path(method: str, url: str, status: int, words: str) -> KdproxyError:
+    """The upstream handles no such path: its base URL, or the client's, is mistyped."""
+    bare = url.partition("?")[0]  # a query may hold a credential
+    path = urlsplit(bare).path
+    if _DOUBLED.search(path):
+        advice = "The version stands in it twice: leave one out of the client's base URL, or of --upstream."
+    elif not _VERSIONED.search(path):
+        advice = "Most servers want /v1 in it: add it to --upstream."
+    else:
+        advice = (
+            "What stands before the endpoint comes from --upstream: see what the provider's own examples have there."
+        )
+    return KdproxyError(
+        f"The upstream has no path {method} {bare}: it answered {status}, {words}.",
+        hint=f"A call to a path that is not there is not billed. {advice}",
+        code="upstream_no_such_path",
+        http_status=status,
+    )
+
+
+_VERSIONED = re.compile(r"/v\d+[a-z0-9]*(?:/|$)")
+_DOUBLED = re.compile(r"/(v\d+[a-z0-9]*)/(?:\1)(?:/|$)")
+
+
+def _crashed() -> KdproxyError:
+    return KdproxyError(
+        "The proxy failed on this request.", hint="This is a bug: the log has its trace.", code="internal_error"
+    )
+
+
+def _stopped() -> KdproxyError:
+    return KdproxyError(
+        "The call was stopped before its answer was complete.",
+        hint="Ask again.",
+        code="stopped",
+        http_status=503,
+        retryable=True,
+        retry_after_seconds=1.0,
+    )

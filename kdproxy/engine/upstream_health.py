@@ -1,0 +1,159 @@
+"""The gate of one upstream, which all its lanes go through: breaker and retry budget, with a log line when they act."""
+
+import logging
+import math
+import random
+from collections.abc import Callable, Hashable
+
+from kdproxy.core.models import Upstream
+from kdproxy.core.pacing.breaker import CircuitBreaker, RetryBudget, State
+from kdproxy.core.ports import Clock
+from kdproxy.engine.probe import Health
+
+log = logging.getLogger("kdproxy.engine")
+
+Probe = Callable[[Upstream, Callable[[Health], None]], None]
+"""Starts to look whether the upstream answers, and tells what it found."""
+
+
+class UpstreamHealth:
+    """Event loop only."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+        *,
+        fails_fast: bool = False,
+    ) -> None:
+        self.upstream = upstream
+        self.fails_fast = fails_fast
+        """Whether requests fail at once while the breaker is open; else they are held."""
+        self.breaker = CircuitBreaker()
+        self.budget = RetryBudget()
+        self.probe: Probe | None = None
+        """None: nothing can look, so questions are let out as time passes."""
+        self.succeeded_at = -math.inf
+        """When a question was last answered well: monotonic seconds."""
+        self._clock = clock
+        self._jitter = jitter
+        self._listeners: dict[Callable[[], None], None] = {}
+        """Those that have somebody in line: with thousands of lanes each call would else tell them all."""
+        self._is_probing = False
+        self.last_reason: str | None = None
+        """Why it failed last, since it answered last: told once, and again by `outage`."""
+        self._failing_since = -math.inf
+        self._failed_at = -math.inf
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the upstream is held for dead."""
+        return self.breaker.state is State.OPEN
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have it told when calls may go again."""
+        self._listeners[changed] = None
+
+    def forget(self, changed: Callable[[], None]) -> None:
+        """Nobody waits there."""
+        self._listeners.pop(changed, None)
+
+    def wait(self, now: float, question: Hashable) -> float:
+        """Return the seconds until a question may go; infinity: when a call or a probe has ended.
+
+        Where the breaker stands open and a look is due, a question that has not failed goes; else, by asking, somebody
+        who waits starts a probe.
+        """
+        seconds = self.breaker.wait(now)
+        if not self.is_open or seconds > 0:
+            return seconds
+        if not self.breaker.has_failed(question) and not self.breaker.has_trial and not self._is_probing:
+            return 0.0
+        if self.probe is None:
+            self.breaker.looked_well()
+            return self.breaker.wait(now)
+        self._start_probe(self.probe)
+        return math.inf if self.is_open else self.breaker.wait(now)
+
+    def outage(self, within_seconds: float) -> dict[str, object] | None:
+        """Return what to say of an upstream that has failed since it answered last, and lately."""
+        now = self._clock.monotonic()
+        if self.last_reason is None or now - self._failed_at > within_seconds:
+            return None
+        for_seconds = round(now - self._failing_since)
+        return {"upstream": self.upstream.name, "reason": self.last_reason, "for_seconds": for_seconds}
+
+    def passed(self) -> None:
+        """The upstream answered."""
+        self.last_reason = None
+        if self.breaker.passed():
+            self.budget.refill()
+            log.warning("the upstream answers again", extra={"upstream": self.upstream.name})
+        self._tell()
+
+    def succeeded(self, *, is_retry: bool) -> None:
+        """A question was answered well."""
+        self.succeeded_at = self._clock.monotonic()
+        self.budget.succeeded(is_retry=is_retry)
+
+    def failed(self, reason: str, question: Hashable) -> None:
+        """The upstream failed a call."""
+        self._failed_at = self._clock.monotonic()
+        if self.last_reason is None:
+            self._failing_since = self._failed_at
+        if reason != self.last_reason:
+            self.last_reason = reason
+            log.warning("a call to the upstream failed", extra={"upstream": self.upstream.name, "reason": reason})
+        now, jitter = self._clock.monotonic(), self._jitter()
+        is_first = not self.breaker.has_failed(question)
+        has_opened = self.breaker.failed(now, question=question, jitter=jitter)
+        if is_first and not self.is_open and not self.budget.spend():
+            has_opened = self.breaker.trip(now, jitter=jitter)
+        if has_opened:
+            self._say_open(reason)
+        self._tell()
+
+    def suspect(self, reason: str) -> None:
+        """One question fails again and again, and no other tells whether it is to blame: look, and open if not."""
+        if self.probe is not None and not self._is_probing and not self.is_open:
+            self._start_probe(self.probe, reason)
+
+    def end(self, question: Hashable) -> None:
+        """A call ended."""
+        self.breaker.end(question)
+        self._tell()
+
+    def _start_probe(self, probe: Probe, reason: str = "") -> None:
+        if not self._is_probing:
+            self._is_probing = True
+            asked_at = self._clock.monotonic()
+            probe(self.upstream, lambda health: self._looked(health, asked_at, reason))
+
+    def _looked(self, health: Health, asked_at: float, reason: str) -> None:
+        self._is_probing = False
+        now, jitter = self._clock.monotonic(), self._jitter()
+        if health is Health.DOWN:
+            self._failed_at = now
+        if self.is_open:
+            if health is Health.DOWN:
+                self.breaker.looked_in_vain(now, jitter=jitter)
+            else:
+                self.breaker.looked_well()
+        elif health is Health.DOWN and self.succeeded_at < asked_at:
+            self.breaker.trip(now, jitter=jitter)
+            self.breaker.looked_in_vain(now, jitter=jitter)
+            self._say_open(reason)
+        self._tell()
+
+    def _say_open(self, reason: str) -> None:
+        log.error(
+            "circuit breaker open: the upstream fails every call, "
+            + ("requests fail at once" if self.fails_fast else "requests are held")
+            + ", a probe looks now and then",
+            extra={"upstream": self.upstream.name, "reason": reason},
+        )
+
+    def _tell(self) -> None:
+        for changed in tuple(self._listeners):
+            changed()

@@ -1,0 +1,1 @@
+"""`forget`: which samples are meant, and the tombstones that withdraw them."""

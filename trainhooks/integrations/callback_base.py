@@ -1,0 +1,131 @@
+"""What every callback does: record what a trainer tells, vouch for the checkpoints that it writes, and hear signals."""
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from trainhooks.core.origin import Origin, origin_of_batch, together
+from trainhooks.core.ranks import Ranks
+from trainhooks.core.row import RESERVED
+from trainhooks.pytorch.distributed import connect
+from trainhooks.session import ProgressTracker
+from trainhooks.session.stopping import Stopping
+from trainhooks.storage.receipts import Receipts
+
+
+class CallbackBase:
+    """Beside one `fit` or `train` of a trainer that owns the loop. Made, asked and closed on all ranks alike.
+
+    Args:
+        config: of the run, stored with it.
+        output_dir: `progress/` goes there.
+        total_steps: optimizer steps of the whole training.
+        step: finished ones.
+        grace_seconds: from a signal to the kill, where neither Slurm nor torchrun says it.
+
+    Raises:
+        SessionBusy: another process writes to this directory.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        output_dir: str | os.PathLike[str],
+        *,
+        total_steps: int,
+        step: int,
+        grace_seconds: float | None,
+    ) -> None:
+        self._ranks: Ranks = connect()
+        self.tracker = ProgressTracker(config, output_dir, total_steps)
+        self.tracker.resume_at(step)
+        self._receipts = Receipts(Path(output_dir))
+        self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
+        self._evaluation, self._saving = ExitStack(), ExitStack()
+        self._is_evaluating = False
+        self._told = False
+        self._origins: list[Origin] = []
+        self._sees_batches = False
+
+    def saw_metrics(self, step: int, members: Mapping[str, Any]) -> None:
+        """Record numbers when `step` optimizer steps are finished; what is no number is left out."""
+        numbers = {name: each for name, each in members.items() if name not in RESERVED and _is_number(each)}
+        if numbers:
+            if self._origins or not self._sees_batches:  # of a trainer that shows none, unknown
+                self.tracker.record_origin(together(self._origins))
+                self._origins.clear()
+            self.tracker.update_metrics(max(0, step - 1), **numbers)
+
+    def saw_batch(self, batch: Any, *, epoch: int) -> None:
+        """Note what a batch's columns `id`, `key` and `ordinal` tell; the row of its step holds it."""
+        self._sees_batches = True
+        self._origins.append(origin_of_batch(batch, epoch=epoch))
+
+    def saw_checkpoint(self, path: str | os.PathLike[str], step: int, metrics: Mapping[str, Any] | None = None) -> None:
+        """Register a checkpoint that is written whole, and give it a receipt. Counts on rank 0 alone.
+
+        The receipt is made in a thread; what is cut off before it has one is not resumed from.
+        """
+        if self._ranks.rank == 0:
+            self._receipts.issue(Path(path), step=step)
+            numbers = {name: float(each) for name, each in (metrics or {}).items() if _is_number(each)}
+            self.tracker.record_checkpoint(Path(path), step=step, metrics=numbers)
+
+    def wait_for_all(self) -> None:
+        """Return once every rank is here, and so has written its part of a checkpoint."""
+        self._ranks.barrier()
+
+    def evaluation_goes_on(self) -> None:
+        """Count the time as evaluation, from the first call until `evaluation_ends`."""
+        if not self._is_evaluating:
+            self._is_evaluating = True
+            self._evaluation.enter_context(self.tracker.evaluating())
+
+    def evaluation_ends(self) -> None:
+        """Count it as steps again."""
+        self._is_evaluating = False
+        self._evaluation.close()
+
+    def saving_begins(self) -> None:
+        """Count the time from now on as saving."""
+        self.saving_ends()
+        self._saving.enter_context(self.tracker.checkpointing())
+
+    def saving_ends(self) -> None:
+        """Count it as steps again."""
+        self._saving.close()
+
+    def is_told_to_stop(self) -> bool:
+        """Whether all ranks are to save and stop now, since a signal came. Ask when a step has ended, on every rank."""
+        self._told = self._stopping.poll() != 0
+        return self._told
+
+    def close(self, *, is_finished: bool) -> None:
+        """Wait for receipts and write everything.
+
+        Args:
+            is_finished: whether the training is; one that stopped since it was told to is not.
+
+        Raises:
+            Preempted: the training was told to stop: ends the process with the code that asks for another go.
+            KeyboardInterrupt: told so by SIGINT.
+        """
+        self._evaluation.close()
+        self._saving.close()
+        try:
+            self._receipts.close()
+            self.tracker.close()
+            if self._told and not is_finished:
+                self._stopping.leave()
+        finally:
+            self._stopping.close(deliver=is_finished)
+
+
+def _is_number(each: Any) -> bool:
+    """Whether it is one; a tensor or numpy scalar counts, a bool does not."""
+    return isinstance(each, int | float | np.number | Tensor) and not isinstance(each, bool)

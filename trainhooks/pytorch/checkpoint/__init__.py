@@ -1,0 +1,1 @@
+"""The state of a training, captured, written, read and put back."""

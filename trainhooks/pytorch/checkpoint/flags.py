@@ -1,0 +1,102 @@
+"""What no state_dict holds: which parameters are trained, which modules evaluate, what a group is made of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from trainhooks.errors import StateUnsupported
+from trainhooks.pytorch.checkpoint import wrapper
+
+Kinds = dict[str, dict[str, Any]]
+
+
+def of_module(module: torch.nn.Module) -> dict[str, Any]:
+    """Return the frozen parameters and the modules in evaluation mode, by plain name; only what is not usual."""
+    frozen = [name for name, parameter in wrapper.named_parameters(module) if not parameter.requires_grad]
+    rename = wrapper.renaming(module)
+    evaluating = [
+        rename(name) for name, each in module.named_modules() if not each.training and wrapper.inner_name(each) is None
+    ]
+    return {"frozen": frozen, "evaluating": evaluating}
+
+
+def groups_of(optimizer: Optimizer, objects: Mapping[str, Any]) -> list[list[str | None]]:
+    """Return the parameters of each group by `OBJECT.NAME`; None for one that no module in `state=` has."""
+    names = _names(objects)
+    return [[names.get(id(parameter)) for parameter in group["params"]] for group in optimizer.param_groups]
+
+
+def put_module(module: torch.nn.Module, saved: Mapping[str, Any]) -> list[str]:
+    """Freeze, thaw and set modes as saved; returns a sentence for each kind of thing that was changed."""
+    if "frozen" not in saved:
+        return []  # of a release before
+    frozen, evaluating = set(saved["frozen"]), set(saved["evaluating"])
+    changed, modes = [], 0
+    for name, parameter in wrapper.named_parameters(module):
+        if parameter.requires_grad is (name in frozen):
+            parameter.requires_grad_(name not in frozen)
+            changed.append(name)
+    for name, each in module.named_modules():
+        plain = wrapper.plain_name(module, name)
+        if wrapper.inner_name(each) is None and each.training is (plain in evaluating):
+            each.training = plain not in evaluating
+            modes += 1
+    said = []
+    if changed:
+        said.append(f"requires_grad of {len(changed)} parameters is as it was saved, {changed[0]} among them")
+    if modes:
+        said.append(f"train() or eval() of {modes} modules is as it was saved")
+    return said
+
+
+def misfits(module: torch.nn.Module, saved: Mapping[str, Any]) -> list[str]:
+    """Return the parameters whose `requires_grad` differs, for a module that is wrapped already: too late to set."""
+    if "frozen" not in saved:
+        return []
+    frozen = set(saved["frozen"])
+    return [name for name, parameter in wrapper.named_parameters(module) if parameter.requires_grad is (name in frozen)]
+
+
+def missing_groups(
+    optimizer: Optimizer, saved: list[list[str | None]], objects: Mapping[str, Any]
+) -> list[list[torch.Tensor]]:
+    """Return the parameters of the groups that were added after the optimizer had been built, in their order.
+
+    Raises:
+        StateUnsupported: a group's parameters have no names in `state=`, or are in another group by now. Shapes prove
+            nothing: two parameters of one shape would change their moments.
+    """
+    live = groups_of(optimizer, objects)
+    if len(saved) <= len(live) or live != saved[: len(live)]:
+        return []
+    by_name = {
+        f"{name}.{path}": parameter
+        for name, each in objects.items()
+        if isinstance(each, torch.nn.Module)
+        for path, parameter in wrapper.named_parameters(each)
+    }
+    taken = {name for group in live for name in group}
+    added: list[list[torch.Tensor]] = []
+    for group in saved[len(live) :]:
+        unknown = [name for name in group if name is None or name not in by_name or name in taken]
+        if unknown:
+            raise StateUnsupported(
+                "A parameter group was added after the optimizer was built, and"
+                f" {unknown[0] or 'one of its parameters'} cannot be found again.",
+                hint="Give the module that owns it in state=, or add the group before the session is opened:"
+                " trainhooks.peek(output_dir) tells the step and the groups.",
+                code="state_differs",
+            )
+        added.append([by_name[name] for name in group if name is not None])
+    return added
+
+
+def _names(objects: Mapping[str, Any]) -> dict[int, str]:
+    return {
+        id(parameter): f"{name}.{path}"
+        for name, each in objects.items()
+        if isinstance(each, torch.nn.Module)
+        for path, parameter in wrapper.named_parameters(each)
+    }

@@ -1,0 +1,1 @@
+"""Loaders that know their position: map-style, sampled, iterable, foreign and evaluation data."""
