@@ -13,7 +13,7 @@ from kdproxy.core.models import Form
 from kdproxy.core.ports import Archive
 from kdproxy.engine import keepalive
 from kdproxy.engine.call import Asked, Incoming
-from kdproxy.engine.excuse import ComeAgain, come_again, draining, no_room
+from kdproxy.engine.errors import ComeAgain, come_again, draining, no_room
 from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 
 RETURN_SECONDS = 10.0

@@ -1,4 +1,8 @@
-"""What a flight lands with where the upstream gave no answer worth having, or where flying failed."""
+"""Every error that the engine itself gives: why there is no answer, what that means for money, when to ask again.
+
+It turns a refusal, spent attempts, a crash or a stop into the end of a flight, and refuses what replay, a shutdown or a
+full disk keeps from being bought. What an upstream call fails with is named at its adapter.
+"""
 
 import logging
 import re
@@ -10,13 +14,90 @@ from kdproxy.core.models import HeaderPairs
 from kdproxy.engine.fetch_request import GaveUp
 from kdproxy.engine.flights import Flight, Head, Phase
 from kdproxy.engine.lane import Refusal
-from kdproxy.engine.lane_queue import LONGEST_ADVICE_SECONDS
-from kdproxy.errors import KdproxyError
+from kdproxy.engine.lane_queue import LONGEST_ADVICE_SECONDS, Advice
+from kdproxy.errors import KdproxyError, RequestRefused
 
 log = logging.getLogger("kdproxy.engine")
 
 CREDENTIAL_STATUSES = frozenset({401, 402, 403, 404})
 """What one credential gets and another may not: not known, not paid, not allowed, no such model for this account."""
+
+
+# -- before a call: replay, a shutdown, a client that waits no longer ---------------------------------------------
+
+
+def not_stored(question_key: str) -> KdproxyError:
+    """Replay has no answer."""
+    return RequestRefused(
+        f"Nothing stored answers this request (key {question_key}).",
+        hint="The mode is replay: nothing is bought. Ask in mode cache to buy it.",
+        code="not_stored",
+        http_status=504,
+    )
+
+
+def not_replayable() -> KdproxyError:
+    """Replay cannot answer such a request."""
+    return RequestRefused(
+        "This request cannot be answered from the store.",
+        hint="The mode is replay: nothing goes to the upstream. Use mode cache for such requests.",
+        code="not_replayable",
+        http_status=504,
+    )
+
+
+def draining() -> KdproxyError:
+    """It shuts down."""
+    return KdproxyError(
+        "The proxy is shutting down and starts no new calls.",
+        hint="Ask again once it is back; answers under way are finished and stored.",
+        code="draining",
+        http_status=503,
+        retryable=True,
+        retry_after_seconds=5.0,
+    )
+
+
+class ComeAgain(KdproxyError):
+    """The client waits no longer; its request goes on waiting for a while."""
+
+
+def no_room(trouble: str, hint: str) -> ComeAgain:
+    """The disk refuses, and the client waits no longer; the hint goes with the cause."""
+    return ComeAgain(
+        f"The request waits for the disk, which refuses to store answers. {trouble}",
+        hint=f"{hint} What waits then continues by itself. "
+        "Nothing new is bought till then, since it would have to be paid for again.",
+        code="disk_refuses",
+        http_status=503,
+        retryable=True,
+        retry_after_seconds=5.0,
+    )
+
+
+def come_again(flight: Flight) -> ComeAgain:
+    """It was not its turn, and the client waits no longer."""
+    advice = Advice(seconds=1.0, is_rate_limit=False, reason="its turn") if flight.advise is None else flight.advise()
+    if flight.trouble is not None:
+        return ComeAgain(
+            f"The upstream has not answered this request yet. Last: {flight.trouble}",
+            hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",
+            code="still_failing",
+            http_status=503,
+            retryable=True,
+            retry_after_seconds=advice.seconds,
+        )
+    return ComeAgain(
+        f"The request still waits for its turn at the upstream ({advice.reason}).",
+        hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",
+        code="still_waiting",
+        http_status=429 if advice.is_rate_limit else 503,
+        retryable=True,
+        retry_after_seconds=advice.seconds,
+    )
+
+
+# -- the end of a flight ------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -49,10 +130,10 @@ def land_refused(flight: Flight, result: Refusal | GaveUp) -> None:
         case GaveUp(last=None):
             raise _out_of_attempts(result)
         case GaveUp(last=Refusal() as last) if result.billed_calls:
-            log.warning("a question is not sent again for now", extra=_told(result))
+            log.warning("a question is not sent again for now", extra=_fields(result))
             _hand_over(flight, last, _NO_RETRY)
         case GaveUp(last=Refusal() as last):
-            _hand_over(flight, last, _come_again(result.wait_seconds))
+            _hand_over(flight, last, _retry_after(result.wait_seconds))
 
 
 def _hand_over(flight: Flight, refusal: Refusal, more: HeaderPairs) -> None:
@@ -64,7 +145,7 @@ def _hand_over(flight: Flight, refusal: Refusal, more: HeaderPairs) -> None:
     flight.land()
 
 
-def _come_again(seconds: float) -> HeaderPairs:
+def _retry_after(seconds: float) -> HeaderPairs:
     seconds = min(seconds, LONGEST_ADVICE_SECONDS)
     return (
         ("retry-after", str(max(1, round(seconds)))),
@@ -76,7 +157,7 @@ def _come_again(seconds: float) -> HeaderPairs:
 _NO_RETRY: HeaderPairs = (("x-should-retry", "false"),)
 
 
-def _told(result: GaveUp) -> dict[str, object]:
+def _fields(result: GaveUp) -> dict[str, object]:
     return {
         "reason": result.reason,
         "maybe_billed_calls": result.billed_calls,
@@ -85,7 +166,7 @@ def _told(result: GaveUp) -> dict[str, object]:
 
 
 def _budget_spent(result: GaveUp) -> KdproxyError:
-    log.warning("a question is not sent again for now", extra=_told(result))
+    log.warning("a question is not sent again for now", extra=_fields(result))
     calls = "1 call" if result.billed_calls == 1 else f"{result.billed_calls} calls"
     return KdproxyError(
         f"{result.reason} {calls} of this question brought no answer, and the provider may have billed each.",

@@ -16,7 +16,7 @@ from kdproxy.engine import keepalive, lookup
 from kdproxy.engine.cached_call import CachedCall, entry_of, kept_headers
 from kdproxy.engine.call import Asked, Incoming, Reply
 from kdproxy.engine.coalescing import Coalescer
-from kdproxy.engine.excuse import draining, not_replayable, not_stored
+from kdproxy.engine.errors import draining, not_replayable, not_stored
 from kdproxy.engine.flights import FlightId, Flights
 from kdproxy.engine.offload import INLINE_BYTES
 from kdproxy.engine.question_cache import QuestionCache
