@@ -58,7 +58,7 @@ class Stopwatch:
     def leave(self, phase: Phase, now: float) -> None:
         """End the innermost such phase; others that were entered since go on. One that has been ended stays so."""
         stack = list(self._state.stack)
-        if phase not in stack:  # `resume()` within `paused()`, perhaps in another thread
+        if phase not in stack:  # `unpause()` within `paused()`, perhaps in another thread
             return
         at = len(stack) - 1 - stack[::-1].index(phase)
         del stack[at]

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,17 +20,22 @@ class Timekeeping:
         self._is_replaying = False
 
     def pause(self) -> None:
-        """Stop the clock: what comes until `resume` counts as paused. Pausing twice is pausing once."""
+        """Stop the clock: the time until `unpause` counts as paused. A second call changes nothing."""
         self._before_silence()
         with self._phases:
             if not self._stopwatch.is_in(Phase.PAUSED):
                 self._stopwatch.enter(Phase.PAUSED, time.monotonic())
 
-    def resume(self) -> None:
-        """Let the clock go on."""
+    def unpause(self) -> None:
+        """Start the clock again. Without a pause this does nothing."""
         with self._phases:
             if self._stopwatch.is_in(Phase.PAUSED):
                 self._stopwatch.leave(Phase.PAUSED, time.monotonic())
+
+    def resume(self) -> None:
+        """Deprecated name of `unpause`."""
+        warnings.warn("resume() is deprecated: call unpause().", DeprecationWarning, stacklevel=2)
+        self.unpause()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -86,11 +86,21 @@ def test_pausing_stops_the_clock(tmp_path: Path) -> None:
     later = tracker.summary()
     assert later.wall_seconds == paused.wall_seconds
     assert later.seconds["paused"] > paused.seconds["paused"]
-    tracker.resume()
-    tracker.resume()
+    tracker.unpause()
+    tracker.unpause()
     with tracker.paused():
         assert tracker.summary().wall_seconds == tracker.summary().wall_seconds
     assert tracker.summary().wall_seconds > later.wall_seconds
+    tracker.close()
+
+
+def test_resume_is_a_deprecated_name_of_unpause(tmp_path: Path) -> None:
+    tracker = ProgressTracker({}, tmp_path, 100)
+    tracker.pause()
+    paused = tracker.summary().wall_seconds
+    with pytest.warns(DeprecationWarning, match=r"call unpause\(\)"):
+        tracker.resume()
+    assert tracker.summary().wall_seconds > paused
     tracker.close()
 
 
