@@ -326,9 +326,9 @@ def test_a_damaged_session_is_refused_and_nothing_is_touched(tmp_path: Path) -> 
     assert [row["step"] for row in read_metrics(tmp_path)] == list(range(5))
 
 
-def test_a_directory_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DirectoryUnusable, match="cannot be written"):
+    with pytest.raises(DirectoryUnusable, match="is a file"):
         ProgressTracker({}, tmp_path / "file", 10)
 
 
