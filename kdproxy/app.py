@@ -1,4 +1,4 @@
-"""The composition root: the only place that names concrete adapters and puts them together."""
+"""The composition root: the only module that names concrete adapters and wires them together."""
 
 import asyncio
 import logging
@@ -58,18 +58,18 @@ from kdproxy.web.server import HttpServer
 log = logging.getLogger("kdproxy")
 
 REPORT_SECONDS = 30.0
-"""How often the log says of an upstream that still fails why it does."""
+"""How often the log repeats why an upstream still fails."""
 
 REMEMBER_SECONDS = 60.0
-"""How often what lanes have learned is written down, where it has changed."""
+"""How often the lanes' learned limits are saved, if they have changed."""
 
 SHUTDOWN_SECONDS = 5.0
-"""How long a client may take to read what is left, once all calls have landed."""
+"""How long a client may take to read the rest of its answer once all calls have completed."""
 
 
 @dataclass(slots=True)
 class ChangedUpstream:
-    """An upstream whose name now leads elsewhere than when its entries were bought."""
+    """An upstream whose URL has changed since its entries were bought."""
 
     name: str
     old_url: str
@@ -88,7 +88,7 @@ class App:
         self.ledger = Ledger()
         self.address = ""
         self.secret = secrets.token_hex(16)
-        """By which a script knows this proxy: docs/formats/port-file.md."""
+        """Proves to a script that this is its proxy: docs/formats/port-file.md."""
 
     async def start(self) -> None:
         """Listen.
@@ -99,7 +99,7 @@ class App:
         settings, archive, clock = self._settings, self._directory.archive, SystemClock()
         if settings.port_file is not None:
             port_file.prepare(settings.port_file)
-        price = _price(settings, clock)  # first: what is wrong with a price file is said before anything is open
+        price = _price(settings, clock)  # first: a faulty price file is reported before anything is open
         self._upstream = HttpUpstream(
             connect_seconds=settings.connect_seconds,
             first_byte_seconds=settings.first_byte_seconds,
@@ -174,9 +174,9 @@ class App:
             await runner.cleanup()
             await self._upstream.close()
             raise KdproxyError(
-                f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}).",
-                hint="Another process may have the port, perhaps another user's: nothing was started. Give this one "
-                "another with --port (0: a free one), or stop that one.",
+                f"kdproxy cannot listen on {settings.host}:{settings.port} ({error.strerror}).",
+                hint="Nothing was started. Another process, perhaps of another user, may hold the port. Choose another "
+                "port with --port (0: a free one), or stop that process.",
                 code="address_unusable",
             ) from error
         self._runner = runner
@@ -197,7 +197,7 @@ class App:
         return port_file.Listening(address=self.address, port=self._port, pid=os.getpid(), secret=self.secret)
 
     def _serving(self) -> dict[str, Any]:
-        """Return what `stats` tells of a running proxy."""
+        """Return what `stats` shows of a running proxy."""
         owner = self._directory.owner
         return {
             "address": self.address,
@@ -218,10 +218,10 @@ class App:
             for outage in self._lanes.outages(within_seconds=2 * REPORT_SECONDS):
                 log.warning("the upstream still fails", extra=outage)
 
-    async def check_upstreams(self, tell: Callable[[Finding], None]) -> None:
-        """Look once if the upstreams answer, and tell what was found of each as it comes.
+    async def check_upstreams(self, report: Callable[[Finding], None]) -> None:
+        """Check once whether the upstreams answer, and report each finding as it comes.
 
-        Those are the configured ones; of the built-in ones, those that answers are stored of. In mode replay: none.
+        These are the configured upstreams, else the built-in ones with stored answers. In mode replay: none.
         """
         settings = self._settings
         if not settings.check_upstreams or not settings.mode.buys:
@@ -230,14 +230,16 @@ class App:
         upstreams = settings.upstream_models() or tuple(each for each in BUILT_IN if answers.get(each.name))
 
         async def check(upstream: Upstream) -> None:
-            tell(await look(self._upstream, self.ledger, _wanted(settings, upstream, self._proxy.marks(upstream.name))))
+            report(
+                await look(self._upstream, self.ledger, _wanted(settings, upstream, self._proxy.marks(upstream.name)))
+            )
 
         async with asyncio.TaskGroup() as group:
             for upstream in upstreams:
                 group.create_task(check(upstream))
 
     def lanes(self) -> list[dict[str, Any]]:
-        """Return each lane as it is now: its limits, its queue, and why it is stopped if it is."""
+        """Return the present state of each lane: its limits, its queue, and why it is stopped, if it is."""
         return self._lanes.snapshot()
 
     def _health(self) -> Health:
@@ -248,18 +250,18 @@ class App:
         return Health(status="draining" if self._is_stopping else "ok")
 
     def refuse_calls(self) -> UnderWay:
-        """Start no new calls; return what is under way."""
+        """Refuse new calls; return what is under way."""
         self._is_stopping = True
         self._flow.stop_buying()
         self._jobs.stop()
         return self._drain.under_way
 
     def hurry(self) -> None:
-        """Let a `stop` that waits give up what is under way."""
+        """Make a waiting `stop` give up what is under way."""
         self._drain.hurry()
 
     async def stop(self) -> UnderWay:
-        """Start no new calls, let running ones finish, close; return what had to be given up."""
+        """Refuse new calls, let running ones finish, close; return what was given up."""
         if self._runner is None:
             return UnderWay(calls=0, answers=0)
         if self._settings.port_file is not None:
@@ -272,14 +274,14 @@ class App:
         await asyncio.to_thread(self._memory.save, self._lanes.learned())
         await self._kinds.close()
         await self._fetcher.close()
-        # What passes through and is given up ends with its connection.
+        # A pass-through that is given up ends with its connection.
         await self._upstream.close()
         await self._runner.cleanup()
         return given_up
 
 
 def _wanted(settings: Settings, upstream: Upstream, marks: HeaderPairs) -> Look:
-    # A key goes out at start only where the configuration names it for this very upstream.
+    # A credential is sent at start only where the configuration names it for this very upstream.
     is_named = any(each.name == upstream.name and each.credential_env for each in settings.upstreams)
     keys = settings.credentials.get(upstream.name, ()) if is_named else ()
     return Look(
@@ -291,7 +293,7 @@ def _wanted(settings: Settings, upstream: Upstream, marks: HeaderPairs) -> Look:
 
 
 def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds, memory: LaneMemory) -> Lanes:
-    # Each call has a connection, and its client another: the rest is for files.
+    # Each call takes one connection, and its client another.
     most_calls = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     def of(upstream: UpstreamSettings | None) -> LaneSettings:
@@ -311,7 +313,7 @@ def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds, memory: L
 
 
 def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[ChangedUpstream]:
-    """Compare the upstreams with those that the directory remembers, and remember them."""
+    """Compare the upstreams with those that the directory remembers, then remember the present ones."""
     known = directory.upstream_urls()
     router = Router(settings.upstream_models())
     urls = {upstream.name: upstream.url for upstream in router.upstreams}
@@ -326,7 +328,7 @@ def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[Chan
 
 
 def renamed_upstreams(settings: Settings, directory: DataDirectory) -> list[Renamed]:
-    """Find stored answers whose upstream has another name in these settings: no request would find them."""
+    """Find stored answers whose upstream has a new name in these settings: no request would find them."""
     upstreams = Router(settings.upstream_models()).upstreams
     return renamed(directory.archive.counters.answers, directory.upstream_urls(), upstreams)
 
@@ -337,7 +339,7 @@ def job_context(
     *,
     serving: Callable[[], dict[str, Any]] | None = None,
 ) -> JobContext:
-    """Put together what the jobs work on."""
+    """Build the context that jobs work on."""
     return JobContext(
         library=directory.archive,
         router=Router(settings.upstream_models()),
@@ -365,7 +367,7 @@ def read_directory(settings: Settings) -> ReadOnlyDirectory:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's loop where it is installed: 1.2 times the hits a second."""
+    """Return uvloop's loop if it is installed (1.2 times the hits per second), else None."""
     try:
         import uvloop
     except ImportError:

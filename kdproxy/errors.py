@@ -1,6 +1,6 @@
-"""Errors that a user can meet: each has a stable code, a hint (what to do now) and an HTTP status.
+"""Errors that a user can see. Each has a stable code, a hint (what to do now) and an HTTP status.
 
-An own class exists only where a caller branches on it.
+An error has its own class only where a caller branches on it.
 """
 
 
@@ -13,7 +13,7 @@ class KdproxyError(Exception):
         code: stable snake_case identifier.
         http_status: status of the reply when the error reaches a client.
         retryable: whether the same request may succeed later without a change.
-        retry_after_seconds: when, if that is known.
+        retry_after_seconds: how long to wait before a retry, if that is known.
     """
 
     default_code = "kdproxy_error"
@@ -54,7 +54,7 @@ class ConfigError(KdproxyError):
 
 
 class DirectoryBusy(KdproxyError):
-    """Another process owns the data directory; `address` is where it serves, if it does."""
+    """Another process owns the data directory; `address` is where it serves, or None."""
 
     default_code = "directory_busy"
 
@@ -64,7 +64,7 @@ class DirectoryBusy(KdproxyError):
 
 
 class RecordInvalid(KdproxyError):
-    """A journal line cannot be read: damaged, torn, or of a version that this release does not know."""
+    """A journal line cannot be read: it is damaged, torn, or of a version that this release does not know."""
 
     default_code = "record_invalid"
 
@@ -77,28 +77,28 @@ class StorageFailed(KdproxyError):
 
 
 class IndexDamaged(StorageFailed):
-    """The index cannot be used; it is derived from the journal, so it is made anew."""
+    """The index cannot be used. It is derived from the journal, so it is rebuilt."""
 
 
 class DirectoryReadOnly(StorageFailed):
-    """The data directory may not be written; it may be readable all the same."""
+    """The data directory is not writable; it may still be readable."""
 
 
 class CallNotRecorded(StorageFailed):
-    """A call was not sent, since the events log could not be written."""
+    """A call was not sent because the events log could not be written."""
 
     default_code = "disk_refuses"
 
 
 class UpstreamFailed(KdproxyError):
-    """The upstream could not be reached or broke off.
+    """The upstream could not be reached, or it closed the connection before the answer was complete.
 
     Args:
-        message: with the cause, in words that hold nothing of the request.
+        message: what happened and its cause; it quotes nothing of the request.
         was_sent: whether a byte of the request may have reached the server, so that the provider may bill the call;
-            false after a failed DNS look-up, a refused connection or a failed TLS handshake.
-        retryable: whether another attempt may fare better by itself.
-        maybe_billed: whether the provider may bill the call; None: if it was sent.
+            False after a failed DNS look-up, a refused connection or a failed TLS handshake.
+        retryable: whether another attempt may succeed without a change.
+        maybe_billed: whether the provider may bill the call; None: the same as `was_sent`.
     """
 
     default_code = "upstream_failed"
@@ -120,7 +120,7 @@ class UpstreamFailed(KdproxyError):
 
 
 class RequestRefused(KdproxyError):
-    """The proxy itself says no: limits, routing, modes, doors."""
+    """The proxy itself refuses a request: limits, routing, modes, Host and token checks."""
 
     default_code = "request_refused"
     default_status = 400

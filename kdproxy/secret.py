@@ -1,4 +1,4 @@
-"""A string that does not show itself."""
+"""A string that never shows its value."""
 
 from dataclasses import dataclass, field
 

@@ -20,7 +20,7 @@ log = logging.getLogger("kdproxy.request")
 
 
 class _Lines(logging.Formatter):
-    """One line a record; a trace follows where there is one."""
+    """One line per record, followed by its traceback, if it has one."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = ((name, value) for name, value in vars(record).items() if name not in _STANDARD)
@@ -47,7 +47,7 @@ def _value(value: object) -> str:
 
 def configure(level: str) -> None:
     """Send kdproxy's log lines to stderr."""
-    # A line names no file, thread or process, so they need not be found out (logging HOWTO, "Optimization").
+    # A line names no file, thread or process, so logging need not collect them (logging HOWTO, "Optimization").
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
@@ -59,9 +59,9 @@ def configure(level: str) -> None:
 
 
 class RequestLog:
-    """An observer that writes one line a request; hits at debug level, since they come by the thousand a second.
+    """An observer that writes one line per request. Hits are at debug level: there are thousands per second.
 
-    It writes what the logger would, without a record: that was 35 us of a miss, a fifteenth.
+    It writes the logger's format without a log record, which took 35 us, a fifteenth of a miss.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -91,9 +91,9 @@ class RequestLog:
             ("error", outcome.error),
             ("reason", outcome.reason),
         )
-        told = [field for field in fields if field[1] is not None]
-        with contextlib.suppress(OSError, ValueError):  # a full disk or a closed pipe is no reason to fail a request
-            self._stream.write(_line(time.time(), level, "request", told) + "\n")
+        known = [field for field in fields if field[1] is not None]
+        with contextlib.suppress(OSError, ValueError):  # a full disk or a closed pipe must not fail a request
+            self._stream.write(_line(time.time(), level, "request", known) + "\n")
 
 
 _LEVELS = {

@@ -1,8 +1,8 @@
-"""Output that never blocks: a pipe that nobody reads, a stopped terminal or a hung disk must not stop the proxy.
+"""Output that never blocks: a pipe without a reader, a stopped terminal or a hung disk must not stop the proxy.
 
-What there is room for is written at once, so that a killed process has said what it knew. The rest goes into a bounded
-queue that a thread of its own writes. Where that is full, what comes is dropped, counted, and told once somebody reads
-again.
+Output is written at once while the pipe has room, so that a killed process leaves no line unwritten. The rest goes into
+a bounded queue that a thread writes. When the queue is full, further output is dropped and counted; the count is
+reported once the reader reads again.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from typing import TextIO
 
 MOST_PIECES = 10_000
 _GATHER_SECONDS = 0.02
-"""Between waking and writing: a busy proxy then wakes the thread fifty times a second and not for each line."""
+"""Delay between waking and writing: a busy proxy wakes the thread fifty times a second instead of once per line."""
 
 FLUSH_SECONDS = 1.0
-"""How long the end of the process waits for what is left."""
+"""How long the process waits at its end for the rest of the queue."""
 
 
 class QueuedOutput(io.TextIOBase):
@@ -43,7 +43,7 @@ class QueuedOutput(io.TextIOBase):
         self._thread.start()
 
     def write(self, text: str) -> int:
-        """Put text into the queue, or drop it where that is full."""
+        """Write text, or queue it; drop it when the queue is full."""
         piece = text.encode("utf-8", "backslashreplace")
         if not piece or self._write_now(piece):
             return len(text)
@@ -56,7 +56,7 @@ class QueuedOutput(io.TextIOBase):
         return len(text)
 
     def _write_now(self, piece: bytes) -> bool:
-        """Write where that cannot block: a pipe that polls writable has room for PIPE_BUF bytes (pipe(7))."""
+        """Write if that cannot block: a pipe that polls writable has room for PIPE_BUF bytes (pipe(7))."""
         if len(piece) > select.PIPE_BUF or not self._is_empty.is_set():
             return False
         found = select.poll()
@@ -66,10 +66,10 @@ class QueuedOutput(io.TextIOBase):
                 return False
             return os.write(self._descriptor, piece) == len(piece)
         except OSError:
-            return True  # closed, or a full disk: what cannot be said is lost
+            return True  # closed, or a full disk: the output is lost
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def isatty(self) -> bool:
@@ -81,10 +81,10 @@ class QueuedOutput(io.TextIOBase):
         return self._descriptor
 
     def flush(self) -> None:
-        """Nothing: who waits for the queue, waits for who does not read."""
+        """Do nothing: waiting for the queue would mean waiting for a reader that may never read."""
 
     def finish(self) -> None:
-        """Wait a moment for what is left, and end the thread."""
+        """Wait up to FLUSH_SECONDS for the queue, then end the thread."""
         self._is_empty.wait(FLUSH_SECONDS)
         self._is_closing = True
         self._wake.set()
@@ -95,7 +95,7 @@ class QueuedOutput(io.TextIOBase):
             if not self._is_closing:
                 time.sleep(_GATHER_SECONDS)
             self._wake.clear()
-            with contextlib.suppress(OSError):  # closed, or a full disk: what cannot be said is lost
+            with contextlib.suppress(OSError):  # closed, or a full disk: the output is lost
                 self._write_all()
             if not self._pieces:
                 self._is_empty.set()
@@ -107,13 +107,13 @@ class QueuedOutput(io.TextIOBase):
                 found = found[os.write(self._descriptor, found) :]
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                told = f"kdproxy: {dropped} pieces of output were dropped: nobody read them.\n"
-                self._pieces.append(told.encode())
+                note = f"kdproxy: {dropped} pieces of output were dropped: the reader was too slow.\n"
+                self._pieces.append(note.encode())
 
 
 @contextlib.contextmanager
 def queued_output() -> Iterator[None]:
-    """Let this process's stdout and stderr never block while entered."""
+    """Make stdout and stderr of this process non-blocking while entered."""
     before = sys.stdout, sys.stderr
     made: list[QueuedOutput] = []
     try:

@@ -4,15 +4,15 @@ import zlib
 from collections.abc import Iterator
 
 DECODED = frozenset({"gzip", "x-gzip", "deflate"})
-"""Other codings are not ours to undo: their bodies go on as they are, with their header."""
+"""Bodies in other codings are forwarded unchanged, with their header."""
 
 _PIECE_BYTES = 1 << 20
 _ANY_HEADER = 32 + zlib.MAX_WBITS
-"""zlib's word for: a gzip or a zlib header, whichever is there."""
+"""Tells zlib to accept a gzip or a zlib header."""
 
 
 class Decoder:
-    """Undoes one coding, piece by piece, so that a small body that holds a huge one does not fill the memory."""
+    """Decodes one coding piece by piece, so that a small body that expands to a huge one does not fill memory."""
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(_ANY_HEADER)
@@ -20,11 +20,11 @@ class Decoder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the coded data has come to its own end."""
+        """Whether the coded data is complete."""
         return self._inflate.eof or not self._has_begun
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Take coded bytes, yield decoded ones. Raises zlib.error where they are not what they claim."""
+        """Take coded bytes, yield decoded ones. Raises zlib.error if they are not valid."""
         while chunk:
             if self._inflate.eof:
                 # Members may follow one another (RFC 1952 section 2.2).

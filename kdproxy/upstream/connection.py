@@ -1,9 +1,9 @@
-"""One connection to an upstream: what comes belongs to the request that was written, or ends the connection.
+"""One connection to an upstream: received bytes belong to the request that was written, or they end the connection.
 
-Rule: bytes that come while no request is under way, or that follow a whole answer, are an answer to nothing (a faulty
-gateway's second response, a late 408). Were they left in the pool, each later question would get the answer to the one
-before it. So: such bytes end the connection at once; before a request is written the kernel is asked whether it holds
-any; and an answer that begins before the server can have had the whole request is none, unless it is an early error.
+Rule: bytes that come while no request is under way, or after a whole answer, answer no request (a faulty gateway's
+second response, a late 408). If they stayed in the pool, each later request would get the answer to the one before it.
+So such bytes end the connection at once; before a request is written the kernel is asked whether unread bytes wait;
+and an answer that begins before the server can have the whole request is rejected, unless it is an early error.
 """
 
 import array
@@ -19,20 +19,20 @@ from typing import Any
 from kdproxy.upstream.framing import BadFraming, End, Head, parse_head, split_head
 
 READ_BUFFER_BYTES = 1 << 18
-"""So much of a body waits here before reading stops."""
+"""Bytes of a body that are buffered here before reading pauses."""
 
 _MOST_INTERIM = 1_000
-"""Interim responses to one request: a server that works for an hour may send a 102 every few seconds."""
+"""Interim (1xx) responses to one request: a server that works for an hour may send a 102 every few seconds."""
 
 _SETTLE_TURNS = 5
 
 
 class CutOff(Exception):
-    """The connection ended before the answer did. `__cause__` is the operating system's reason, if it gave one."""
+    """The connection ended before the answer. `__cause__` is the operating system's error, if there was one."""
 
 
 class StrayResponse(Exception):
-    """What came began before the server had the request, so it answers another one."""
+    """The response began before the server had the request, so it answers another request."""
 
 
 class _State(Enum):
@@ -43,18 +43,18 @@ class _State(Enum):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """What aiohttp's connector makes and pools, in place of its own protocol."""
+    """The protocol that aiohttp's connector makes and pools, in place of its own."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_stray: Callable[["UpstreamConnection"], None]) -> None:
         self._loop = loop
         self._on_stray = on_stray
         self.transport: asyncio.Transport | None = None
         self._descriptor = -1
-        """Of the socket, while there is a transport; -1: it has none."""
+        """The socket's file descriptor while there is a transport; -1: no socket."""
         self.is_stray = False
-        """Whether it brought bytes that nobody asked for."""
+        """Whether it received bytes that answer no request."""
         self.answered = 0
-        """Answers that it has brought."""
+        """Number of answers received."""
         self.origin = ""
         """Scheme, host and port of the last request."""
         self.has_written_all = True
@@ -77,7 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_paused = False
         self._error: BaseException | None = None
 
-    # -- what aiohttp's connector asks --------------------------------------------------------------------------
+    # -- called by aiohttp's connector --------------------------------------------------------------------------
 
     @property
     def should_close(self) -> bool:
@@ -86,7 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def closed(self) -> asyncio.Future[None] | None:
-        """Done when the connection has ended; None where it has already."""
+        """A future that is done when the connection ends; None if it has ended."""
         if self._closed is None and not self._is_lost:
             self._closed = self._loop.create_future()
         return self._closed
@@ -96,23 +96,23 @@ class UpstreamConnection(asyncio.Protocol):
         return self.transport is not None and not self.transport.is_closing()
 
     def close(self) -> None:
-        """End it. Who waits for the answer gets a CutOff."""
+        """Close the connection. A waiting reader gets a CutOff."""
         self._end(CutOff())
         if self.transport is not None:
             self.transport.close()
             self.transport = None
 
     def abort(self) -> None:
-        """End it at once, whatever is left to write."""
+        """Close the connection at once and drop what is left to write."""
         self._end(CutOff())
         if self.transport is not None:
             self.transport.abort()
             self.transport = None
 
-    # -- what the exchange asks ---------------------------------------------------------------------------------
+    # -- called by the exchange ---------------------------------------------------------------------------------
 
     async def settle(self) -> bool:
-        """Return whether a request may be written: nothing has come, and the server has not begun to close."""
+        """Return whether a request may be written: no unread bytes, and the server has not begun to close."""
         for _ in range(_SETTLE_TURNS):
             if not self.is_connected() or self.is_stray:
                 return False
@@ -122,7 +122,7 @@ class UpstreamConnection(asyncio.Protocol):
         return False
 
     def begin(self, method: str, origin: str, *, is_streamed: bool = False) -> None:
-        """What comes from now on is the answer to a request of this method; a streamed one sets `has_written_all`."""
+        """Expect the answer to a request of this method. The caller of a streamed request sets `has_written_all`."""
         assert self._state is _State.IDLE
         self._state = _State.HEAD
         self._method, self.origin = method, origin
@@ -150,7 +150,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise self._error
 
     async def head(self) -> Head:
-        """Return the answer's head. Raises CutOff, StrayResponse, BadFraming or what `fail` was given."""
+        """Return the answer's head. Raises CutOff, StrayResponse, BadFraming or the error given to `fail`."""
         while self._head is None:
             if self._error is not None:
                 raise self._error
@@ -158,7 +158,7 @@ class UpstreamConnection(asyncio.Protocol):
         return self._head
 
     def read_nowait(self) -> bytes:
-        """Return what has come of the body."""
+        """Return the received part of the body, perhaps nothing."""
         if not self._chunks:
             return b""
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -170,7 +170,7 @@ class UpstreamConnection(asyncio.Protocol):
         return data
 
     async def read(self) -> bytes:
-        """Return what has come of the body, waiting for it; nothing at its end. Raises as `head` does."""
+        """Wait for more of the body and return it; nothing at its end. Raises as `head` does."""
         while not self._chunks and not self.is_over:
             if self._error is not None:
                 raise self._error
@@ -179,13 +179,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether the answer is whole, read or not."""
+        """Whether the whole answer has been received, read or not."""
         return self._head is not None and self._head.body.end is not End.OPEN
 
     def finish(self) -> bool:
-        """Take note that the answer has been read; return whether the connection may be used again."""
+        """Note that the answer has been read; return whether the connection may be used again."""
         head = self._head
-        may_go_on = (
+        is_reusable = (
             self.is_over
             and head is not None
             and head.keeps_alive
@@ -194,30 +194,30 @@ class UpstreamConnection(asyncio.Protocol):
             and (self._has_arrived or not self._unsent())
         )
         self._head = None
-        if may_go_on:
+        if is_reusable:
             self.answered += 1
             self._state = _State.IDLE
-        return may_go_on
+        return is_reusable
 
     def force_close(self) -> None:
-        """Let this answer be the last on this connection."""
+        """Make this answer the last one on this connection."""
         self._should_close = True
 
     def fail(self, error: BaseException) -> None:
-        """Give whoever waits an error, unless the answer is whole."""
+        """Raise this error in a waiting reader, unless the answer is whole."""
         if not self.is_over:
             self._end(error)
 
-    # -- what the loop tells ------------------------------------------------------------------------------------
+    # -- called by the event loop -------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is there."""
+        """Take the transport."""
         self.transport = transport  # type: ignore[assignment]
         found: Any = transport.get_extra_info("socket")
         self._descriptor = -1 if found is None else int(found.fileno())
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes."""
+        """Take received bytes."""
         match self._state:
             case _State.HEAD:
                 self._take_head(data)
@@ -230,10 +230,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self._distrust()
 
     def eof_received(self) -> None:
-        """It closes itself then; `connection_lost` decides."""
+        """Do nothing: the transport closes itself, and `connection_lost` decides."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It has ended."""
+        """Fail a waiting reader, unless the end of the connection is the end of the body."""
         self._is_lost = True
         self._should_close = True
         self.transport = None
@@ -246,16 +246,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._closed.set_result(None)
 
     def pause_writing(self) -> None:
-        """The peer does not read."""
+        """Hold `drain` until the peer reads again."""
         self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Release `drain`."""
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
 
-    # -- inside -------------------------------------------------------------------------------------------------
+    # -- private ------------------------------------------------------------------------------------------------
 
     def _take_head(self, data: bytes) -> None:
         try:
@@ -284,12 +284,12 @@ class UpstreamConnection(asyncio.Protocol):
     def _pass_over(self, interim: Head) -> None:
         self._interim += 1
         if interim.status == 101:
-            raise BadFraming("it switches to another protocol, which nobody asked for")
+            raise BadFraming("it switches to another protocol unasked")
         if self._interim > _MOST_INTERIM:
-            raise BadFraming("it sends interim responses without end")
+            raise BadFraming(f"it sends more than {_MOST_INTERIM} interim responses")
 
     def _check_order(self, head: Head) -> None:
-        """RFC 9112 section 9.5: only an error may come before the whole request is there."""
+        """RFC 9112 section 9.5: only an error may come before the server has the whole request."""
         unsent = self._unsent()
         self._has_arrived = not unsent
         if not unsent and self.has_written_all:
@@ -341,7 +341,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # -- what the kernel knows ----------------------------------------------------------------------------------
+    # -- state of the socket ------------------------------------------------------------------------------------
 
     def _has_unread(self) -> bool:
         """Whether bytes or the server's close wait in the kernel."""

@@ -1,4 +1,4 @@
-"""aiohttp's connector with this package's own protocol: addresses, TLS and the pool are aiohttp's, tunnels are ours."""
+"""aiohttp's connector with this package's protocol. aiohttp does addresses, TLS and pooling; tunnels are ours."""
 
 import asyncio
 import errno
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
 
 
 QUARANTINE_SECONDS = 0.1
-"""How long a connection rests after an answer: a faulty gateway's second one comes within it, and finds no question
-that it could be taken for. It costs a tenth of a second's worth of more connections."""
+"""How long a connection rests after an answer. A faulty gateway's second response comes within this time, when no
+request is under way that it could be matched to. The price: the extra connections of a tenth of a second."""
 
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""This machine has run out of files, buffers or local ports: nothing that the upstream did."""
+"""This machine has run out of file descriptors, buffers or local ports: the upstream is not at fault."""
 
 
 class TunnelRefused(Exception):
-    """The environment's proxy did not open the way to the upstream. The text says why."""
+    """The environment's proxy refused the tunnel to the upstream. The text says why."""
 
 
 def wire_of(protocol: Any) -> UpstreamConnection:
-    """Return what the connector has made by its right type: aiohttp's has its own protocol there."""
+    """Return the connection's protocol with its real type: aiohttp's annotation names its own."""
     assert isinstance(protocol, UpstreamConnection)
     return protocol
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Whether a connection failed for want of something on this machine."""
+    """Whether a connection failed because this machine ran out of a resource."""
     found = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     return isinstance(found, OSError) and found.errno in _OUT_OF_FILES
 
 
 class Connector(aiohttp.TCPConnector):
-    """Makes and pools UpstreamConnections. What is overridden may move with a minor release, so that one is pinned."""
+    """Makes and pools UpstreamConnections. It overrides aiohttp internals, so aiohttp's minor release is pinned."""
 
     def __init__(self, on_stray: Callable[[UpstreamConnection], None]) -> None:
-        # Not aiodns, which aiohttp takes where it is installed: its errors do not say if a name exists.
+        # Not aiodns, which aiohttp uses if it is installed: its errors do not say whether a name exists.
         super().__init__(limit=0, ttl_dns_cache=60, resolver=aiohttp.ThreadedResolver())
         loop = asyncio.get_running_loop()
         self.resolved: set[str] = set()
-        """Names that DNS has known: one that it does not know any more was not mistyped."""
+        """Names that DNS has resolved: a failure to resolve one of them later is not a typing error."""
         self.connected: set[tuple[str | None, int | None]] = set()
-        """Hosts and ports that were connected to, with TLS where it is asked for."""
+        """Hosts and ports with a past connection, TLS included where it is used."""
         self._factory = lambda: UpstreamConnection(loop, on_stray)  # type: ignore[assignment]
 
     def close_idle(self) -> None:
@@ -61,7 +61,7 @@ class Connector(aiohttp.TCPConnector):
         self._conns.clear()
 
     async def _get(self, key: Any, traces: list["Trace"]) -> Connection | None:
-        """Take the connection that has been idle longest, if it has been for long enough."""
+        """Take the connection that has been idle longest, if it has rested long enough."""
         idle = self._conns.get(key)
         if idle and monotonic() - idle[0][1] < QUARANTINE_SECONDS:
             return None
@@ -99,7 +99,7 @@ class Connector(aiohttp.TCPConnector):
 
 
 async def _open_tunnel(wire: UpstreamConnection, req: aiohttp.ClientRequest, credential: str | None) -> None:
-    """Ask the proxy for a way to the upstream (RFC 9110 section 9.3.6). Raises TunnelRefused."""
+    """Ask the proxy for a tunnel to the upstream (RFC 9110 section 9.3.6). Raises TunnelRefused."""
     host = req.url.raw_host or ""
     target = f"[{host}]:{req.url.port}" if ":" in host else f"{host}:{req.url.port}"
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
@@ -112,8 +112,8 @@ async def _open_tunnel(wire: UpstreamConnection, req: aiohttp.ClientRequest, cre
     except CutOff as error:
         raise TunnelRefused("it closed the connection") from error
     except (BadFraming, StrayResponse) as error:
-        raise TunnelRefused("what it says is no HTTP/1.1") from error
+        raise TunnelRefused("its reply is not HTTP/1.1") from error
     if not 200 <= head.status < 300:
-        raise TunnelRefused(f"it answers {head.status}")
+        raise TunnelRefused(f"it answered {head.status}")
     if wire.is_stray:
-        raise TunnelRefused("it says more than was asked")
+        raise TunnelRefused("it sent more than its reply")

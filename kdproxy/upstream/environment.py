@@ -1,7 +1,7 @@
-"""The proxy of the environment: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, and nothing else of it.
+"""The environment's proxy: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, and no other variable.
 
-NO_PROXY is read as curl, Go and requests read it together: names with their subdomains, `*`, addresses, and networks in
-CIDR notation (`10.0.0.0/8`, `fd00::/8`), which Python's urllib does not know. A name is never resolved for it.
+NO_PROXY accepts all that curl, Go and requests accept: names with their subdomains, `*`, addresses, and networks in
+CIDR notation (`10.0.0.0/8`, `fd00::/8`), which Python's urllib does not accept. No name is resolved for it.
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ from yarl import URL
 
 
 class EnvironmentProxy:
-    """What the environment said when the process started."""
+    """The environment's proxy settings when the process started."""
 
     def __init__(self) -> None:
         self._proxies = getproxies_environment()
@@ -27,7 +27,7 @@ class EnvironmentProxy:
         return self._proxies.get(parsed.scheme)
 
     def shown(self, url: str) -> str | None:
-        """Return the proxy for a URL as it may be shown: without the credential that may stand in it."""
+        """Return the proxy for a URL without the credential that it may hold, for display."""
         proxy = self.of(url)
         return None if proxy is None else str(URL(proxy).with_user(None))
 

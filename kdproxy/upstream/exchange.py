@@ -1,8 +1,8 @@
-"""A request and its answer on a connection of a pool: head composed here, written with the body in one go.
+"""A request and its answer on a pooled connection. The head is written here, with the body in one write.
 
-aiohttp's connector finds addresses, connects, does TLS and pools; what is written and read is ours
-(`upstream/connection.py`, `upstream/framing.py`): aiohttp takes a second response on a pooled connection for the answer
-to the next request, and fails whole answers whose framing is odd.
+aiohttp's connector resolves, connects, does TLS and pools; reading and writing is ours (`upstream/connection.py`,
+`upstream/framing.py`), because aiohttp takes a second response on a pooled connection for the answer to the next
+request, and fails whole answers whose framing is unusual.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE"})
 """Methods whose requests without a body carry no Content-Length (RFC 9110 section 8.6)."""
 
 _SHORTAGE_SECONDS = 2.0
-"""How long a call waits for a file descriptor; then its client is told, which frees its own."""
+"""How long a call waits for a file descriptor. Then its client gets an error, which frees the client's descriptor."""
 _SHORTAGE_WAIT_SECONDS = 0.1
 _TELL_AGAIN_SECONDS = 60.0
 _FRESH_SECONDS = 0.001
@@ -41,15 +41,15 @@ class HeadTooLate(TimeoutError):
 
 
 class Unsent(Exception):
-    """No byte of the request went out. `__cause__` is why."""
+    """No byte of the request was sent. `__cause__` is the reason."""
 
 
 class SpokeFirst(Exception):
-    """The server sends bytes on each new connection, before it is asked."""
+    """The server sends bytes on each new connection before any request."""
 
 
 class Exchange:
-    """The answer's head, and its body as it comes."""
+    """The answer's head, and its body as it arrives."""
 
     def __init__(self, connection: Connection, wire: UpstreamConnection, head: Head) -> None:
         self._connection = connection
@@ -58,16 +58,16 @@ class Exchange:
         self.status = head.status
         self.headers: CIMultiDict[str] = head.headers
         self.length = head.length
-        """Bytes of the body, where the head says it."""
+        """Length of the body in bytes, if the head gives it."""
         self.is_end_marked = not isinstance(head.body, CloseBody)
-        """Whether its head promises an end that is not the connection's."""
+        """Whether the head announces an end other than the end of the connection."""
         self.read_nowait = wire.read_nowait
         self.read = wire.read
         self._is_done = False
 
     @property
     def end(self) -> End:
-        """How the body stands."""
+        """Whether and how the body has ended."""
         return self._body.end
 
     @property
@@ -76,11 +76,11 @@ class Exchange:
         return self._body.end is not End.OPEN
 
     def fail(self, error: BaseException) -> None:
-        """Give an error to whoever waits for the body."""
+        """Raise this error in a reader that waits for the body."""
         self._wire.fail(error)
 
     def close(self) -> None:
-        """Give the connection back to the pool, or end it where it must not be used again."""
+        """Return the connection to the pool, or close it if it must not be used again."""
         if self._is_done:
             return
         self._is_done = True
@@ -104,18 +104,18 @@ class Exchanges:
 
         @lru_cache(maxsize=256)
         def way(method: str, url: str, proxy: str | None) -> tuple[aiohttp.ClientRequest, str, str]:
-            # The pool asks a request where it goes; this one is never sent.
+            # The pool reads the destination from a request; this one is never sent.
             parsed = URL(url, encoded=True)
             asker = aiohttp.ClientRequest(
                 method, parsed, loop=loop, session=self._session, **({} if proxy is None else _proxy(proxy))
             )
             target, more = asker.url.raw_path_qs, ""
             if proxy is not None and not asker.is_ssl():
-                # RFC 9112 section 3.2.2: a proxy wants the whole URL, and its own credential.
+                # RFC 9112 section 3.2.2: a proxy needs the whole URL, and its own credential.
                 target = str(asker.url)
                 more = "".join(f"{name}: {value}\r\n" for name, value in (asker.proxy_headers or {}).items())
             if isinstance(asker.proxy_headers, CIMultiDict):
-                # aiohttp would add it later, and the pool would look for another connection then.
+                # aiohttp would add it later, and the pool would then look for another connection.
                 asker.proxy_headers["Host"] = asker.headers["Host"]
             start = f"{asker.method} {target} HTTP/1.1\r\nHost: {asker.headers['Host']}\r\n{more}"
             return asker, start, str(parsed.origin())
@@ -123,11 +123,11 @@ class Exchanges:
         self._way = way
 
     def has_resolved(self, host: str) -> bool:
-        """Whether DNS has known a name since the start."""
+        """Whether DNS has resolved a name since the start."""
         return host in self._connector.resolved
 
     def has_connected(self, host: str, port: int | None) -> bool:
-        """Whether a connection came about since the start, with TLS where it is asked for."""
+        """Whether a connection has succeeded since the start, TLS included where it is used."""
         return (host, port) in self._connector.connected
 
     async def close(self) -> None:
@@ -149,14 +149,14 @@ class Exchanges:
 
         Args:
             proxy: URL of the proxy to go over.
-            least_seconds: a deadline that is shorter is stretched to this.
-            before_first_byte: called once there is a connection; where it raises, nothing is written.
-            headers: all that go out but for Host, Accept-Encoding and, of a body in bytes, Content-Length.
+            least_seconds: minimum for each deadline.
+            before_first_byte: called once there is a connection; if it raises, nothing is written.
+            headers: all but Host, Accept-Encoding and, for a body in bytes, Content-Length.
 
         Raises:
-            Unsent: no connection, or none that may be written to.
-            HeadTooLate: no head in time.
-            CutOff, StrayResponse, BadFraming: the connection broke, or what came is no answer.
+            Unsent: there is no connection that may be written to.
+            HeadTooLate: the answer's head did not come in time.
+            CutOff, StrayResponse, BadFraming: the connection broke, or the response is not valid.
         """
         loop = self._loop
         ends_at = loop.time() + max(self._head_seconds, least_seconds)
@@ -185,7 +185,7 @@ class Exchanges:
         return Exchange(connection, wire, found)
 
     async def _connect(self, asker: aiohttp.ClientRequest, origin: str) -> tuple[Connection, UpstreamConnection]:
-        """Return a connection on which nothing has come."""
+        """Return a connection without unread bytes."""
         while True:
             connection = await self._acquire(asker)
             wire = wire_of(connection.protocol)
@@ -193,7 +193,7 @@ class Exchanges:
             wire.origin = origin
             try:
                 if is_new:
-                    # Time for a server that speaks first, which could not be told from one that answers.
+                    # Time for a server that speaks first: its bytes could not be told from an answer.
                     await asyncio.sleep(_FRESH_SECONDS)
                 if await wire.settle():
                     return connection, wire
@@ -205,7 +205,7 @@ class Exchanges:
                 raise Unsent from (SpokeFirst() if wire.is_stray else aiohttp.ServerDisconnectedError())
 
     async def _acquire(self, asker: aiohttp.ClientRequest) -> Connection:
-        """Return a connection, waiting for a file descriptor where there is none."""
+        """Return a connection; wait for a file descriptor if none is free."""
         ends_at = self._loop.time() + _SHORTAGE_SECONDS
         while True:
             try:
@@ -222,7 +222,7 @@ class Exchanges:
                 return connection
 
     def close_idle(self) -> None:
-        """Close all connections that are not in use: somebody needs their file descriptors."""
+        """Close all connections that are not in use, to free their file descriptors."""
         self._connector.close_idle()
 
     def _tell_shortage(self) -> None:
@@ -230,7 +230,7 @@ class Exchanges:
         if now >= self._told_shortage_at + _TELL_AGAIN_SECONDS:
             self._told_shortage_at = now
             log.error(
-                "no file descriptor is left for another connection to the upstream: calls wait for one; "
+                "out of file descriptors for connections to the upstream: calls wait for one; "
                 "raise the limit of open files (ulimit -n)"
             )
 
@@ -239,14 +239,14 @@ class Exchanges:
             return
         self._distrusted.add(wire.origin)
         log.warning(
-            "an upstream sent bytes that answer no request; its connections are used for one request each from now on, "
-            "so that no answer can be taken for another question's",
+            "the upstream sent a response to no request: from now on each connection to it is used for one request, "
+            "so that no request can get another one's answer",
             extra={"upstream": wire.origin, "answers_before": wire.answered},
         )
 
 
 def _proxy(url: str) -> dict[str, Any]:
-    """Return what aiohttp wants to know of a proxy; its credential stands apart from its URL."""
+    """Return a proxy's URL, and its credential apart, as aiohttp needs them."""
     found = URL(url if "://" in url else f"http://{url}")
     headers: CIMultiDict[str] = CIMultiDict()
     if found.user is not None:
@@ -268,11 +268,11 @@ def _head(start: str, headers: HeaderPairs, framing: str) -> bytes:
     lines = [start, *[f"{name}: {value}\r\n" for name, value in headers]]
     lines.append(f"Accept-Encoding: identity\r\n{framing}\r\n")
     text = "".join(lines)
-    # Those of the first lines are ours, two or three are in the last one.
+    # Line breaks of our own: those of the first lines, and two or three in the last one.
     breaks = start.count("\n") + len(headers) + 2 + (framing != "")
     if text.count("\r") != breaks or text.count("\n") != breaks:
         raise ValueError("a header holds a line break")  # a configured credential may
-    # As it came: bytes that are not UTF-8 stand as lone surrogates.
+    # Bytes that are not UTF-8 are lone surrogates here, and are written as they came.
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -284,7 +284,7 @@ def _write(wire: UpstreamConnection, head: bytes, body: bytes) -> None:
 
 
 async def _pump(wire: UpstreamConnection, body: AsyncIterator[bytes], *, is_chunked: bool) -> Head:
-    """Write a body as it comes, until the answer's head is there."""
+    """Write a body as it arrives, until the answer's head has come."""
     answering = asyncio.ensure_future(wire.head())
     writing = asyncio.ensure_future(_write_all(wire, body, is_chunked=is_chunked))
     try:
@@ -293,7 +293,7 @@ async def _pump(wire: UpstreamConnection, body: AsyncIterator[bytes], *, is_chun
             with contextlib.suppress(CutOff):  # its answer may have come before the connection broke
                 writing.result()
         else:
-            wire.force_close()  # an early error: the rest of the body stays unsent
+            wire.force_close()  # an early error: the rest of the body is not sent
         return await answering
     finally:
         for task in (writing, answering):

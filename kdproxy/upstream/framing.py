@@ -1,8 +1,8 @@
-"""HTTP/1.1 responses as servers send them: where a head ends, what it says, and where its body ends. Sync, no I/O.
+"""Parses HTTP/1.1 responses: where a head ends, what it says, and where its body ends. Sync, no I/O.
 
-Rule: what RFC 9112 leaves in no doubt is taken, however odd it looks (two equal Content-Length, one beside chunked, a
-space before a colon, a bare LF); what leaves doubt about where the body ends raises BadFraming, and is never guessed.
-After anything odd the connection is not used again.
+Rule: a response is accepted if RFC 9112 defines where its body ends, however unusual it looks (two equal
+Content-Length, one beside chunked, a space before a colon, a bare LF). If the end is ambiguous, BadFraming is raised;
+nothing is guessed. After an unusual response the connection is not used again.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Protocol
 from multidict import CIMultiDict
 
 MAX_HEAD_BYTES = 1 << 20
-"""Of a head, and of the trailers. Some gateways put whole policies into headers; a head that never ends is none."""
+"""Maximum of a head, and of the trailers: some gateways put whole policies into headers."""
 
 _MAX_SIZE_LINE_BYTES = 4_096
 _MAX_LENGTH_DIGITS = 15
@@ -26,20 +26,20 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
 
 class BadFraming(Exception):
-    """What came is no HTTP/1.1 response, or where its body ends is in doubt. The text says why, and quotes nothing."""
+    """The response is not HTTP/1.1, or the end of its body is ambiguous. The text says why, and quotes nothing."""
 
 
 class SpeaksTls(BadFraming):
-    """A TLS alert (RFC 8446 section 6): the server could not read the request, which came without TLS."""
+    """The server sent a TLS alert (RFC 8446 section 6): it could not read the request, which came without TLS."""
 
 
 class End(Enum):
-    """How a body stands."""
+    """Whether and how a body has ended."""
 
     OPEN = "open"
     WHOLE = "whole"
     UNMARKED = "unmarked"
-    """The connection's end is its end: a server that died looks the same (RFC 9112 section 8)."""
+    """It ended with the connection: a server that crashed looks the same (RFC 9112 section 8)."""
 
 
 class Body(Protocol):
@@ -48,15 +48,15 @@ class Body(Protocol):
     end: End
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take what came; return what of it is the body's, and what comes after its end. Raises BadFraming."""
+        """Take received bytes; return those of the body, and those after its end. Raises BadFraming."""
 
     def feed_eof(self) -> None:
-        """Take the connection's clean end. It stays OPEN where the body was cut."""
+        """Take the clean end of the connection. The body stays OPEN if it was cut."""
 
 
 @dataclass(slots=True)
 class LengthBody:
-    """So many bytes."""
+    """A body of a given length."""
 
     left: int
     end: End = End.OPEN
@@ -66,7 +66,7 @@ class LengthBody:
             self.end = End.WHOLE
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take what came."""
+        """Take received bytes."""
         size = len(data)
         if size < self.left:
             self.left -= size
@@ -77,17 +77,17 @@ class LengthBody:
         return body, rest
 
     def feed_eof(self) -> None:
-        """A cut, unless it is whole."""
+        """Do nothing: a body that is not whole was cut."""
 
 
 @dataclass(slots=True)
 class CloseBody:
-    """Everything up to the connection's end."""
+    """A body that ends with the connection."""
 
     end: End = End.OPEN
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take what came."""
+        """Take received bytes."""
         return data, b""
 
     def feed_eof(self) -> None:
@@ -103,7 +103,7 @@ class _Part(Enum):
 
 
 class ChunkedBody:
-    """The chunked coding (RFC 9112 section 7.1). Trailers are left out, extensions passed over."""
+    """The chunked coding (RFC 9112 section 7.1). Trailers and extensions are dropped."""
 
     def __init__(self) -> None:
         self.end = End.OPEN
@@ -114,7 +114,7 @@ class ChunkedBody:
         self._has_data = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take what came."""
+        """Take received bytes."""
         if self._rest:
             data, self._rest = self._rest + data, b""
         found: list[bytes] = []
@@ -158,7 +158,7 @@ class ChunkedBody:
         return found[0] if len(found) == 1 else b"".join(found), b""
 
     def feed_eof(self) -> None:
-        """After the last chunk the body is whole, between two chunks its end is not marked, else it is cut."""
+        """After the last chunk the body is whole; between two chunks its end is unmarked; elsewhere it was cut."""
         if self._part is _Part.TRAILER:
             self.end = End.WHOLE
         elif self._has_data and (
@@ -177,7 +177,7 @@ class ChunkedBody:
     def _count_trailer(self, size: int) -> None:
         self._trailer_bytes += size
         if self._trailer_bytes + len(self._rest) > MAX_HEAD_BYTES:
-            raise BadFraming("its trailers do not end")
+            raise BadFraming(f"its trailers are longer than {MAX_HEAD_BYTES} bytes")
 
 
 @dataclass(slots=True)
@@ -188,15 +188,15 @@ class Head:
     headers: "CIMultiDict[str]"
     body: Body
     length: int | None
-    """Content-Length, where that counts; of an answer to HEAD too."""
+    """Content-Length, if it applies; also in an answer to HEAD."""
     keeps_alive: bool
     """Whether the connection may be used again, once the body is whole."""
 
 
 def split_head(data: bytes) -> tuple[bytes, bytes] | None:
-    """Return a head and what follows it; None where its end has not come. Raises BadFraming."""
+    """Return a head and the bytes after it; None if its end has not come. Raises BadFraming."""
     if data[:1] in b"\r\n":
-        data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2 asks it of servers; some put them after a body, too
+        data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2; some servers also put line breaks after a body
     match = _HEAD_END.search(data)
     if match is None:
         if len(data) > MAX_HEAD_BYTES:
@@ -210,7 +210,7 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 _names: dict[str, str] = {}
-"""Names seen, so that each is checked once; bounded, since a server could send new ones for ever."""
+"""Header names that have been checked; bounded, since a server could send new ones for ever."""
 
 
 def _name(raw: str) -> str:
@@ -226,9 +226,9 @@ def parse_head(raw: bytes, *, method: str) -> Head:
     """Read a head as `split_head` returns it.
 
     Raises:
-        BadFraming: it is no head, or it says two things about where its body ends (RFC 9112 section 6.3).
+        BadFraming: it is not a valid head, or the end of its body is ambiguous (RFC 9112 section 6.3).
     """
-    # Bytes that are not UTF-8 go on as they came, as lone surrogates.
+    # Bytes that are not UTF-8 become lone surrogates, and are forwarded as they came.
     text = raw.replace(b"\r\n", b"\n").decode("utf-8", "surrogateescape")
     if "\r" in text or "\0" in text:
         raise BadFraming("one of its header lines holds a control character")
@@ -241,7 +241,7 @@ def parse_head(raw: bytes, *, method: str) -> Head:
         if line[0] in " \t":
             if not pairs:
                 raise BadFraming("one of its header lines has no name")
-            name, value = pairs[-1]  # RFC 9112 section 5.2: a folded line goes on with the one before
+            name, value = pairs[-1]  # RFC 9112 section 5.2: a folded line continues the line before
             pairs[-1] = name, f"{value} {line.strip(_BLANK)}".strip(_BLANK)
             continue
         raw_name, colon, value = line.partition(":")
@@ -262,17 +262,17 @@ def _list(headers: "CIMultiDict[str]", name: str) -> list[str]:
 
 
 def _body(status: int, headers: "CIMultiDict[str]", method: str) -> tuple[Body, int | None, bool]:
-    """Return what finds the body's end, its length if that is said, and whether the head says it plainly."""
+    """Return the body's parser, its length if known, and whether the head is unambiguous and usual."""
     codings = [coding for coding in _list(headers, "Transfer-Encoding") if coding not in ("", "identity")]
     lengths = _list(headers, "Content-Length")
     length = None if codings or not lengths else _length(lengths)
     if method == "HEAD" or status < 200 or status in (204, 304) or (method == "CONNECT" and status < 300):
         return LengthBody(0), length, True
     if codings:
-        # "chunked" twice says no more than once: it must not be applied twice (section 7.1).
+        # A repeated "chunked" counts once: it must not be applied twice (section 7.1).
         if set(codings) != {"chunked"}:
-            raise BadFraming("its transfer coding is not chunked alone")
-        # Beside it Content-Length does not count.
+            raise BadFraming("its transfer coding is not just chunked")
+        # Content-Length is ignored beside chunked.
         return ChunkedBody(), None, len(codings) == 1 and not lengths
     if length is None:
         return CloseBody(), None, False
@@ -281,8 +281,8 @@ def _body(status: int, headers: "CIMultiDict[str]", method: str) -> tuple[Body, 
 
 def _length(lengths: list[str]) -> int:
     if len(set(lengths)) > 1:
-        raise BadFraming("it has two different lengths")
+        raise BadFraming("it has two different Content-Length values")
     digits = lengths[0]
     if not (digits.isascii() and digits.isdigit()) or len(digits) > _MAX_LENGTH_DIGITS:
-        raise BadFraming("its length is no number")
+        raise BadFraming("its Content-Length is not a number")
     return int(digits)

@@ -1,4 +1,4 @@
-"""Calls to the teacher API. Adds nothing but `Accept-Encoding: identity`; follows no redirect and passes none on."""
+"""Calls to the teacher API. Adds only `Accept-Encoding: identity`; neither follows redirects nor passes them on."""
 
 import asyncio
 import zlib
@@ -29,12 +29,12 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-"""RFC 9110 section 7.6.1: for one connection only."""
+"""Headers for one connection only (RFC 9110 section 7.6.1)."""
 
 _NOT_FORWARDED = _HOP_BY_HOP | {"host", "accept-encoding", "expect"}
 _NOT_COPIED_BACK = _HOP_BY_HOP | {"content-length"}
 _LONGEST_HEADER = 8_190
-"""A longer one stays here: clients refuse an answer that carries it (aiohttp above 8,190 bytes, Node.js 16,384)."""
+"""Longer headers are dropped: clients reject an answer that has one (aiohttp above 8,190 bytes, Node.js 16,384)."""
 
 
 class HttpUpstream:
@@ -54,16 +54,16 @@ class HttpUpstream:
         self._total_seconds = total_seconds
         self._head_seconds = min(first_byte_seconds, total_seconds)
         self._head_deadline = "total" if total_seconds < first_byte_seconds else "first_byte"
-        # Not by aiohttp's `trust_env`, which also reads .netrc: what stands there for a host would go to the provider.
+        # Not aiohttp's `trust_env`, which also reads .netrc: a host's credential there would go to the provider.
         self._environment = EnvironmentProxy() if use_environment_proxy else None
         self._exchanges = Exchanges(head_seconds=self._head_seconds, connect_seconds=connect_seconds)
 
     async def send(self, request: UpstreamRequest) -> "HttpResponse":
-        """Send a request and return when the answer's head is there.
+        """Send a request and return once the answer's head has arrived.
 
         Raises:
-            UpstreamFailed: `was_sent` is false where the request cannot have reached the provider.
-            KdproxyError: this machine has no file or port left for a connection.
+            UpstreamFailed: `was_sent` is false if the request cannot have reached the provider.
+            KdproxyError: this machine is out of file descriptors or ports.
         """
         least = request.least_seconds
         total_seconds = max(self._total_seconds, least)
@@ -118,7 +118,7 @@ class HttpResponse:
         self._ends_at = ends_at
         self.status = exchange.status
         headers = exchange.headers
-        # A coded body is decoded on the way in, so its length is not known any more.
+        # A coded body is decoded here, so its length is no longer known.
         is_decoded = headers.get("Content-Encoding", "").strip().lower() in DECODED
         self._decoder = Decoder() if is_decoded else None
         self._decoded: Iterator[bytes] = iter(())
@@ -131,14 +131,14 @@ class HttpResponse:
             if name.lower() not in dropped and len(value) <= _LONGEST_HEADER
         )
         self.content_length: int | None = None if is_decoded else exchange.length
-        # RFC 9112 section 6.3; a coding has an end of its own.
+        # RFC 9112 section 6.3; a content coding marks its own end.
         self.is_end_marked = is_decoded or exchange.is_end_marked
 
     async def chunk(self) -> bytes:
-        """Return what has come of the body, waiting for it if need be; nothing at its end.
+        """Return the next bytes of the body, and wait for them if necessary; nothing at its end.
 
         Raises:
-            UpstreamFailed: it is cut, or a deadline has passed.
+            UpstreamFailed: the body was cut, or a deadline has passed.
         """
         chunk = b""
         try:
@@ -164,12 +164,12 @@ class HttpResponse:
                 break
             self._decoded = decoder.feed(coded)
         if not decoder.is_whole:
-            raise EOFError  # the transfer was whole, what it carried was not
+            raise EOFError  # the transfer was complete, but the coded body was not
         return b""
 
     async def _next(self) -> bytes:
         exchange = self._exchange
-        # A short answer lies there with its head.
+        # A short answer arrives together with its head.
         if chunk := exchange.read_nowait():
             return chunk
         if not exchange.is_over:
@@ -196,7 +196,7 @@ class HttpResponse:
             timer.cancel()
 
     async def read(self, limit_bytes: int) -> bytes:
-        """Return the whole body. Raises UpstreamFailed if it is cut or longer than the limit."""
+        """Return the whole body. Raises UpstreamFailed if it was cut or is longer than the limit."""
         parts: list[bytes] = []
         size = 0
         while chunk := await self.chunk():
@@ -206,7 +206,7 @@ class HttpResponse:
                 self.close()
                 raise UpstreamFailed(
                     f"The upstream's answer is longer than {limit_bytes} bytes.",
-                    hint="Ask for less at once, or raise answer_limit_bytes.",
+                    hint="The call may have been billed. Ask for less in one request, or raise answer_limit_bytes.",
                     code="answer_too_large",
                     was_sent=True,
                     retryable=False,
@@ -219,11 +219,11 @@ class HttpResponse:
 
 
 def forwardable(headers: Any, *, keep_length: bool) -> HeaderPairs:
-    """Return what of a client's headers goes upstream: no hop-by-hop ones, no Host, none of ours.
+    """Return the client's headers that go upstream: without hop-by-hop headers, Host and kdproxy's own.
 
     Args:
         headers: an aiohttp multi-dict.
-        keep_length: keep Content-Length, for a body that streams through; a whole body gets its own.
+        keep_length: keep Content-Length, for a body that is streamed; a whole body gets a new one.
     """
     dropped = _NOT_FORWARDED | _nominated(headers)
     if not keep_length:
@@ -234,14 +234,14 @@ def forwardable(headers: Any, *, keep_length: bool) -> HeaderPairs:
 
 
 def _nominated(headers: Any) -> frozenset[str]:
-    """Names that the sender declares to be for one connection only."""
+    """Return the header names that the sender declares to be for one connection only."""
     if "Connection" not in headers:
         return frozenset()
     return frozenset(name.strip().lower() for value in headers.getall("Connection") for name in value.split(","))
 
 
 def _sendable(value: str) -> str:
-    """Return a header value that aiohttp writes in full: it drops bytes that are not UTF-8, which are Latin-1 then."""
+    """Return a header value that aiohttp writes in full. It drops bytes that are not UTF-8: read them as Latin-1."""
     if value.isascii():
         return value
     try:

@@ -1,14 +1,14 @@
-"""Whether this machine has a network at all, and whether a failed look-up says that a name does not exist.
+"""Whether this machine has a network, and whether a failed look-up means that a name does not exist.
 
-A name counts as unknown where DNS says so (EAI_NONAME, EAI_NODATA: getaddrinfo(3)) while the machine has a route to the
-outside. Without one (a laptop that wakes up, a cluster node that boots) macOS says the same of every name, and Linux
-says EAI_AGAIN: both pass by themselves. No packet is sent. `.invalid` never exists (RFC 6761 section 6.4).
+A name counts as unknown if DNS says so (EAI_NONAME, EAI_NODATA: getaddrinfo(3)) while the machine has a route to the
+internet. Without a route (a laptop that wakes up, a cluster node that boots) macOS reports every name as unknown, and
+Linux reports EAI_AGAIN; both are temporary. No packet is sent. `.invalid` never exists (RFC 6761 section 6.4).
 """
 
 import socket
 
 _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
-"""Addresses that nobody has (RFC 5737, RFC 3849): a route to them is the route to everywhere."""
+"""Documentation addresses (RFC 5737, RFC 3849), which no host has: a route to them is the default route."""
 
 _NO_SUCH_NAME = frozenset(
     number for name in ("EAI_NONAME", "EAI_NODATA") if (number := getattr(socket, name, None)) is not None
@@ -16,7 +16,7 @@ _NO_SUCH_NAME = frozenset(
 
 
 def has_route() -> bool:
-    """Whether the kernel knows a way out: a UDP socket is connected, which sends nothing."""
+    """Whether the kernel has a default route: a UDP socket is connected, which sends no packet."""
     for family, address in _ELSEWHERE:
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as way:
@@ -29,7 +29,7 @@ def has_route() -> bool:
 
 
 def is_unknown_name(host: str, error: OSError) -> bool:
-    """Whether a failed look-up says that there is no such name, and not that DNS or the network is away."""
+    """Whether a failed look-up means that the name does not exist, and not that DNS or the network is down."""
     if host.rstrip(".").lower().endswith(".invalid"):
         return True
     return isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME and has_route()

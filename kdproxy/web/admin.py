@@ -11,7 +11,7 @@ from kdproxy.errors import RequestRefused
 from kdproxy.web.api import PREFIX, JobApi
 from kdproxy.web.page import page, wants_page
 
-_HINT = "Stored answers are served; new calls wait till writing works."
+_HINT = "Stored answers are served; new calls wait until the disk can be written again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Health:
     hint: str = ""
     """What to do about the reason."""
     unwritten_answers: int = 0
-    """Bought, delivered, and held by memory alone."""
+    """Answers that were bought and delivered, and are held in memory only."""
 
     def members(self) -> dict[str, Any]:
         """Return the JSON of `healthz`."""
@@ -34,7 +34,7 @@ class Health:
 
 
 class Admin:
-    """Answers for the proxy itself."""
+    """Handles the proxy's own endpoints."""
 
     def __init__(self, api: JobApi, health: Callable[[], Health], prove: Callable[[str], str]) -> None:
         self._api = api
@@ -42,7 +42,7 @@ class Admin:
         self._prove = prove
 
     async def handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """Answer a request to an own endpoint."""
+        """Answer a request to one of the proxy's own endpoints."""
         if path == "/_kdproxy/healthz":
             return self._healthz(request)
         if path.startswith(PREFIX):
@@ -50,15 +50,15 @@ class Admin:
         if path in ("/_kdproxy", "/_kdproxy/") and request.method in ("GET", "HEAD"):
             return self.page(request) if wants_page(request) else self._healthz(request)
         raise RequestRefused(
-            "The proxy has no such page.",
-            hint="There are /_kdproxy/ (what this is, for a browser) and /_kdproxy/healthz. What begins with /_kdproxy "
-            "is the proxy's own and never goes to an upstream.",
+            "The proxy has no page at this path.",
+            hint="Nothing was sent to a provider: paths that begin with /_kdproxy belong to the proxy. Use /_kdproxy/ "
+            "(status page for a browser) or /_kdproxy/healthz.",
             code="no_such_page",
             http_status=404,
         )
 
     def page(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Return what a browser gets: what this is, and whether it works."""
+        """Return the status page for a browser."""
         return page(self._health().status, request.headers.get("Host", ""))
 
     def _healthz(self, request: web.BaseRequest) -> web.StreamResponse:

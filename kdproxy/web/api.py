@@ -1,8 +1,8 @@
 """The proxy's own API: jobs on its archive for the command line, while the proxy owns the data directory.
 
-`POST /_kdproxy/api/JOB` with a JSON object of arguments; the reply is NDJSON, one event a line, a result or an error
-last. Its token is in the lock file, so whoever may read that file may call. Never for a browser: a request with an
-Origin is refused. Jobs run in a thread, a short while at a time, and stop when the caller leaves.
+`POST /_kdproxy/api/JOB` takes a JSON object of arguments; the reply is NDJSON, one event per line, with a result or an
+error last. The token is in the lock file, so whoever may read that file may call. Browsers are refused: a request with
+an Origin header fails. Jobs run in a thread, in short slices, and stop when the caller disconnects.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ PREFIX = "/_kdproxy/api/"
 MAX_ARGUMENT_BYTES = 4 << 20
 _SLICE_SECONDS = 0.1
 _SLICE_BYTES = 1 << 20
-"""How long a job works, and how much it says, before the loop looks whether the caller is still there."""
+"""How long a job runs, and how much it writes, before the loop checks that the caller is still connected."""
 
 
 class JobApi:
@@ -39,7 +39,7 @@ class JobApi:
         self._is_stopping = False
 
     def stop(self) -> None:
-        """End the jobs that run: their callers are told to come again."""
+        """Stop the running jobs; their callers get an error that asks them to run the command again."""
         self._is_stopping = True
 
     async def handle(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
@@ -56,7 +56,7 @@ class JobApi:
         if "Origin" in request.headers:
             raise _refused("The proxy's API is not for browsers.", "not_for_browsers", 403)
         if request.method != "POST":
-            raise _refused("Jobs are started by POST.", "method_not_allowed", 405)
+            raise _refused("Jobs are started with POST.", "method_not_allowed", 405)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         given = token.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):
@@ -64,7 +64,7 @@ class JobApi:
 
     async def _run(self, request: web.BaseRequest, events: Events) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        # A thread of its own: slices follow one another, and the last one ends before the job is closed.
+        # One thread per job: slices run in order, and the last one ends before the job is closed.
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kdproxy-job")
         loop = asyncio.get_running_loop()
         try:
@@ -84,7 +84,7 @@ class JobApi:
 
 
 def _work(events: Events) -> tuple[bytes, bool]:
-    """Let a job work for a while; return what it said, and whether it is over."""
+    """Run a job for one slice; return its output, and whether it has ended."""
     until = time.monotonic() + _SLICE_SECONDS
     said: list[bytes] = []
     size = 0
@@ -124,19 +124,21 @@ async def _read(request: web.BaseRequest) -> object:
 
 def _refused(message: str, code: str, status: int) -> RequestRefused:
     return RequestRefused(
-        message, hint="Use the kdproxy command: it finds address and token itself.", code=code, http_status=status
+        message, hint="Use the kdproxy command: it finds the address and the token.", code=code, http_status=status
     )
 
 
 def _stopping() -> KdproxyError:
     return KdproxyError(
         "The proxy is shutting down and has stopped the job.",
-        hint="Run the command again; what is done stays done.",
+        hint="Run the command again after a restart; what the job has done is kept.",
         code="job_stopped",
     )
 
 
 def _crashed() -> KdproxyError:
     return KdproxyError(
-        "The job failed in the proxy.", hint="This is a bug: the proxy's log has its trace.", code="internal_error"
+        "The job crashed in the proxy.",
+        hint="This is a bug: report it with the traceback in the proxy's log.",
+        code="internal_error",
     )

@@ -1,4 +1,4 @@
-"""The proxy's own errors in the shape of the provider that the client speaks to."""
+"""The proxy's own errors, in the format of the provider whose dialect the client speaks."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ _RPC_STATUS = {
 
 
 def body(error: KdproxyError, dialect: str) -> bytes:
-    """Return an error body as the provider writes it, the hint in its message."""
+    """Return an error body in the provider's format, with the hint in its message."""
     message = f"kdproxy: {error}"
     shaped: dict[str, Any]
     match dialect:
@@ -46,7 +46,7 @@ def body(error: KdproxyError, dialect: str) -> bytes:
 
 
 def late_event(error: KdproxyError, said: bytes | None, dialect: str) -> bytes:
-    """Return an error as the event that ends a stream, in the provider's own words where they fit one."""
+    """Return an error as the last event of a stream: the provider's own error if it is JSON, else ours."""
     try:
         members = None if said is None else orjson.loads(said)
     except orjson.JSONDecodeError:
@@ -57,7 +57,7 @@ def late_event(error: KdproxyError, said: bytes | None, dialect: str) -> bytes:
 
 
 def headers(error: KdproxyError) -> HeaderPairs:
-    """Return the headers of an error reply: what the official clients decide their own retry by."""
+    """Return the headers of an error reply, by which the official clients decide on a retry."""
     pairs = [
         ("Content-Type", "application/json"),
         (cache_status.HEADER, cache_status.refused(error.code)),

@@ -1,7 +1,7 @@
-"""The doors: which Host, whose token, whether it has been here before, and what of a credential goes upstream.
+"""Checks before a request is handled: its Host, its token, proxy loops; and which credential goes upstream.
 
-On loopback without a token a client's own credential passes through. With a token every request carries it as its
-API key, and the proxy puts the upstream's in its place.
+Without a token (loopback only) a client's own credential passes through. With a token every request carries the token
+as its API key, and the proxy replaces it with the upstream's credential.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a bind address can be reached from this machine alone."""
+    """Whether a bind address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -33,7 +33,7 @@ def is_loopback(host: str) -> bool:
 
 
 class HostGuard:
-    """The Host allow-list: a page in a browser can make any name point to 127.0.0.1 (DNS rebinding)."""
+    """The Host allow-list, against DNS rebinding: a web page can make any name point to 127.0.0.1."""
 
     def __init__(self, allowed: frozenset[str]) -> None:
         # A Host header has IPv6 addresses in brackets (RFC 3986 section 3.2.2); a bind address has none.
@@ -48,7 +48,7 @@ class HostGuard:
         match = None if host is None else _HOST.fullmatch(host)
         if match is None or match["name"].lower() not in self._allowed:
             raise RequestRefused(
-                "The Host of this request is not one of this proxy's names.",
+                "The Host header of this request is not on this proxy's allow-list.",
                 hint="Nothing was sent to the provider. Use 127.0.0.1 or localhost, or add the name to allowed_hosts.",
                 code="wrong_host",
                 http_status=421,
@@ -59,35 +59,35 @@ class HostGuard:
 
 
 class LoopGuard:
-    """Knows a request that comes round: each proxy adds its name to `CDN-Loop` (RFC 8586)."""
+    """Detects a proxy loop: each proxy adds its name to `CDN-Loop` (RFC 8586)."""
 
     _HEADER = "CDN-Loop"
 
     def __init__(self, upstreams: Sequence[Upstream]) -> None:
         self._name = f"kdproxy-{secrets.token_hex(8)}"
         mark = ((self._HEADER, self._name),)
-        # The providers' own hosts never are this proxy: nothing is added to what goes there.
+        # The providers' own hosts are never this proxy, so requests to them get no header.
         self._marks: dict[str, HeaderPairs] = {
             upstream.name: () if built_in_at(upstream.url) else mark for upstream in upstreams
         }
 
     def check(self, headers: Headers) -> None:
-        """Raises RequestRefused (508) for a request that this proxy has sent itself."""
+        """Raises RequestRefused (508) for a request that this proxy itself has sent."""
         if self._HEADER in headers and self._name in (combined(headers, self._HEADER) or ""):
             raise RequestRefused(
-                "This request has come round: the upstream leads back to this proxy.",
-                hint="No provider was asked. Give the teacher's own URL as --upstream, not the proxy's.",
+                "Proxy loop: the upstream's URL leads back to this proxy.",
+                hint="Nothing was sent to a provider. Set --upstream to the teacher's own URL, not the proxy's.",
                 code="loop_detected",
                 http_status=508,
             )
 
     def marks(self, upstream: str) -> HeaderPairs:
-        """Return the headers to add to what goes to an upstream."""
+        """Return the headers to add to a request to an upstream."""
         return self._marks[upstream]
 
 
 class TokenGuard:
-    """The proxy's token, and the upstream credentials that take its place."""
+    """The proxy's token, and the upstream credentials that replace it."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class TokenGuard:
         *,
         secret: bytes | None = None,
     ) -> None:
-        """Take what is configured; `secret` is what fingerprints are made with, of this process if there is none."""
+        """Take the configuration; `secret` keys the fingerprints (None: one of this process)."""
         self._token = None if token is None else token.encode()
         self._credentials = {
             name: (found,) if isinstance(found, str) else tuple(found) for name, found in upstream_credentials.items()
@@ -116,7 +116,7 @@ class TokenGuard:
             )
 
     def forwarded(self, pairs: HeaderPairs, upstream: str, key_index: int = 0) -> HeaderPairs:
-        """Return the headers that go upstream: the token replaced by the upstream's own credential, if there is one."""
+        """Return the headers that go upstream: the token replaced by the upstream's credential, if it has one."""
         if self._token is None:
             return pairs
         found = self._credentials.get(upstream)
@@ -147,18 +147,18 @@ class TokenGuard:
         return "&".join(kept)
 
     def fingerprints(self, headers: Headers, query: str, upstream: str) -> tuple[str, ...]:
-        """Return a name for each credential that may be used, which says nothing of it and means nothing elsewhere.
+        """Return a fingerprint for each credential that may be used; it does not reveal the credential.
 
-        A keyed BLAKE2b of 64 bits: without the data directory's secret no guess at a credential can be tried on it.
+        A keyed BLAKE2b of 64 bits: a guess at a credential cannot be checked without the data directory's secret.
         """
         if self._token is not None and (own := self._credentials.get(upstream)):
-            # A key in the query was put there already: it is the first one.
+            # `query` has already put the first credential there.
             usable = own[:1] if any(name in CREDENTIAL_QUERY for name, _ in parse_qsl(query)) else own
             return tuple(self._fingerprint(credential) for credential in usable)
         return (self.fingerprint(headers, query),)
 
     def fingerprint(self, headers: Headers, query: str) -> str:
-        """Return the name of the credential that a request carries."""
+        """Return the fingerprint of the credential that a request carries."""
         return self._fingerprint("\0".join(credentials(headers, query)))
 
     def _fingerprint(self, credential: str) -> str:

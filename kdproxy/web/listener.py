@@ -1,7 +1,7 @@
-"""Listens, on both loopback addresses where it is loopback, and accepts only as many clients as there are files for.
+"""Listens (on both addresses of loopback) and accepts only as many clients as there are file descriptors for.
 
-asyncio's own listener accepts until the files run out; uvloop then accepts and closes (libuv's emfile trick), so that
-clients see resets that nobody logs. Here clients that find no room wait in the kernel's queue.
+asyncio's own listener accepts until file descriptors run out; uvloop then accepts and closes (libuv's EMFILE trick), so
+clients see connection resets that are not logged. Here further clients wait in the kernel's queue.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOM
 _SHORTAGE_SECONDS = 0.1
 _TELL_AGAIN_SECONDS = 60.0
 _AT_ONCE = 64
-"""Clients taken in one step of the loop."""
+"""Clients accepted in one step of the event loop."""
 _PORT_TRIES = 20
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets. The loopback default means both of its addresses: some clients take localhost for ::1.
+    """Return listening sockets. The loopback default means both addresses: some clients resolve localhost to ::1.
 
     Raises:
         OSError: the port is taken or the address is not this machine's.
@@ -45,7 +45,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
                 continue
             if error.errno not in _NO_IPV6:
                 log.warning(
-                    "[::1] cannot be listened on: clients that take localhost for it do not reach this proxy",
+                    "cannot listen on [::1]: clients that resolve localhost to ::1 do not reach this proxy",
                     extra={"port": first.getsockname()[1], "reason": error.strerror},
                 )
             return [first]
@@ -82,7 +82,7 @@ def _bind(family: int, address: tuple[Any, ...]) -> socket.socket:
 
 
 class Listener:
-    """Accepts until it is closed: what aiohttp's runner takes for an asyncio server."""
+    """Accepts until it is closed. aiohttp's runner uses it as an asyncio server."""
 
     def __init__(self, sockets: list[socket.socket], server: HttpServer) -> None:
         self.sockets = sockets
@@ -117,7 +117,7 @@ class Listener:
                     self._tell_shortage()
                     self._server.shrink()
                     await asyncio.sleep(_SHORTAGE_SECONDS)
-                # Others are a client's that left before it was taken (accept(2)).
+                # Other errors mean that a client left before it was accepted (accept(2)).
                 await asyncio.sleep(0)
 
     async def _take(self, client: socket.socket) -> None:
@@ -131,10 +131,7 @@ class Listener:
         now = asyncio.get_running_loop().time()
         if now >= self._told_at + _TELL_AGAIN_SECONDS:
             self._told_at = now
-            log.error(
-                "no file descriptor is left for another client: new ones wait; "
-                "raise the limit of open files (ulimit -n)"
-            )
+            log.error("out of file descriptors: new clients wait; raise the limit of open files (ulimit -n)")
 
 
 class Site(web.BaseSite):

@@ -1,7 +1,7 @@
-"""The limit of open files: raised at start as far as the system lets a process, and shared out between both sides.
+"""The limit of open files: raised at start as far as the system allows, and divided between clients and upstreams.
 
-A request takes two files, its client's connection and the upstream's. Many systems start a process with 256 or 1,024
-and let it have more (getrlimit(2): the hard limit), so that a few hundred callers already reach it.
+A request takes two files: its client's connection and the upstream's. Many systems start a process with a soft limit of
+256 or 1,024, which a few hundred callers reach, and allow more (the hard limit of getrlimit(2)).
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import resource
 from typing import NamedTuple
 
 _ENOUGH = 1 << 18
-"""More would help nobody, and some programs visit each possible file when they start another one."""
+"""More is of no use, and some programs visit each possible descriptor when they start a child process."""
 
 _OWN_FILES = 64
 """Journal, index, threads, listening sockets and the calls of jobs."""
@@ -18,7 +18,7 @@ _LEAST_CLIENTS = 8
 
 
 class OpenFiles(NamedTuple):
-    """The soft limit, and what it was before."""
+    """The soft limit, now and before."""
 
     limit: int
     before: int
@@ -41,5 +41,5 @@ def open_files() -> int:
 
 
 def client_room(limit: int) -> int:
-    """Return how many clients may be connected at once, so that each can have a connection to the upstream."""
+    """Return how many clients may be connected at once, so that each can also have a connection to the upstream."""
     return max(_LEAST_CLIENTS, (limit - _OWN_FILES) // 2)

@@ -1,7 +1,7 @@
-"""The page that a browser gets: what this is, whether it works, where to read on. Self-contained, for anybody.
+"""The page for a browser: what this is, whether it works, where the documentation is.
 
-Who has no token may read it, so it says no more than `healthz` does: no upstream, no path, no number, no release.
-It asks for nothing: no script, no picture, no request out (its icon is empty, else a browser would ask the teacher).
+It is served without a token, so it shows no more than `healthz`: no upstream, no path, no number, no release.
+It is self-contained: no script, no image, no request (its icon is empty, else a browser would request it upstream).
 """
 
 import base64
@@ -26,14 +26,14 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _STATES = {
-    "ok": "It works: stored answers are served, and new calls are taken.",
-    "degraded": "The disk refuses to store answers: stored ones are served, new calls wait. Free space on it.",
-    "draining": "It is shutting down: calls under way are finished, new ones are refused.",
+    "ok": "The proxy works: stored answers are served, and new calls are accepted.",
+    "degraded": "The disk cannot be written: stored answers are served, new calls wait. Free some disk space.",
+    "draining": "The proxy is shutting down: calls under way are finished, new calls are refused.",
 }
 
 
 def wants_page(request: web.BaseRequest) -> bool:
-    """Whether a browser asks: clients of an API do not name text/html."""
+    """Whether a browser asks: API clients do not accept text/html by name."""
     return request.method == "GET" and "text/html" in request.headers.get("Accept", "").lower()
 
 
@@ -42,7 +42,7 @@ def page(status: str, host: str) -> web.Response:
 
     Args:
         status: as `healthz` has it.
-        host: of the request, which the Host guard has let pass.
+        host: the request's Host, which the Host guard has accepted.
     """
     base = html.escape(f"http://{host}")
     text = f"""<!doctype html>
@@ -51,9 +51,9 @@ def page(status: str, host: str) -> web.Response:
 <h1>kdproxy</h1>
 <p>This is kdproxy, a local caching proxy between distillation scripts and paid teacher APIs.
 Point a client at it: <code>export OPENAI_BASE_URL={base}/v1</code></p>
-<p>{html.escape(_STATES[status])} What is stored and what it cost: <code>kdproxy stats</code></p>
-<p>Documentation: the folder <code>docs</code> of the source, from <code>docs/README.md</code> on,
-and <code>kdproxy --help</code></p>
+<p>{html.escape(_STATES[status])} To see what is stored and what it cost: <code>kdproxy stats</code></p>
+<p>Documentation: <code>kdproxy --help</code>, and the folder <code>docs</code> of the source
+(start with <code>docs/README.md</code>)</p>
 </body></html>
 """
     return web.Response(text=text, content_type="text/html", charset="utf-8", headers=_HEADERS)

@@ -1,4 +1,4 @@
-"""How long a client waits, by what the official clients say in a header of theirs."""
+"""How long a client waits, read from the timeout header that the official clients send."""
 
 from kdproxy.core.models import Headers
 
@@ -6,15 +6,15 @@ READ_HEADER = "x-stainless-read-timeout"
 """Seconds between bytes: openai-python and anthropic-sdk-python send it."""
 
 WHOLE_HEADER = "x-stainless-timeout"
-"""Until the answer's head: the JavaScript clients send it, in whole seconds; some generated ones and early releases
-wrote their own milliseconds (cloudflare-typescript; what clients send to proxies, read 2026-11-30)."""
+"""Until the answer's head. The JavaScript clients send whole seconds; some generated clients and early releases sent
+milliseconds (cloudflare-typescript, read 2026-11-30)."""
 
 _LEAST_MILLISECONDS = 10_000.0
-"""From here on it is taken for milliseconds: nobody waits three hours, and hardly anybody less than ten seconds."""
+"""A number from here on is read as milliseconds: no client waits three hours, and few wait less than ten seconds."""
 
 
 def stated_seconds(headers: Headers) -> float | None:
-    """Return how long the client says that it waits, or None."""
+    """Return the client's own timeout in seconds, or None."""
     seconds = _seconds(headers.get(READ_HEADER))
     if seconds is None:
         seconds = _seconds(headers.get(WHOLE_HEADER))

@@ -1,4 +1,4 @@
-"""HTTP in, HTTP out: a request through the doors to the engine, and its reply back to the client."""
+"""HTTP in, HTTP out: checks a request, passes it to the engine and sends the reply to the client."""
 
 import asyncio
 import logging
@@ -72,7 +72,7 @@ class Proxy:
         self._patience_seconds = patience_seconds
         self._loop_guard = LoopGuard(router.upstreams)
         self.marks = self._loop_guard.marks
-        """By which a request of this proxy is known: `marks(upstream name)` returns the headers to add."""
+        """Headers by which this proxy recognises its own requests: `marks(upstream name)`."""
 
         @lru_cache(maxsize=4_096)
         def route(method: str, path: str, speaks_anthropic: bool) -> tuple[Route, Endpoint | None]:
@@ -96,7 +96,7 @@ class Proxy:
                 return await self._own_routes(request, path)
             if path == "/" and wants_page(request):
                 return await self._own_routes(request, OWN_PREFIX)
-            self._loop_guard.check(request.headers)  # before the token: what comes round has lost it
+            self._loop_guard.check(request.headers)  # first: a looped request no longer carries the token
             self._token_guard.check(request.headers, query)
             route, endpoint = self._route(request.method, path, _VERSION_HEADER in request.headers)
             spoken = route.path
@@ -148,7 +148,7 @@ class Proxy:
                 _forwarded, guard, headers, name, keep_length=streams_body, marks=self._loop_guard.marks(name)
             ),
             credentials=partial(guard.fingerprints, headers, query, name),
-            # A tenth less than the client's own patience, so that our answer is there before it gives up.
+            # A tenth less than the client's own timeout, so that our answer arrives before the client gives up.
             patience_seconds=self._patience_seconds if patience is None else 0.9 * patience,
             least_seconds=patience or 0.0,
         )
@@ -160,7 +160,7 @@ class Proxy:
         self._ledger.count(disposition)
         observers = [observer for observer in self._observers if observer.wants(disposition)]
         if observers:
-            # Once the reply is on its way: aiohttp writes it in this step of the loop.
+            # After the reply: aiohttp writes it in this step of the event loop.
             asyncio.get_running_loop().call_soon(self._tell, observers, request, path, incoming, reply, started, sent)
 
     def _tell(
@@ -215,15 +215,15 @@ _ABSOLUTE = re.compile(r"(?i)https?://([^/?#]*)(?=[/?]|$)")
 
 
 def _is_own(path: str) -> bool:
-    """Whether a path is the proxy's own, however it is written: such a one never goes to an upstream."""
+    """Whether a path belongs to the proxy, in any spelling: it never goes to an upstream."""
     spoken = unquote(path)
     return spoken == OWN_PREFIX[:-1] or spoken.startswith(OWN_PREFIX)
 
 
 def _target(request: web.BaseRequest) -> tuple[str, str, str | None]:
-    """Return path and query as they stood in the request line: nothing decoded, nothing normalised.
+    """Return path and query exactly as in the request line: nothing decoded, nothing normalised.
 
-    In absolute form, which a server must take (RFC 9112 section 3.2.2), the third is the host that it names.
+    The third value is the host of a request in absolute form, which a server must accept (RFC 9112 section 3.2.2).
     """
     target = request.raw_path
     authority = None
@@ -257,7 +257,7 @@ async def _stream(
                 sent += len(chunk)
         await response.write_eof()
     except FailedLate as failed:
-        log.info("an answer failed after bytes that hold its client", extra={"reason": failed.error.message})
+        log.info("an answer failed after keep-alive bytes were sent", extra={"reason": failed.error.message})
         if reply.question is not None and reply.question.form is Form.SSE:
             await response.write(errors.late_event(failed.error, failed.body, _dialect(request, path)))
             await response.write_eof()
@@ -265,8 +265,8 @@ async def _stream(
             response.flush()
             _cut(request)
     except KdproxyError as error:
-        # With the head out a cut connection is the only honest way to say that the rest is missing; without it the
-        # client would take the call for one that reached nobody.
+        # Once the head is out, only a cut connection shows that the rest is missing. Without a head the client would
+        # think that the call never reached a server.
         log.info("an answer was cut", extra={"reason": error.message})
         response.flush()
         _cut(request)
@@ -278,7 +278,7 @@ def _cut(request: web.BaseRequest) -> None:
     if transport is None:
         return
     if request.version < HttpVersion11:
-        # Its body ends with its connection (RFC 9112 section 6.3): only a reset says that the rest is missing.
+        # The body ends with the connection (RFC 9112 section 6.3): only a reset shows that the rest is missing.
         _reset_on_close(transport)
         transport.abort()
     else:
@@ -293,7 +293,7 @@ def _reset_on_close(transport: asyncio.Transport) -> None:
 
 
 def _dialect(request: web.BaseRequest, path: str) -> str:
-    """Return the dialect of a client: told by its path as an upstream has it, without the name of that upstream."""
+    """Return the dialect of a client, from its path at the upstream (without the upstream's name)."""
     return dialect_of(path, speaks_anthropic=_VERSION_HEADER in request.headers)
 
 
@@ -319,7 +319,7 @@ async def _read(request: web.BaseRequest, limit_bytes: int) -> bytes:
 def _too_large(limit_bytes: int) -> RequestRefused:
     return RequestRefused(
         f"The request body is larger than {limit_bytes} bytes.",
-        hint="Send less at once, or raise body_limit_bytes.",
+        hint="Nothing was sent to the provider. Send a smaller request, or raise body_limit_bytes.",
         code="body_too_large",
         http_status=413,
     )

@@ -1,7 +1,7 @@
-"""aiohttp's low-level server with its own messages taken out: they would echo what a client sent.
+"""aiohttp's low-level server without its own messages, which would echo what a client sent.
 
-aiohttp 3.14 writes a malformed Authorization value into the 400 body and the error log, and query-string keys into
-the access log. Here a bad request gets a neutral answer, and nothing of it is logged.
+aiohttp 3.14 writes a malformed Authorization value into the 400 body and the error log, and query strings with their
+keys into the access log. Here a bad request gets a neutral answer, and nothing of it is logged.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ MAX_HEADER_BYTES = 65_536
 
 
 class _SilentLogger(logging.LoggerAdapter[logging.Logger]):
-    """What aiohttp would log goes out as its constant message alone, without arguments, and traces as class names."""
+    """Logs only aiohttp's constant message, without arguments, and the class name in place of a traceback."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         info = kwargs.get("exc_info")
@@ -35,7 +35,7 @@ class _SilentLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 class _Connection(RequestHandler):
-    """A connection that tells a client nothing of what it sent."""
+    """A connection whose error replies never quote the request."""
 
     __slots__ = ("has_asked",)
 
@@ -45,7 +45,7 @@ class _Connection(RequestHandler):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has had its answer; one that has just come is about to ask."""
+        """Whether its last request has been answered. A new connection is not idle: its request is about to come."""
         return self.has_asked and self._current_request is None and not self._messages
 
     def handle_error(
@@ -56,14 +56,14 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer a request that could not be read, or whose handler crashed."""
-        code, text = "bad_request", "kdproxy: The request could not be read."
+        code, text = "bad_request", "kdproxy: The request is not valid HTTP; nothing was sent to the provider."
         if status < 500 and _is_tls(exc) and isinstance(self._manager, HttpServer):
-            self._manager.tell_of_tls()
+            self._manager.warn_of_tls()
         if status >= 500:
-            code, text = "internal_error", "kdproxy: The proxy failed on this request."
+            code, text = "internal_error", "kdproxy: The proxy crashed on this request (a bug: see the proxy's log)."
             log.error("a request crashed", extra={"error": type(exc).__name__, "at": _place(exc)})
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun")
+            raise ConnectionError("the reply has begun")
         response = WholeReply(
             status=status,
             body=orjson.dumps({"error": {"message": text, "type": "kdproxy_error", "param": None, "code": code}}),
@@ -74,18 +74,18 @@ class _Connection(RequestHandler):
 
 
 def _is_tls(error: BaseException | None) -> bool:
-    """Whether a client began with a TLS handshake, in aiohttp's words."""
+    """Whether a client began with a TLS handshake, by aiohttp's message."""
     return error is not None and "HTTPS traffic on an HTTP port" in str(error)
 
 
 def _place(error: BaseException | None) -> str | None:
-    """Where an exception was raised; its text stays out of the log, since it can quote the request."""
+    """Return where an exception was raised. Its text is not logged, since it can quote the request."""
     frames = traceback.extract_tb(None if error is None else error.__traceback__)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
 
 
 class _Request(web.BaseRequest):
-    """A request whose client is let go after the reply where others wait for its place."""
+    """A request whose connection is closed after the reply if other clients wait for its place."""
 
     @property
     def keep_alive(self) -> bool:
@@ -106,18 +106,18 @@ class HttpServer(web.Server):
         """Set while another client may be accepted."""
         self.has_room.set()
         self._clients = 0
-        self._has_told = False
-        self._has_told_of_tls = False
+        self._has_warned = False
+        self._has_warned_of_tls = False
         super().__init__(
             handler,
             request_factory=self._request,
-            # A client that leaves cancels its handler: that is how a queued request is known to be unwanted.
+            # A client that disconnects cancels its handler, which takes its request out of the queue.
             handler_cancellation=True,
         )
         self._handler_options: dict[str, Any] = {
             "access_log": None,
             "logger": _SilentLogger(log, {}),
-            # Bodies go on as they came, coded or not.
+            # Bodies are forwarded as they came, compressed or not.
             "auto_decompress": False,
             "max_line_size": MAX_HEADER_BYTES,
             "max_field_size": MAX_HEADER_BYTES,
@@ -126,7 +126,7 @@ class HttpServer(web.Server):
 
     @property
     def is_crowded(self) -> bool:
-        """Whether a client is let go after its answer. A quarter of the places never stays with idle clients."""
+        """Whether connections are closed after their reply: idle clients keep at most three quarters of the places."""
         return self._clients > self._room * 3 // 4
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
@@ -139,23 +139,23 @@ class HttpServer(web.Server):
         self._clients += 1
         if self._clients >= self._room:
             self.has_room.clear()
-            if not self._has_told:
-                self._has_told = True
+            if not self._has_warned:
+                self._has_warned = True
                 log.warning(
-                    "as many clients are connected as there are open files for: others wait until one has its answer; "
+                    "maximum number of clients connected: others wait until one has its answer; "
                     "raise the limit of open files (ulimit -n)",
                     extra={"clients": self._room},
                 )
             self._close_idle()
 
-    def tell_of_tls(self) -> None:
-        """Say once that a client speaks TLS: it sees no more than a handshake that fails."""
-        if not self._has_told_of_tls:
-            self._has_told_of_tls = True
-            log.warning("a client spoke TLS, and this proxy speaks plain HTTP: its base URL must begin with http://")
+    def warn_of_tls(self) -> None:
+        """Log once that a client speaks TLS: the client itself sees only a failed handshake."""
+        if not self._has_warned_of_tls:
+            self._has_warned_of_tls = True
+            log.warning("a client spoke TLS, but this proxy speaks plain HTTP: its base URL must begin with http://")
 
     def shrink(self) -> None:
-        """Take in fewer clients: there are fewer files than the limit said."""
+        """Accept fewer clients: fewer file descriptors are available than the limit promised."""
         self._room = max(1, min(self._room, self._clients * 2 // 3))
         self._on_shortage()
         self._close_idle()
@@ -168,11 +168,11 @@ class HttpServer(web.Server):
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Count a client out."""
         super().connection_lost(handler, exc)
-        # Its file is closed, even where its handler has yet to end.
+        # Its file descriptor is closed, even if its handler is still running.
         self._clients -= 1
         if self._clients < self._room:
             self.has_room.set()
 
     def __call__(self) -> RequestHandler:
-        """Make the protocol of a new connection."""
+        """Return the protocol of a new connection."""
         return _Connection(self, loop=asyncio.get_running_loop(), **self._handler_options)

@@ -48,7 +48,7 @@ async def test_a_circle_is_told_at_once(
     assert got.status == 508
     assert got.headers["x-should-retry"] == "false"
     error = orjson.loads(got.body)["error"]
-    assert "come round" in error["message"]
+    assert "Proxy loop" in error["message"]
     assert "--upstream" in error["message"]
     if path == "/v1/messages":
         assert orjson.loads(got.body)["type"] == "error"

@@ -132,11 +132,11 @@ async def test_tls_goes_through_a_tunnel_and_the_proxy_sees_nothing_of_it(send: 
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", b"it answers 407"),
-        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 5\r\n\r\nsorry", b"it answers 502"),
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", b"it answered 407"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 5\r\n\r\nsorry", b"it answered 502"),
         (b"", b"it closed the connection"),
-        (b"SSH-2.0-x\r\n", b"no HTTP/1.1"),
-        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", b"more than was asked"),
+        (b"SSH-2.0-x\r\n", b"not HTTP/1.1"),
+        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", b"more than its reply"),
     ],
     ids=["407", "502", "a close", "another protocol", "a stray answer"],
 )
@@ -145,7 +145,7 @@ async def test_a_tunnel_that_does_not_open_is_named(send: Any, tmp_path: Path, a
     async with tunnelled(tunnel, tmp_path) as (teacher, proxy):
         got = await send(f"{proxy.address}/v1/files")
         assert got.status == 502
-        assert b"the environment's proxy opens no way: " in got.body
+        assert b"the environment's proxy refused the tunnel: " in got.body
         assert why in got.body
         assert b"word" not in got.body
         assert teacher.count() == 0

@@ -125,7 +125,7 @@ async def test_a_refused_connection_is_held_and_a_name_that_nobody_has_is_not(tm
         told = await start_says(f"http://127.0.0.1:{port}/v1", tmp_path / "b", "not reached", "--fail-fast")
         assert "equests fail at once" in told
     told = await start_says("http://teacher.invalid/v1", tmp_path / "c", "not known to DNS")
-    assert "how the host of --upstream" in told
+    assert "spelling of the host in --upstream" in told
     assert "requests are held" not in told.lower()
 
 
@@ -139,7 +139,7 @@ async def test_a_certificate_and_a_port_without_tls_are_told(tmp_path: Path) -> 
         told = await start_says(url, tmp_path / "c", "speaks TLS")
         assert f"Take {teacher.base_url}" in told
     async with without_tls() as address:
-        told = await start_says(f"https://{address}/v1", tmp_path / "b", "speaks no TLS")
+        told = await start_says(f"https://{address}/v1", tmp_path / "b", "does not speak TLS")
         assert f"--upstream http://{address}" in told
 
 

@@ -28,7 +28,12 @@ async def test_a_browser_is_told_what_this_is_and_nothing_else(
         got = await send(proxy.address + path, headers=BROWSER)
         text = got.body.decode()
         assert (got.status, got.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-        for words in ("local caching proxy", "It works", "docs/README.md", f"OPENAI_BASE_URL={proxy.address}/v1"):
+        for words in (
+            "local caching proxy",
+            "The proxy works",
+            "docs/README.md",
+            f"OPENAI_BASE_URL={proxy.address}/v1",
+        ):
             assert words in text, words
         # Whoever reaches the port may read it: no upstream, no path of this machine, no release.
         for words in ("secret-name", teacher.base_url, str(proxy.data_dir), "0.1.0", TOKEN):

@@ -140,7 +140,7 @@ async def test_a_server_that_answers_before_it_is_asked_is_no_upstream(
         for text in ("one", "two"):
             got = await send(proxy.address + CHAT, ask(text))
             assert got.status in (502, 503)
-            assert b"speaks before it is asked" in got.body
+            assert b"sends bytes before any request" in got.body
         assert upstream.requests == []
     assert journal_lines(tmp_path / "data") == []
 
