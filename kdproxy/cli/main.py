@@ -1,12 +1,13 @@
-"""The `kdproxy` command: finds a verb's file when it is asked for, and turns errors into exit codes."""
+"""The `kdproxy` command: its verbs, and the exit codes that errors become."""
 
-import importlib
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from kdproxy import __version__
+from kdproxy.cli.verbs import VerbGroup
 from kdproxy.errors import ConfigError, KdproxyError
 
 VERBS = {
@@ -42,36 +43,27 @@ KEPT = {
 """What Ctrl-C in a verb left behind."""
 
 
-class _Verbs(click.Group):
-    """Loads one verb's module only when that verb is used: `--help` needs none of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        command = importlib.import_module(f"kdproxy.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            kept = KEPT.get(ctx.invoked_subcommand or "", "Nothing was changed.")
-            click.echo(f"kdproxy: interrupted. {kept}", err=True)
-            sys.exit(EXIT_INTERRUPTED)
-        except KdproxyError as error:
-            click.echo(f"kdproxy: {error}", err=True)
-            sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_PROBLEM)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+@contextmanager
+def _ending(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = KEPT.get(ctx.invoked_subcommand or "", "Nothing was changed.")
+        click.echo(f"kdproxy: interrupted. {kept}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except KdproxyError as error:
+        click.echo(f"kdproxy: {error}", err=True)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_PROBLEM)
 
 
-@click.group(cls=_Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=VerbGroup,
+    verbs=VERBS,
+    package="kdproxy.cli",
+    ending=_ending,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="kdproxy")
 @click.pass_context
 def main(ctx: click.Context) -> None:

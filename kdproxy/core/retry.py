@@ -33,6 +33,28 @@ FINAL_NAMES = frozenset(
 )
 """Of errors without a status: the request itself is at fault (platform.openai.com/docs/guides/error-codes, 2026-11)."""
 
+SPENT_NAMES = frozenset(
+    {
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit_balance_exhausted",
+        "credit_balance_too_low",
+        "insufficient_quota",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+    }
+)
+"""Of errors that no waiting fixes: the account has no money or quota left (OpenAI's and Anthropic's error pages,
+2026-11)."""
+
+COMMON_ROWS = (
+    Row(meaning=Meaning.SPENT, names=SPENT_NAMES, source="platform.openai.com/docs/guides/error-codes, read 2026-11"),
+    Row(meaning=Meaning.SPENT, statuses=frozenset({402}), source="RFC 9110 section 15.5.3"),
+    Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source="RFC 9110 section 15.5.2"),
+)
+"""Errors that mean the same whoever sends them: all that is known of an upstream without rules of its own."""
+
 PARK_FROM_SECONDS = 900.0
 """A day's or month's allowance that is not back within a quarter of an hour is a stop, not a pause."""
 LONGEST_WAIT_SECONDS = 3_600.0

@@ -4,6 +4,7 @@ import re
 
 from kdproxy.core.limits import Dimension, LimitHeaders, Quota
 from kdproxy.core.provider_rules import Meaning, Row, Rules
+from kdproxy.core.retry import SPENT_NAMES
 
 _GUIDE = "platform.openai.com/docs/guides/rate-limits, read 2026-11"
 _ERRORS = "platform.openai.com/docs/guides/error-codes, read 2026-11"
@@ -23,18 +24,6 @@ X_RATELIMIT = tuple(
     )
 )
 """Resets are Go durations (`6m0s`); a project's own token limit is the narrower one and goes first."""
-
-SPENT_NAMES = frozenset(
-    {
-        "insufficient_quota",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "billing_not_active",
-        "billing_hard_limit_reached",
-    }
-)
 
 ROWS = (
     Row(meaning=Meaning.SPENT, names=SPENT_NAMES, source=_ERRORS),

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdproxy.storage.filesystem import is_network
+from kdproxy.filesystem import is_network
 
 
 class NotPrivate(Exception):

@@ -21,12 +21,12 @@ import orjson
 
 from kdproxy.core.ports import Store
 from kdproxy.errors import DirectoryReadOnly, IndexDamaged, StorageFailed
+from kdproxy.filesystem import is_network
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.cache_directory import find_private
 from kdproxy.storage.consistency import SEGMENTS, Verdict, judge, tell_changes, tell_loss
 from kdproxy.storage.disk import DiskStore, discard
 from kdproxy.storage.durable import sync_directory
-from kdproxy.storage.filesystem import is_network
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.layout import MARKER_NAME, is_open_to_others, prepare
 from kdproxy.storage.lock import DirectoryLock, Owner

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from kdproxy.core.ports import Store
 from kdproxy.errors import IndexDamaged, StorageFailed
+from kdproxy.filesystem import is_network
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.cache_directory import find_private
 from kdproxy.storage.consistency import judge, tell_changes
 from kdproxy.storage.directory import INDEX_NAME, check_format
 from kdproxy.storage.disk import DATABASE_FILES, DiskStore, discard
-from kdproxy.storage.filesystem import is_network
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.lock import refuse_owned
 from kdproxy.storage.manifest import Manifest

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdproxy.errors import StorageFailed
+from kdproxy.filesystem import is_network
 from kdproxy.storage.directory import check_format, index_path_of
 from kdproxy.storage.disk import discard
 from kdproxy.storage.durable import sync, sync_directory
-from kdproxy.storage.filesystem import is_network
 from kdproxy.storage.journal import ACTIVE_NAME, SEALED
 from kdproxy.storage.lock import DirectoryLock
 from kdproxy.storage.manifest import Manifest

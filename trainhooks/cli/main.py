@@ -1,11 +1,12 @@
-"""The `trainhooks` command: finds a verb's file when it is asked for, and turns errors into exit codes."""
+"""The `trainhooks` command: its verbs, and the exit codes that errors become."""
 
-import importlib
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
+from kdproxy.cli.verbs import VerbGroup
 from trainhooks.errors import TrainhooksError
 from trainhooks.host.extra import missing
 
@@ -40,42 +41,33 @@ KEPT = {
 """What Ctrl-C in a verb left behind; looking on (`tail -f`) ends without a word."""
 
 
-class _Verbs(click.Group):
-    """Loads one verb's module only when that verb is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        command = importlib.import_module(f"trainhooks.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ImportError as error:
-            click.echo(f"trainhooks: {missing(error, 'this command')}", err=True)
-            sys.exit(EXIT_PROBLEM)
-        except KeyboardInterrupt:
-            kept = KEPT.get(ctx.invoked_subcommand or "", "Nothing was changed.")
-            if kept:
-                click.echo(f"trainhooks: interrupted. {kept}", err=True)
-            sys.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:
-            raise  # whoever read it has seen enough (`| head`): click ends without a word
-        except (TrainhooksError, OSError) as error:
-            click.echo(f"trainhooks: {error}", err=True)
-            sys.exit(EXIT_PROBLEM)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+@contextmanager
+def _ending(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        click.echo(f"trainhooks: {missing(error, 'this command')}", err=True)
+        sys.exit(EXIT_PROBLEM)
+    except KeyboardInterrupt:
+        kept = KEPT.get(ctx.invoked_subcommand or "", "Nothing was changed.")
+        if kept:
+            click.echo(f"trainhooks: interrupted. {kept}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        raise  # the reader has closed the pipe (`| head`): click exits without a message
+    except (TrainhooksError, OSError) as error:
+        click.echo(f"trainhooks: {error}", err=True)
+        sys.exit(EXIT_PROBLEM)
 
 
-@click.group(cls=_Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=VerbGroup,
+    verbs=VERBS,
+    package="trainhooks.cli",
+    ending=_ending,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="kdproxy", prog_name="trainhooks")
 @click.pass_context
 def main(ctx: click.Context) -> None:

@@ -1,25 +1,21 @@
 """What a failed API call means for the next attempt: again after so long, or never. Pure.
 
 The exceptions of openai, anthropic, httpx, requests, aiohttp and urllib are known by their shape: none of these has to
-be installed.
+be installed. What a status, a header or an error code means is said by kdproxy's `core/retry.py`, for both packages.
 """
 
+import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-RETRIED_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 529})
-"""As the official clients retry them; 498 is Groq's capacity, 529 Anthropic's overload, 425 RFC 8470."""
-SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credit_balance_too_low"})
-"""Error codes of a 429 that no waiting mends (OpenAI's and Anthropic's error pages, 2026-11)."""
+from kdproxy.core import retry
+from kdproxy.core.provider_rules import Rules
 
+_RULES = Rules(name="any", rows=retry.COMMON_ROWS)
 _CONNECTION = frozenset({"APIConnectionError", "TransportError", "ClientConnectionError", "ChunkedEncodingError"})
-_NOT_MENDED = frozenset({"SSLError", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL"})
-_BASE_SECONDS = 0.5
-_LONGEST_SECONDS = 20.0
+_FINAL_CONNECTION = frozenset({"SSLError", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +39,14 @@ def judge(error: BaseException, *, now: float) -> Verdict:
     if status is None:
         if not _is_connection(error):
             return Verdict(is_call=False)
-        return Verdict(is_retried=not any(_names(each) & _NOT_MENDED or _is_trust(each) for each in _chain(error)))
-    headers = _headers(error)
-    told = headers.get("x-should-retry")
-    if told == "false" or SPENT & _codes(error):
+        return Verdict(
+            is_retried=not any(_names(each) & _FINAL_CONNECTION or _is_trust(each) for each in _chain(error))
+        )
+    verdict = retry.judge(status, _headers(error), _body(error), _RULES, now=now)
+    # An HTML page under a final status is most often a misspelled URL: an hour of attempts would not help.
+    if not isinstance(verdict, retry.Again) or verdict.is_page:
         return Verdict()
-    if told != "true" and status not in RETRIED_STATUSES:
-        return Verdict()
-    return Verdict(is_retried=True, floor_seconds=_wait(headers, now))
+    return Verdict(is_retried=True, floor_seconds=verdict.floor_seconds or 0.0)
 
 
 def delay(verdict: Verdict, attempt: int, chance: float) -> float:
@@ -60,7 +56,7 @@ def delay(verdict: Verdict, attempt: int, chance: float) -> float:
         attempt: which one has failed, from 1 on.
         chance: drawn from [0, 1).
     """
-    return verdict.floor_seconds + chance * min(_LONGEST_SECONDS, _BASE_SECONDS * 2.0 ** min(attempt, 16))
+    return verdict.floor_seconds + retry.backoff_seconds(attempt, jitter=chance)
 
 
 def _status(error: BaseException) -> int | None:
@@ -76,35 +72,14 @@ def _headers(error: BaseException) -> dict[str, str]:
     return {str(name).lower(): str(value).strip() for name, value in headers.items()}
 
 
-def _codes(error: BaseException) -> set[str]:
+def _body(error: BaseException) -> bytes:
     body = getattr(error, "body", None)
-    if body is None:
-        try:
-            body = error.response.json()  # type: ignore[attr-defined]
-        except Exception:  # no response, one that was not read, or no JSON: then it says no code
-            return set()
-    found: set[str] = set()
-    for each in (body, body.get("error") if isinstance(body, Mapping) else None):
-        if isinstance(each, Mapping):
-            found |= {value for value in (each.get("code"), each.get("type")) if isinstance(value, str)}
-    return found
-
-
-def _wait(headers: Mapping[str, str], now: float) -> float:
-    """`retry-after-ms`, then `retry-after` as seconds or as an HTTP date (RFC 9110, section 10.2.3)."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) * unit
-        except (KeyError, ValueError):
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
     try:
-        moment = parsedate_to_datetime(headers["retry-after"])
-    except (KeyError, ValueError):
-        return 0.0
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, moment.timestamp() - now)
+        if body is None:
+            body = error.response.json()  # type: ignore[attr-defined]
+        return json.dumps(body).encode()
+    except Exception:  # no response, one that was not read, or no JSON: then it names no code
+        return b""
 
 
 def _is_connection(error: BaseException) -> bool:

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from trainhooks.core import retry
-from trainhooks.core.retry import Verdict
-
 if TYPE_CHECKING:
     from tenacity import RetryCallState
+
+    from trainhooks.core.retry import Verdict
 
 log = logging.getLogger("trainhooks")
 
@@ -113,6 +112,8 @@ class _Policy:
     def _wait(self, state: RetryCallState) -> float:
         error = _error(state)
         assert error is not None
+        from trainhooks.core import retry
+
         chance = random.Random().random()  # noqa: S311  of its own: the training's numbers are not for this
         return retry.delay(_judge(error), state.attempt_number, chance)
 
@@ -130,4 +131,6 @@ def _error(state: RetryCallState) -> BaseException | None:
 
 
 def _judge(error: BaseException) -> Verdict:
+    from trainhooks.core import retry
+
     return retry.judge(error, now=time.time())

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kdproxy.filesystem import is_network
 from trainhooks.core.experiment import KnownCheckpoint, MetricSummary, Run, Session
 from trainhooks.errors import TrainhooksError
 from trainhooks.storage import registry_copy
-from trainhooks.storage.filesystem import is_network
 from trainhooks.storage.registry_schema import MIGRATIONS
 
 _BUSY_SECONDS = 20.0

@@ -17,8 +17,9 @@ import httpx2
 import openai
 import pytest
 
+from kdproxy.core import retry as kdproxy_retry
+from kdproxy.providers.rules_general import GENERAL
 from trainhooks import retry_api_call
-from trainhooks.core import retry
 from trainhooks.core.retry import Verdict, delay, judge
 
 ANSWER = {
@@ -93,11 +94,6 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
         yield client
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_BASE_SECONDS", 0.01)
-
-
 def test_what_may_pass_is_tried_again_and_recorded(server: Server, client: openai.OpenAI) -> None:
     server.script = [(429, {}, {}), (503, {}, {}), (0, {}, {})]
     notes = Notes()
@@ -139,7 +135,9 @@ def test_the_providers_wait_is_kept_to(
         (403, {}, {}),
         (400, {}, {}),
         (429, {}, {"error": {"type": "insufficient_quota", "code": "insufficient_quota"}}),
+        (429, {}, {"error": {"code": "project_spend_limit_exceeded"}}),
         (503, {"x-should-retry": "false"}, {}),
+        (501, {}, {}),
     ],
 )
 def test_what_waiting_does_not_mend_is_raised_at_once(
@@ -239,3 +237,25 @@ def test_the_random_part_comes_above_the_floor_and_is_bounded() -> None:
     assert delay(verdict, 1, 0.0) == 5.0
     assert 5.0 < delay(verdict, 1, 0.999) < delay(verdict, 5, 0.999) <= 25.0
     assert delay(verdict, 10_000, 0.999) <= 25.0
+
+
+def test_the_wait_in_a_body_is_kept_to(server: Server, client: openai.OpenAI) -> None:
+    server.script = [(429, {}, {"error": {"message": "Rate limit reached. Please try again in 7.5s."}})]
+    with pytest.raises(openai.RateLimitError) as limited:
+        client.chat.completions.create(**QUESTION)
+    assert judge(limited.value, now=0.0) == Verdict(is_retried=True, floor_seconds=7.5)
+
+
+def test_both_packages_judge_a_status_alike() -> None:
+    request = httpx2.Request("POST", "http://127.0.0.1")
+    for status in range(400, 600):
+        response = httpx2.Response(status, request=request)
+        error = httpx2.HTTPStatusError("", request=request, response=response)
+        proxied = kdproxy_retry.judge(status, {}, b"", GENERAL, now=0.0)
+        assert judge(error, now=0.0).is_retried is isinstance(proxied, kdproxy_retry.Again)
+
+
+def test_an_html_page_under_a_final_status_is_raised_at_once() -> None:
+    request = httpx2.Request("POST", "http://127.0.0.1")
+    response = httpx2.Response(404, text="<!DOCTYPE html><html></html>", request=request)
+    assert judge(httpx2.HTTPStatusError("", request=request, response=response), now=0.0) == Verdict()

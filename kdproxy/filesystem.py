@@ -1,4 +1,7 @@
-"""What kind of file system a path lies on: on a network or FUSE mount neither SQLite nor flock can be trusted."""
+"""What kind of file system a path lies on: on a network or FUSE mount neither SQLite nor flock can be trusted.
+
+Both packages use it: standard library only.
+"""
 
 import os
 import re
@@ -14,7 +17,7 @@ NETWORK_TYPES = frozenset(
 )  # fmt: skip
 """Types where locks or shared memory maps may be missing, late or local to one host."""
 
-
+MOUNTS = Path("/proc/self/mounts")
 _OCTAL = re.compile(r"\\([0-7]{3})")  # how the table writes a space, a tab, a line break, a backslash
 
 
@@ -24,7 +27,10 @@ def is_network(path: Path) -> bool:
         # macOS has no mount table to read without its own tools; its own file systems are apfs and hfs, and a
         # network volume is mounted below /Volumes or by the automounter.
         return str(path.resolve()).startswith(("/Volumes/", "/Network/", "/net/"))
-    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+    try:
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # a chroot or sandbox without /proc
+        return False
     return is_network_type(type_of(path, mounts))
 
 

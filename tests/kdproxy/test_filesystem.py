@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kdproxy.storage.filesystem import is_network, is_network_type, type_of
+from kdproxy import filesystem
+from kdproxy.filesystem import is_network, is_network_type, type_of
 
 MOUNTS = r"""
 /dev/root / ext4 rw,relatime 0 0
@@ -71,3 +72,21 @@ def test_local_types(name: str) -> None:
 
 def test_this_machine_s_table_is_readable(tmp_path: Path) -> None:
     assert is_network(tmp_path / "not" / "there") in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "expected"), [("ext4", False), ("overlay", False), ("nfs4", True), ("fuse.drive", True)]
+)
+def test_the_mount_table_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type_name: str, expected: bool
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"root / ext4 rw 0 0\nx {tmp_path} {type_name} rw 0 0\n")
+    monkeypatch.setattr(filesystem, "MOUNTS", mounts)
+    assert is_network(tmp_path / "not yet" / "there") is expected
+    assert is_network(tmp_path.parent) is False
+
+
+def test_without_a_mount_table_it_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem, "MOUNTS", tmp_path / "nowhere")
+    assert is_network(tmp_path) is False
