@@ -235,7 +235,7 @@ class Attempts:
             await self.fetcher.wait_for_disk(permit, flight)
             return _Failed("the disk refused the call's record", is_held=True)
         except KdproxyError as error:
-            permit.broken()
+            permit.aborted()
             self._end(call, outcome_of(error) if isinstance(error, UpstreamFailed) else None, error.message)
             if isinstance(error, UpstreamFailed) and error.maybe_billed:
                 self.fetcher.remember(self.errand, self.road, LastWords(error.message, None))
@@ -245,9 +245,9 @@ class Attempts:
             self._end(call, CallOutcome.ABANDONED)
             if isinstance(error, asyncio.CancelledError) and permit.is_taken_back and task and not task.uncancel():
                 flight.attempts -= 1
-                permit.taken_back()
+                permit.not_sent()
                 return _Failed("taken back: the server has too many", is_held=True)
-            permit.broken()
+            permit.aborted()
             raise
         if not isinstance(result, FetchedResponse):
             self._end(call, outcome, result.reason if isinstance(result, _Failed) else None)
@@ -258,7 +258,7 @@ class Attempts:
 
     async def _stand_back(self, permit: Permit) -> GaveUp | _Failed:
         """Calls of the same question, in another form, are under way that may use its budget up: wait for one's end."""
-        permit.drop()
+        permit.not_sent()
         debt = self._debt()
         if debt is not None and debt.ready_at > self._now():
             return self._spent(debt)
@@ -278,8 +278,7 @@ class Attempts:
                 response = glance.response
                 verdict, judgement = await verdict_on(glance, self.errand, self.fetcher.clock.now())
                 if not isinstance(verdict, retry.Again | retry.Park):
-                    permit.accepted(self._readings(response))
-                    self.road.gate.succeeded(is_retry=self.failures > 0)
+                    permit.started(self._readings(response), is_retry=self.failures > 0)
                     return FetchedResponse(response, permit, call, glance.kind, judgement), None
                 assert isinstance(response, Peeked)  # an error has been seen in it
                 body = response.drop()
@@ -307,22 +306,22 @@ class Attempts:
     ) -> Refusal | _Failed:
         match verdict:
             case retry.Again(is_rate_limit=True):
-                permit.refused(readings, verdict.floor_seconds)
+                permit.rate_limited(readings, verdict.floor_seconds)
                 return _Failed(verdict.reason, refusal, is_held=True)
             case retry.Again():
                 return self._transient(permit, verdict, refusal, readings)
             case retry.Park():
                 fatal = _fatal(refusal)
-                permit.halted(verdict, fatal)
+                permit.lane_stopped(verdict, fatal)
                 if self.road.is_closed:
                     return fatal
                 # In line again: the other lanes go on, or it is held until somebody pays.
                 return _Failed(verdict.reason, fatal, is_held=True)
             case retry.GiveUp(is_credential=True) if len(self.road.lanes) > 1:
-                permit.revoked(refusal)
+                permit.credential_rejected(refusal)
                 return _Failed(verdict.reason, refusal, is_held=True)
             case retry.GiveUp() | retry.Done():
-                permit.declined(readings)
+                permit.rejected(readings)
                 return refusal
         assert_never(verdict)
 
@@ -348,11 +347,11 @@ class Attempts:
         self.flight.trouble = verdict.reason
         self.refusals += bound is Bound.COUNT_WHILE_OTHERS_SUCCEED
         if bound is Bound.FEW or verdict.is_complete:
-            permit.declined(readings)
+            permit.rejected(readings)
         else:
             # Too many at once may be the cause.
             is_overload = verdict.reason == "overloaded" or is_late or verdict.failure is FailureClass.UNSENT
-            permit.failed(verdict.reason, readings, is_overload=is_overload)
+            permit.upstream_failed(verdict.reason, readings, is_overload=is_overload)
             self._look(verdict, bound)
         # Its first failure keeps its place; from then on the others go first.
         self.sends_back = self.failures == 1 and not self.road.gate.is_open

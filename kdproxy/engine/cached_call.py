@@ -114,12 +114,12 @@ class CachedCall:
                 try:
                     judgement = await self._receive(flight, asked, address, delivery, started, validator)
                 except BaseException as error:
-                    await self._fetcher.lost(errand, delivery, error)
+                    await self._fetcher.aborted(errand, delivery, error)
                     raise
                 if (failure := validator.failed(judgement)) is not None:
-                    self._fetcher.fell_short(errand, delivery, failure)
+                    self._fetcher.incomplete(errand, delivery, failure)
                 else:
-                    self._fetcher.arrived(errand, delivery, used_of(flight.usage))
+                    self._fetcher.completed(errand, delivery, used_of(flight.usage))
                 if isinstance(judgement, Broken):
                     self._unkept.broken(upstream, judgement, incoming.path, address)
                 if flight.usage is not None:

@@ -113,23 +113,23 @@ class Fetcher:
 
     async def wait_for_disk(self, permit: Permit, flight: Flight) -> None:
         """A call was not sent, since it could not be recorded: return once it can be, for it to get in line again."""
-        permit.drop()
+        permit.not_sent()
         flight.attempts -= 1
         flight.phase = Phase.WAITING
         flight.waits_for_disk = True
         await self.call_log.wait_writable()
         flight.waits_for_disk = False
 
-    def arrived(self, errand: FetchRequest, delivery: FetchedResponse, used: Cost | None = None) -> None:
+    def completed(self, errand: FetchRequest, delivery: FetchedResponse, used: Cost | None = None) -> None:
         """The answer came to its end. `used` is what it took in truth."""
-        delivery.permit.done(used)
+        delivery.permit.completed(used)
         delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.road))
         self.history.succeeded(errand.question)
         self.calls.ended(errand.question)
 
-    async def lost(self, errand: FetchRequest, delivery: FetchedResponse, error: BaseException) -> None:
+    async def aborted(self, errand: FetchRequest, delivery: FetchedResponse, error: BaseException) -> None:
         """The answer broke off, or nobody read it to its end."""
-        delivery.permit.broken()
+        delivery.permit.aborted()
         road = delivery.permit.road
         is_cut = isinstance(error, UpstreamFailed)
         outcome = CallOutcome.MAYBE_BILLED if is_cut else CallOutcome.ABANDONED
@@ -141,11 +141,11 @@ class Fetcher:
         if isinstance(error, KdproxyError):
             await self.call_log.settle()
 
-    def fell_short(
+    def incomplete(
         self, errand: FetchRequest, delivery: FetchedResponse, broken: Broken, used: Cost | None = None
     ) -> None:
         """The answer came to its end and is not whole: too late to ask again here, but it counts."""
-        delivery.permit.done(used)
+        delivery.permit.completed(used)
         road, reason = delivery.permit.road, f"The upstream sent an answer that is not whole: {broken.reason}."
         delivery.call.end(CallOutcome.MAYBE_BILLED, is_billed=self.costs(road), reason=reason)
         self.remember(errand, road, LastWords(reason, None))

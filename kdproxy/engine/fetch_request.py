@@ -48,7 +48,7 @@ class FetchRequest(NamedTuple):
 
 
 class FetchedResponse(NamedTuple):
-    """An answer's head. `Fetcher.arrived` or `Fetcher.lost` must be called at the end of its body."""
+    """An answer's head. `Fetcher.completed`, `incomplete` or `aborted` must be called at the end of its body."""
 
     response: UpstreamResponse
     permit: Permit

@@ -59,7 +59,7 @@ class LaneQueue:
     is_recognised: bool = False
     used_at: float = -math.inf
     """When it was last asked for."""
-    unbegun: dict[Permit, None] = field(default_factory=dict)
+    unstarted: dict[Permit, None] = field(default_factory=dict)
     """Calls of a free upstream that wait for the first byte of their answer, oldest first."""
     backoffs: Backoffs = field(default_factory=Backoffs)
     _line: FairQueue = field(default_factory=FairQueue)
@@ -229,9 +229,9 @@ class LaneQueue:
 
     def relieve(self, lane: Lane) -> None:
         """Take back what a free server cannot answer in time, the youngest first."""
-        if not self.unbegun or not (excess := lane.pace.excess):
+        if not self.unstarted or not (excess := lane.pace.excess):
             return
-        youngest = [permit for permit in reversed(self.unbegun) if permit.lane is lane and not permit.is_taken_back]
+        youngest = [permit for permit in reversed(self.unstarted) if permit.lane is lane and not permit.is_taken_back]
         for permit in youngest[:excess]:
             permit.take_back()
 
@@ -252,7 +252,7 @@ class LaneQueue:
     def _leave(self, waiter: Waiter) -> None:
         if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
             # The turn came in the same moment: it goes to the next one.
-            waiter.future.result().drop()
+            waiter.future.result().not_sent()
             return
         self._line.leave(waiter)
         self.pump()

@@ -63,15 +63,15 @@ class UncachedCall:
                 if watch is not None:
                     watch.feed(chunk)
         except BaseException as error:
-            await self._fetcher.lost(errand, result, error)
+            await self._fetcher.aborted(errand, result, error)
             raise
         finally:
             response.close()
         failure = None if watch is None else watch.finish()
         if failure is None:
-            self._fetcher.arrived(errand, result)
+            self._fetcher.completed(errand, result)
         else:
-            self._fetcher.fell_short(errand, result, failure)
+            self._fetcher.incomplete(errand, result, failure)
         await self._fetcher.call_log.settle()
         flight.land()
 

@@ -71,7 +71,7 @@ class UpstreamHealth:
         if not self.breaker.has_failed(question) and not self.breaker.has_trial and not self._is_probing:
             return 0.0
         if self.probe is None:
-            self.breaker.looked_well()
+            self.breaker.probe_succeeded()
             return self.breaker.wait(now)
         self._start_probe(self.probe)
         return math.inf if self.is_open else self.breaker.wait(now)
@@ -84,21 +84,22 @@ class UpstreamHealth:
         for_seconds = round(now - self._failing_since)
         return {"upstream": self.upstream.name, "reason": self.last_reason, "for_seconds": for_seconds}
 
-    def passed(self) -> None:
-        """The upstream answered."""
+    def started(self, *, is_retry: bool) -> None:
+        """Take note of an answer that has begun: all is well."""
+        self.succeeded_at = self._clock.monotonic()
+        self.answered()
+        self.budget.started(is_retry=is_retry)
+
+    def answered(self) -> None:
+        """Take note that the upstream answered, if only to refuse: `rate_limited`, `rejected`, a stopped lane."""
         self.last_reason = None
-        if self.breaker.passed():
+        if self.breaker.answered():
             self.budget.refill()
             log.warning("the upstream answers again", extra={"upstream": self.upstream.name})
         self._tell()
 
-    def succeeded(self, *, is_retry: bool) -> None:
-        """A question was answered well."""
-        self.succeeded_at = self._clock.monotonic()
-        self.budget.succeeded(is_retry=is_retry)
-
-    def failed(self, reason: str, question: Hashable) -> None:
-        """The upstream failed a call."""
+    def upstream_failed(self, reason: str, question: Hashable) -> None:
+        """Take note of a call that the upstream failed."""
         self._failed_at = self._clock.monotonic()
         if self.last_reason is None:
             self._failing_since = self._failed_at
@@ -107,7 +108,7 @@ class UpstreamHealth:
             log.warning("a call to the upstream failed", extra={"upstream": self.upstream.name, "reason": reason})
         now, jitter = self._clock.monotonic(), self._jitter()
         is_first = not self.breaker.has_failed(question)
-        has_opened = self.breaker.failed(now, question=question, jitter=jitter)
+        has_opened = self.breaker.upstream_failed(now, question=question, jitter=jitter)
         if is_first and not self.is_open and not self.budget.spend():
             has_opened = self.breaker.trip(now, jitter=jitter)
         if has_opened:
@@ -119,9 +120,9 @@ class UpstreamHealth:
         if self.probe is not None and not self._is_probing and not self.is_open:
             self._start_probe(self.probe, reason)
 
-    def end(self, question: Hashable) -> None:
-        """A call ended."""
-        self.breaker.end(question)
+    def ended(self, question: Hashable) -> None:
+        """Count a call out, however it ended."""
+        self.breaker.ended(question)
         self._tell()
 
     def _start_probe(self, probe: Probe, reason: str = "") -> None:
@@ -137,12 +138,12 @@ class UpstreamHealth:
             self._failed_at = now
         if self.is_open:
             if health is Health.DOWN:
-                self.breaker.looked_in_vain(now, jitter=jitter)
+                self.breaker.probe_failed(now, jitter=jitter)
             else:
-                self.breaker.looked_well()
+                self.breaker.probe_succeeded()
         elif health is Health.DOWN and self.succeeded_at < asked_at:
             self.breaker.trip(now, jitter=jitter)
-            self.breaker.looked_in_vain(now, jitter=jitter)
+            self.breaker.probe_failed(now, jitter=jitter)
             self._say_open(reason)
         self._tell()
 

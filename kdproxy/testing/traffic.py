@@ -231,8 +231,8 @@ class Traffic:
     def _answer(self, asked_at: float, number: int, grant: Grant, readings: list[Reading]) -> None:
         self.serving -= 1
         self.pace.learn(grant, readings, self.now)
-        self.pace.accepted(grant, self.now)
-        self.pace.done(grant, self.now, used=Cost(input_tokens=self.scenario.tokens * self.scenario.used_factor))
+        self.pace.started(grant, self.now)
+        self.pace.completed(grant, self.now, used=Cost(input_tokens=self.scenario.tokens * self.scenario.used_factor))
         self.result.served += 1
         self.result.served_at.append(self.now)
         self._issue()
@@ -244,9 +244,9 @@ class Traffic:
         self.pace.learn(grant, readings, self.now)
         asked = math.ceil(wait * 1000) / 1000 if has_wait else None
         backoff = self._backoff(number)
-        is_told = any(reading.is_exhausted for reading in readings)
-        self.pace.refused(
-            grant, self.now, wait_seconds=asked, jitter=self.random.random(), request=backoff, is_told=is_told
+        is_exhausted = any(reading.is_exhausted for reading in readings)
+        self.pace.rate_limited(
+            grant, self.now, wait_seconds=asked, jitter=self.random.random(), request=backoff, is_exhausted=is_exhausted
         )
         if asked is not None and not backoff.is_aside:
             self.floor = max(self.floor, self.now + asked)
@@ -260,7 +260,7 @@ class Traffic:
 
     def _error(self, number: int, asked_at: float, grant: Grant) -> None:
         self.result.errors += 1
-        self.pace.erred(grant, self.now)
+        self.pace.upstream_failed(grant, self.now)
         self.queue.appendleft((number, asked_at))
 
     def _readings(self) -> list[Reading]:

@@ -223,7 +223,7 @@ def test_a_limit_of_our_own_is_never_overspent(limit: int, tokens: int, costs: l
         grant = pace.take(cost, now)
         sent.append((now, amount))
         now += randomness.random() * 0.1
-        pace.done(grant, now, used=cost)
+        pace.completed(grant, now, used=cost)
     for start, _ in sent:
         inside = [amount for at, amount in sent if start <= at < start + 60]
         assert len(inside) <= limit

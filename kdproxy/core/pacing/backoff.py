@@ -65,7 +65,7 @@ class RequestBackoff:
         """Whether others in line go first."""
         return self.refusals >= 2
 
-    def refused(
+    def rate_limited(
         self,
         now: float,
         *,
@@ -99,8 +99,8 @@ class RequestBackoff:
         self.ready_at = now + wait
         return self.is_aside
 
-    def accepted(self) -> None:
-        """The provider took the request."""
+    def reset(self) -> None:
+        """Start again: the provider accepted the request."""
         self.refusals, self.ready_at, self.is_aside, self.refused_at = 0, -math.inf, False, math.inf
 
 

@@ -49,7 +49,7 @@ class RetryBudget:
         """An outage is over: what failed in it says nothing of now."""
         self.tokens = max(self.tokens, BUDGET // 2)
 
-    def succeeded(self, *, is_retry: bool) -> None:
+    def started(self, *, is_retry: bool) -> None:
         """A call succeeded."""
         self.tokens = min(BUDGET, self.tokens + (RETRY_COST if is_retry else 1))
 
@@ -113,13 +113,13 @@ class CircuitBreaker:
         """Whether a question is out that may show how the upstream is."""
         return self._trial is not None
 
-    def end(self, question: Hashable) -> None:
+    def ended(self, question: Hashable) -> None:
         """Count a call out, however it ended."""
         self.in_flight -= 1
         if question == self._trial:
             self._trial = None
 
-    def passed(self) -> bool:
+    def answered(self) -> bool:
         """A question was answered (whatever was said, short of a failure); say whether an outage is over by that."""
         was_suspect = self.is_suspect
         self._failed.clear()
@@ -132,7 +132,7 @@ class CircuitBreaker:
             self._ramp = self._ramp + 1 if self._ramp < self._ramp_end else None
         return was_suspect
 
-    def failed(self, now: float, *, question: Hashable, jitter: float) -> bool:
+    def upstream_failed(self, now: float, *, question: Hashable, jitter: float) -> bool:
         """A call failed; say whether the breaker opened by that.
 
         Args:
@@ -143,7 +143,7 @@ class CircuitBreaker:
         self._failed_again.add(question)
         if self.state is State.OPEN:
             if question == self._trial:
-                self.looked_in_vain(now, jitter=jitter)
+                self.probe_failed(now, jitter=jitter)
             return False
         enough = FAILURES_TO_OPEN_AGAIN if self.is_suspect else FAILURES_TO_OPEN
         return len(self._failed_again) >= enough and self.trip(now, jitter=jitter)
@@ -156,17 +156,17 @@ class CircuitBreaker:
         self.opened += 1
         # The first look is at once: several bad questions in a row cost the others no more than that. Where other calls
         # are under way, their answers may say it sooner and for nothing.
-        self.looked_in_vain(now, jitter=jitter)
+        self.probe_failed(now, jitter=jitter)
         if self.in_flight > 1:
             self.probe_at = max(self.probe_at, now + FIRST_PROBE_SECONDS)
         return True
 
-    def looked_in_vain(self, now: float, *, jitter: float) -> None:
+    def probe_failed(self, now: float, *, jitter: float) -> None:
         """The upstream is down, as far as can be seen."""
         self.probe_at = now + self._interval * (0.75 + 0.25 * jitter)
         self._interval = min(LONGEST_PROBE_SECONDS, max(FIRST_PROBE_SECONDS, self._interval * _PROBE_GROWTH))
 
-    def looked_well(self) -> None:
+    def probe_succeeded(self) -> None:
         """It answers, though no question has shown so yet: let some out by and by."""
         self._failed_again.clear()
         self._close(beside=self.in_flight)

@@ -70,7 +70,7 @@ class ConcurrencyLimit:
         """Open at once: the server is known to take so many; None: as many as come."""
         self.bound = self.most if bound is None else min(self.most, bound)
 
-    def answered(self, in_flight: int) -> None:
+    def completed(self, in_flight: int) -> None:
         """A call ended well, with so many in flight, itself included."""
         if self.wall is None:
             return
@@ -100,8 +100,8 @@ class ConcurrencyLimit:
         self.bound = max(LEAST, min(bound, float(others)))
         self._meet(self.bound, math.inf)
 
-    def refused(self, others: int, now: float) -> None:
-        """An episode of refusals began, beside so many others of ours.
+    def narrow(self, others: int, now: float) -> None:
+        """Narrow the bound: an episode of refusals began, beside so many others of ours.
 
         With fewer than half of the bound in flight it says nothing of the bound.
         """

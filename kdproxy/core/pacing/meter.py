@@ -166,23 +166,23 @@ class Meter:
             self._space(min(price, bound) / self._rate(bound, now), now)
         return self._mark(amount, now)
 
-    def land(self, amount: float) -> None:
+    def ended(self, amount: float) -> None:
         """A sent request has ended, however."""
         self._flying = max(0.0, self._flying - amount)
 
-    def refund(self, amount: float, now: float) -> None:
+    def upstream_failed(self, amount: float, now: float) -> None:
         """The upstream failed on a send: its slot in the pace goes to another. What is left, readings tell."""
         bound = self.bound
         if bound is not None and bound > 0 and self.is_observed and not self.is_strict:
             self._spaced_at -= min(amount * self.scale.value, bound) / self._rate(bound, now)
 
-    def give_back(self, amount: float) -> None:
+    def not_sent(self, amount: float) -> None:
         """Take a send back that never went out."""
         self._trail.take_back(amount)
         self._late_trail.take_back(amount)
         self._level += amount * self.scale.value
 
-    def settle(self, estimated: float, used: float, now: float) -> None:
+    def completed(self, estimated: float, used: float, now: float) -> None:
         """Put what was used in the place of the estimate. Where answers say what is left, they are the truth."""
         if self.is_observed:
             return
@@ -233,7 +233,7 @@ class Meter:
         self.is_observed = True
         self._relax(now)
 
-    def refuse(self, *, until: float, now: float) -> None:
+    def rate_limited(self, *, until: float, now: float) -> None:
         """A refusal began: leave others more room, and come back gently after the pause."""
         self.margin = min(WORST_MARGIN, self.margin * 2)
         self._margin_at = now

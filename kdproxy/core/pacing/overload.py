@@ -13,7 +13,7 @@ class Overload:
 
     _failed_at: dict[Hashable, float] = field(default_factory=dict)
 
-    def failed(self, question: Hashable, now: float) -> bool:
+    def upstream_failed(self, question: Hashable, now: float) -> bool:
         """Count a failure; say whether so many questions failed that it is not theirs: once, then it counts anew."""
         self._failed_at = {each: at for each, at in self._failed_at.items() if now - at < _SECONDS}
         self._failed_at[question] = now

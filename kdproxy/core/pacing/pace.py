@@ -41,7 +41,7 @@ class Grant:
     marks: dict[Quota, Mark]
     beside: int = 1
     """How many were in flight when it was granted, itself included."""
-    has_passed: bool = False
+    has_started: bool = False
     is_over: bool = False
 
 
@@ -215,53 +215,61 @@ class Pace:
             mark = grant.marks.get(reading.quota, meter.mark)
             meter.learn(reading, mark=mark, sent_at=grant.granted_at, now=now)
 
-    def accepted(self, grant: Grant, now: float) -> None:
-        """The provider took the request: its answer has begun."""
-        grant.has_passed = True
+    def started(self, grant: Grant, now: float) -> None:
+        """Take note that a request got through: its answer has begun."""
+        grant.has_started = True
         self._passed_sent_at = max(self._passed_sent_at, grant.granted_at)
         self.start.passed += 1
         if grant.granted_at >= self._episode_at:
             self._is_probing = False
             self._row.clear()
-        self.finder.passed(now, sent_at=grant.granted_at)
+        self.finder.started(now, sent_at=grant.granted_at)
 
-    def done(self, grant: Grant, now: float, *, used: Cost | None = None) -> None:
-        """The answer is complete. `used` is what it took in truth."""
+    def completed(self, grant: Grant, now: float, *, used: Cost | None = None) -> None:
+        """End: the answer was read to its end. `used` is what it took."""
         if self._end(grant):
-            self.width.answered(self.in_flight + 1)
-            self.throughput.answered(grant.beside, now - grant.granted_at, now)
+            self.width.completed(self.in_flight + 1)
+            self.throughput.completed(grant.beside, now - grant.granted_at, now)
             if used is not None:
                 self._settle(grant, used, now)
 
-    def failed(self, grant: Grant) -> None:
-        """The call ended without an answer worth having, and not for a limit's sake."""
+    def aborted(self, grant: Grant) -> None:
+        """End: the call was given up before the end of its answer. That says nothing about limits."""
         self._end(grant)
 
-    def erred(self, grant: Grant, now: float, *, overloaded_by: Hashable = None) -> None:
-        """The upstream failed: nobody is slowed down by that, another takes the slot.
+    def lane_stopped(self, grant: Grant) -> None:
+        """End: the lane stops, since its quota is spent or its credential is bad. That says nothing about its pace."""
+        self._end(grant)
+
+    def rejected(self, grant: Grant, now: float) -> None:
+        """End: the provider said no to this request alone. It got through."""
+        self.started(grant, now)
+        self._end(grant)
+
+    def upstream_failed(self, grant: Grant, now: float, *, overloaded_by: Hashable = None) -> None:
+        """End: the upstream failed. That slows nobody down: another request takes the slot.
 
         Args:
             overloaded_by: the question, where the failure may mean too many at once: a 503 that says so, a connection
                 that was refused, an answer that did not come in time.
         """
         if self._end(grant):
-            self.finder.refund()
-            self.finder.bounced(sent_at=grant.granted_at)
+            self.finder.upstream_failed(sent_at=grant.granted_at)
             for quota, meter in self.meters.items():
                 if quota in grant.marks:
-                    meter.refund(grant.cost.of(quota.dimension), now)
-            if overloaded_by is not None and not self.has_limits and self.overload.failed(overloaded_by, now):
-                self.width.refused(grant.beside - 1, now)
+                    meter.upstream_failed(grant.cost.of(quota.dimension), now)
+            if overloaded_by is not None and not self.has_limits and self.overload.upstream_failed(overloaded_by, now):
+                self.width.narrow(grant.beside - 1, now)
 
-    def drop(self, grant: Grant) -> None:
-        """The permit was not used."""
+    def not_sent(self, grant: Grant) -> None:
+        """End: nothing was sent, or the call was taken back."""
         if self._end(grant):
-            self.finder.bounced(sent_at=grant.granted_at)
+            self.finder.not_passed(sent_at=grant.granted_at)
             for quota, meter in self.meters.items():
                 if quota in grant.marks:
-                    meter.give_back(grant.cost.of(quota.dimension))
+                    meter.not_sent(grant.cost.of(quota.dimension))
 
-    def refused(
+    def rate_limited(
         self,
         grant: Grant,
         now: float,
@@ -269,28 +277,28 @@ class Pace:
         wait_seconds: float | None,
         jitter: float,
         request: RequestBackoff | None = None,
-        is_told: bool = False,
+        is_exhausted: bool = False,
         lanes: int = 1,
     ) -> float:
-        """A 429: pause the lane for all, or set this request aside. Returns for how long the lane pauses.
+        """End with a 429: pause the lane for all, or set this request aside. Return for how long the lane pauses.
 
         Args:
             wait_seconds: what the provider asked, a floor; None: it did not say.
             jitter: uniform in [0, 1), put above the floor.
             request: what this request was refused with before.
-            is_told: the refusal's own headers say that a limit of the lane is used up.
+            is_exhausted: the refusal's own headers say that a limit of the lane is used up.
             lanes: how many the request may go by.
         """
         self._end(grant)
         self.refusals += 1
-        self.finder.bounced(sent_at=grant.granted_at)
+        self.finder.not_passed(sent_at=grant.granted_at)
         request = request or RequestBackoff()
         # Where calls at once are bounded, the end of another one lets the next in: no time has to pass.
         is_crowded = not self.finds_rate and not self.has_limits and self.in_flight > 0
-        is_own = request.refused(
+        is_own = request.rate_limited(
             now,
             is_late=grant.granted_at < self._episode_at,
-            passed_sent_at=-math.inf if is_told else self._passed_sent_at,
+            passed_sent_at=-math.inf if is_exhausted else self._passed_sent_at,
             wait_seconds=wait_seconds,
             jitter=jitter,
             is_crowded=is_crowded,
@@ -301,7 +309,7 @@ class Pace:
         elif is_crowded:
             self._crowded(grant, now, wait_seconds=wait_seconds, jitter=jitter)
         else:
-            self._refused(grant, now, request, wait_seconds=wait_seconds, jitter=jitter)
+            self._pause_lane(grant, now, request, wait_seconds=wait_seconds, jitter=jitter)
         return max(0.0, self.paused_until - now)
 
     def _crowded(self, grant: Grant, now: float, *, wait_seconds: float | None, jitter: float) -> None:
@@ -314,7 +322,7 @@ class Pace:
             if not self._row:
                 self.episodes += 1
 
-    def _refused(
+    def _pause_lane(
         self, grant: Grant, now: float, request: RequestBackoff, *, wait_seconds: float | None, jitter: float
     ) -> None:
         # What was sent before the wall was seen is part of it.
@@ -349,11 +357,11 @@ class Pace:
         self.episodes += 1
         if not self.has_limits:
             if not self.finds_rate or self.finder.rate is None:
-                self.width.refused(self.in_flight, now)
+                self.width.narrow(self.in_flight, now)
             if self.finds_rate:
-                self.finder.refused(now)
+                self.finder.episode_began(now)
         for meter in self.meters.values():
-            meter.refuse(until=self.paused_until, now=now)
+            meter.rate_limited(until=self.paused_until, now=now)
 
     def _end(self, grant: Grant) -> bool:
         if grant.is_over:
@@ -365,10 +373,10 @@ class Pace:
             self._probe = None
         for quota, meter in self.meters.items():
             if quota in grant.marks:
-                meter.land(grant.cost.of(quota.dimension))
+                meter.ended(grant.cost.of(quota.dimension))
         return True
 
     def _settle(self, grant: Grant, used: Cost, now: float) -> None:
         for quota, meter in self.meters.items():
             if quota in grant.marks:
-                meter.settle(grant.cost.of(quota.dimension), used.of(quota.dimension), now)
+                meter.completed(grant.cost.of(quota.dimension), used.of(quota.dimension), now)

@@ -63,12 +63,13 @@ class RateProbe:
         if self.rate is not None:
             self._spaced_at = max(self._spaced_at, now) + 1 / self.rate
 
-    def refund(self) -> None:
-        """The upstream failed on a send: its slot goes to another."""
+    def upstream_failed(self, *, sent_at: float) -> None:
+        """Take a send back on which the upstream failed: its slot goes to another."""
         if self.rate is not None:
             self._spaced_at -= 1 / self.rate
+        self.not_passed(sent_at=sent_at)
 
-    def passed(self, now: float, *, sent_at: float) -> None:
+    def started(self, now: float, *, sent_at: float) -> None:
         """A request got through: its answer has begun."""
         if self._is_closed:
             # What was sent before the wall says nothing of how it is now.
@@ -88,14 +89,14 @@ class RateProbe:
             self._step = min(_LARGEST_STEP, self._step * _STEP_GROWTH)
         self._clean_from = now
 
-    def bounced(self, *, sent_at: float) -> None:
-        """A send was refused: it did not pass."""
+    def not_passed(self, *, sent_at: float) -> None:
+        """Take a send back that was refused, or was not sent."""
         self._passed.take_back(1.0)
         if self._is_closed and self._wall_at is not None and sent_at < self._wall_at:
             self._before_wall -= 1.0
 
-    def refused(self, now: float) -> None:
-        """A wall: the first refusal of an episode."""
+    def episode_began(self, now: float) -> None:
+        """Meet a wall: the first refusal of an episode."""
         self._walls = [at for at in self._walls if now - at < _WINDOW]
         began = now if self._began_at is None else self._began_at
         seconds = min(_MEASURED_SECONDS, max(now - began, 1.0))

@@ -44,7 +44,7 @@ class Throughput:
         if deadline_seconds <= self._deadline or now - self._deadline_at > _DEADLINE_MEMORY_SECONDS:
             self._deadline, self._deadline_at = deadline_seconds, now
 
-    def answered(self, beside: int, seconds: float, now: float) -> None:
+    def completed(self, beside: int, seconds: float, now: float) -> None:
         """A call ended well: it was sent as so many-th at once, and took so long."""
         self._ends.add(1.0, now)
         if beside < self.least_beside:

@@ -115,8 +115,8 @@ def test_a_request_larger_than_the_limit_goes_when_all_of_it_is_free() -> None:
 def test_a_refusal_leaves_others_more_room_and_time_gives_it_back() -> None:
     meter = observed(1_000, 999, 60.0)
     before = meter.margin
-    meter.refuse(until=105.0, now=100.0)
-    meter.refuse(until=105.0, now=100.0)
+    meter.rate_limited(until=105.0, now=100.0)
+    meter.rate_limited(until=105.0, now=100.0)
     assert meter.margin == 4 * before
     for minute in range(1, 8):
         now = 100.0 + 61 * minute

@@ -10,10 +10,10 @@ def test_a_server_that_answers_long_before_the_deadline_is_not_bounded() -> None
     throughput = Throughput()
     throughput.take(60.0, 0.0)
     for second in range(10):
-        throughput.answered(10, 6.0, float(second))
+        throughput.completed(10, 6.0, float(second))
     assert throughput.bound == math.inf
     for second in range(40):
-        throughput.answered(10, 10.0, 10.0 + second)
+        throughput.completed(10, 10.0, 10.0 + second)
     assert throughput.bound == 30.0
 
 
@@ -22,7 +22,7 @@ def test_answers_that_were_counted_hold_where_the_law_says_less() -> None:
     throughput = Throughput()
     throughput.take(20.0, 0.0)
     for each in range(60):
-        throughput.answered(5, 10.0, each / 2)
+        throughput.completed(5, 10.0, each / 2)
     assert throughput.bound == 10.0
 
 
@@ -30,8 +30,8 @@ def test_the_shortest_deadline_counts_until_it_is_five_minutes_old() -> None:
     throughput = Throughput()
     throughput.take(10.0, 0.0)
     throughput.take(100.0, 1.0)
-    throughput.answered(10, 5.0, 2.0)
+    throughput.completed(10, 5.0, 2.0)
     assert throughput.bound == 10.0
     throughput.take(100.0, 301.0)
-    throughput.answered(10, 5.0, 302.0)
+    throughput.completed(10, 5.0, 302.0)
     assert throughput.bound == math.inf

@@ -178,7 +178,7 @@ class Shop:
         if isinstance(result, FetchedResponse):
             async for _ in result.response.chunks():
                 pass
-            self.fetcher.arrived(errand, result)
+            self.fetcher.completed(errand, result)
         return result
 
 

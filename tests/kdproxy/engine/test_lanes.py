@@ -44,11 +44,11 @@ async def turn(road: LaneQueue, **more: Any) -> Permit:
 async def answered(road: LaneQueue, seconds: float = 0.1, **more: Any) -> float:
     permit = await turn(road, **more)
     at = road.now()
-    permit.accepted(())
+    permit.started(())
     try:
         await asyncio.sleep(seconds)
     finally:
-        permit.done()
+        permit.completed()
     return at
 
 
@@ -101,7 +101,7 @@ def test_a_request_sent_back_keeps_its_place() -> None:
             await asyncio.sleep(0.01)
             group.create_task(one("again", at_front=True))
             await asyncio.sleep(0.01)
-            permit.refused((), 0.5)
+            permit.rate_limited((), 0.5)
         return order
 
     assert virtually(main) == ["again", "second"]
@@ -140,7 +140,7 @@ def test_a_permit_granted_to_a_cancelled_waiter_goes_to_the_next() -> None:
         waiting = asyncio.create_task(turn(road))
         behind = asyncio.create_task(turn(road))
         await asyncio.sleep(0)
-        first.done()  # the turn comes now ...
+        first.completed()  # the turn comes now ...
         waiting.cancel()  # ... and the waiter leaves before it runs
         await asyncio.wait_for(behind, 1)
         assert road.lanes[0].pace.in_flight == 1
@@ -151,7 +151,7 @@ def test_a_permit_granted_to_a_cancelled_waiter_goes_to_the_next() -> None:
 def test_one_429_pauses_the_lane_and_not_one_request() -> None:
     async def main() -> list[float]:
         road = road_of()
-        (await turn(road)).refused((), 7.0)
+        (await turn(road)).rate_limited((), 7.0)
         return await asyncio.gather(*(answered(road) for _ in range(10)))
 
     assert min(virtually(main)) >= 7.0
@@ -177,15 +177,15 @@ def test_a_spent_quota_fails_all_that_wait_with_one_call() -> None:
         permit = await turn(road)
         rest = [asyncio.create_task(turn(road)) for _ in range(50)]
         await asyncio.sleep(0.1)
-        permit.halted(Park(reason="insufficient_quota"), SPENT)
+        permit.lane_stopped(Park(reason="insufficient_quota"), SPENT)
         # The first in line looks whether it is true; its word holds for the rest.
         look = await rest[0]
-        look.halted(Park(reason="insufficient_quota"), SPENT)
+        look.lane_stopped(Park(reason="insufficient_quota"), SPENT)
         for result in await asyncio.gather(*rest[1:], return_exceptions=True):
             assert isinstance(result, LaneQueueClosed)
             assert result.refusal is SPENT
         await asyncio.sleep(FAIL_FAST_SECONDS)
-        (await turn(road)).accepted(())
+        (await turn(road)).started(())
         assert road.lanes[0].stop is None
 
     virtually(main)
@@ -202,11 +202,11 @@ def test_a_parked_lane_holds_looks_rarely_and_goes_on() -> None:
             while True:
                 permit = await turn(road, at_front=at_front)
                 if road.now() >= paid_at:
-                    permit.accepted(())
-                    permit.done()
+                    permit.started(())
+                    permit.completed()
                     return road.now()
                 looks += 1
-                permit.halted(Park(reason="insufficient_quota"), SPENT)
+                permit.lane_stopped(Park(reason="insufficient_quota"), SPENT)
                 at_front = True
 
         at = await asyncio.gather(*(one() for _ in range(20)))
@@ -221,7 +221,7 @@ def test_a_parked_lane_holds_looks_rarely_and_goes_on() -> None:
 def test_a_parked_lane_whose_quota_says_when_it_is_back_is_looked_at_then() -> None:
     async def main() -> float:
         road = road_of(policy=Policy.PARK)
-        (await turn(road)).halted(Park(reason="requests_per_day is spent", wait_seconds=500.0), SPENT)
+        (await turn(road)).lane_stopped(Park(reason="requests_per_day is spent", wait_seconds=500.0), SPENT)
         await turn(road)
         return road.now()
 
@@ -242,7 +242,7 @@ def test_a_429_at_one_key_leaves_the_other_going() -> None:
     async def main() -> None:
         road = road_of("a", "b")
         permit = await turn(road)
-        permit.refused((), 100.0)
+        permit.rate_limited((), 100.0)
         other = await turn(road)
         assert other.lane is not permit.lane
         assert road.now() < 1
@@ -254,12 +254,12 @@ def test_a_revoked_key_takes_only_itself_out() -> None:
     async def main() -> None:
         road = road_of("a", "b")
         permit = await turn(road)
-        permit.revoked(Refusal(status=401, headers=(), body=b"bad key"))
+        permit.credential_rejected(Refusal(status=401, headers=(), body=b"bad key"))
         for _ in range(5):
             other = await turn(road)
             assert other.lane is not permit.lane
-            other.accepted(())
-            other.done()
+            other.started(())
+            other.completed()
 
     virtually(main)
 
@@ -285,7 +285,7 @@ def test_advice_is_when_the_turn_will_come() -> None:
 def test_advice_is_never_more_than_a_client_takes() -> None:
     async def main() -> None:
         road = road_of()
-        (await turn(road)).refused((), 3_000.0)
+        (await turn(road)).rate_limited((), 3_000.0)
         assert road.advise(None).seconds == 120
 
     virtually(main)
@@ -295,8 +295,8 @@ def test_the_snapshot_shows_each_lane() -> None:
     async def main() -> list[dict[str, Any]]:
         lanes = Lanes(VirtualClock(), otherwise=LaneSettings(allowed={RPM: 60.0}), jitter=lambda: 0.5)
         road = road_of("a", "b", lanes=lanes)
-        (await turn(road)).refused((), 50.0)
-        (await turn(road)).done()
+        (await turn(road)).rate_limited((), 50.0)
+        (await turn(road)).completed()
         waiting = [asyncio.create_task(answered(road)) for _ in range(100)]
         await asyncio.sleep(1)
         rows = lanes.snapshot()
@@ -332,8 +332,8 @@ def test_a_call_costs_the_same_beside_thousands_of_other_lanes() -> None:
         await asyncio.sleep(0.1)
         assert len(gate._listeners) == 1
         third.cancel()
-        first.accepted(())
-        first.done()
+        first.started(())
+        first.completed()
         await second
         assert len(gate._listeners) == 0
 
@@ -356,7 +356,7 @@ def test_a_lane_that_nobody_used_for_an_hour_goes_away() -> None:
         road("new")
         assert {row["credential"] for row in lanes.snapshot()} == {"busy", "key 7", "new"}
         assert road("key 7") is used
-        busy.done()
+        busy.completed()
         await asyncio.sleep(3_700)
         road("new")
         assert {row["credential"] for row in lanes.snapshot()} == {"new"}

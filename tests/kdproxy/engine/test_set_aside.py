@@ -37,12 +37,12 @@ async def ask(road: LaneQueue, question: str, *, wait_seconds: float | None, sen
         sent.append((question, road.now()))
         await asyncio.sleep(0.02)
         if question.startswith("bad"):
-            permit.refused((), wait_seconds)
+            permit.rate_limited((), wait_seconds)
             at_front = True
             continue
-        permit.accepted(())
+        permit.started(())
         await asyncio.sleep(0.3)
-        permit.done()
+        permit.completed()
         return road.now()
 
 

@@ -27,7 +27,7 @@ def _asked_alone(wait_seconds: float | None, seconds: float, *, jitter: float = 
     while now <= seconds:
         sent.append(now)
         grant = pace.take(ONE, now)
-        pace.refused(grant, now, wait_seconds=wait_seconds, jitter=jitter, request=request)
+        pace.rate_limited(grant, now, wait_seconds=wait_seconds, jitter=jitter, request=request)
         now = max(now + pace.wait(ONE, now), request.ready_at)
     return sent
 
@@ -68,31 +68,31 @@ def test_a_named_wait_is_honoured_from_a_tenth_of_a_second_on(wait_seconds: floa
 def test_an_acceptance_starts_the_row_anew() -> None:
     pace, now = Pace(), 0.0
     for _ in range(4):
-        pace.refused(pace.take(ONE, now), now, wait_seconds=0.0, jitter=0.0)
+        pace.rate_limited(pace.take(ONE, now), now, wait_seconds=0.0, jitter=0.0)
         now = pace.paused_until
     assert now == pytest.approx(0.1 + 1 + 2 + 4)
     grant = pace.take(ONE, now)
-    pace.accepted(grant, now)
-    pace.done(grant, now)
-    assert pace.refused(pace.take(ONE, now), now, wait_seconds=0.0, jitter=0.0) == pytest.approx(0.1)
+    pace.started(grant, now)
+    pace.completed(grant, now)
+    assert pace.rate_limited(pace.take(ONE, now), now, wait_seconds=0.0, jitter=0.0) == pytest.approx(0.1)
 
 
 def test_what_was_sent_before_the_wall_was_seen_is_one_refusal() -> None:
     pace = Pace()
     grants = [pace.take(ONE, 0.0) for _ in range(5)]
     for grant in grants:
-        assert pace.refused(grant, 0.2, wait_seconds=0.0, jitter=0.0) == pytest.approx(0.1)
+        assert pace.rate_limited(grant, 0.2, wait_seconds=0.0, jitter=0.0) == pytest.approx(0.1)
 
 
 def test_refused_again_while_a_later_call_has_passed_is_the_requests_own() -> None:
     pace, bad = Pace(), RequestBackoff()
-    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=0.0, jitter=0.0, request=bad)
+    pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=0.0, jitter=0.0, request=bad)
     good = pace.take(ONE, 0.3)
-    pace.accepted(good, 0.4)
-    pace.done(good, 0.4)
+    pace.started(good, 0.4)
+    pace.completed(good, 0.4)
     for number, (at, wait) in enumerate([(1.0, 1.0), (2.0, 2.0), (4.0, 4.0), (8.0, 8.0)]):
         grant = pace.take(ONE, at)
-        assert pace.refused(grant, at, wait_seconds=0.0, jitter=0.0, request=bad) == 0.0
+        assert pace.rate_limited(grant, at, wait_seconds=0.0, jitter=0.0, request=bad) == 0.0
         assert bad.ready_at == pytest.approx(at + wait)
         assert pace.wait(ONE, at) == 0.0
         assert (bad.is_aside, pace.set_aside, pace.episodes) == (True, number + 1, 1)
@@ -101,19 +101,19 @@ def test_refused_again_while_a_later_call_has_passed_is_the_requests_own() -> No
 def test_a_call_that_was_sent_earlier_and_passes_later_proves_nothing() -> None:
     pace, bad = Pace(), RequestBackoff()
     slow = pace.take(ONE, 0.0)
-    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=0.0, jitter=0.0, request=bad)
-    pace.accepted(slow, 0.15)
-    assert pace.refused(pace.take(ONE, 0.3), 0.4, wait_seconds=0.0, jitter=0.0, request=bad) > 0.0
+    pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=0.0, jitter=0.0, request=bad)
+    pace.started(slow, 0.15)
+    assert pace.rate_limited(pace.take(ONE, 0.3), 0.4, wait_seconds=0.0, jitter=0.0, request=bad) > 0.0
     assert not bad.is_aside
 
 
 def test_headers_that_say_that_the_limit_is_used_up_speak_of_the_lane() -> None:
     pace, request = Pace(), RequestBackoff()
-    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=0.0, jitter=0.0, request=request)
-    pace.accepted(pace.take(ONE, 0.3), 0.4)
+    pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=0.0, jitter=0.0, request=request)
+    pace.started(pace.take(ONE, 0.3), 0.4)
     grant = pace.take(ONE, 1.0)
     pace.learn(grant, [Reading(quota=Quota(Dimension.REQUESTS), limit=60, remaining=0, reset_seconds=9)], 1.0)
-    pace.refused(grant, 1.0, wait_seconds=9.0, jitter=0.0, request=request, is_told=True)
+    pace.rate_limited(grant, 1.0, wait_seconds=9.0, jitter=0.0, request=request, is_exhausted=True)
     assert not request.is_aside
     assert pace.wait(ONE, 1.0) >= 9.0
 
@@ -122,14 +122,14 @@ def test_where_calls_at_once_are_bounded_one_bad_request_does_not_narrow_the_lan
     pace, bad = Pace(finds_rate=False), RequestBackoff()
     pace.recognise(is_batching=True)
     others = [pace.take(ONE, 0.0) for _ in range(10)]
-    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.0, request=bad)
+    pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.0, request=bad)
     assert pace.bound_in_flight == 10
-    pace.done(others.pop(), 0.2)
+    pace.completed(others.pop(), 0.2)
     assert pace.wait(ONE, 0.2) == 0.0
-    pace.accepted(pace.take(ONE, 0.2), 0.3)
+    pace.started(pace.take(ONE, 0.2), 0.3)
     for at in (1.0, 2.0, 4.0, 8.0):
-        pace.failed(others.pop())
-        pace.refused(pace.take(ONE, at), at, wait_seconds=None, jitter=0.0, request=bad)
+        pace.aborted(others.pop())
+        pace.rate_limited(pace.take(ONE, at), at, wait_seconds=None, jitter=0.0, request=bad)
     assert pace.bound_in_flight == 10
     assert pace.set_aside == 4
 
@@ -137,9 +137,9 @@ def test_where_calls_at_once_are_bounded_one_bad_request_does_not_narrow_the_lan
 def test_each_lane_is_tried_before_the_request_waits() -> None:
     request = RequestBackoff()
     for _ in range(3):
-        request.refused(0.0, passed_sent_at=float("-inf"), wait_seconds=0.0, jitter=0.0, lanes=3)
+        request.rate_limited(0.0, passed_sent_at=float("-inf"), wait_seconds=0.0, jitter=0.0, lanes=3)
     assert request.ready_at == 0.0
-    request.refused(0.0, passed_sent_at=float("-inf"), wait_seconds=0.0, jitter=0.0, lanes=3)
+    request.rate_limited(0.0, passed_sent_at=float("-inf"), wait_seconds=0.0, jitter=0.0, lanes=3)
     assert request.ready_at == 1.0
 
 

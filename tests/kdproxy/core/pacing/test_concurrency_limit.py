@@ -65,8 +65,8 @@ def test_a_hosted_api_gets_two_a_second_until_enough_have_passed() -> None:
     sent = _send_all_that_may_go(pace, 0.0, 15.4)
     assert [grant.granted_at for grant in sent] == pytest.approx([number / 2 for number in range(31)])
     for grant in sent:
-        pace.accepted(grant, 15.4)
-    pace.accepted(pace.take(ONE, 15.5), 15.6)
+        pace.started(grant, 15.4)
+    pace.started(pace.take(ONE, 15.5), 15.6)
     assert pace.start.passed == ENOUGH_PASSED
     assert len(_send_all_that_may_go(pace, 16.0, 3.0)) >= 900
 
@@ -105,7 +105,7 @@ def test_width_that_nobody_uses_does_not_grow() -> None:
 def test_width_shrinks_by_a_fifth_and_widens_by_time_up_to_where_it_was_refused() -> None:
     width = ConcurrencyLimit(1_000.0)
     width.open(100)
-    width.refused(99, 0.0)
+    width.narrow(99, 0.0)
     assert width.bound == pytest.approx(80)
     assert _pressed(width, 0.0, 10.0) == pytest.approx(92, abs=1)
     # Half a minute later a wall that was no bound on calls at once says nothing any more.
@@ -118,10 +118,10 @@ def test_width_at_a_bound_on_calls_at_once_is_tried_by_one_more_after_hundreds_o
     width.crowded(30)
     assert _pressed(width, 0.0, 600.0) == 30
     for _ in range(200):
-        width.answered(30)
+        width.completed(30)
     assert int(width.bound) == 30
     for _ in range(400):
-        width.answered(30)
+        width.completed(30)
     assert int(width.bound) == 31
 
 
@@ -139,10 +139,10 @@ def test_failures_of_several_questions_narrow_it_and_those_of_one_never_do() -> 
     sent = _send_all_that_may_go(pace, 0.0, 1.5)
     bound = pace.width.bound
     for grant in sent[-40:-20]:
-        pace.erred(grant, 2.0, overloaded_by="one")
+        pace.upstream_failed(grant, 2.0, overloaded_by="one")
     assert pace.width.bound == bound
     for number, grant in enumerate(sent[-20:-17]):
-        pace.erred(grant, 2.0, overloaded_by=number)
+        pace.upstream_failed(grant, 2.0, overloaded_by=number)
     assert pace.width.bound < 0.85 * bound
 
 
@@ -151,7 +151,7 @@ def test_failures_of_calls_sent_with_few_in_flight_do_not_narrow_it() -> None:
     pace = Pace()
     pace.recognise(is_batching=True)
     for number in range(20):
-        pace.erred(pace.take(ONE, 0.0), 0.1, overloaded_by=number)
+        pace.upstream_failed(pace.take(ONE, 0.0), 0.1, overloaded_by=number)
     assert pace.width.bound == 1_024
 
 
@@ -170,8 +170,8 @@ def _slots(pace: Pace, *, slots: int, seconds: float, deadline: float, callers: 
         at = free[0] = max(free[0], now) + seconds
         now = at
         grant = line.pop(0)
-        pace.accepted(grant, at)
-        pace.done(grant, at)
+        pace.started(grant, at)
+        pace.completed(grant, at)
         while pace.wait(ONE, now) == 0 and len(line) < callers:
             line.append(pace.take(ONE, now, deadline_seconds=deadline))
             most = max(most, pace.in_flight)
@@ -189,7 +189,7 @@ def test_a_server_that_is_quick_by_the_deadline_is_not_bounded() -> None:
     pace = Pace()
     for _ in range(20):
         grant = pace.take(ONE, 0.0, deadline_seconds=600.0)
-        pace.done(grant, 10.0)
+        pace.completed(grant, 10.0)
     assert pace.throughput.bound == math.inf
     assert pace.excess == 0
 
@@ -200,5 +200,5 @@ def test_a_few_long_answers_one_after_the_other_do_not_bound_what_follows() -> N
     for _ in range(10):
         grant = pace.take(ONE, now, deadline_seconds=600.0)
         now += 200.0
-        pace.done(grant, now)
+        pace.completed(grant, now)
     assert pace.throughput.bound == math.inf

@@ -40,23 +40,23 @@ def test_one_too_many_at_once_waits_for_the_end_of_another_and_not_for_time() ->
     pace = Pace(finds_rate=False)
     sent = _send_all_that_may_go(pace, 0.0, 1.0)
     for grant in sent[10:]:
-        assert pace.refused(grant, 1.1, wait_seconds=None, jitter=0.5) == 0
+        assert pace.rate_limited(grant, 1.1, wait_seconds=None, jitter=0.5) == 0
     assert (pace.bound_in_flight, pace.in_flight) == (10, 10)
     assert pace.wait(ONE, 1.1) == math.inf
-    pace.done(sent[0], 1.2)
+    pace.completed(sent[0], 1.2)
     assert pace.wait(ONE, 1.2) == 0
 
 
 def test_one_too_many_at_once_beside_nobody_waits_for_time() -> None:
     """Somebody else has the places: no end of ours will make room."""
     pace = Pace(finds_rate=False)
-    assert pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.0) == pytest.approx(1.0)
+    assert pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.0) == pytest.approx(1.0)
 
 
 def test_a_wait_that_is_asked_for_too_many_at_once_is_a_floor_all_the_same() -> None:
     pace = Pace(finds_rate=False)
     pace.take(ONE, 0.0)
-    assert pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=7.0, jitter=0.5) >= 7.0
+    assert pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=7.0, jitter=0.5) >= 7.0
 
 
 def test_a_slot_of_the_pace_that_the_upstream_failed_on_goes_to_another() -> None:
@@ -64,40 +64,40 @@ def test_a_slot_of_the_pace_that_the_upstream_failed_on_goes_to_another() -> Non
     pace = Pace()
     first = pace.take(ONE, 0.0)
     pace.learn(first, [Reading(quota=RPM, limit=60, remaining=59, reset_seconds=60)], 0.1)
-    pace.done(first, 0.1)
+    pace.completed(first, 0.1)
     while pace.wait(ONE, 1.0) == 0:
         last = pace.take(ONE, 1.0)
     assert pace.wait(ONE, 1.0) > 0.1
-    pace.erred(last, 1.0)
+    pace.upstream_failed(last, 1.0)
     assert pace.wait(ONE, 1.0) == 0
 
 
 def test_one_429_pauses_all_for_at_least_what_was_asked() -> None:
     pace = Pace()
     first, second = pace.take(ONE, 0.0), pace.take(ONE, 0.0)
-    pause = pace.refused(first, 1.0, wait_seconds=5.0, jitter=0.5)
+    pause = pace.rate_limited(first, 1.0, wait_seconds=5.0, jitter=0.5)
     assert 5.0 <= pause <= 6.0
     assert pace.wait(ONE, 1.0) == pytest.approx(pause)
     # Those that were sent before belong to the same episode; a longer wait still counts.
-    pace.refused(second, 1.1, wait_seconds=9.0, jitter=0.0)
+    pace.rate_limited(second, 1.1, wait_seconds=9.0, jitter=0.0)
     assert pace.paused_until == pytest.approx(10.1)
     assert (pace.refusals, pace.episodes) == (2, 1)
 
 
 def test_without_a_wait_one_goes_ahead_and_the_rest_follow_when_it_is_through() -> None:
     pace = Pace()
-    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.0)
+    pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.0)
     assert pace.wait(ONE, 0.1) == pytest.approx(1.0)
     probe = pace.take(ONE, 2.0)
     assert pace.wait(ONE, 2.0) > 0
-    pace.accepted(probe, 2.3)
+    pace.started(probe, 2.3)
     assert pace.wait(ONE, 2.3) == 0
 
 
 def test_a_probe_that_is_not_refused_soon_has_got_through() -> None:
     """Refusals come at once, answers may take minutes."""
     pace = Pace()
-    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.5)
+    pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.5)
     pace.take(ONE, 2.0)
     assert pace.wait(ONE, 3.0) == pytest.approx(1.0)
     assert pace.wait(ONE, 4.0) == 0
@@ -105,8 +105,8 @@ def test_a_probe_that_is_not_refused_soon_has_got_through() -> None:
 
 def test_a_probe_that_fails_otherwise_says_nothing() -> None:
     pace = Pace()
-    pace.refused(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.5)
-    pace.failed(pace.take(ONE, 2.0))
+    pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=None, jitter=0.5)
+    pace.aborted(pace.take(ONE, 2.0))
     assert pace.wait(ONE, 2.1) == 0
     pace.take(ONE, 2.1)
     assert pace.wait(ONE, 2.1) > 0
@@ -116,7 +116,7 @@ def test_refused_probes_back_off_up_to_a_bound() -> None:
     pace, now, pauses = Pace(), 0.0, []
     for _ in range(12):
         grant = pace.take(ONE, now)
-        pauses.append(pace.refused(grant, now, wait_seconds=None, jitter=0.5))
+        pauses.append(pace.rate_limited(grant, now, wait_seconds=None, jitter=0.5))
         now = pace.paused_until
     assert pauses == sorted(pauses)
     assert LONGEST_BACKOFF_SECONDS <= pauses[-1] <= 1.25 * LONGEST_BACKOFF_SECONDS
@@ -125,7 +125,7 @@ def test_refused_probes_back_off_up_to_a_bound() -> None:
 
 def test_a_dropped_permit_leaves_no_trace() -> None:
     pace = Pace(allowed={RPM: 1.0})
-    pace.drop(pace.take(ONE, 0.0))
+    pace.not_sent(pace.take(ONE, 0.0))
     assert pace.in_flight == 0
     assert pace.meters[RPM].level(0.0) == 1
 
@@ -133,10 +133,10 @@ def test_a_dropped_permit_leaves_no_trace() -> None:
 def test_endings_count_once() -> None:
     pace = Pace()
     grant = pace.take(ONE, 0.0)
-    pace.accepted(grant, 0.1)
-    pace.done(grant, 0.2)
-    pace.failed(grant)
-    pace.done(grant, 0.3)
+    pace.started(grant, 0.1)
+    pace.completed(grant, 0.2)
+    pace.aborted(grant)
+    pace.completed(grant, 0.3)
     assert pace.in_flight == 0
 
 
@@ -158,7 +158,7 @@ def test_azure_is_sent_evenly() -> None:
 def test_server_errors_do_not_narrow_the_lane() -> None:
     pace = Pace()
     for _ in range(100):
-        pace.erred(pace.take(ONE, 0.0), 0.0)
+        pace.upstream_failed(pace.take(ONE, 0.0), 0.0)
     assert pace.width.bound == FIRST
 
 
@@ -179,7 +179,7 @@ def test_what_was_in_flight_is_gone_when_it_has_landed_whatever_the_scale_is_by_
     meter = pace.meters[tokens]
     assert meter.scale.value < 0.9
     for grant in grants:
-        pace.done(grant, 12.0)
+        pace.completed(grant, 12.0)
     assert meter.in_flight == 0
 
 
@@ -189,16 +189,16 @@ def test_what_was_in_flight_is_gone_when_it_has_landed_whatever_the_scale_is_by_
 def _open(breaker: CircuitBreaker, now: float = 0.0) -> None:
     for question in range(FAILURES_TO_OPEN):
         breaker.take(now, question=question)
-        breaker.failed(now, question=question, jitter=0.5)
-        breaker.end(question)
+        breaker.upstream_failed(now, question=question, jitter=0.5)
+        breaker.ended(question)
 
 
 def test_breaker_opens_after_different_questions_in_a_row_only() -> None:
     breaker = CircuitBreaker()
     for _ in range(50):
         for question in range(FAILURES_TO_OPEN - 1):
-            assert not breaker.failed(0.0, question=question, jitter=0.5)
-        breaker.passed()
+            assert not breaker.upstream_failed(0.0, question=question, jitter=0.5)
+        breaker.answered()
     assert breaker.state is State.CLOSED
     _open(breaker)
     assert breaker.state is State.OPEN
@@ -206,7 +206,7 @@ def test_breaker_opens_after_different_questions_in_a_row_only() -> None:
 
 def test_one_question_never_opens_it() -> None:
     breaker = CircuitBreaker()
-    assert not any(breaker.failed(0.0, question="bad", jitter=0.5) for _ in range(1_000))
+    assert not any(breaker.upstream_failed(0.0, question="bad", jitter=0.5) for _ in range(1_000))
     assert breaker.state is State.CLOSED
 
 
@@ -218,7 +218,7 @@ def test_looks_are_rarer_the_longer_it_lasts() -> None:
     while now < 600:
         now += breaker.wait(now)
         looks.append(now)
-        breaker.looked_in_vain(now, jitter=0.5)
+        breaker.probe_failed(now, jitter=0.5)
     assert len([at for at in looks if 60 <= at < 120]) <= 6
     gaps = [after - before for before, after in pairwise(looks)]
     assert gaps == pytest.approx(sorted(gaps))
@@ -231,8 +231,8 @@ def test_a_question_that_may_show_how_it_is_is_alone() -> None:
     breaker.take(0.0, question="fresh")
     assert breaker.has_trial
     assert breaker.wait(0.0) == TRIAL_SECONDS
-    breaker.failed(1.0, question="fresh", jitter=0.5)
-    breaker.end("fresh")
+    breaker.upstream_failed(1.0, question="fresh", jitter=0.5)
+    breaker.ended("fresh")
     assert not breaker.has_trial
     assert breaker.wait(1.0) > 0
     assert breaker.has_failed("fresh")
@@ -242,7 +242,7 @@ def test_what_was_sent_before_it_opened_does_not_make_it_wait_longer() -> None:
     breaker = CircuitBreaker()
     _open(breaker)
     for question in range(100, 200):
-        breaker.failed(0.0, question=question, jitter=0.5)
+        breaker.upstream_failed(0.0, question=question, jitter=0.5)
     assert breaker.wait(0.0) == 0.0
 
 
@@ -251,7 +251,7 @@ def test_what_is_under_way_for_minutes_keeps_nobody_out() -> None:
     for question in range(100, 140):
         breaker.take(0.0, question=question)
     _open(breaker)
-    breaker.looked_well()
+    breaker.probe_succeeded()
     for question in ("one", "two"):
         assert breaker.wait(1.0) == 0.0
         breaker.take(1.0, question=question)
@@ -261,9 +261,9 @@ def test_what_is_under_way_for_minutes_keeps_nobody_out() -> None:
 def test_it_opens_again_sooner_while_nothing_has_succeeded() -> None:
     breaker = CircuitBreaker()
     _open(breaker)
-    breaker.looked_well()
-    assert not breaker.failed(1.0, question=0, jitter=0.5)
-    assert breaker.failed(1.0, question=1, jitter=0.5)
+    breaker.probe_succeeded()
+    assert not breaker.upstream_failed(1.0, question=0, jitter=0.5)
+    assert breaker.upstream_failed(1.0, question=1, jitter=0.5)
     assert breaker.wait(1.0) >= 0.5
 
 
@@ -271,8 +271,8 @@ def test_after_an_outage_calls_come_back_by_doubling() -> None:
     breaker = CircuitBreaker()
     _open(breaker)
     breaker.take(0.0, question="fresh")
-    assert breaker.passed()
-    breaker.end("fresh")
+    assert breaker.answered()
+    breaker.ended("fresh")
     rounds = []
     for _ in range(6):
         count = 0
@@ -281,8 +281,8 @@ def test_after_an_outage_calls_come_back_by_doubling() -> None:
             count += 1
         rounds.append(count)
         for question in range(count):
-            breaker.passed()
-            breaker.end(question)
+            breaker.answered()
+            breaker.ended(question)
     for question in range(200):
         breaker.take(100.0, question=question)
     assert breaker.wait(100.0) == 0
@@ -295,10 +295,10 @@ def test_budget_bounds_retries_as_the_aws_sdks_do() -> None:
     while budget.spend():
         spent += 1
     assert spent == BUDGET // RETRY_COST == 35
-    budget.succeeded(is_retry=True)
+    budget.started(is_retry=True)
     assert budget.spend()
     for _ in range(RETRY_COST):
-        budget.succeeded(is_retry=False)
+        budget.started(is_retry=False)
     assert budget.spend()
     assert not budget.spend()
 
@@ -316,15 +316,15 @@ def test_no_history_breaks_the_books(steps: list[str], randomness: object) -> No
             grant = flying.pop(0)
             match step:
                 case "done":
-                    pace.accepted(grant, now)
-                    pace.done(grant, now)
+                    pace.started(grant, now)
+                    pace.completed(grant, now)
                 case "failed":
-                    pace.failed(grant)
+                    pace.aborted(grant)
                 case "refused":
                     floor = randomness.choice([None, 0.0, 2.0])  # type: ignore[attr-defined]
-                    pace.refused(grant, now, wait_seconds=floor, jitter=randomness.random())  # type: ignore[attr-defined]
+                    pace.rate_limited(grant, now, wait_seconds=floor, jitter=randomness.random())  # type: ignore[attr-defined]
                     assert floor is None or pace.paused_until >= now + floor
                 case "drop":
-                    pace.drop(grant)
+                    pace.not_sent(grant)
         assert pace.in_flight == len(flying)
         assert pace.in_flight <= 30
