@@ -124,7 +124,7 @@ class App:
         fetcher.restore(archive.calls.state().vain)
         self._memory = LaneMemory(self._directory.path, now=clock.now())
         self._lanes = _lanes(settings, clock, self._kinds, self._memory)
-        purchase = CachedCall(
+        cached_call = CachedCall(
             archive,
             fetcher,
             self._lanes,
@@ -137,7 +137,7 @@ class App:
             archive,
             Relay(self._upstream, fetcher, self.ledger),
             self._flights,
-            purchase,
+            cached_call,
             UncachedCall(fetcher, self._lanes, answer_limit_bytes=settings.answer_limit_bytes),
             clock,
             allow_hosted_tools=settings.allow_hosted_tools,

@@ -16,7 +16,7 @@ from kdproxy.core.attempt_outcome import Bound, FailureClass, bound_of
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.retry_history import BUDGET, Debt
 from kdproxy.engine.call_record import CallRecord
-from kdproxy.engine.early_error import Glance, Peeked, peek
+from kdproxy.engine.early_error import Beginning, BufferedResponse, read_beginning
 from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp, LastWords
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
@@ -47,7 +47,7 @@ class _Failed:
     refusal: Refusal | None = None
     floor_seconds: float | None = None
     is_held: bool = False
-    """The lane or the gate sees to the wait: the next attempt gets in line at once."""
+    """The lane or the health sees to the wait: the next attempt gets in line at once."""
     bound: Bound | None = None
     """What ends the attempts; None: who waits."""
 
@@ -57,9 +57,9 @@ class Attempts:
     """The attempts at one answer."""
 
     fetcher: "Fetcher"
-    errand: FetchRequest
+    fetch_request: FetchRequest
     flight: Flight
-    road: LaneQueue
+    queue: LaneQueue
     failing_since: float = 0.0
     """When the first attempt failed: time in line is no failure."""
     failures: int = 0
@@ -71,9 +71,9 @@ class Attempts:
     """Whether others may ask the same question."""
 
     def __post_init__(self) -> None:
-        if self.errand.question is None:
+        if self.fetch_request.question is None:
             self.is_shared = False
-            self.errand = self.errand._replace(question=object())
+            self.fetch_request = self.fetch_request._replace(question=object())
 
     async def run(self) -> FetchedResponse | Refusal | GaveUp:
         debt = self._debt()
@@ -105,9 +105,9 @@ class Attempts:
         history = self.fetcher.history
         if not len(history):
             return None
-        debt = history.of(self.errand.question, self._now())
-        if debt is not None and not self.fetcher.costs(self.road):
-            history.succeeded(self.errand.question)  # recognised meanwhile, or configured so
+        debt = history.of(self.fetch_request.question, self._now())
+        if debt is not None and not self.fetcher.costs(self.queue):
+            history.succeeded(self.fetch_request.question)  # recognised meanwhile, or configured so
             return None
         return debt
 
@@ -140,7 +140,8 @@ class Attempts:
             case Bound.FEW:
                 return self.failures >= PAGE_ATTEMPTS
             case Bound.COUNT_WHILE_OTHERS_SUCCEED:
-                if self.refusals >= ATTEMPTS_WHILE_OTHERS_SUCCEED and self.road.gate.succeeded_at >= self.failing_since:
+                others_succeed = self.queue.health.succeeded_at >= self.failing_since
+                if self.refusals >= ATTEMPTS_WHILE_OTHERS_SUCCEED and others_succeed:
                     return True
             case Bound.TIME:
                 if settings.fails_fast:
@@ -160,8 +161,8 @@ class Attempts:
             return self._spent(debt, failed.refusal)
         if failed.bound is Bound.FEW and failed.refusal is not None:
             return _fatal(failed.refusal)
-        advice = self.road.advise(None)
-        wait = max(state.upcoming_sleep, advice.seconds if self.road.gate.is_open else 0.0)
+        advice = self.queue.advise(None)
+        wait = max(state.upcoming_sleep, advice.seconds if self.queue.health.is_open else 0.0)
         return GaveUp(
             wait_seconds=min(wait, LONGEST_ADVICE_SECONDS),
             is_rate_limit=False,
@@ -170,8 +171,8 @@ class Attempts:
         )
 
     def _down(self) -> GaveUp:
-        reason = self.road.gate.last_reason or "the upstream fails every call"
-        seconds = self.road.advise(None).seconds
+        reason = self.queue.health.last_reason or "the upstream fails every call"
+        seconds = self.queue.advise(None).seconds
         return GaveUp(wait_seconds=seconds, is_rate_limit=False, reason=reason, last=None)
 
     def _spent(self, debt: Debt[LastWords], refusal: Refusal | None = None) -> GaveUp:
@@ -188,31 +189,31 @@ class Attempts:
     async def _attempt(self) -> FetchedResponse | Refusal | GaveUp | _Failed:
         flight = self.flight
         flight.phase = Phase.WAITING
-        errand = self.errand
-        waiter = self.road.queue(
-            errand.cost,
-            run=errand.run,
+        fetch_request = self.fetch_request
+        waiter = self.queue.join(
+            fetch_request.cost,
+            run=fetch_request.run,
             at_front=self.sends_back,
-            question=errand.question,
-            deadline_seconds=errand.deadline_seconds,
+            question=fetch_request.question,
+            deadline_seconds=fetch_request.deadline_seconds,
         )
-        flight.advise = lambda: self.road.advise(waiter)
+        flight.advise = lambda: self.queue.advise(waiter)
         try:
-            permit = await self.road.turn(waiter)
+            permit = await self.queue.turn(waiter)
         except LaneQueueClosed as closed:
             return closed.refusal
         except UpstreamDown:
             return self._down()
         calls, debt = self.fetcher.calls, self._debt()
-        if debt is not None and not debt.may_send(self._now(), under_way=calls.under_way(errand.question)):
+        if debt is not None and not debt.may_send(self._now(), under_way=calls.under_way(fetch_request.question)):
             return await self._stand_back(permit)
-        calls.began(errand.question)
+        calls.began(fetch_request.question)
         result = None
         try:
             result = await self._call(permit)
         finally:
             if not isinstance(result, FetchedResponse) or not self.is_shared:
-                calls.ended(errand.question)
+                calls.ended(fetch_request.question)
         return result
 
     async def _call(self, permit: Permit) -> FetchedResponse | Refusal | _Failed:
@@ -222,13 +223,13 @@ class Attempts:
         self.sends_back = True
         task = asyncio.current_task()
         permit.may_be_taken_back(task)
-        call = self.fetcher.call(self.errand, permit, flight)
+        call = self.fetcher.call(self.fetch_request, permit, flight)
         try:
             result, outcome = await self._send(permit, call)
             if isinstance(result, _Failed) and result.bound is Bound.BUDGET and self._is_spent():
                 # Before it is given up: a server of one's own costs nothing, and says so if it is asked.
-                await self.fetcher.billing.find_out(self.road.gate.upstream)
-                if not self.fetcher.costs(self.road):
+                await self.fetcher.billing.find_out(self.queue.health.upstream)
+                if not self.fetcher.costs(self.queue):
                     result = replace(result, bound=Bound.COUNT_WHILE_OTHERS_SUCCEED)
         except CallNotRecorded:
             self._end(call, None)
@@ -238,7 +239,7 @@ class Attempts:
             permit.aborted()
             self._end(call, outcome_of(error) if isinstance(error, UpstreamFailed) else None, error.message)
             if isinstance(error, UpstreamFailed) and error.maybe_billed:
-                self.fetcher.remember(self.errand, self.road, LastWords(error.message, None))
+                self.fetcher.remember(self.fetch_request, self.queue, LastWords(error.message, None))
             raise
         except BaseException as error:
             # A cancelled call closes its connection; the lane must not wait for it.
@@ -254,7 +255,7 @@ class Attempts:
         return result
 
     def _end(self, call: CallRecord, outcome: CallOutcome | None, reason: str | None = None) -> None:
-        self.fetcher.call_ended(call, self.road, self.flight, outcome, reason)
+        self.fetcher.call_ended(call, self.queue, self.flight, outcome, reason)
 
     async def _stand_back(self, permit: Permit) -> GaveUp | _Failed:
         """Calls of the same question, in another form, are under way that may use its budget up: wait for one's end."""
@@ -262,25 +263,26 @@ class Attempts:
         debt = self._debt()
         if debt is not None and debt.ready_at > self._now():
             return self._spent(debt)
-        await self.fetcher.calls.wait(self.errand.question)
+        await self.fetcher.calls.wait(self.fetch_request.question)
         return _Failed("another call of the same question is under way", is_held=True)
 
     async def _send(
         self, permit: Permit, call: CallRecord
     ) -> tuple[FetchedResponse | Refusal | _Failed, CallOutcome | None]:
-        rules = self.errand.rules
-        glance: Glance | None = None
+        rules = self.fetch_request.rules
+        beginning: Beginning | None = None
         try:
-            response = await self.fetcher.upstream.send(call.recorded(self.errand.request(permit.lane.key_index)))
+            request = call.recorded(self.fetch_request.request(permit.lane.key_index))
+            response = await self.fetcher.upstream.send(request)
             call.heard(response.status, response.headers)
             if response.status < 400:
-                glance = unbroken(await peek(response, whole_bytes=self.errand.whole_bytes))
-                response = glance.response
-                verdict, judgement = await verdict_on(glance, self.errand, self.fetcher.clock.now())
+                beginning = unbroken(await read_beginning(response, whole_bytes=self.fetch_request.whole_bytes))
+                response = beginning.response
+                verdict, judgement = await verdict_on(beginning, self.fetch_request, self.fetcher.clock.now())
                 if not isinstance(verdict, retry.Again | retry.Park):
                     permit.started(self._readings(response), is_retry=self.failures > 0)
-                    return FetchedResponse(response, permit, call, glance.kind, judgement), None
-                assert isinstance(response, Peeked)  # an error has been seen in it
+                    return FetchedResponse(response, permit, call, beginning.kind, judgement), None
+                assert isinstance(response, BufferedResponse)  # an error has been seen in it
                 body = response.drop()
             else:
                 body = await self.fetcher.read_error(response)
@@ -296,7 +298,7 @@ class Attempts:
         if response.status >= 400:
             headers = CIMultiDict(response.headers)
             verdict = retry.judge(response.status, headers, body, rules, readings, now=self.fetcher.clock.now())
-        refusal = Refusal(status=_status_of(response, glance), headers=response.headers, body=body)
+        refusal = Refusal(status=_status_of(response, beginning), headers=response.headers, body=body)
         is_billed = isinstance(verdict, retry.Again) and verdict.failure is FailureClass.MAYBE_BILLED
         outcome = CallOutcome.MAYBE_BILLED if is_billed else CallOutcome.REFUSED
         return self._act(verdict, permit, refusal, readings), outcome
@@ -313,11 +315,11 @@ class Attempts:
             case retry.Park():
                 fatal = _fatal(refusal)
                 permit.lane_stopped(verdict, fatal)
-                if self.road.is_closed:
+                if self.queue.is_closed:
                     return fatal
                 # In line again: the other lanes go on, or it is held until somebody pays.
                 return _Failed(verdict.reason, fatal, is_held=True)
-            case retry.GiveUp(is_credential=True) if len(self.road.lanes) > 1:
+            case retry.GiveUp(is_credential=True) if len(self.queue.lanes) > 1:
                 permit.credential_rejected(refusal)
                 return _Failed(verdict.reason, refusal, is_held=True)
             case retry.GiveUp() | retry.Done():
@@ -339,7 +341,7 @@ class Attempts:
             is_overload=verdict.is_overload,
             is_page=verdict.is_page,
             is_billed=verdict.failure is not FailureClass.MAYBE_BILLED
-            or self.fetcher.remember(self.errand, self.road, LastWords(verdict.reason, refusal)) is not None,
+            or self.fetcher.remember(self.fetch_request, self.queue, LastWords(verdict.reason, refusal)) is not None,
         )
         if not self.failures:
             self.failing_since = self._now()
@@ -354,33 +356,33 @@ class Attempts:
             permit.upstream_failed(verdict.reason, readings, is_overload=is_overload)
             self._look(verdict, bound)
         # Its first failure keeps its place; from then on the others go first.
-        self.sends_back = self.failures == 1 and not self.road.gate.is_open
-        return _Failed(verdict.reason, refusal, verdict.floor_seconds, is_held=self.road.gate.is_open, bound=bound)
+        self.sends_back = self.failures == 1 and not self.queue.health.is_open
+        return _Failed(verdict.reason, refusal, verdict.floor_seconds, is_held=self.queue.health.is_open, bound=bound)
 
     def _look(self, verdict: retry.Again, bound: Bound) -> None:
         """See to it that somebody looks whether the upstream is down, or this question alone fails.
 
         Not where a budget ends it soon, nor where nothing was sent: that look would be another attempt of the kind.
         """
-        gate = self.road.gate
-        if gate.probe is None:
-            gate.probe = self.fetcher.prober.start
-        is_alone = gate.succeeded_at < self.failing_since
+        health = self.queue.health
+        if health.probe is None:
+            health.probe = self.fetcher.prober.start
+        is_alone = health.succeeded_at < self.failing_since
         if (
             self.failures >= SUSPECT_FROM
             and is_alone
             and bound is not Bound.BUDGET
             and verdict.failure is not FailureClass.UNSENT
         ):
-            gate.suspect(verdict.reason)
+            health.suspect(verdict.reason)
 
     def _readings(self, response: UpstreamResponse) -> tuple[limits.Reading, ...]:
-        return limits.read(CIMultiDict(response.headers), self.errand.rules.limits, now=self.fetcher.clock.now())
+        return limits.read(CIMultiDict(response.headers), self.fetch_request.rules.limits, now=self.fetcher.clock.now())
 
 
-def _status_of(response: UpstreamResponse, glance: Glance | None) -> int:
+def _status_of(response: UpstreamResponse, beginning: Beginning | None) -> int:
     """Return the status under which an answer's bytes may be handed on: what is no answer never goes out as one."""
-    return BAD_GATEWAY if glance is not None and glance.fault else response.status
+    return BAD_GATEWAY if beginning is not None and beginning.fault else response.status
 
 
 def _fatal(refusal: Refusal) -> Refusal:

@@ -1,4 +1,4 @@
-"""One flight from its start to its landing: buy, record, keep, and only then let the end through."""
+"""One flight of a cacheable call: fetch, record, store, and only then let clients have the end of the answer."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from kdproxy.core.pricing import Bill
 from kdproxy.engine import lookup
 from kdproxy.engine.call import Asked
 from kdproxy.engine.call_record import CallRecord
-from kdproxy.engine.errors import land_refused, landing
+from kdproxy.engine.errors import complete_refused, completing
 from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp
 from kdproxy.engine.flights import Flight, Head
@@ -46,7 +46,7 @@ Price = Callable[[Upstream, str | None, Usage | None], Bill]
 
 
 class CachedCall:
-    """Flies the flights of all cacheable calls."""
+    """Runs the flights of all cacheable calls."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class CachedCall:
         self._guesses: dict[str, OutputGuess] = {}
 
     async def fly(self, flight: Flight, asked: Asked, address: Address) -> None:
-        """Buy the answer and land the flight, whatever happens."""
-        with landing(flight):
+        """Fetch the answer and complete the flight, whatever happens."""
+        with completing(flight):
             await self._buy(flight, asked, address)
 
     async def _buy(self, flight: Flight, asked: Asked, address: Address) -> None:
@@ -82,7 +82,7 @@ class CachedCall:
             await self._archive.wait_writable()
             flight.waits_for_disk = False
         rules = self._lanes.rules(incoming.upstream, question.provider)
-        road = self._lanes.road(incoming.upstream, incoming.credentials(), question.model or "", rules)
+        queue = self._lanes.queue(incoming.upstream, incoming.credentials(), question.model or "", rules)
         guess = self._guesses.setdefault(question.model or "", OutputGuess())
         cost = await offload(asked.body, lambda: cost_of(asked.members, guess, body_bytes=len(asked.body)))
         upstream, is_habit = incoming.upstream, self._unkept.is_habit
@@ -91,7 +91,7 @@ class CachedCall:
             criteria_of(question, upstream),
             lambda broken: broken.is_failure and not is_habit(upstream, broken),
         )
-        errand = FetchRequest(
+        fetch_request = FetchRequest(
             request=partial(_request, asked),
             cost=cost,
             rules=rules,
@@ -103,23 +103,23 @@ class CachedCall:
             validator=validator,
         )
         started = self._clock.monotonic()
-        result = await self._fetcher.fetch(errand, flight, road)
+        result = await self._fetcher.fetch(fetch_request, flight, queue)
         match result:
             case Refusal() | GaveUp():
                 if isinstance(result, GaveUp) and validator.failure is not None:
                     flight.detail = "incomplete"
                     self._unkept.broken(upstream, validator.failure, incoming.path, address)
-                land_refused(flight, result)
+                complete_refused(flight, result)
             case FetchedResponse() as delivery:
                 try:
                     judgement = await self._receive(flight, asked, address, delivery, started, validator)
                 except BaseException as error:
-                    await self._fetcher.aborted(errand, delivery, error)
+                    await self._fetcher.aborted(fetch_request, delivery, error)
                     raise
                 if (failure := validator.failed(judgement)) is not None:
-                    self._fetcher.incomplete(errand, delivery, failure)
+                    self._fetcher.incomplete(fetch_request, delivery, failure)
                 else:
-                    self._fetcher.completed(errand, delivery, used_of(flight.usage))
+                    self._fetcher.completed(fetch_request, delivery, used_of(flight.usage))
                 if isinstance(judgement, Broken):
                     self._unkept.broken(upstream, judgement, incoming.path, address)
                 if flight.usage is not None:
@@ -138,7 +138,7 @@ class CachedCall:
         recorder, misfit = recorder_of(asked.question, upstream, delivery, limit_bytes=self._answer_limit_bytes)
         is_live = isinstance(recorder, StreamRecorder) or recorder.is_live
         if is_live:
-            flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
+            flight.set_head(Head(status=response.status, headers=response.headers, is_whole=False))
         try:
             await read_to_end(response, recorder, flight)
         except UpstreamFailed:
@@ -162,9 +162,9 @@ class CachedCall:
             outcome = CallOutcome.ANSWERED if validator.failed(judgement) is None else CallOutcome.MAYBE_BILLED
             await self._close(delivery, flight, outcome, reason=f"The answer is not kept: {judgement.reason}.")
         if not is_live:
-            flight.depart(Head(status=response.status, headers=response.headers, is_whole=True))
+            flight.set_head(Head(status=response.status, headers=response.headers, is_whole=True))
         flight.add(recorder.held)
-        flight.land()
+        flight.complete()
         return judgement
 
     async def _close(
@@ -182,8 +182,8 @@ class CachedCall:
             return
         delivery.call.end(
             outcome,
-            is_billed=self._fetcher.costs(delivery.permit.road),
-            is_detached=not flight.passengers,
+            is_billed=self._fetcher.costs(delivery.permit.queue),
+            is_detached=not flight.waiters,
             reason=reason,
             usage=usage,
             cost_usd=cost_usd,
@@ -245,7 +245,7 @@ class CachedCall:
                 judgement.finish,
                 judgement.refusal,
                 bill.row,
-                "yes" if self._fetcher.costs(delivery.permit.road) else "free",
+                "yes" if self._fetcher.costs(delivery.permit.queue) else "free",
                 attempts,
                 delivery.permit.lane.identity[1],
                 None if delivery.call.name is None else str(delivery.call.name),
@@ -254,7 +254,7 @@ class CachedCall:
 
 
 class Bought(NamedTuple):
-    """What an entry says of its purchase, beside the bill: see the members of `Entry`."""
+    """How the answer was obtained, beside the bill: see the members of `Entry`."""
 
     finish: tuple[str | None, ...] | None = None
     refusal: str | None = None

@@ -19,7 +19,7 @@ from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 RETURN_SECONDS = 10.0
 """How much later than it was told a client may come again and still find its place in line."""
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """How often a joiner with other credentials looks whether those of the flight stand in its way."""
 
 Fly = Callable[[Flight], Coroutine[Any, Any, None]]
@@ -30,7 +30,7 @@ class _Stuck(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Boarded:
+class Joined:
     """A request on its flight; `flight` changes where it leads one after all."""
 
     asked: Asked
@@ -58,27 +58,27 @@ class Coalescer:
         self.may_lead = True
         """Whether new flights may start: not while the proxy shuts down."""
 
-    async def board(self, asked: Asked, identity: FlightId, flight: Flight | None, fly: Fly) -> Boarded:
+    async def join(self, asked: Asked, identity: FlightId, flight: Flight | None, fly: Fly) -> Joined:
         """Join `flight`, or lead one that `fly` flies; return once its head is there, or the client is held otherwise.
 
-        Whoever boards must leave the flight that it is on at the end, unless this raises.
+        The caller must leave the flight that it is on at the end, unless this raises.
 
         Raises:
             KdproxyError: the flight failed, the client's time is up, or no new flights may start.
         """
         is_joined = flight is not None
-        boarded = Boarded(asked, identity, fly, flight or self._lead(asked, identity, fly, None), is_joined)
+        joined = Joined(asked, identity, fly, flight or self._lead(asked, identity, fly, None), is_joined)
         while True:
             try:
-                boarded.head = await self._wait(boarded.flight, asked, is_stranger=boarded.is_stranger)
-                if not (boarded.is_stranger and boarded.flight.is_refused_credential):
-                    return boarded
-                self._flights.leave(boarded.flight)
+                joined.head = await self._wait(joined.flight, asked, is_stranger=joined.is_stranger)
+                if not (joined.is_stranger and joined.flight.is_refused_credential):
+                    return joined
+                self._flights.leave(joined.flight)
             except _Stuck:
                 pass
-            self._change(boarded)
+            self._change(joined)
 
-    async def head_within(self, boarded: Boarded, seconds: float) -> Head:
+    async def head_within(self, joined: Joined, seconds: float) -> Head:
         """Wait for the head of one that is held by other means; where other credentials are in its way, it leads.
 
         Raises:
@@ -86,8 +86,8 @@ class Coalescer:
             TimeoutError: it took longer.
         """
         while True:
-            flight, is_stranger = boarded.flight, boarded.is_stranger
-            look = min(seconds, LOOK_SECONDS) if is_stranger else seconds
+            flight, is_stranger = joined.flight, joined.is_stranger
+            look = min(seconds, CHECK_SECONDS) if is_stranger else seconds
             try:
                 head = await flight.wait_head(look)
                 if not (is_stranger and flight.is_refused_credential):
@@ -98,18 +98,18 @@ class Coalescer:
                     if seconds > 0:
                         continue
                     raise
-            self._change(boarded)
-            self._flights.board(boarded.flight)
+            self._change(joined)
+            self._flights.join(joined.flight)
             self._flights.leave(flight)
 
-    def _change(self, boarded: Boarded) -> None:
+    def _change(self, joined: Joined) -> None:
         """Put a request on another flight than the one whose credentials stand in its way. It is not counted there."""
-        flight, identity = boarded.flight, boarded.identity
+        flight, identity = joined.flight, joined.identity
         other = self._flights.under_way(identity)
-        boarded.is_joined = other is not None and other is not flight
+        joined.is_joined = other is not None and other is not flight
         if other is None or other is flight:
-            other = self._lead(boarded.asked, identity, boarded.fly, flight)
-        boarded.flight = other
+            other = self._lead(joined.asked, identity, joined.fly, flight)
+        joined.flight = other
 
     def _lead(self, asked: Asked, identity: FlightId, fly: Fly, stuck: Flight | None) -> Flight:
         if not self.may_lead:
@@ -126,7 +126,7 @@ class Coalescer:
         return flight
 
     async def _wait(self, flight: Flight, asked: Asked, *, is_stranger: bool) -> Head | None:
-        self._flights.board(flight)
+        self._flights.join(flight)
         try:
             return await self.wait_head(flight, asked.incoming, asked.question.form, is_stranger=is_stranger)
         except ComeAgain as told:
@@ -147,7 +147,7 @@ class Coalescer:
         holds = self._keep_alive_seconds > 0 and form is not None and keepalive.can_hold(form)
         patience = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
         while True:
-            look = min(patience, LOOK_SECONDS) if is_stranger else patience
+            look = min(patience, CHECK_SECONDS) if is_stranger else patience
             try:
                 return await flight.wait_head(look)
             except TimeoutError:

@@ -52,7 +52,7 @@ class Drain:
         return given_up
 
     async def _all_over(self) -> None:
-        await self._flights.land_all()
-        await self._passing.land_all()
+        await self._flights.wait_all()
+        await self._passing.wait_all()
         if self._archive.unwritten:
             await self._archive.wait_writable()

@@ -21,7 +21,7 @@ from kdproxy.providers.base import answer_object
 from kdproxy.providers.ending import error_in
 from kdproxy.providers.event import is_opening
 
-_LARGEST_PEEK = 65_536
+_LARGEST_BEGINNING = 65_536
 _ERROR_STARTS_WITHIN = 64
 _BINARY_TYPES = ("audio/", "image/", "video/", "application/octet-stream")
 
@@ -33,7 +33,7 @@ ANSWERING = frozenset({200, 201, 203})
 """Statuses that an answer comes with."""
 
 
-class Peeked:
+class BufferedResponse:
     """An answer whose first bytes have been read: the UpstreamResponse port."""
 
     def __init__(self, response: UpstreamResponse) -> None:
@@ -47,7 +47,7 @@ class Peeked:
         self.content_length = response.content_length
         self.is_end_marked = response.is_end_marked
 
-    async def look(self, ends_at: float | None = None) -> bytes | None:
+    async def buffer(self, ends_at: float | None = None) -> bytes | None:
         """Read on, and keep what was read for `chunk`. Nothing at the end; None at the loop's time `ends_at`.
 
         Raises:
@@ -71,12 +71,12 @@ class Peeked:
             self._is_over = True
         return chunk
 
-    async def look_at_all(self, limit_bytes: int) -> bytes:
+    async def buffer_all(self, limit_bytes: int) -> bytes:
         """Read the whole body, and keep it for `chunk`. Past the limit: nothing, and the rest is left."""
         size = sum(map(len, self._first))
         while not self._is_over and size <= limit_bytes:
             try:
-                size += len(await self.look() or b"")
+                size += len(await self.buffer() or b"")
             except UpstreamFailed as error:
                 # Without the mark of its end a body is whole where a JSON object is: nothing could follow that.
                 if error.code != "end_missing" or answer_object(self.seen) is None:
@@ -110,7 +110,7 @@ class Peeked:
         Raises:
             UpstreamFailed: it is cut.
         """
-        if not self._first and not await self.look(ends_at):
+        if not self._first and not await self.buffer(ends_at):
             return b"" if self._is_over else None
         return self._first.popleft()
 
@@ -152,7 +152,7 @@ async def _chunk_of(response: UpstreamResponse) -> bytes:
     return await response.chunk()
 
 
-class Glance(NamedTuple):
+class Beginning(NamedTuple):
     """An answer with what its beginning shows."""
 
     response: UpstreamResponse
@@ -164,7 +164,7 @@ class Glance(NamedTuple):
     """Why there is no answer in it, in a few words; nothing of it may go out as one."""
 
 
-async def peek(response: UpstreamResponse, *, whole_bytes: int) -> Glance:
+async def read_beginning(response: UpstreamResponse, *, whole_bytes: int) -> Beginning:
     """Look at the beginning of an answer.
 
     A stream is read up to its first token, or for `LONGEST_HOLD_SECONDS`: roles, pings and comments are no token. Any
@@ -175,64 +175,64 @@ async def peek(response: UpstreamResponse, *, whole_bytes: int) -> Glance:
         UpstreamFailed: it was cut before that.
     """
     if response.status not in ANSWERING:
-        return Glance(response)
-    peeked = Peeked(response)
+        return Beginning(response)
+    buffered = BufferedResponse(response)
     try:
-        return await _look(peeked, whole_bytes)
+        return await _look(buffered, whole_bytes)
     except BaseException:
-        peeked.close()
+        buffered.close()
         raise
 
 
-async def _look(peeked: Peeked, whole_bytes: int) -> Glance:
-    kind = await _kind_of(peeked)
-    names_events = _content_type(peeked.headers).startswith("text/event-stream")
+async def _look(buffered: BufferedResponse, whole_bytes: int) -> Beginning:
+    kind = await _kind_of(buffered)
+    names_events = _content_type(buffered.headers).startswith("text/event-stream")
     if kind is Kind.EMPTY:
-        return Glance(peeked, kind, fault="an empty answer")
+        return Beginning(buffered, kind, fault="an empty answer")
     if kind is Kind.HTML:
-        await peeked.look_at_all(_LARGEST_PEEK)
-        return Glance(peeked, kind, fault="an HTML page in place of an answer")
+        await buffered.buffer_all(_LARGEST_BEGINNING)
+        return Beginning(buffered, kind, fault="an HTML page in place of an answer")
     if kind is Kind.EVENTS or (names_events and kind is Kind.OTHER):
-        return await _first_token(peeked)
-    if kind is Kind.OTHER and _content_type(peeked.headers).startswith(_BINARY_TYPES):
+        return await _first_token(buffered)
+    if kind is Kind.OTHER and _content_type(buffered.headers).startswith(_BINARY_TYPES):
         whole_bytes = 0  # sound and pictures go on as they come
-    return Glance(peeked, kind, error=await _error_body(peeked, whole_bytes))
+    return Beginning(buffered, kind, error=await _error_body(buffered, whole_bytes))
 
 
-async def _kind_of(peeked: Peeked) -> Kind:
+async def _kind_of(buffered: BufferedResponse) -> Kind:
     ends_at: float | None = None
     while True:
-        chunk = await peeked.look(ends_at)
-        kind = Kind.OTHER if chunk is None else sniff(peeked.seen[:_LARGEST_PEEK], is_whole=not chunk)
+        chunk = await buffered.buffer(ends_at)
+        kind = Kind.OTHER if chunk is None else sniff(buffered.seen[:_LARGEST_BEGINNING], is_whole=not chunk)
         if kind is not None:
             return kind
         # Blank lines that keep the connection alive, or a cut in the middle of a word.
         ends_at = ends_at or asyncio.get_running_loop().time() + LONGEST_HOLD_SECONDS
 
 
-async def _first_token(peeked: Peeked) -> Glance:
+async def _first_token(buffered: BufferedResponse) -> Beginning:
     splitter = sse.Splitter()
     ends_at: float | None = None
-    chunk: bytes | None = peeked.seen
+    chunk: bytes | None = buffered.seen
     size = 0
     while chunk:
         size += len(chunk)
         for piece in splitter.feed(chunk):
             if error := _error_of(piece):
-                return Glance(peeked, Kind.EVENTS, error=error)
+                return Beginning(buffered, Kind.EVENTS, error=error)
             if piece.data and not is_opening(piece):
-                return Glance(peeked, Kind.EVENTS)
-        if size > _LARGEST_PEEK:
-            return Glance(peeked, Kind.EVENTS)
+                return Beginning(buffered, Kind.EVENTS)
+        if size > _LARGEST_BEGINNING:
+            return Beginning(buffered, Kind.EVENTS)
         ends_at = ends_at or asyncio.get_running_loop().time() + LONGEST_HOLD_SECONDS
-        chunk = await peeked.look(ends_at)
+        chunk = await buffered.buffer(ends_at)
     if chunk is None:
-        return Glance(peeked, Kind.EVENTS)
+        return Beginning(buffered, Kind.EVENTS)
     rest = sse.piece(splitter.rest())
     if error := _error_of(rest):
-        return Glance(peeked, Kind.EVENTS, error=error)
+        return Beginning(buffered, Kind.EVENTS, error=error)
     is_begun = rest.data and not is_opening(rest)
-    return Glance(peeked, Kind.EVENTS, fault="" if is_begun else "a stream that ended before its first token")
+    return Beginning(buffered, Kind.EVENTS, fault="" if is_begun else "a stream that ended before its first token")
 
 
 def _error_of(piece: sse.Piece) -> bytes:
@@ -262,14 +262,14 @@ def _first_object(body: bytes) -> dict[str, Any] | None:
 _ERROR_MARKS = (b'"error', b'"base_resp"', b'"success"')
 
 
-async def _error_body(peeked: Peeked, whole_bytes: int) -> bytes:
+async def _error_body(buffered: BufferedResponse, whole_bytes: int) -> bytes:
     if whole_bytes:
-        body = (await peeked.look_at_all(whole_bytes)).lstrip()
-    elif b'"error"' in peeked.seen.lstrip()[:_ERROR_STARTS_WITHIN]:
-        body = (await peeked.look_at_all(_LARGEST_PEEK)).lstrip()
+        body = (await buffered.buffer_all(whole_bytes)).lstrip()
+    elif b'"error"' in buffered.seen.lstrip()[:_ERROR_STARTS_WITHIN]:
+        body = (await buffered.buffer_all(_LARGEST_BEGINNING)).lstrip()
     else:
         return b""
-    if len(body) > _LARGEST_PEEK or not any(mark in body for mark in _ERROR_MARKS):
+    if len(body) > _LARGEST_BEGINNING or not any(mark in body for mark in _ERROR_MARKS):
         return b""
     # Some write the error on a line of its own, and `data: [DONE]` after it.
     return _named_error(body) or _named_error(body.partition(b"\n")[0])

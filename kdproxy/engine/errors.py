@@ -101,21 +101,21 @@ def come_again(flight: Flight) -> ComeAgain:
 
 
 @contextmanager
-def landing(flight: Flight) -> Iterator[None]:
+def completing(flight: Flight) -> Iterator[None]:
     """Land a flight at the end of the block, whatever happens in it."""
     try:
         yield
     except KdproxyError as error:
-        flight.land(error=error)
+        flight.complete(error=error)
     except Exception:
         log.exception("a flight crashed")
-        flight.land(error=_crashed())
+        flight.complete(error=_crashed())
     finally:
         # A cancelled flight: nobody waits for it, or the server stops.
-        flight.land(error=_stopped())
+        flight.complete(error=_stopped())
 
 
-def land_refused(flight: Flight, result: Refusal | GaveUp) -> None:
+def complete_refused(flight: Flight, result: Refusal | GaveUp) -> None:
     """Hand the provider's own words over, with advice for the client's own retries.
 
     Raises:
@@ -140,9 +140,9 @@ def _hand_over(flight: Flight, refusal: Refusal, more: HeaderPairs) -> None:
     flight.phase = Phase.SENT
     names = {name.lower() for name, _ in more}
     headers = tuple((name, value) for name, value in refusal.headers if name.lower() not in names)
-    flight.depart(Head(status=refusal.status, headers=(*headers, *more), is_whole=True))
+    flight.set_head(Head(status=refusal.status, headers=(*headers, *more), is_whole=True))
     flight.add(refusal.body)
-    flight.land()
+    flight.complete()
 
 
 def _retry_after(seconds: float) -> HeaderPairs:

@@ -1,4 +1,4 @@
-"""The line before the lanes of a road: who is next, who waits for its own back-off, how many wait. Event loop only.
+"""The line before the lanes of a queue: who is next, who waits for its own back-off, how many wait. Event loop only.
 
 FIFO inside a run, turn about between runs. A request that is refused again and again waits by itself until its back-off
 is over, and the others go on.
@@ -60,14 +60,14 @@ class FairQueue:
         if waiter.backoff.ready_at > now:
             heapq.heappush(self._aside, (waiter.backoff.ready_at, next(self._numbers), waiter))
         else:
-            self._line_up(waiter, at_front=at_front and not waiter.backoff.yields)
+            self._append(waiter, at_front=at_front and not waiter.backoff.yields)
 
-    def line_up_due(self, now: float) -> None:
+    def admit_due(self, now: float) -> None:
         """Let those in whose back-off is over: in front, they have waited enough."""
         while self._aside and (self._aside[0][0] <= now or self._aside[0][2].future.done()):
             _, _, waiter = heapq.heappop(self._aside)
             if not waiter.future.done():
-                self._line_up(waiter, at_front=True)
+                self._append(waiter, at_front=True)
 
     def first(self) -> Waiter | None:
         """Return who is next."""
@@ -112,7 +112,7 @@ class FairQueue:
         place = next((place for place, each in enumerate(self._runs[waiter.run]) if each is waiter), 0)
         return sum(min(place + 1, len(waiters)) for waiters in self._runs.values()) - 1
 
-    def _line_up(self, waiter: Waiter, *, at_front: bool) -> None:
+    def _append(self, waiter: Waiter, *, at_front: bool) -> None:
         waiters = self._runs.setdefault(waiter.run, deque())
         if at_front:
             waiters.appendleft(waiter)

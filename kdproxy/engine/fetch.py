@@ -63,7 +63,9 @@ class Fetcher:
         self.calls = QuestionCalls()
         self.prober = Prober(upstream, self.ledger)
 
-    async def fetch(self, errand: FetchRequest, flight: Flight, road: LaneQueue) -> FetchedResponse | Refusal | GaveUp:
+    async def fetch(
+        self, fetch_request: FetchRequest, flight: Flight, queue: LaneQueue
+    ) -> FetchedResponse | Refusal | GaveUp:
         """Return a 2xx or 3xx answer's head, or what to say instead.
 
         A cancelled fetch was not sent, or its connection is closed. Where there is no answer, the record of the calls
@@ -74,14 +76,14 @@ class Fetcher:
         """
         await self.call_log.ready()
         try:
-            result = await Attempts(self, errand, flight, road).run()
+            result = await Attempts(self, fetch_request, flight, queue).run()
         except KdproxyError:
             await self.call_log.settle()
             raise
         if not isinstance(result, FetchedResponse):
             await self.call_log.settle()
         if isinstance(result, Refusal) and (words := missing_path(result.status, result.body)) is not None:
-            request = errand.request(0)
+            request = fetch_request.request(0)
             raise no_such_path(request.method, request.url, result.status, words)
         return result
 
@@ -89,27 +91,27 @@ class Fetcher:
         """Return an error's body. Raises UpstreamFailed: it is cut or has no end."""
         return await response.read(ERROR_BODY_BYTES)
 
-    def call(self, errand: FetchRequest, permit: Permit, flight: Flight) -> CallRecord:
+    def call(self, fetch_request: FetchRequest, permit: Permit, flight: Flight) -> CallRecord:
         """Begin the record of a call."""
-        road = permit.road
+        queue = permit.queue
         sent = Sent(
-            upstream=road.gate.upstream.name,
+            upstream=queue.health.upstream.name,
             sent_at=0.0,  # not yet
-            question=errand.question if isinstance(errand.question, Address) else None,
-            model=road.model,
+            question=fetch_request.question if isinstance(fetch_request.question, Address) else None,
+            model=queue.model,
             credential=permit.lane.identity[1],
-            run=errand.run,
+            run=fetch_request.run,
             attempt=flight.attempts,
-            is_free=not self.costs(road),
-            is_detached=not flight.passengers,
+            is_free=not self.costs(queue),
+            is_detached=not flight.waiters,
         )
         return CallRecord(self.call_log, self.ledger, self.clock, sent)
 
     def call_ended(
-        self, call: CallRecord, road: LaneQueue, flight: Flight, outcome: CallOutcome | None, reason: str | None = None
+        self, call: CallRecord, queue: LaneQueue, flight: Flight, outcome: CallOutcome | None, reason: str | None = None
     ) -> None:
         """Record the end of a call that brought no answer. `outcome` None: it reached nobody."""
-        call.end(outcome, is_billed=self.costs(road), is_detached=not flight.passengers, reason=reason)
+        call.end(outcome, is_billed=self.costs(queue), is_detached=not flight.waiters, reason=reason)
 
     async def wait_for_disk(self, permit: Permit, flight: Flight) -> None:
         """A call was not sent, since it could not be recorded: return once it can be, for it to get in line again."""
@@ -120,44 +122,44 @@ class Fetcher:
         await self.call_log.wait_writable()
         flight.waits_for_disk = False
 
-    def completed(self, errand: FetchRequest, delivery: FetchedResponse, used: Cost | None = None) -> None:
+    def completed(self, fetch_request: FetchRequest, delivery: FetchedResponse, used: Cost | None = None) -> None:
         """The answer came to its end. `used` is what it took in truth."""
         delivery.permit.completed(used)
-        delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.road))
-        self.history.succeeded(errand.question)
-        self.calls.ended(errand.question)
+        delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.queue))
+        self.history.succeeded(fetch_request.question)
+        self.calls.ended(fetch_request.question)
 
-    async def aborted(self, errand: FetchRequest, delivery: FetchedResponse, error: BaseException) -> None:
+    async def aborted(self, fetch_request: FetchRequest, delivery: FetchedResponse, error: BaseException) -> None:
         """The answer broke off, or nobody read it to its end."""
         delivery.permit.aborted()
-        road = delivery.permit.road
+        queue = delivery.permit.queue
         is_cut = isinstance(error, UpstreamFailed)
         outcome = CallOutcome.MAYBE_BILLED if is_cut else CallOutcome.ABANDONED
         reason = error.message if isinstance(error, KdproxyError) else None
-        delivery.call.end(outcome, is_billed=self.costs(road), reason=reason)
+        delivery.call.end(outcome, is_billed=self.costs(queue), reason=reason)
         if isinstance(error, UpstreamFailed):
-            self.remember(errand, road, LastWords(error.message, None))
-        self.calls.ended(errand.question)
+            self.remember(fetch_request, queue, LastWords(error.message, None))
+        self.calls.ended(fetch_request.question)
         if isinstance(error, KdproxyError):
             await self.call_log.settle()
 
     def incomplete(
-        self, errand: FetchRequest, delivery: FetchedResponse, broken: Broken, used: Cost | None = None
+        self, fetch_request: FetchRequest, delivery: FetchedResponse, broken: Broken, used: Cost | None = None
     ) -> None:
         """The answer came to its end and is not whole: too late to ask again here, but it counts."""
         delivery.permit.completed(used)
-        road, reason = delivery.permit.road, f"The upstream sent an answer that is not whole: {broken.reason}."
-        delivery.call.end(CallOutcome.MAYBE_BILLED, is_billed=self.costs(road), reason=reason)
-        self.remember(errand, road, LastWords(reason, None))
-        self.calls.ended(errand.question)
+        queue, reason = delivery.permit.queue, f"The upstream sent an answer that is not whole: {broken.reason}."
+        delivery.call.end(CallOutcome.MAYBE_BILLED, is_billed=self.costs(queue), reason=reason)
+        self.remember(fetch_request, queue, LastWords(reason, None))
+        self.calls.ended(fetch_request.question)
 
-    def remember(self, errand: FetchRequest, road: LaneQueue, words: LastWords) -> Debt[LastWords] | None:
+    def remember(self, fetch_request: FetchRequest, queue: LaneQueue, words: LastWords) -> Debt[LastWords] | None:
         """Count a call that may have been billed; None: this upstream's cost nothing, or nobody asks so again."""
-        if not self.costs(road):
+        if not self.costs(queue):
             return None
         if words.refusal is not None and len(words.refusal.body) > REMEMBERED_BODY_BYTES:
             words = LastWords(words.reason, None)
-        return self.history.failed(errand.question, words, self.clock.monotonic())
+        return self.history.failed(fetch_request.question, words, self.clock.monotonic())
 
     def restore(self, vain: Mapping[Address, Vain]) -> None:
         """Take over which questions were sent in vain before this process: a restart buys none of them anew."""
@@ -167,9 +169,9 @@ class Fetcher:
             words = LastWords(found.reason or KILLED, None)
             self.history.restore(question, calls=found.calls, failed_at=monotonic - age, words=words)
 
-    def costs(self, road: LaneQueue) -> bool:
+    def costs(self, queue: LaneQueue) -> bool:
         """Whether a call costs money, as far as is known."""
-        return self.billing.is_billed(road.gate.upstream, road.model)
+        return self.billing.is_billed(queue.health.upstream, queue.model)
 
     async def close(self) -> None:
         """Stop looking."""

@@ -1,7 +1,7 @@
 """Flights: one call to the upstream in progress, which requests lead or join.
 
-A flight belongs to the engine, not to the request that started it. Its bytes are kept until it lands, so that a late
-joiner gets the backlog. A flight that nobody waits for is dropped while it is unsent, and finished once it is sent.
+A flight belongs to the engine, not to the request that started it. Its bytes are kept until it is complete, so that a
+late joiner gets the backlog. A flight without waiters is dropped while it is unsent, and finished once it is sent.
 Event loop only.
 """
 
@@ -29,7 +29,7 @@ class Phase(Enum):
     WAITING = auto()
     """For its turn, or between two attempts: nothing is under way at the provider."""
     SENT = auto()
-    LANDED = auto()
+    COMPLETE = auto()
 
 
 class Head(NamedTuple):
@@ -59,7 +59,7 @@ class Flight:
         self.trouble: str | None = None
         """Why its last attempt failed, where that was no rate limit."""
         self.error: KdproxyError | None = None
-        self.passengers = 0
+        self.waiters = 0
         self.has_lost = False
         """Whether somebody who waited for it left before its end, or was told to come again."""
         self.waits_for_disk = False
@@ -92,7 +92,7 @@ class Flight:
             return self.is_refused_credential
         return self.advise().is_parked
 
-    def depart(self, head: Head) -> None:
+    def set_head(self, head: Head) -> None:
         """Make the head known."""
         self.head = head
         self._wake()
@@ -103,10 +103,10 @@ class Flight:
             self._chunks.append(chunk)
             self._wake()
 
-    def land(self, *, error: KdproxyError | None = None) -> None:
+    def complete(self, *, error: KdproxyError | None = None) -> None:
         """End: the body is complete, or `error` says why it is not."""
-        if self.phase is not Phase.LANDED:
-            self.phase = Phase.LANDED
+        if self.phase is not Phase.COMPLETE:
+            self.phase = Phase.COMPLETE
             self.error = error
             # It leads back to the flight: left there, the collector has to find each miss's thirty objects, 22 us.
             self.advise = None
@@ -120,9 +120,9 @@ class Flight:
             TimeoutError: it took longer than `seconds` (None: however long it takes).
         """
         ends_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        while self.head is None or (self.head.is_whole and self.phase is not Phase.LANDED):
-            if self.phase is Phase.LANDED:
-                assert self.error is not None  # a flight lands with a head or an error
+        while self.head is None or (self.head.is_whole and self.phase is not Phase.COMPLETE):
+            if self.phase is Phase.COMPLETE:
+                assert self.error is not None  # a flight completes with a head or an error
                 raise self.error
             await self._change(ends_at)
         if self.error is not None and self.head.is_whole:
@@ -147,7 +147,7 @@ class Flight:
                 piece = b"".join(self._chunks[position:])
                 position = len(self._chunks)
                 yield piece
-            if self.phase is Phase.LANDED:
+            if self.phase is Phase.COMPLETE:
                 break
             await self._change()
         if self.error is not None:
@@ -207,7 +207,7 @@ class Flights:
         return at is not None and asyncio.get_running_loop().time() - at <= MISSED_SECONDS
 
     def start(self, identity: FlightId, fly: Callable[[Flight], Coroutine[Any, Any, None]]) -> Flight:
-        """Start a flight. `fly` lands it."""
+        """Start a flight. `fly` completes it."""
         flight = Flight(identity, self._decide)
         self._flights[identity] = flight
         task = asyncio.get_running_loop().create_task(fly(flight))
@@ -221,25 +221,25 @@ class Flights:
         if task is None or flight.phase is not Phase.WAITING or by.head is None:
             return
         flight.is_stored, flight.usage = by.is_stored, by.usage
-        flight.depart(by.head)
+        flight.set_head(by.head)
         flight.add(by.body)
-        flight.land()
+        flight.complete()
         self._retire(flight)
         task.cancel()
 
-    def board(self, flight: Flight) -> None:
+    def join(self, flight: Flight) -> None:
         """Count a request in; each must `leave`."""
-        flight.passengers += 1
+        flight.waiters += 1
         timer = self._timers.pop(flight, None)
         if timer is not None:
             timer.cancel()
 
     def leave(self, flight: Flight) -> None:
         """Count a request out; the last one decides what becomes of the flight."""
-        flight.passengers -= 1
-        flight.has_lost = flight.has_lost or flight.phase is not Phase.LANDED
+        flight.waiters -= 1
+        flight.has_lost = flight.has_lost or flight.phase is not Phase.COMPLETE
         task = self._tasks.get(flight)
-        if flight.passengers or task is None:
+        if flight.waiters or task is None:
             return
         if flight.phase is Phase.WAITING or not flight.is_worth_finishing:
             self._retire(flight)
@@ -263,10 +263,10 @@ class Flights:
     def _decide(self, flight: Flight) -> None:
         """A flight waits for its turn, or again after a failure: end it if nobody wants it sent."""
         task = self._tasks.get(flight)
-        if task is None or (flight.passengers and self._closed is None):
+        if task is None or (flight.waiters and self._closed is None):
             return
         if self._closed is not None:
-            flight.land(error=self._closed)
+            flight.complete(error=self._closed)
         self._retire(flight)
         task.cancel()
 
@@ -275,8 +275,8 @@ class Flights:
         """How many have a call under way at the provider."""
         return sum(flight.phase is Phase.SENT for flight in self._tasks)
 
-    async def land_all(self) -> None:
-        """Wait until all flights have landed; no new ones may start."""
+    async def wait_all(self) -> None:
+        """Wait until all flights are complete; no new ones may start."""
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 

@@ -41,8 +41,8 @@ class Flow:
         archive: Archive,
         relay: Relay,
         flights: Flights,
-        purchase: CachedCall,
-        ferry: UncachedCall,
+        cached_call: CachedCall,
+        uncached_call: UncachedCall,
         clock: Clock,
         *,
         allow_hosted_tools: bool,
@@ -52,14 +52,14 @@ class Flow:
         self._archive = archive
         self._relay = relay
         self._flights = flights
-        self._purchase = purchase
-        self._ferry = ferry
+        self._cached_call = cached_call
+        self._uncached_call = uncached_call
         self._uncached = itertools.count()
         self._clock = clock
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
         self._keep_alive_seconds = keep_alive_seconds
-        self._boarding = Coalescer(flights, archive, keep_alive_seconds=keep_alive_seconds)
+        self._coalescer = Coalescer(flights, archive, keep_alive_seconds=keep_alive_seconds)
         self._memo = QuestionCache()
         self.passing = relay.passing
         self._is_buying = True
@@ -92,7 +92,7 @@ class Flow:
 
     def stop_buying(self) -> None:
         """Serve what is stored, refuse what would have to be bought, end what waits unsent."""
-        self._is_buying = self._boarding.may_lead = False
+        self._is_buying = self._coalescer.may_lead = False
         self._flights.cancel_unsent(draining())
 
     # -- reading ----------------------------------------------------------------------------------------------
@@ -195,15 +195,15 @@ class Flow:
                 # Who bypasses the cache wants a call of its own; who comes back for it, that one.
                 flight = None
         forward = self._forward(asked, address)
-        boarded = await self._boarding.board(
-            asked, identity, flight, lambda started: self._purchase.fly(started, asked, address)
+        joined = await self._coalescer.join(
+            asked, identity, flight, lambda started: self._cached_call.fly(started, asked, address)
         )
-        flight, head, is_joined = boarded.flight, boarded.head, boarded.is_joined
+        flight, head, is_joined = joined.flight, joined.head, joined.is_joined
         if head is None:
             detail: str | None = "held"
-            head_within = partial(self._boarding.head_within, boarded)
+            head_within = partial(self._coalescer.head_within, joined)
             body: bytes | AsyncIterator[bytes] = keepalive.held(
-                lambda: boarded.flight, head_within, found, self._keep_alive_seconds
+                lambda: joined.flight, head_within, found, self._keep_alive_seconds
             )
         elif head.is_whole:
             detail, body = flight.detail, flight.body
@@ -225,8 +225,8 @@ class Flow:
             cache_status=status,
             disposition=Disposition.JOINED if is_joined else Disposition.MISS,
             question=found,
-            flight=lambda: boarded.flight,
-            close=lambda: self._flights.leave(boarded.flight),
+            flight=lambda: joined.flight,
+            close=lambda: self._flights.leave(joined.flight),
         )
 
     def _forward(self, asked: Asked, address: Address) -> Forward:
@@ -245,12 +245,12 @@ class Flow:
         self._check_may_buy(incoming)
         flight = self._flights.start(
             ("uncached", str(next(self._uncached))),
-            lambda started: self._ferry.carry(started, incoming, body, endpoint),
+            lambda started: self._uncached_call.fly(started, incoming, body, endpoint),
         )
         flight.is_worth_finishing = False
-        self._flights.board(flight)
+        self._flights.join(flight)
         try:
-            head = await self._boarding.wait_head(flight, incoming, None)
+            head = await self._coalescer.wait_head(flight, incoming, None)
         except BaseException:
             self._flights.leave(flight)
             raise

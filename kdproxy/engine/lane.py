@@ -16,8 +16,8 @@ log = logging.getLogger("kdproxy.engine")
 LaneId = tuple[str, str, str]
 """Upstream, credential fingerprint, model."""
 
-FIRST_LOOK_SECONDS = 60.0
-LONGEST_LOOK_SECONDS = 900.0
+FIRST_PROBE_SECONDS = 60.0
+LONGEST_PROBE_SECONDS = 900.0
 FAIL_FAST_SECONDS = 15.0
 """For at most so long after a fatal answer the next requests get the same without a call."""
 REVOKED_SECONDS = 600.0
@@ -51,11 +51,11 @@ class Stop:
     is_parked: bool
     """Whether requests wait; else they fail at once."""
     since: float
-    look_at: float
+    probe_at: float
     back_at: float | None = None
     """When the provider's quota is said to come back by itself; None: when somebody pays."""
-    looks: int = 0
-    is_looking: bool = False
+    probes: int = 0
+    is_probing: bool = False
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -79,51 +79,51 @@ class Lane:
         """Return the seconds until a request may go; infinity: when something else has happened."""
         if self.stop is None:
             return self.pace.wait(cost, now)
-        if self.stop.is_looking:
+        if self.stop.is_probing:
             return math.inf
-        return max(self.stop.look_at - now, self.pace.wait(cost, now))
+        return max(self.stop.probe_at - now, self.pace.wait(cost, now))
 
     def halt(self, reason: str, refusal: Refusal, *, parks: bool, wait_seconds: float | None, now: float) -> None:
         """Stop, or stay stopped after a look; what was sent before the stop has nothing to add."""
-        if self.stop is not None and not self.stop.is_looking:
+        if self.stop is not None and not self.stop.is_probing:
             return
-        looks = 0 if self.stop is None else self.stop.looks + 1
+        probes = 0 if self.stop is None else self.stop.probes + 1
         since = now if self.stop is None else self.stop.since
         if not parks:
             # The next request looks at once, one at a time; the longer it lasts, the rarer.
-            pause = min(FAIL_FAST_SECONDS, looks * 0.5)
+            pause = min(FAIL_FAST_SECONDS, probes * 0.5)
         else:
-            pause = min(LONGEST_LOOK_SECONDS, FIRST_LOOK_SECONDS * 2.0 ** min(looks, 16))
+            pause = min(LONGEST_PROBE_SECONDS, FIRST_PROBE_SECONDS * 2.0 ** min(probes, 16))
             if wait_seconds is not None:
                 # It comes back by itself: no look before that helps, but clocks and words may be wrong.
-                pause = min(max(wait_seconds, 1.0), LONGEST_LOOK_SECONDS)
+                pause = min(max(wait_seconds, 1.0), LONGEST_PROBE_SECONDS)
         if parks:
             # Looks are rare, and who reads the log must not have to scroll back for days.
-            self._say("a lane is parked until the quota is back", reason, pause)
+            self._log_stop("a lane is parked until the quota is back", reason, pause)
         elif self.stop is None:
-            self._say("a lane is closed", reason, pause)
+            self._log_stop("a lane is closed", reason, pause)
         self.stop = Stop(
             reason=reason,
             refusal=refusal,
             is_parked=parks,
             since=since,
-            look_at=now + pause,
+            probe_at=now + pause,
             back_at=None if wait_seconds is None else now + wait_seconds,
-            looks=looks,
+            probes=probes,
         )
 
     def revoke(self, refusal: Refusal, now: float) -> None:
         """Take this credential out: others go on."""
-        self._say("a credential is refused: its lane is taken out", "credential", REVOKED_SECONDS)
+        self._log_stop("a credential is refused: its lane is taken out", "credential", REVOKED_SECONDS)
         self.stop = Stop(
             reason="the credential is refused",
             refusal=refusal,
             is_parked=False,
             since=now,
-            look_at=now + REVOKED_SECONDS,
+            probe_at=now + REVOKED_SECONDS,
         )
 
-    def told_full(self) -> None:
+    def log_if_full(self) -> None:
         """Say once that the configured bound is in the way."""
         if not self.was_full and self.pace.is_full:
             self.was_full = True
@@ -175,10 +175,10 @@ class Lane:
             "policy": str(Policy.PARK if stop.is_parked else Policy.FAIL),
             "for_seconds": round(now - stop.since, 1),
             "back_seconds": None if stop.back_at is None else round(max(0.0, stop.back_at - now), 1),
-            "next_look_seconds": round(max(0.0, stop.look_at - now), 1),
+            "next_look_seconds": round(max(0.0, stop.probe_at - now), 1),
         }
 
-    def _say(self, message: str, reason: str, pause: float) -> None:
+    def _log_stop(self, message: str, reason: str, pause: float) -> None:
         log.error(message, extra={**self.fields(), "reason": reason, "next_look_seconds": round(pause)})
 
     def fields(self) -> dict[str, str]:

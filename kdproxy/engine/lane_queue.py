@@ -1,4 +1,4 @@
-"""The road to one model at one upstream: one queue, and behind it a lane for each credential.
+"""The queue to one model at one upstream: one queue, and behind it a lane for each credential.
 
 Whoever is first in line goes to the lane that can send soonest. A waiter that is cancelled leaves no hole: its permit,
 if it was just granted, is given back. Event loop only.
@@ -49,7 +49,7 @@ class Advice:
 class LaneQueue:
     """The queue before the lanes of one upstream and model."""
 
-    gate: UpstreamHealth
+    health: UpstreamHealth
     lanes: tuple[Lane, ...]
     policy: Policy
     clock: Clock
@@ -62,7 +62,7 @@ class LaneQueue:
     unstarted: dict[Permit, None] = field(default_factory=dict)
     """Calls of a free upstream that wait for the first byte of their answer, oldest first."""
     backoffs: Backoffs = field(default_factory=Backoffs)
-    _line: FairQueue = field(default_factory=FairQueue)
+    _waiters: FairQueue = field(default_factory=FairQueue)
     _timer: asyncio.TimerHandle | None = None
     _timer_at: float = math.inf
 
@@ -73,7 +73,7 @@ class LaneQueue:
     @property
     def is_idle(self) -> bool:
         """Whether nobody waits and nothing is in flight."""
-        return self._line.is_empty and not any(lane.pace.in_flight for lane in self.lanes)
+        return self._waiters.is_empty and not any(lane.pace.in_flight for lane in self.lanes)
 
     @property
     def model(self) -> str:
@@ -83,9 +83,9 @@ class LaneQueue:
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        return len(self._line)
+        return len(self._waiters)
 
-    def queue(
+    def join(
         self,
         cost: Cost,
         *,
@@ -104,14 +104,14 @@ class LaneQueue:
         now = self.now()
         backoff = RequestBackoff() if question is None else self.backoffs.of(question, now)
         waiter = Waiter(cost, run, now, asyncio.get_running_loop().create_future(), question, backoff, deadline_seconds)
-        self._line.add(waiter, now, at_front=at_front)
+        self._waiters.add(waiter, now, at_front=at_front)
         return waiter
 
     async def turn(self, waiter: Waiter) -> Permit:
         """Return when it is this waiter's turn.
 
         Raises:
-            RoadClosed: no lane goes on, and the policy is to fail fast.
+            LaneQueueClosed: no lane goes on, and the policy is to fail fast.
             UpstreamDown: the breaker is open, and requests are not held.
         """
         self.pump()
@@ -125,12 +125,12 @@ class LaneQueue:
     def advise(self, waiter: Waiter | None) -> Advice:
         """Say when a waiter may come again, at most 120 s ahead, and whose fault the wait is."""
         now = self.now()
-        if self.gate.is_open:
-            seconds, is_rate_limit, reason = self.gate.breaker.wait(now), False, self._outage()
+        if self.health.is_open:
+            seconds, is_rate_limit, reason = self.health.breaker.wait(now), False, self._outage()
         else:
             stops = [lane.stop for lane in self.lanes if lane.stop is not None]
             if len(stops) == len(self.lanes):
-                seconds, is_rate_limit, reason = min(stop.look_at for stop in stops) - now, True, stops[0].reason
+                seconds, is_rate_limit, reason = min(stop.probe_at for stop in stops) - now, True, stops[0].reason
             else:
                 seconds, is_rate_limit, reason = self._eta(waiter, now), True, "the rate limit"
         if not math.isfinite(seconds):
@@ -143,56 +143,56 @@ class LaneQueue:
         )
 
     def _outage(self) -> str:
-        reason = self.gate.last_reason
+        reason = self.health.last_reason
         return "the upstream fails every call" if reason is None else f"the upstream fails every call: {reason}"
 
     def drain_seconds(self) -> float | None:
         """Return about how long the queue takes; None where the pace is not known."""
         if not self.waiting:
             return 0.0
-        first = self._line.first()
+        first = self._waiters.first()
         rate = None if first is None else self._rate(first.cost)
         return None if rate is None else self.waiting / rate
 
     def pump(self) -> None:
         """Give turns for as long as somebody may go now; then see to it that the next moment is not missed."""
-        if self._line.is_empty and self._timer is None:
-            self.gate.forget(self.pump)
+        if self._waiters.is_empty and self._timer is None:
+            self.health.forget(self.pump)
             return  # it is called as each call ends, mostly with nobody in line
         now = self.now()
-        self._line.line_up_due(now)
+        self._waiters.admit_due(now)
         wait = math.inf
-        while (waiter := self._line.first()) is not None:
+        while (waiter := self._waiters.first()) is not None:
             refusal = self._closed_by(now)
             if refusal is not None:
-                self._line.take(waiter)
+                self._waiters.take(waiter)
                 waiter.future.set_exception(LaneQueueClosed(refusal))
                 continue
             lane, wait = self._soonest(waiter.cost, now)
             if wait <= 0 and waiter.backoff.refusals and lane.pace.is_probing:
                 # Who was not refused shows more of how the lane is.
-                waiter = self._line.least_refused()
+                waiter = self._waiters.least_refused()
                 lane, wait = self._soonest(waiter.cost, now)
-            if wait <= 0 and self.gate.is_open:
+            if wait <= 0 and self.health.is_open:
                 # Where a question is to show how the upstream is, it is one that has not failed.
-                waiter = self._line.first_but(self.gate.breaker.has_failed) or waiter
+                waiter = self._waiters.first_but(self.health.breaker.has_failed) or waiter
                 lane, wait = self._soonest(waiter.cost, now)
-            wait = wait if wait > 0 else self.gate.wait(now, waiter.question)
-            if wait > 0 and self.gate.is_open and self.gate.fails_fast:
-                self._line.take(waiter)
+            wait = wait if wait > 0 else self.health.wait(now, waiter.question)
+            if wait > 0 and self.health.is_open and self.health.fails_fast:
+                self._waiters.take(waiter)
                 waiter.future.set_exception(UpstreamDown())
                 continue
             if wait > 0:
-                lane.told_full()
+                lane.log_if_full()
                 break
-            self._line.take(waiter)
+            self._waiters.take(waiter)
             waiter.future.set_result(self._grant(lane, waiter, now))
             wait = math.inf
-        if self._line.is_empty:
-            self.gate.forget(self.pump)
+        if self._waiters.is_empty:
+            self.health.forget(self.pump)
         else:
-            self.gate.listen(self.pump)
-        self._wake_in(min(wait, self._line.next_due_at - now), now)
+            self.health.listen(self.pump)
+        self._wake_in(min(wait, self._waiters.next_due_at - now), now)
 
     def _soonest(self, cost: Cost, now: float) -> tuple[Lane, float]:
         """Return the lane that can send first, and in how many seconds."""
@@ -204,16 +204,16 @@ class LaneQueue:
         return soonest, shortest
 
     def _grant(self, lane: Lane, waiter: Waiter, now: float) -> Permit:
-        is_look = lane.stop is not None
+        is_probe = lane.stop is not None
         if lane.stop is not None:
-            lane.stop.is_looking = True
+            lane.stop.is_probing = True
         waited = now - waiter.since
         lane.waited_seconds += waited
         lane.longest_wait_seconds = max(lane.longest_wait_seconds, waited)
         lane.counts["sent"] += 1
-        self.gate.breaker.take(now, question=waiter.question)
+        self.health.breaker.take(now, question=waiter.question)
         grant = lane.pace.take(waiter.cost, now, deadline_seconds=min(lane.deadline_seconds, waiter.deadline_seconds))
-        return Permit(self, lane, grant, waiter, is_look=is_look)
+        return Permit(self, lane, grant, waiter, is_probe=is_probe)
 
     def recognise(self, found: Recognition, *, is_free: bool) -> None:
         """Take what is known of the upstream's server."""
@@ -245,7 +245,7 @@ class LaneQueue:
         if not self.is_closed:
             return None
         stops = [lane.stop for lane in self.lanes if lane.stop is not None]
-        if any(stop.is_looking or stop.look_at <= now for stop in stops):
+        if any(stop.is_probing or stop.probe_at <= now for stop in stops):
             return None
         return max(stops, key=lambda stop: stop.since).refusal
 
@@ -254,7 +254,7 @@ class LaneQueue:
             # The turn came in the same moment: it goes to the next one.
             waiter.future.result().not_sent()
             return
-        self._line.leave(waiter)
+        self._waiters.leave(waiter)
         self.pump()
 
     def _wake_in(self, seconds: float, now: float) -> None:
@@ -278,7 +278,7 @@ class LaneQueue:
         if waiter is not None and waiter.backoff.ready_at > now:
             first = max(waiter.backoff.ready_at - now, first if math.isfinite(first) else 0.0)
         rate = self._rate(cost)
-        ahead = 0 if rate is None else self._line.ahead(waiter) / rate
+        ahead = 0 if rate is None else self._waiters.ahead(waiter) / rate
         return (first if math.isfinite(first) else 1.0) + ahead
 
     def _rate(self, cost: Cost) -> float | None:

@@ -1,4 +1,4 @@
-"""All roads and lanes: made when first asked for, gone after an hour without use, shown in `stats`."""
+"""All lane queues and lanes: made at the first request, removed after an hour without use, shown in `stats`."""
 
 import math
 import random
@@ -59,56 +59,56 @@ class Lanes:
         """Of lanes that are not there (yet), as they were last."""
         self._jitter = jitter
         self._fails_fast = fails_fast
-        self._gates: dict[str, UpstreamHealth] = {}
-        self._roads: OrderedDict[tuple[str, tuple[str, ...], str], LaneQueue] = OrderedDict()
+        self._health: dict[str, UpstreamHealth] = {}
+        self._queues: OrderedDict[tuple[str, tuple[str, ...], str], LaneQueue] = OrderedDict()
         """The longest unused one first."""
 
     def rules(self, upstream: Upstream, dialect: str | None) -> Rules:
         """Return the table of limits and errors of an upstream."""
         return rules_of(upstream, named=self._of(upstream.name).rules, dialect=dialect)
 
-    def road(self, upstream: Upstream, credentials: Sequence[str], model: str, rules: Rules) -> LaneQueue:
-        """Return the road to a model, with a lane for each credential (their fingerprints)."""
+    def queue(self, upstream: Upstream, credentials: Sequence[str], model: str, rules: Rules) -> LaneQueue:
+        """Return the queue to a model, with a lane for each credential (their fingerprints)."""
         identity = (upstream.name, tuple(credentials), model)
         now = self._clock.monotonic()
         self._retire(now)
-        road = self._roads.get(identity)
-        if road is None:
-            road = self._roads[identity] = self._build(upstream, identity[1], model, rules)
-        road.used_at = now
-        self._roads.move_to_end(identity)
-        if not road.is_recognised and self._kinds is not None:
+        queue = self._queues.get(identity)
+        if queue is None:
+            queue = self._queues[identity] = self._build(upstream, identity[1], model, rules)
+        queue.used_at = now
+        self._queues.move_to_end(identity)
+        if not queue.is_recognised and self._kinds is not None:
             # It is asked only once that matters: answers take a good part of what their clients wait.
-            ask = self._kinds.of if road.is_slow else self._kinds.known
+            ask = self._kinds.of if queue.is_slow else self._kinds.known
             found = ask(upstream)
             if found is not None:
                 is_billed = upstream.billed if upstream.billed is not None else not is_free(found, upstream, model)
-                road.recognise(found, is_free=not is_billed)
-        return road
+                queue.recognise(found, is_free=not is_billed)
+        return queue
 
     def _retire(self, now: float) -> None:
         """Let lanes go that nobody has used for an hour: with a new token for each call they would be thousands."""
-        while self._roads:
-            identity, road = next(iter(self._roads.items()))
-            if now - road.used_at < IDLE_SECONDS:
+        while self._queues:
+            identity, queue = next(iter(self._queues.items()))
+            if now - queue.used_at < IDLE_SECONDS:
                 return
-            if road.is_idle:
-                self._remembered.update(self._learned_of(road))
-                del self._roads[identity]
+            if queue.is_idle:
+                self._remembered.update(self._learned_of(queue))
+                del self._queues[identity]
             else:
-                road.used_at = now
-                self._roads.move_to_end(identity)
+                queue.used_at = now
+                self._queues.move_to_end(identity)
 
     def learned(self) -> list[Remembered]:
         """Return what lanes have learned, those that have gone or were not used since the start included."""
         found = dict(self._remembered)
-        for road in self._roads.values():
-            found.update(self._learned_of(road))
+        for queue in self._queues.values():
+            found.update(self._learned_of(queue))
         now = self._clock.now()
         return [lane for lane in found.values() if now - lane.at < STALE_SECONDS]
 
-    def _learned_of(self, road: LaneQueue) -> dict[LaneId, Remembered]:
-        at = self._clock.now() - (self._clock.monotonic() - road.used_at)
+    def _learned_of(self, queue: LaneQueue) -> dict[LaneId, Remembered]:
+        at = self._clock.now() - (self._clock.monotonic() - queue.used_at)
         return {
             lane.identity: Remembered(
                 upstream=lane.identity[0],
@@ -117,35 +117,35 @@ class Lanes:
                 learned=learned,
                 at=at,
             )
-            for lane in road.lanes
+            for lane in queue.lanes
             if not (learned := lane.pace.learned).is_empty
         }
 
     def outages(self, within_seconds: float) -> list[dict[str, object]]:
         """Return each upstream that has failed lately and has not answered since, why, and how many wait for it."""
         found = []
-        for name, gate in self._gates.items():
-            outage = gate.outage(within_seconds)
+        for name, health in self._health.items():
+            outage = health.outage(within_seconds)
             if outage is not None:
-                held = sum(road.waiting for road in self._roads.values() if road.gate.upstream.name == name)
+                held = sum(queue.waiting for queue in self._queues.values() if queue.health.upstream.name == name)
                 found.append({**outage, "waiting": held})
         return found
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Return each lane as `stats` shows it, with its road's queue and its upstream's breaker."""
+        """Return each lane as `stats` shows it, with its queue's queue and its upstream's breaker."""
         rows = []
-        for road in self._roads.values():
-            now = road.now()
-            drain = road.drain_seconds()
+        for queue in self._queues.values():
+            now = queue.now()
+            drain = queue.drain_seconds()
             shared = {
-                "queued": road.waiting,
+                "queued": queue.waiting,
                 "drain_seconds": None if drain is None else round(drain, 1),
-                "policy": str(road.policy),
-                "breaker": str(road.gate.breaker.state),
-                "breaker_opened": road.gate.breaker.opened,
-                "retry_budget": road.gate.budget.tokens,
+                "policy": str(queue.policy),
+                "breaker": str(queue.health.breaker.state),
+                "breaker_opened": queue.health.breaker.opened,
+                "retry_budget": queue.health.budget.tokens,
             }
-            rows += [{**lane.snapshot(now), **shared} for lane in road.lanes]
+            rows += [{**lane.snapshot(now), **shared} for lane in queue.lanes]
         return rows
 
     def _of(self, upstream: str) -> LaneSettings:
@@ -153,9 +153,9 @@ class Lanes:
 
     def _build(self, upstream: Upstream, credentials: tuple[str, ...], model: str, rules: Rules) -> LaneQueue:
         settings = self._of(upstream.name)
-        gate = self._gates.get(upstream.name)
-        if gate is None:
-            gate = self._gates[upstream.name] = UpstreamHealth(
+        health = self._health.get(upstream.name)
+        if health is None:
+            health = self._health[upstream.name] = UpstreamHealth(
                 upstream, self._clock, self._jitter, fails_fast=self._fails_fast
             )
         lanes = tuple(
@@ -180,7 +180,7 @@ class Lanes:
             if (remembered := self._remembered.get(lane.identity)) is not None:
                 lane.pace.restore(remembered.learned)
         return LaneQueue(
-            gate=gate,
+            health=health,
             lanes=lanes,
             policy=settings.policy,
             clock=self._clock,

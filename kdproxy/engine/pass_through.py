@@ -17,21 +17,21 @@ class PassThrough:
         return self._count
 
     @contextmanager
-    def taking_off(self) -> Iterator[Callable[[], None]]:
+    def counted(self) -> Iterator[Callable[[], None]]:
         """Count a call in; what is given must be called at its end, once, unless sending it fails."""
         self._count += 1
         self._none.clear()
         try:
-            yield self._landed
+            yield self._ended
         except BaseException:
-            self._landed()
+            self._ended()
             raise
 
-    async def land_all(self) -> None:
+    async def wait_all(self) -> None:
         """Wait until there are none."""
         await self._none.wait()
 
-    def _landed(self) -> None:
+    def _ended(self) -> None:
         self._count -= 1
         if not self._count:
             self._none.set()

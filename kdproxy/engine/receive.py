@@ -10,7 +10,7 @@ import asyncio
 from kdproxy.core.models import Form, HeaderPairs, Question, Upstream
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.sniff import Kind
-from kdproxy.engine.early_error import ANSWERING, Peeked
+from kdproxy.engine.early_error import ANSWERING, BufferedResponse
 from kdproxy.engine.fetch_request import FetchedResponse
 from kdproxy.engine.flights import Flight
 from kdproxy.engine.recorder import GRACE_SECONDS, BodyRecorder, Recorder, StreamRecorder
@@ -66,14 +66,14 @@ async def read_to_end(response: UpstreamResponse, recorder: Recorder, flight: Fl
     Raises:
         UpstreamFailed: it was cut before its end.
     """
-    if isinstance(recorder, StreamRecorder) and isinstance(response, Peeked):
+    if isinstance(recorder, StreamRecorder) and isinstance(response, BufferedResponse):
         await _read_stream(response, recorder, flight)
         return
     while chunk := await response.chunk():
         flight.add(recorder.feed(chunk))
 
 
-async def _read_stream(response: Peeked, recorder: StreamRecorder, flight: Flight) -> None:
+async def _read_stream(response: BufferedResponse, recorder: StreamRecorder, flight: Flight) -> None:
     loop = asyncio.get_running_loop()
     events, ends_at, was_over = 0, loop.time() + GRACE_SECONDS, False
     while True:

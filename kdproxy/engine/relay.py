@@ -37,10 +37,10 @@ class Relay:
 
     async def read(self, request: UpstreamRequest, *, limit_bytes: int) -> tuple[UpstreamResponse, bytes]:
         """Send what costs nothing, and return its whole answer. Raises UpstreamFailed."""
-        with self.passing.taking_off() as landed:
+        with self.passing.counted() as ended:
             response = await self._send(request)
             body = await response.read(limit_bytes)
-        landed()
+        ended()
         return response, body
 
     async def relay(self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None) -> Relayed:
@@ -54,7 +54,7 @@ class Relay:
             method=incoming.method, url=incoming.full_url, headers=incoming.forwarded_headers(0), body=body
         )
         call = self._call(incoming) if incoming.method == "POST" else None
-        with self.passing.taking_off() as landed:
+        with self.passing.counted() as ended:
             try:
                 if call is not None:
                     await self._fetcher.call_log.ready()
@@ -68,7 +68,7 @@ class Relay:
             response.close()
             if call is not None:
                 self._end(incoming, call, CallOutcome.ABANDONED)
-            landed()
+            ended()
 
         if call is None:
             return Relayed(response, response.chunks(), close)

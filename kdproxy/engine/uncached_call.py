@@ -9,7 +9,7 @@ from kdproxy.core.ports import UpstreamRequest
 from kdproxy.core.sniff import Kind
 from kdproxy.engine import validator
 from kdproxy.engine.call import Incoming
-from kdproxy.engine.errors import land_refused, landing
+from kdproxy.engine.errors import complete_refused, completing
 from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest
 from kdproxy.engine.flights import Flight, Head
@@ -22,25 +22,25 @@ from kdproxy.providers.rules_cost import OutputGuess, cost_of
 
 
 class UncachedCall:
-    """Flies the flights of calls to cacheable endpoints that are no questions (hosted tools, unclear JSON)."""
+    """Runs the flights of calls to cacheable endpoints that are no questions (hosted tools, unclear JSON)."""
 
     def __init__(self, fetcher: Fetcher, lanes: Lanes, *, answer_limit_bytes: int) -> None:
         self._fetcher = fetcher
         self._lanes = lanes
         self._answer_limit_bytes = answer_limit_bytes
 
-    async def carry(self, flight: Flight, incoming: Incoming, body: bytes, endpoint: Endpoint) -> None:
-        """Buy the answer and land the flight, whatever happens."""
-        with landing(flight):
-            await self._carry(flight, incoming, body, endpoint)
+    async def fly(self, flight: Flight, incoming: Incoming, body: bytes, endpoint: Endpoint) -> None:
+        """Fetch the answer and complete the flight, whatever happens."""
+        with completing(flight):
+            await self._fetch(flight, incoming, body, endpoint)
 
-    async def _carry(self, flight: Flight, incoming: Incoming, body: bytes, endpoint: Endpoint) -> None:
+    async def _fetch(self, flight: Flight, incoming: Incoming, body: bytes, endpoint: Endpoint) -> None:
         rules = self._lanes.rules(incoming.upstream, endpoint.provider)
         members = await offload(body, lambda: json_object(body))
         model = model_of(incoming.path, members) or ""
-        road = self._lanes.road(incoming.upstream, incoming.credentials(), model, rules)
+        queue = self._lanes.queue(incoming.upstream, incoming.credentials(), model, rules)
         cost = await offload(body, lambda: cost_of(members, OutputGuess(), body_bytes=len(body)))
-        errand = FetchRequest(
+        fetch_request = FetchRequest(
             request=partial(_request, incoming, body),
             cost=cost,
             rules=rules,
@@ -50,30 +50,30 @@ class UncachedCall:
             question=_identity(incoming, body),
             validator=validator.of_unkept(endpoint, incoming.upstream),
         )
-        result = await self._fetcher.fetch(errand, flight, road)
+        result = await self._fetcher.fetch(fetch_request, flight, queue)
         if not isinstance(result, FetchedResponse):
-            land_refused(flight, result)
+            complete_refused(flight, result)
             return
         response = result.response
         watch = StreamWatch(endpoint, incoming.upstream) if result.kind is Kind.EVENTS else None
         try:
-            flight.depart(Head(status=response.status, headers=response.headers, is_whole=False))
+            flight.set_head(Head(status=response.status, headers=response.headers, is_whole=False))
             async for chunk in response.chunks():
                 flight.add(chunk)
                 if watch is not None:
                     watch.feed(chunk)
         except BaseException as error:
-            await self._fetcher.aborted(errand, result, error)
+            await self._fetcher.aborted(fetch_request, result, error)
             raise
         finally:
             response.close()
         failure = None if watch is None else watch.finish()
         if failure is None:
-            self._fetcher.completed(errand, result)
+            self._fetcher.completed(fetch_request, result)
         else:
-            self._fetcher.incomplete(errand, result, failure)
+            self._fetcher.incomplete(fetch_request, result, failure)
         await self._fetcher.call_log.settle()
-        flight.land()
+        flight.complete()
 
 
 def _identity(incoming: Incoming, body: bytes) -> Address:

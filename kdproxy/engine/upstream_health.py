@@ -1,4 +1,4 @@
-"""The gate of one upstream, which all its lanes go through: breaker and retry budget, with a log line when they act."""
+"""Whether one upstream works, for all its lanes: circuit breaker, retry budget, a log line when they act."""
 
 import logging
 import math
@@ -96,7 +96,7 @@ class UpstreamHealth:
         if self.breaker.answered():
             self.budget.refill()
             log.warning("the upstream answers again", extra={"upstream": self.upstream.name})
-        self._tell()
+        self._notify()
 
     def upstream_failed(self, reason: str, question: Hashable) -> None:
         """Take note of a call that the upstream failed."""
@@ -112,8 +112,8 @@ class UpstreamHealth:
         if is_first and not self.is_open and not self.budget.spend():
             has_opened = self.breaker.trip(now, jitter=jitter)
         if has_opened:
-            self._say_open(reason)
-        self._tell()
+            self._log_open(reason)
+        self._notify()
 
     def suspect(self, reason: str) -> None:
         """One question fails again and again, and no other tells whether it is to blame: look, and open if not."""
@@ -123,7 +123,7 @@ class UpstreamHealth:
     def ended(self, question: Hashable) -> None:
         """Count a call out, however it ended."""
         self.breaker.ended(question)
-        self._tell()
+        self._notify()
 
     def _start_probe(self, probe: Probe, reason: str = "") -> None:
         if not self._is_probing:
@@ -144,10 +144,10 @@ class UpstreamHealth:
         elif health is Health.DOWN and self.succeeded_at < asked_at:
             self.breaker.trip(now, jitter=jitter)
             self.breaker.probe_failed(now, jitter=jitter)
-            self._say_open(reason)
-        self._tell()
+            self._log_open(reason)
+        self._notify()
 
-    def _say_open(self, reason: str) -> None:
+    def _log_open(self, reason: str) -> None:
         log.error(
             "circuit breaker open: the upstream fails every call, "
             + ("requests fail at once" if self.fails_fast else "requests are held")
@@ -155,6 +155,6 @@ class UpstreamHealth:
             extra={"upstream": self.upstream.name, "reason": reason},
         )
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for changed in tuple(self._listeners):
             changed()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from kdproxy.core import retry
 from kdproxy.core.attempt_outcome import FailureClass
 from kdproxy.core.sniff import Kind
-from kdproxy.engine.early_error import Glance, Peeked
+from kdproxy.engine.early_error import Beginning, BufferedResponse
 from kdproxy.engine.fetch_request import FetchRequest
 from kdproxy.providers.base import Judgement
 
@@ -21,18 +21,23 @@ class Verdict(NamedTuple):
     """What it is worth, where it has been read whole."""
 
 
-async def verdict_on(glance: Glance, errand: FetchRequest, now: float) -> Verdict:
+async def verdict_on(beginning: Beginning, fetch_request: FetchRequest, now: float) -> Verdict:
     """Say whether an answer below status 400 is one."""
-    response = glance.response
-    if glance.fault:
-        reason = f"The upstream sent {glance.fault} (status {response.status})."
+    response = beginning.response
+    if beginning.fault:
+        reason = f"The upstream sent {beginning.fault} (status {response.status})."
         return Verdict(retry.Again(reason=reason, failure=FailureClass.MAYBE_BILLED))
-    if glance.error:
-        found = retry.judge_event(glance.error, errand.rules, now=now)
+    if beginning.error:
+        found = retry.judge_event(beginning.error, fetch_request.rules, now=now)
         if not isinstance(found, retry.Done):
             return Verdict(found)
-    validator = errand.validator
-    if validator is None or glance.kind not in _JUDGED or not isinstance(response, Peeked) or not response.is_over:
+    validator = fetch_request.validator
+    if (
+        validator is None
+        or beginning.kind not in _JUDGED
+        or not isinstance(response, BufferedResponse)
+        or not response.is_over
+    ):
         return Verdict(retry.Done())
     if any(name.lower() == "content-encoding" for name, _ in response.headers):
         return Verdict(retry.Done())  # a coding that is not undone here: nobody knows what it says
@@ -43,11 +48,16 @@ async def verdict_on(glance: Glance, errand: FetchRequest, now: float) -> Verdic
     return Verdict(retry.Again(reason=reason, failure=FailureClass.MAYBE_BILLED, is_complete=True), judgement)
 
 
-def unbroken(glance: Glance) -> Glance:
+def unbroken(beginning: Beginning) -> Beginning:
     """Find fault with JSON that came whole and yet breaks off: its server died, and a gateway counted what it had."""
-    response = glance.response
-    if glance.fault or glance.kind is not Kind.JSON or not isinstance(response, Peeked) or not response.is_over:
-        return glance
+    response = beginning.response
+    if (
+        beginning.fault
+        or beginning.kind is not Kind.JSON
+        or not isinstance(response, BufferedResponse)
+        or not response.is_over
+    ):
+        return beginning
     if response.seen.rstrip()[-1:] in (b"}", b"]"):
-        return glance
-    return glance._replace(fault="JSON that breaks off")
+        return beginning
+    return beginning._replace(fault="JSON that breaks off")

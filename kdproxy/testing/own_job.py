@@ -131,22 +131,22 @@ def through_us(
         server = Server(serve(), deadline_seconds)
         lanes = Lanes(VirtualClock(), otherwise=LaneSettings(deadline_seconds=deadline_seconds))
         fetcher = Fetcher(server, VirtualClock(), RetrySettings(total_seconds=600, max_attempts=6))
-        road = lanes.road(upstream, ("key",), "m", TABLES["general"])
+        queue = lanes.queue(upstream, ("key",), "m", TABLES["general"])
         if found is not None:
-            road.recognise(found, is_free=True)
+            queue.recognise(found, is_free=True)
         numbers = iter(range(1_000_000))
 
         async def ask(count: int) -> None:
             def request(key_index: int) -> UpstreamRequest:
                 return UpstreamRequest(method="POST", url=OWN.url, headers=(), body=str(count).encode())
 
-            errand = FetchRequest(request=request, cost=Cost(), rules=TABLES["general"], whole_bytes=1 << 20)
-            result = await fetcher.fetch(errand, Flight((str(next(numbers)),)), road)
+            fetch_request = FetchRequest(request=request, cost=Cost(), rules=TABLES["general"], whole_bytes=1 << 20)
+            result = await fetcher.fetch(fetch_request, Flight((str(next(numbers)),)), queue)
             assert isinstance(result, FetchedResponse)
-            result.permit.done()
+            result.permit.completed()
 
         seconds = await _callers(callers, tokens, ask)
-        assert road.is_idle
+        assert queue.is_idle
         return seconds, server
 
     seconds, server = _virtually(main)

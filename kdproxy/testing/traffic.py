@@ -169,7 +169,7 @@ class Traffic:
                     self.at(wait, self._woken)
                 return
             if self.pace.is_probing:
-                # As in a road: best one that was not refused itself.
+                # As in a queue: best one that was not refused itself.
                 chosen = min(self.queue, key=lambda each: self._backoff(each[0]).refusals)
                 self.queue.remove(chosen)
                 self._send(*chosen)

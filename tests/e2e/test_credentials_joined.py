@@ -27,9 +27,9 @@ def key(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {name}"}
 
 
-async def until_joined(proxy: RunningProxy, passengers: int) -> None:
+async def until_joined(proxy: RunningProxy, waiters: int) -> None:
     async with asyncio.timeout(10):
-        while not any(flight.passengers == passengers for flight in proxy.app._flights._tasks):
+        while not any(flight.waiters == waiters for flight in proxy.app._flights._tasks):
             await asyncio.sleep(0)
 
 

@@ -242,7 +242,7 @@ async def test_the_proxys_own_late_error_is_an_event_too(
 async def test_a_parked_client_is_held_beyond_its_patience(
     teacher: ScriptedTeacher, clients_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "FIRST_LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(lane_module, "FIRST_PROBE_SECONDS", 1.0)
     teacher.script(InsufficientQuota())
     async with run_proxy(teacher, keep_alive_seconds=0.05, spent_policy="park") as proxy, clients_of(proxy) as ask:
         answer = await openai_json(ask)

@@ -82,7 +82,7 @@ async def test_an_outage_is_held_and_ends(teacher: ScriptedTeacher, proxy: Runni
 async def test_a_parked_run_goes_on_when_the_quota_is_topped_up(
     teacher: ScriptedTeacher, send: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lane_module, "FIRST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(lane_module, "FIRST_PROBE_SECONDS", 0.2)
     async with run_proxy(teacher, spent_policy="park") as proxy:
         teacher.script(*[InsufficientQuota()] * 8)
         got = asyncio.gather(*(send(proxy.address + CHAT, ask(number)) for number in range(30)))

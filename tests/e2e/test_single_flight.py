@@ -41,7 +41,7 @@ async def test_fifty_equal_requests_are_one_call(
 ) -> None:
     teacher.hold()
     asking = [asyncio.create_task(send(proxy.address + CHAT, body)) for _ in range(50)]
-    await until(lambda: any(flight.passengers == 50 for flight in flights(proxy)._tasks))
+    await until(lambda: any(flight.waiters == 50 for flight in flights(proxy)._tasks))
     teacher.release()
     got = await asyncio.gather(*asking)
     assert len({answer.body for answer in got}) == 1
@@ -119,7 +119,7 @@ async def test_the_two_forms_are_two_calls(teacher: ScriptedTeacher, proxy: Runn
     teacher.hold()
     asking = [asyncio.create_task(send(proxy.address + CHAT, body)) for body in (ASK, STREAM, ASK, STREAM)]
     await teacher.wait_for_calls(2)
-    await until(lambda: sum(flight.passengers for flight in flights(proxy)._tasks) == 4)
+    await until(lambda: sum(flight.waiters for flight in flights(proxy)._tasks) == 4)
     teacher.release()
     got = await asyncio.gather(*asking)
     assert got[0].body == got[2].body
@@ -135,9 +135,9 @@ async def test_a_follower_survives_the_leaders_disconnect(
     leader = asyncio.create_task(send(proxy.address + CHAT, body))
     await teacher.wait_for_calls(1)
     follower = asyncio.create_task(send(proxy.address + CHAT, body))
-    await until(lambda: any(flight.passengers == 2 for flight in flights(proxy)._tasks))
+    await until(lambda: any(flight.waiters == 2 for flight in flights(proxy)._tasks))
     await abandon(leader)
-    await until(lambda: any(flight.passengers == 1 for flight in flights(proxy)._tasks))
+    await until(lambda: any(flight.waiters == 1 for flight in flights(proxy)._tasks))
     teacher.release()
     got = await follower
     assert got.status == 200
@@ -152,10 +152,10 @@ async def test_a_call_that_everybody_left_is_finished_and_stored(
     teacher.hold()
     asking = [asyncio.create_task(send(proxy.address + CHAT, body)) for _ in range(3)]
     await teacher.wait_for_calls(1)
-    await until(lambda: any(flight.passengers == 3 for flight in flights(proxy)._tasks))
+    await until(lambda: any(flight.waiters == 3 for flight in flights(proxy)._tasks))
     for task in asking:
         await abandon(task)
-    await until(lambda: all(flight.passengers == 0 for flight in flights(proxy)._tasks))
+    await until(lambda: all(flight.waiters == 0 for flight in flights(proxy)._tasks))
     teacher.release()
     await until(lambda: len(flights(proxy)) == 0)
     got = await send(proxy.address + CHAT, body)
@@ -172,7 +172,7 @@ async def test_a_stream_left_in_its_middle_is_finished_and_stored(
     async with http.post(proxy.address + CHAT, json=STREAM, headers=HEADERS) as response:
         await response.content.readany()
         response.close()
-    await until(lambda: all(flight.passengers == 0 for flight in flights(proxy)._tasks))
+    await until(lambda: all(flight.waiters == 0 for flight in flights(proxy)._tasks))
     assert len(flights(proxy)) == 1
     gate.set()
     await until(lambda: len(flights(proxy)) == 0)
@@ -187,9 +187,9 @@ async def test_asking_again_joins_what_is_under_way(teacher: ScriptedTeacher, pr
     first = asyncio.create_task(send(proxy.address + CHAT, ASK))
     await teacher.wait_for_calls(1)
     await abandon(first)
-    await until(lambda: all(flight.passengers == 0 for flight in flights(proxy)._tasks))
+    await until(lambda: all(flight.waiters == 0 for flight in flights(proxy)._tasks))
     again = asyncio.create_task(send(proxy.address + CHAT, ASK, headers={"x-stainless-retry-count": "1"}))
-    await until(lambda: any(flight.passengers == 1 for flight in flights(proxy)._tasks))
+    await until(lambda: any(flight.waiters == 1 for flight in flights(proxy)._tasks))
     teacher.release()
     assert "collapsed" in (await again).cache
     assert teacher.count() == 1
@@ -208,7 +208,7 @@ async def test_a_retry_of_who_wants_a_new_answer_gets_the_one_that_was_bought_fo
     first = asyncio.create_task(send(proxy.address + CHAT, ASK, headers=headers))
     await teacher.wait_for_calls(before + 1)
     await abandon(first)
-    await until(lambda: all(flight.passengers == 0 for flight in flights(proxy)._tasks))
+    await until(lambda: all(flight.waiters == 0 for flight in flights(proxy)._tasks))
     teacher.release()
     await until(lambda: len(flights(proxy)) == 0)
     again = await send(proxy.address + CHAT, ASK, headers={**headers, "x-stainless-retry-count": "1"})
@@ -233,7 +233,7 @@ async def test_a_retry_of_who_bypasses_joins_the_call_that_it_left_and_no_other(
     await abandon(first)
     await until(lambda: any(flight.has_lost for flight in flights(proxy)._tasks))
     again = asyncio.create_task(send(proxy.address + CHAT, ASK, headers=retry))
-    await until(lambda: any(flight.has_lost and flight.passengers for flight in flights(proxy)._tasks))
+    await until(lambda: any(flight.has_lost and flight.waiters for flight in flights(proxy)._tasks))
     other = asyncio.create_task(send(proxy.address + CHAT, {**ASK, "seed": 1}, headers=retry))
     await teacher.wait_for_calls(3)
     teacher.release()
@@ -292,7 +292,7 @@ async def test_a_call_left_under_way_is_not_sent_again(
         first = asyncio.create_task(send(proxy.address + CHAT, {**ASK, "seed": seed}))
         await teacher.wait_for_calls(seed)
         await abandon(first)
-    await until(lambda: all(flight.passengers == 0 for flight in flights(proxy)._tasks))
+    await until(lambda: all(flight.waiters == 0 for flight in flights(proxy)._tasks))
     teacher.release()
     await until(lambda: len(flights(proxy)) == 0)
     assert teacher.count() == 2
@@ -305,7 +305,7 @@ async def test_a_failing_leaders_error_reaches_all_and_is_not_kept(
     teacher.hold()
     teacher.script(Respond(status, {}, b'{"error":{"message":"no"}}'))
     asking = [asyncio.create_task(send(proxy.address + CHAT, ASK)) for _ in range(10)]
-    await until(lambda: any(flight.passengers == 10 for flight in flights(proxy)._tasks))
+    await until(lambda: any(flight.waiters == 10 for flight in flights(proxy)._tasks))
     teacher.release()
     got = await asyncio.gather(*asking)
     assert {(answer.status, answer.body) for answer in got} == {(status, b'{"error":{"message":"no"}}')}
@@ -330,7 +330,7 @@ async def test_a_cut_stream_is_cut_for_all_and_bought_again(
         pytest.fail("a cut stream ended cleanly")
 
     asking = [asyncio.create_task(read()) for _ in range(5)]
-    await until(lambda: any(flight.passengers == 5 for flight in flights(proxy)._tasks))
+    await until(lambda: any(flight.waiters == 5 for flight in flights(proxy)._tasks))
     teacher.release()
     assert {answer.count(b"\n\n") for answer in await asyncio.gather(*asking)} == {3}
     assert (await send(proxy.address + CHAT, STREAM)).body.endswith(b"[DONE]\n\n")
@@ -346,7 +346,7 @@ async def test_who_bypasses_or_refreshes_gets_a_call_of_its_own(
         for headers in ({}, {"Kdproxy-Mode": "bypass"}, {"Kdproxy-Mode": "bypass"}, {"Kdproxy-Mode": "refresh"}, {})
     ]
     await teacher.wait_for_calls(4)
-    await until(lambda: sum(flight.passengers for flight in flights(proxy)._tasks) == 5)
+    await until(lambda: sum(flight.waiters for flight in flights(proxy)._tasks) == 5)
     teacher.release()
     got = await asyncio.gather(*asking)
     assert got[0].body == got[4].body

@@ -18,7 +18,7 @@ LEAST_WAIT_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS = 1.0
 """AWS's base delay for throttling (SDK standard retry mode, 2026-11)."""
 LONGEST_BACKOFF_SECONDS = 60.0
-LONGEST_LOOK_SECONDS = 8.0
+LONGEST_PROBE_SECONDS = 8.0
 """The same for the first minute of a wall that names no wait, where calls have passed before: most windows are a
 minute's, and what is waited beyond their end is lost."""
 WINDOW_SECONDS = 60.0

@@ -74,7 +74,7 @@ class Meter:
     _own_late_share: float = 0.0
     _blink: deque[tuple[float, float]] = field(default_factory=deque)
     _flying: float = 0.0
-    """What is in flight, by estimate, not scaled: the scale may be another one when it lands."""
+    """What is in flight, by estimate, not scaled: the scale may have changed when it ends."""
     _trail: SlidingWindow = field(init=False)
     _late_trail: SlidingWindow = field(init=False)
 
@@ -207,7 +207,7 @@ class Meter:
             # What was spaced by a slower pace goes by the new one.
             self._spaced_at = min(self._spaced_at, max(now, self._eased_at) + self._burst(bound) / self._even(bound))
         reset = self.reset
-        is_late = sent_at < reset.began_at and not (is_new_window or reset.looks_late)
+        is_late = sent_at < reset.began_at and not (is_new_window or reset.reads_late)
         if is_late and reset.refill is Refill.FIXED:
             return  # it speaks of the window before
         remaining = reading.remaining
@@ -317,6 +317,6 @@ class Meter:
         if not self.reset.roll(now):
             return
         # Where requests are counted when they are answered, what is in flight falls into the new window.
-        self._level, self._level_at = bound - (self.in_flight if self.reset.looks_late else 0.0), now
+        self._level, self._level_at = bound - (self.in_flight if self.reset.reads_late else 0.0), now
         self._last_mark = -1.0
         self.scale.forget()

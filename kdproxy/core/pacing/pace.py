@@ -1,8 +1,8 @@
 """The pace of one lane: when the next request may go. Everything a lane knows, and no clock: `now` is an argument.
 
-It puts together a meter per quota; where no header tells, a gentle start, a bound on calls in flight that widens by
-time, and a finder; what the server can answer before a deadline; and the pause that a refusal brings for all. `now` is
-a monotonic time.
+It puts together a meter per quota; where no header names a limit, a slow start, a bound on calls in flight that widens
+by time, and a rate probe; what the server can answer before a deadline; and the pause that a refusal brings for all.
+`now` is a monotonic time.
 """
 
 import math
@@ -13,7 +13,7 @@ from kdproxy.core.limits import Allowance, Cost, Quota, Reading
 from kdproxy.core.pacing.backoff import (
     FIRST_BACKOFF_SECONDS,
     LONGEST_BACKOFF_SECONDS,
-    LONGEST_LOOK_SECONDS,
+    LONGEST_PROBE_SECONDS,
     WINDOW_SECONDS,
     RequestBackoff,
     floor_seconds,
@@ -67,7 +67,7 @@ class Pace:
     """Refusals that were one request's own."""
     episodes: int = 0
     meters: dict[Quota, Meter] = field(default_factory=dict)
-    finder: RateProbe = field(default_factory=RateProbe)
+    rate_probe: RateProbe = field(default_factory=RateProbe)
     width: ConcurrencyLimit = field(init=False)
     start: SlowStart = field(default_factory=SlowStart)
     throughput: Throughput = field(default_factory=Throughput)
@@ -137,14 +137,14 @@ class Pace:
         if self.has_limits:
             return Learned()
         return Learned(
-            rate=self.finder.rate,
+            rate=self.rate_probe.rate,
             wall=self.width.lasting_wall,
             has_started=self.is_hosted and self.start.is_over,
         )
 
     def restore(self, learned: Learned) -> None:
         """Go on with what was learned before."""
-        self.finder.rate = learned.rate
+        self.rate_probe.rate = learned.rate
         if learned.wall is not None and not self.finds_rate:
             self.width.crowded(int(learned.wall), is_restored=True)
         if learned.has_started:
@@ -163,7 +163,7 @@ class Pace:
             longest = max(longest, self._probe.granted_at + patience - now)
         if not self.has_limits:
             # A pace that was found says more than a gentle start.
-            longest = max(longest, self.start.wait(now) if self.finder.rate is None else self.finder.wait(now))
+            longest = max(longest, self.start.wait(now) if self.rate_probe.rate is None else self.rate_probe.wait(now))
         for quota, meter in self.meters.items():
             longest = max(longest, meter.wait(cost.of(quota.dimension), now))
         if longest < SHORTEST_WAIT and not self.has_limits:
@@ -182,8 +182,8 @@ class Pace:
             for quota, meter in self.meters.items()
             if meter.bound and (amount := price.of(quota.dimension) * meter.scale.value) > 0
         ]
-        if not self.has_limits and self.finder.rate is not None:
-            rates.append(self.finder.rate)
+        if not self.has_limits and self.rate_probe.rate is not None:
+            rates.append(self.rate_probe.rate)
         return min(rates, default=None)
 
     def take(self, cost: Cost, now: float, *, deadline_seconds: float = math.inf) -> Grant:
@@ -193,7 +193,7 @@ class Pace:
             deadline_seconds: how long the answer may take, whoever says so: a setting, or the client.
         """
         self.in_flight += 1
-        self.finder.take(now)
+        self.rate_probe.take(now)
         self.start.take(now)
         self.throughput.take(deadline_seconds, now)
         marks = {quota: meter.take(cost.of(quota.dimension), now) for quota, meter in self.meters.items()}
@@ -223,7 +223,7 @@ class Pace:
         if grant.granted_at >= self._episode_at:
             self._is_probing = False
             self._row.clear()
-        self.finder.started(now, sent_at=grant.granted_at)
+        self.rate_probe.started(now, sent_at=grant.granted_at)
 
     def completed(self, grant: Grant, now: float, *, used: Cost | None = None) -> None:
         """End: the answer was read to its end. `used` is what it took."""
@@ -254,7 +254,7 @@ class Pace:
                 that was refused, an answer that did not come in time.
         """
         if self._end(grant):
-            self.finder.upstream_failed(sent_at=grant.granted_at)
+            self.rate_probe.upstream_failed(sent_at=grant.granted_at)
             for quota, meter in self.meters.items():
                 if quota in grant.marks:
                     meter.upstream_failed(grant.cost.of(quota.dimension), now)
@@ -264,7 +264,7 @@ class Pace:
     def not_sent(self, grant: Grant) -> None:
         """End: nothing was sent, or the call was taken back."""
         if self._end(grant):
-            self.finder.not_passed(sent_at=grant.granted_at)
+            self.rate_probe.not_passed(sent_at=grant.granted_at)
             for quota, meter in self.meters.items():
                 if quota in grant.marks:
                     meter.not_sent(grant.cost.of(quota.dimension))
@@ -291,7 +291,7 @@ class Pace:
         """
         self._end(grant)
         self.refusals += 1
-        self.finder.not_passed(sent_at=grant.granted_at)
+        self.rate_probe.not_passed(sent_at=grant.granted_at)
         request = request or RequestBackoff()
         # Where calls at once are bounded, the end of another one lets the next in: no time has to pass.
         is_crowded = not self.finds_rate and not self.has_limits and self.in_flight > 0
@@ -340,7 +340,7 @@ class Pace:
                 if not self.start.is_over and not self.has_limits and len(self._row) > 1:
                     wait = max(wait, self.start.until_window(now) * (1 + 0.01 * jitter))
                 if self._passed_sent_at > -math.inf and now - self._row_began_at < WINDOW_SECONDS:
-                    longest = LONGEST_LOOK_SECONDS
+                    longest = LONGEST_PROBE_SECONDS
             wait = max(wait, floor_seconds(len(self._row), jitter=jitter, longest_seconds=longest))
         self._pause(now + wait)
         if is_new:
@@ -356,10 +356,10 @@ class Pace:
     def _begin_episode(self, now: float) -> None:
         self.episodes += 1
         if not self.has_limits:
-            if not self.finds_rate or self.finder.rate is None:
+            if not self.finds_rate or self.rate_probe.rate is None:
                 self.width.narrow(self.in_flight, now)
             if self.finds_rate:
-                self.finder.episode_began(now)
+                self.rate_probe.episode_began(now)
         for meter in self.meters.values():
             meter.rate_limited(until=self.paused_until, now=now)
 

@@ -36,9 +36,9 @@ class Reset:
     at: float | None = None
     began_at: float = -math.inf
     """When the present window began, as far as is known."""
-    looks_late: bool = False
+    reads_late: bool = False
     """Whether readings are known to be taken when an answer goes out, not when its request comes in."""
-    _looks_early: bool = False
+    _reads_early: bool = False
     """The other way round."""
     _true_seconds: float | None = None
     _reference: tuple[float, float, float] | None = None
@@ -84,7 +84,7 @@ class Reset:
             self._tell(seconds, sent_at, now, is_bucket=is_bucket)
         # Whole seconds may have been rounded down.
         slack = 1.0 if seconds >= 1 and float(seconds).is_integer() else SLACK_SECONDS
-        latest = (sent_at if self._looks_early else now) + seconds + slack
+        latest = (sent_at if self._reads_early else now) + seconds + slack
         if self.refill is not Refill.FIXED or self.at is None:
             is_first, self.at = self.at is None, latest
             return is_first
@@ -126,5 +126,5 @@ class Reset:
             return
         self.refill = Refill.FIXED
         if abs(moved_came - moved_sent) * self.window_seconds / 12 > 1.0:
-            self.looks_late = moved_came < moved_sent
-            self._looks_early = not self.looks_late
+            self.reads_late = moved_came < moved_sent
+            self._reads_early = not self.reads_late

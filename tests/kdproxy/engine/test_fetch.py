@@ -14,7 +14,19 @@ from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp
 from kdproxy.engine.flights import Flight, Flights, Phase
 from kdproxy.engine.lane import Policy, Refusal
 from kdproxy.providers.rules import TABLES
-from tests.kdproxy.engine.shop import JSON, LOST, SSE, UPSTREAM, Canned, Provider, Shop, error, in_turn, virtually, well
+from tests.kdproxy.engine.scripted_provider import (
+    JSON,
+    LOST,
+    SSE,
+    UPSTREAM,
+    Canned,
+    Provider,
+    ScriptedFetcher,
+    error,
+    in_turn,
+    virtually,
+    well,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +34,7 @@ from tests.kdproxy.engine.shop import JSON, LOST, SSE, UPSTREAM, Canned, Provide
 )
 def test_one_bad_moment_is_mended(bad: Any) -> None:
     provider = Provider(in_turn(bad))
-    assert isinstance(virtually(lambda: Shop(provider).buy()), FetchedResponse)
+    assert isinstance(virtually(lambda: ScriptedFetcher(provider).buy()), FetchedResponse)
     assert len(provider.sent_at) == 2
 
 
@@ -31,17 +43,17 @@ def test_a_request_that_always_fails_ends_while_others_pass() -> None:
 
     async def main() -> None:
         provider = Provider(lambda now, request: error(500) if request.body == b"bad" else Canned(), health=well)
-        shop = Shop(provider)
-        bad = asyncio.create_task(shop.buy(body=b"bad"))
+        scripted = ScriptedFetcher(provider)
+        bad = asyncio.create_task(scripted.buy(body=b"bad"))
         while not bad.done():
-            assert isinstance(await shop.buy(), FetchedResponse)
+            assert isinstance(await scripted.buy(), FetchedResponse)
             await asyncio.sleep(0.2)
         result = bad.result()
         assert isinstance(result, GaveUp)
         assert result.last is not None
         assert (result.last.status, result.billed_calls) == (500, 0)
         assert provider.bodies.count(b"bad") == ATTEMPTS_WHILE_OTHERS_SUCCEED
-        assert shop.road.gate.breaker.opened == 0
+        assert scripted.queue.health.breaker.opened == 0
 
     virtually(main)
 
@@ -49,10 +61,10 @@ def test_a_request_that_always_fails_ends_while_others_pass() -> None:
 def test_the_providers_wait_is_a_floor_for_everybody() -> None:
     async def main() -> None:
         provider = Provider(in_turn(error(429, "rate_limit_exceeded", retry_after="30")))
-        shop = Shop(provider)
-        first = asyncio.create_task(shop.buy())
+        scripted = ScriptedFetcher(provider)
+        first = asyncio.create_task(scripted.buy())
         await asyncio.sleep(0.2)
-        results = await asyncio.gather(first, *(shop.buy() for _ in range(30)))
+        results = await asyncio.gather(first, *(scripted.buy() for _ in range(30)))
         assert all(isinstance(result, FetchedResponse) for result in results)
         assert min(provider.sent_at[1:]) >= 30.1
 
@@ -61,7 +73,7 @@ def test_the_providers_wait_is_a_floor_for_everybody() -> None:
 
 def test_a_rate_limit_is_not_a_failure_however_often_it_comes() -> None:
     provider = Provider(in_turn(*[error(429, "rate_limit_exceeded", retry_after="60")] * 50))
-    assert isinstance(virtually(lambda: Shop(provider, attempts=2).buy()), FetchedResponse)
+    assert isinstance(virtually(lambda: ScriptedFetcher(provider, attempts=2).buy()), FetchedResponse)
 
 
 @pytest.mark.parametrize("callers", [1, 8, 64])
@@ -71,8 +83,8 @@ def test_an_outage_costs_a_probe_now_and_then_and_ends_gently(callers: int) -> N
 
     async def main() -> tuple[Provider, list[Any]]:
         provider = Provider(lambda now, request: Canned() if now >= healed_at else error(503))
-        shop = Shop(provider)
-        return provider, await asyncio.gather(*(shop.buy() for _ in range(callers)))
+        scripted = ScriptedFetcher(provider)
+        return provider, await asyncio.gather(*(scripted.buy() for _ in range(callers)))
 
     provider, results = virtually(main)
     assert all(isinstance(result, FetchedResponse) for result in results)
@@ -97,8 +109,8 @@ def test_a_brown_out_is_not_an_outage() -> None:
     async def main() -> Provider:
         randomness = random.Random(3)
         provider = Provider(lambda now, request: error(500) if randomness.random() < 0.1 else Canned())
-        shop = Shop(provider)
-        results = await asyncio.gather(*(shop.buy() for _ in range(1_000)))
+        scripted = ScriptedFetcher(provider)
+        results = await asyncio.gather(*(scripted.buy() for _ in range(1_000)))
         assert all(isinstance(result, FetchedResponse) for result in results)
         return provider
 
@@ -108,15 +120,15 @@ def test_a_brown_out_is_not_an_outage() -> None:
 
 
 def test_half_of_all_failing_is_slowed_down_by_the_budget() -> None:
-    async def main() -> tuple[Provider, Shop]:
+    async def main() -> tuple[Provider, ScriptedFetcher]:
         randomness = random.Random(3)
         provider = Provider(lambda now, request: error(500) if randomness.random() < 0.5 else Canned())
-        shop = Shop(provider, attempts=50)
-        await asyncio.gather(*(shop.buy() for _ in range(300)))
-        return provider, shop
+        scripted = ScriptedFetcher(provider, attempts=50)
+        await asyncio.gather(*(scripted.buy() for _ in range(300)))
+        return provider, scripted
 
-    _, shop = virtually(main)
-    assert shop.road.gate.breaker.opened > 0
+    _, scripted = virtually(main)
+    assert scripted.queue.health.breaker.opened > 0
 
 
 # -- fatal ------------------------------------------------------------------------------------------------------
@@ -127,8 +139,8 @@ SPENT = error(429, "insufficient_quota")
 def test_a_spent_quota_fails_fast_in_the_providers_words() -> None:
     async def main() -> None:
         provider = Provider(lambda now, request: SPENT)
-        shop = Shop(provider)
-        results = await asyncio.gather(*(shop.buy() for _ in range(200)))
+        scripted = ScriptedFetcher(provider)
+        results = await asyncio.gather(*(scripted.buy() for _ in range(200)))
         assert all(isinstance(result, Refusal) and result.is_fatal and result.status == 429 for result in results)
         # Twenty at once before the first word came, one look, and no more.
         assert len(provider.sent_at) <= 22
@@ -142,8 +154,8 @@ def test_a_parked_run_goes_on_when_it_is_topped_up() -> None:
 
     async def main() -> tuple[Provider, list[Any]]:
         provider = Provider(lambda now, request: Canned() if now >= paid_at else SPENT)
-        shop = Shop(provider, policy=Policy.PARK)
-        return provider, await asyncio.gather(*(shop.buy() for _ in range(100)))
+        scripted = ScriptedFetcher(provider, policy=Policy.PARK)
+        return provider, await asyncio.gather(*(scripted.buy() for _ in range(100)))
 
     provider, results = virtually(main)
     assert all(isinstance(result, FetchedResponse) for result in results)
@@ -155,18 +167,18 @@ def test_a_parked_run_goes_on_when_it_is_topped_up() -> None:
 def test_a_revoked_key_is_left_for_the_others() -> None:
     async def main() -> None:
         provider = Provider(lambda now, request: error(401) if ("key", "0") in request.headers else Canned())
-        shop = Shop(provider, "a", "b")
-        results = await asyncio.gather(*(shop.buy() for _ in range(100)))
+        scripted = ScriptedFetcher(provider, "a", "b")
+        results = await asyncio.gather(*(scripted.buy() for _ in range(100)))
         assert all(isinstance(result, FetchedResponse) for result in results)
-        assert shop.road.lanes[0].stop is not None
-        assert shop.road.lanes[1].stop is None
+        assert scripted.queue.lanes[0].stop is not None
+        assert scripted.queue.lanes[1].stop is None
 
     virtually(main)
 
 
 def test_the_only_key_being_bad_is_told_as_it_is() -> None:
     provider = Provider(lambda now, request: error(401))
-    result = virtually(lambda: Shop(provider).buy())
+    result = virtually(lambda: ScriptedFetcher(provider).buy())
     assert isinstance(result, Refusal)
     assert (result.status, len(provider.sent_at)) == (401, 1)
 
@@ -174,8 +186,8 @@ def test_the_only_key_being_bad_is_told_as_it_is() -> None:
 def test_a_spent_key_is_left_for_the_others() -> None:
     async def main() -> None:
         provider = Provider(lambda now, request: SPENT if ("key", "0") in request.headers else Canned())
-        shop = Shop(provider, "a", "b")
-        results = await asyncio.gather(*(shop.buy() for _ in range(50)))
+        scripted = ScriptedFetcher(provider, "a", "b")
+        results = await asyncio.gather(*(scripted.buy() for _ in range(50)))
         assert all(isinstance(result, FetchedResponse) for result in results)
 
     virtually(main)
@@ -193,7 +205,7 @@ def test_an_error_as_the_first_event_is_tried_again(cut: int) -> None:
     """Anthropic's 529 inside a 200, however the network cuts it."""
     dressed = Canned(200, SSE, [OVERLOADED[:cut], OVERLOADED[cut:]])
     provider = Provider(in_turn(dressed, Canned(200, SSE, [START, TOKEN])))
-    result = virtually(lambda: Shop(provider, rules=TABLES["anthropic"]).buy())
+    result = virtually(lambda: ScriptedFetcher(provider, rules=TABLES["anthropic"]).buy())
     assert isinstance(result, FetchedResponse)
     assert len(provider.sent_at) == 2
 
@@ -203,7 +215,7 @@ def test_an_error_as_the_first_event_is_tried_again(cut: int) -> None:
 def test_an_error_or_an_end_before_the_first_token_is_tried_again(opening: bytes, end: bytes) -> None:
     dressed = Canned(200, SSE, [opening, end] if end else [opening])
     provider = Provider(in_turn(dressed, Canned(200, SSE, [START, TOKEN])))
-    result = virtually(lambda: Shop(provider, rules=TABLES["anthropic"]).buy())
+    result = virtually(lambda: ScriptedFetcher(provider, rules=TABLES["anthropic"]).buy())
     assert isinstance(result, FetchedResponse)
     assert len(provider.sent_at) == 2
 
@@ -214,14 +226,14 @@ def test_what_has_begun_well_is_let_through_whole(first: bytes) -> None:
 
     async def main() -> bytes:
         provider = Provider(in_turn(Canned(200, SSE, [first[:3], first[3:], OVERLOADED])))
-        shop = Shop(provider, rules=TABLES["anthropic"])
+        scripted = ScriptedFetcher(provider, rules=TABLES["anthropic"])
         received = b""
 
         def request(key_index: int) -> UpstreamRequest:
             return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(), body=b"")
 
-        errand = FetchRequest(request=request, cost=Cost(), rules=shop.rules, whole_bytes=1 << 20)
-        result = await shop.fetcher.fetch(errand, Flight(("x",)), shop.road)
+        fetch_request = FetchRequest(request=request, cost=Cost(), rules=scripted.rules, whole_bytes=1 << 20)
+        result = await scripted.fetcher.fetch(fetch_request, Flight(("x",)), scripted.queue)
         assert isinstance(result, FetchedResponse)
         async for chunk in result.response.chunks():
             received += chunk
@@ -234,7 +246,7 @@ def test_what_has_begun_well_is_let_through_whole(first: bytes) -> None:
 def test_an_error_as_a_200_body_is_tried_again() -> None:
     dressed = Canned(200, JSON, [b'\n{"error":', b'{"code":502,"message":"x"}}'])
     provider = Provider(in_turn(dressed))
-    assert isinstance(virtually(lambda: Shop(provider, rules=TABLES["openrouter"]).buy()), FetchedResponse)
+    assert isinstance(virtually(lambda: ScriptedFetcher(provider, rules=TABLES["openrouter"]).buy()), FetchedResponse)
     assert len(provider.sent_at) == 2
 
 
@@ -244,14 +256,14 @@ def test_an_error_as_a_200_body_is_tried_again() -> None:
 def test_a_cancelled_fetch_gives_its_place_back() -> None:
     async def main() -> None:
         provider = Provider(lambda now, request: Canned(), seconds=5.0)
-        shop = Shop(provider, most_in_flight=1)
-        tasks = [asyncio.create_task(shop.buy()) for _ in range(5)]
+        scripted = ScriptedFetcher(provider, most_in_flight=1)
+        tasks = [asyncio.create_task(scripted.buy()) for _ in range(5)]
         await asyncio.sleep(1)
         for task in tasks[:4]:
             task.cancel()
         result = await asyncio.wait_for(tasks[4], 10)
         assert isinstance(result, FetchedResponse)
-        assert shop.road.lanes[0].pace.in_flight == 0
+        assert scripted.queue.lanes[0].pace.in_flight == 0
         assert len(provider.sent_at) == 2
 
     virtually(main)
@@ -263,19 +275,19 @@ def test_what_nobody_waits_for_any_more_is_not_sent_with_the_next_key(bad: Canne
 
     async def main() -> None:
         provider = Provider(in_turn(bad))
-        shop = Shop(provider, "one", "two", rules=TABLES["openai"])
+        scripted = ScriptedFetcher(provider, "one", "two", rules=TABLES["openai"])
         flights = Flights(detached_seconds=60)
 
         async def fly(flight: Flight) -> None:
-            await shop.buy(flight)
+            await scripted.buy(flight)
 
         flight = flights.start(("x",), fly)
-        flights.board(flight)
+        flights.join(flight)
         while flight.phase is not Phase.SENT:
             await asyncio.sleep(0)
         flights.leave(flight)
-        await flights.land_all()
+        await flights.wait_all()
         assert len(provider.sent_at) == 1
-        assert [lane.pace.in_flight for lane in shop.road.lanes] == [0, 0]
+        assert [lane.pace.in_flight for lane in scripted.queue.lanes] == [0, 0]
 
     virtually(main)

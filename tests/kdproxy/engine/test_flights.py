@@ -1,4 +1,4 @@
-"""Flights by themselves: who lands them, who waits, and what becomes of those that nobody waits for."""
+"""Flights by themselves: who completes them, who waits, and what becomes of those that nobody waits for."""
 
 import asyncio
 
@@ -25,12 +25,12 @@ async def settle() -> None:
 
 
 class Pilot:
-    """Flies as a purchase does, step by step as the test says."""
+    """Flies as a cached call does, step by step as the test says."""
 
     def __init__(self) -> None:
         self.flight: Flight | None = None
         self.sent = asyncio.Event()
-        self.landing = asyncio.Event()
+        self.may_complete = asyncio.Event()
         self.was_cancelled = False
 
     async def fly(self, flight: Flight) -> None:
@@ -38,37 +38,37 @@ class Pilot:
         try:
             await self.sent.wait()
             flight.phase = Phase.SENT
-            await self.landing.wait()
-            flight.depart(WHOLE)
+            await self.may_complete.wait()
+            flight.set_head(WHOLE)
             flight.add(b"answer")
-            flight.land()
+            flight.complete()
         except asyncio.CancelledError:
             self.was_cancelled = True
             raise
         finally:
-            flight.land(error=failure())
+            flight.complete(error=failure())
 
 
 async def test_late_joiners_get_the_backlog_in_one_piece() -> None:
     flight = Flight(IDENTITY)
-    flight.depart(LIVE)
+    flight.set_head(LIVE)
     for piece in (b"a", b"b", b"", b"c"):
         flight.add(piece)
     chunks = flight.chunks()
     assert await anext(chunks) == b"abc"
     flight.add(b"d")
-    flight.land()
+    flight.complete()
     assert [chunk async for chunk in chunks] == [b"d"]
 
 
 async def test_a_whole_head_is_told_only_once_it_has_landed() -> None:
     flight = Flight(IDENTITY)
     waiting = asyncio.create_task(flight.wait_head())
-    flight.depart(WHOLE)
+    flight.set_head(WHOLE)
     flight.add(b"x")
     await settle()
     assert not waiting.done()
-    flight.land()
+    flight.complete()
     assert await waiting is WHOLE
     assert flight.body == b"x"
 
@@ -78,8 +78,8 @@ async def test_an_error_reaches_who_waits_and_who_comes_later() -> None:
     waiting = [asyncio.create_task(flight.wait_head()) for _ in range(3)]
     await settle()
     error = failure()
-    flight.land(error=error)
-    flight.land(error=failure())  # the first word counts
+    flight.complete(error=error)
+    flight.complete(error=failure())  # the first word counts
     for found in await asyncio.gather(*waiting, return_exceptions=True):
         assert found is error
     with pytest.raises(KdproxyError):
@@ -88,9 +88,9 @@ async def test_an_error_reaches_who_waits_and_who_comes_later() -> None:
 
 async def test_a_cut_stream_gives_its_bytes_and_then_raises() -> None:
     flight = Flight(IDENTITY)
-    flight.depart(LIVE)
+    flight.set_head(LIVE)
     flight.add(b"half")
-    flight.land(error=failure())
+    flight.complete(error=failure())
     chunks = flight.chunks()
     assert await anext(chunks) == b"half"
     with pytest.raises(KdproxyError):
@@ -100,8 +100,8 @@ async def test_a_cut_stream_gives_its_bytes_and_then_raises() -> None:
 async def test_one_that_waits_ends_with_its_last_passenger() -> None:
     flights, pilot = Flights(detached_seconds=10), Pilot()
     flight = flights.start(IDENTITY, pilot.fly)
-    flights.board(flight)
-    flights.board(flight)
+    flights.join(flight)
+    flights.join(flight)
     await settle()
     flights.leave(flight)
     await settle()
@@ -113,17 +113,17 @@ async def test_one_that_waits_ends_with_its_last_passenger() -> None:
     assert len(flights) == 0
 
 
-async def test_one_that_is_sent_is_finished_without_passengers_and_can_be_joined() -> None:
+async def test_one_that_is_sent_is_finished_without_waiters_and_can_be_joined() -> None:
     flights, pilot = Flights(detached_seconds=10), Pilot()
     flight = flights.start(IDENTITY, pilot.fly)
-    flights.board(flight)
+    flights.join(flight)
     pilot.sent.set()
     await settle()
     flights.leave(flight)
     await settle()
     assert flights.under_way(IDENTITY) is flight
-    flights.board(flight)
-    pilot.landing.set()
+    flights.join(flight)
+    pilot.may_complete.set()
     assert (await flight.wait_head()).status == 200
     await settle()
     assert flights.under_way(IDENTITY) is None
@@ -133,7 +133,7 @@ async def test_one_that_is_sent_is_finished_without_passengers_and_can_be_joined
 async def test_one_that_would_have_to_be_sent_again_ends_if_nobody_waits() -> None:
     flights, pilot = Flights(detached_seconds=10), Pilot()
     flight = flights.start(IDENTITY, pilot.fly)
-    flights.board(flight)
+    flights.join(flight)
     pilot.sent.set()
     await settle()
     flights.leave(flight)
@@ -146,7 +146,7 @@ async def test_one_that_would_have_to_be_sent_again_ends_if_nobody_waits() -> No
 async def test_a_detached_one_ends_at_its_limit() -> None:
     flights, pilot = Flights(detached_seconds=0), Pilot()
     flight = flights.start(IDENTITY, pilot.fly)
-    flights.board(flight)
+    flights.join(flight)
     pilot.sent.set()
     await settle()
     flights.leave(flight)
@@ -159,7 +159,7 @@ async def test_stopping_ends_what_waits_and_what_begins_to() -> None:
     first = flights.start(IDENTITY, waiting.fly)
     second = flights.start((*IDENTITY, "other"), sent.fly)
     for flight in (first, second):
-        flights.board(flight)
+        flights.join(flight)
     sent.sent.set()
     await settle()
     error = failure()
@@ -176,14 +176,14 @@ async def test_stopping_ends_what_waits_and_what_begins_to() -> None:
 async def test_those_sent_are_counted_and_the_rest_can_be_cut() -> None:
     flights, quick, slow = Flights(detached_seconds=10), Pilot(), Pilot()
     for number, pilot in enumerate((quick, slow)):
-        flights.board(flights.start((*IDENTITY, str(number)), pilot.fly))
+        flights.join(flights.start((*IDENTITY, str(number)), pilot.fly))
         pilot.sent.set()
-    quick.landing.set()
+    quick.may_complete.set()
     await settle()
     assert flights.sent == 1
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(flights.land_all(), 0.02)
+        await asyncio.wait_for(flights.wait_all(), 0.02)
     await flights.abandon()
     assert (quick.was_cancelled, slow.was_cancelled) == (False, True)
-    await asyncio.wait_for(flights.land_all(), 1)
+    await asyncio.wait_for(flights.wait_all(), 1)
     assert flights.sent == 0

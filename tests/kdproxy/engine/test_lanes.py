@@ -1,4 +1,4 @@
-"""Roads and lanes: who goes when, and what a cancelled, stopped or revoked one leaves behind. In virtual time."""
+"""Lane queues: who goes when, and what a cancelled, stopped or revoked one leaves behind. In virtual time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,18 +32,18 @@ def virtually(main: Callable[[], Awaitable[Any]]) -> Any:
         return runner.run(run())
 
 
-def road_of(*credentials: str, lanes: Lanes | None = None, **settings: Any) -> LaneQueue:
+def queue_of(*credentials: str, lanes: Lanes | None = None, **settings: Any) -> LaneQueue:
     lanes = lanes or Lanes(VirtualClock(), otherwise=LaneSettings(**settings), jitter=lambda: 0.5)
-    return lanes.road(UPSTREAM, credentials or ("key",), "model", TABLES["general"])
+    return lanes.queue(UPSTREAM, credentials or ("key",), "model", TABLES["general"])
 
 
-async def turn(road: LaneQueue, **more: Any) -> Permit:
-    return await road.turn(road.queue(ONE, **more))
+async def turn(queue: LaneQueue, **more: Any) -> Permit:
+    return await queue.turn(queue.join(ONE, **more))
 
 
-async def answered(road: LaneQueue, seconds: float = 0.1, **more: Any) -> float:
-    permit = await turn(road, **more)
-    at = road.now()
+async def answered(queue: LaneQueue, seconds: float = 0.1, **more: Any) -> float:
+    permit = await turn(queue, **more)
+    at = queue.now()
     permit.started(())
     try:
         await asyncio.sleep(seconds)
@@ -54,10 +54,10 @@ async def answered(road: LaneQueue, seconds: float = 0.1, **more: Any) -> float:
 
 def test_inside_a_run_it_is_first_come_first_served() -> None:
     async def main() -> list[int]:
-        road, order = road_of(most_in_flight=1), []
+        queue, order = queue_of(most_in_flight=1), []
 
         async def one(number: int) -> None:
-            await answered(road)
+            await answered(queue)
             order.append(number)
 
         async with asyncio.TaskGroup() as group:
@@ -72,10 +72,10 @@ def test_between_runs_it_is_turn_about() -> None:
     """A run of a thousand does not keep one of three waiting."""
 
     async def main() -> list[str]:
-        road, order = road_of(most_in_flight=1), []
+        queue, order = queue_of(most_in_flight=1), []
 
         async def one(run: str) -> None:
-            await answered(road, run=run)
+            await answered(queue, run=run)
             order.append(run)
 
         async with asyncio.TaskGroup() as group:
@@ -89,13 +89,13 @@ def test_between_runs_it_is_turn_about() -> None:
 
 def test_a_request_sent_back_keeps_its_place() -> None:
     async def main() -> list[str]:
-        road, order = road_of(most_in_flight=1), []
+        queue, order = queue_of(most_in_flight=1), []
 
         async def one(name: str, **more: Any) -> None:
-            await answered(road, **more)
+            await answered(queue, **more)
             order.append(name)
 
-        permit = await turn(road)
+        permit = await turn(queue)
         async with asyncio.TaskGroup() as group:
             group.create_task(one("second"))
             await asyncio.sleep(0.01)
@@ -114,10 +114,10 @@ def test_a_request_sent_back_keeps_its_place() -> None:
 @settings(max_examples=150)
 def test_cancelled_waiters_leave_no_hole(steps: list[tuple[int, float, bool]], at_once: int) -> None:
     async def main() -> None:
-        road = road_of(most_in_flight=at_once)
+        queue = queue_of(most_in_flight=at_once)
         tasks = []
         for number, pause, is_cancelled in steps:
-            task = asyncio.create_task(answered(road, run=str(number % 3)))
+            task = asyncio.create_task(answered(queue, run=str(number % 3)))
             tasks.append((task, is_cancelled))
             await asyncio.sleep(pause)
             if is_cancelled:
@@ -125,42 +125,42 @@ def test_cancelled_waiters_leave_no_hole(steps: list[tuple[int, float, bool]], a
         results = await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
         for result, (_, is_cancelled) in zip(results, tasks, strict=True):
             assert is_cancelled or isinstance(result, float)
-        assert road.waiting == 0
-        assert road.lanes[0].pace.in_flight == 0
+        assert queue.waiting == 0
+        assert queue.lanes[0].pace.in_flight == 0
         for _ in range(at_once):
-            await asyncio.wait_for(turn(road), 60)
+            await asyncio.wait_for(turn(queue), 60)
 
     virtually(main)
 
 
 def test_a_permit_granted_to_a_cancelled_waiter_goes_to_the_next() -> None:
     async def main() -> None:
-        road = road_of(most_in_flight=1)
-        first = await turn(road)
-        waiting = asyncio.create_task(turn(road))
-        behind = asyncio.create_task(turn(road))
+        queue = queue_of(most_in_flight=1)
+        first = await turn(queue)
+        waiting = asyncio.create_task(turn(queue))
+        behind = asyncio.create_task(turn(queue))
         await asyncio.sleep(0)
         first.completed()  # the turn comes now ...
         waiting.cancel()  # ... and the waiter leaves before it runs
         await asyncio.wait_for(behind, 1)
-        assert road.lanes[0].pace.in_flight == 1
+        assert queue.lanes[0].pace.in_flight == 1
 
     virtually(main)
 
 
 def test_one_429_pauses_the_lane_and_not_one_request() -> None:
     async def main() -> list[float]:
-        road = road_of()
-        (await turn(road)).rate_limited((), 7.0)
-        return await asyncio.gather(*(answered(road) for _ in range(10)))
+        queue = queue_of()
+        (await turn(queue)).rate_limited((), 7.0)
+        return await asyncio.gather(*(answered(queue) for _ in range(10)))
 
     assert min(virtually(main)) >= 7.0
 
 
 def test_a_limit_of_our_own_is_kept() -> None:
     async def main() -> list[float]:
-        road = road_of(allowed={RPM: 60.0})
-        return sorted(await asyncio.gather(*(answered(road) for _ in range(150))))
+        queue = queue_of(allowed={RPM: 60.0})
+        return sorted(await asyncio.gather(*(answered(queue) for _ in range(150))))
 
     at = virtually(main)
     for start in at:
@@ -173,9 +173,9 @@ def test_a_limit_of_our_own_is_kept() -> None:
 
 def test_a_spent_quota_fails_all_that_wait_with_one_call() -> None:
     async def main() -> None:
-        road = road_of(most_in_flight=1)
-        permit = await turn(road)
-        rest = [asyncio.create_task(turn(road)) for _ in range(50)]
+        queue = queue_of(most_in_flight=1)
+        permit = await turn(queue)
+        rest = [asyncio.create_task(turn(queue)) for _ in range(50)]
         await asyncio.sleep(0.1)
         permit.lane_stopped(Park(reason="insufficient_quota"), SPENT)
         # The first in line looks whether it is true; its word holds for the rest.
@@ -185,26 +185,26 @@ def test_a_spent_quota_fails_all_that_wait_with_one_call() -> None:
             assert isinstance(result, LaneQueueClosed)
             assert result.refusal is SPENT
         await asyncio.sleep(FAIL_FAST_SECONDS)
-        (await turn(road)).started(())
-        assert road.lanes[0].stop is None
+        (await turn(queue)).started(())
+        assert queue.lanes[0].stop is None
 
     virtually(main)
 
 
 def test_a_parked_lane_holds_looks_rarely_and_goes_on() -> None:
     async def main() -> tuple[int, float]:
-        road = road_of(policy=Policy.PARK)
+        queue = queue_of(policy=Policy.PARK)
         looks, paid_at = 0, 3_000.0
 
         async def one() -> float:
             nonlocal looks
             at_front = False
             while True:
-                permit = await turn(road, at_front=at_front)
-                if road.now() >= paid_at:
+                permit = await turn(queue, at_front=at_front)
+                if queue.now() >= paid_at:
                     permit.started(())
                     permit.completed()
-                    return road.now()
+                    return queue.now()
                 looks += 1
                 permit.lane_stopped(Park(reason="insufficient_quota"), SPENT)
                 at_front = True
@@ -220,18 +220,18 @@ def test_a_parked_lane_holds_looks_rarely_and_goes_on() -> None:
 
 def test_a_parked_lane_whose_quota_says_when_it_is_back_is_looked_at_then() -> None:
     async def main() -> float:
-        road = road_of(policy=Policy.PARK)
-        (await turn(road)).lane_stopped(Park(reason="requests_per_day is spent", wait_seconds=500.0), SPENT)
-        await turn(road)
-        return road.now()
+        queue = queue_of(policy=Policy.PARK)
+        (await turn(queue)).lane_stopped(Park(reason="requests_per_day is spent", wait_seconds=500.0), SPENT)
+        await turn(queue)
+        return queue.now()
 
     assert virtually(main) == pytest.approx(500.0)
 
 
 def test_work_goes_to_the_lane_that_can_send_soonest() -> None:
     async def main() -> list[int]:
-        road = road_of("a", "b", allowed={RPM: 60.0})
-        permits = [await turn(road) for _ in range(100)]
+        queue = queue_of("a", "b", allowed={RPM: 60.0})
+        permits = [await turn(queue) for _ in range(100)]
         return [permit.lane.key_index for permit in permits]
 
     used = virtually(main)
@@ -240,23 +240,23 @@ def test_work_goes_to_the_lane_that_can_send_soonest() -> None:
 
 def test_a_429_at_one_key_leaves_the_other_going() -> None:
     async def main() -> None:
-        road = road_of("a", "b")
-        permit = await turn(road)
+        queue = queue_of("a", "b")
+        permit = await turn(queue)
         permit.rate_limited((), 100.0)
-        other = await turn(road)
+        other = await turn(queue)
         assert other.lane is not permit.lane
-        assert road.now() < 1
+        assert queue.now() < 1
 
     virtually(main)
 
 
 def test_a_revoked_key_takes_only_itself_out() -> None:
     async def main() -> None:
-        road = road_of("a", "b")
-        permit = await turn(road)
+        queue = queue_of("a", "b")
+        permit = await turn(queue)
         permit.credential_rejected(Refusal(status=401, headers=(), body=b"bad key"))
         for _ in range(5):
-            other = await turn(road)
+            other = await turn(queue)
             assert other.lane is not permit.lane
             other.started(())
             other.completed()
@@ -269,14 +269,14 @@ def test_a_revoked_key_takes_only_itself_out() -> None:
 
 def test_advice_is_when_the_turn_will_come() -> None:
     async def main() -> None:
-        road = road_of(allowed={RPM: 60.0})
-        tasks = [asyncio.create_task(answered(road)) for _ in range(60)]
+        queue = queue_of(allowed={RPM: 60.0})
+        tasks = [asyncio.create_task(answered(queue)) for _ in range(60)]
         await asyncio.sleep(30)
-        waiter = road.queue(ONE)
-        advice = road.advise(waiter)
-        await road.turn(waiter)
+        waiter = queue.join(ONE)
+        advice = queue.advise(waiter)
+        await queue.turn(waiter)
         assert advice.is_rate_limit
-        assert advice.seconds == pytest.approx(road.now() - 30, rel=0.3, abs=2.0)
+        assert advice.seconds == pytest.approx(queue.now() - 30, rel=0.3, abs=2.0)
         await asyncio.gather(*tasks)
 
     virtually(main)
@@ -284,9 +284,9 @@ def test_advice_is_when_the_turn_will_come() -> None:
 
 def test_advice_is_never_more_than_a_client_takes() -> None:
     async def main() -> None:
-        road = road_of()
-        (await turn(road)).rate_limited((), 3_000.0)
-        assert road.advise(None).seconds == 120
+        queue = queue_of()
+        (await turn(queue)).rate_limited((), 3_000.0)
+        assert queue.advise(None).seconds == 120
 
     virtually(main)
 
@@ -294,10 +294,10 @@ def test_advice_is_never_more_than_a_client_takes() -> None:
 def test_the_snapshot_shows_each_lane() -> None:
     async def main() -> list[dict[str, Any]]:
         lanes = Lanes(VirtualClock(), otherwise=LaneSettings(allowed={RPM: 60.0}), jitter=lambda: 0.5)
-        road = road_of("a", "b", lanes=lanes)
-        (await turn(road)).rate_limited((), 50.0)
-        (await turn(road)).completed()
-        waiting = [asyncio.create_task(answered(road)) for _ in range(100)]
+        queue = queue_of("a", "b", lanes=lanes)
+        (await turn(queue)).rate_limited((), 50.0)
+        (await turn(queue)).completed()
+        waiting = [asyncio.create_task(answered(queue)) for _ in range(100)]
         await asyncio.sleep(1)
         rows = lanes.snapshot()
         for task in waiting:
@@ -322,20 +322,20 @@ def test_a_call_costs_the_same_beside_thousands_of_other_lanes() -> None:
     async def main() -> None:
         lanes = Lanes(VirtualClock(), otherwise=LaneSettings(most_in_flight=1))
         for number in range(500):
-            road = lanes.road(UPSTREAM, (f"key {number}",), "model", TABLES["general"])
-            await answered(road)
-        gate = road.gate
-        assert len(gate._listeners) == 0
-        first = await turn(road)
-        second = asyncio.create_task(answered(road))
-        third = asyncio.create_task(answered(road))
+            queue = lanes.queue(UPSTREAM, (f"key {number}",), "model", TABLES["general"])
+            await answered(queue)
+        health = queue.health
+        assert len(health._listeners) == 0
+        first = await turn(queue)
+        second = asyncio.create_task(answered(queue))
+        third = asyncio.create_task(answered(queue))
         await asyncio.sleep(0.1)
-        assert len(gate._listeners) == 1
+        assert len(health._listeners) == 1
         third.cancel()
         first.started(())
         first.completed()
         await second
-        assert len(gate._listeners) == 0
+        assert len(health._listeners) == 0
 
     virtually(main)
 
@@ -344,21 +344,21 @@ def test_a_lane_that_nobody_used_for_an_hour_goes_away() -> None:
     async def main() -> None:
         lanes = Lanes(VirtualClock())
 
-        def road(key: str) -> LaneQueue:
-            return lanes.road(UPSTREAM, (key,), "model", TABLES["general"])
+        def queue(key: str) -> LaneQueue:
+            return lanes.queue(UPSTREAM, (key,), "model", TABLES["general"])
 
         for number in range(1_000):
-            await answered(road(f"key {number}"))
-        busy = await turn(road("busy"))
+            await answered(queue(f"key {number}"))
+        busy = await turn(queue("busy"))
         await asyncio.sleep(3_000)
-        used = road("key 7")
+        used = queue("key 7")
         await asyncio.sleep(700)
-        road("new")
+        queue("new")
         assert {row["credential"] for row in lanes.snapshot()} == {"busy", "key 7", "new"}
-        assert road("key 7") is used
+        assert queue("key 7") is used
         busy.completed()
         await asyncio.sleep(3_700)
-        road("new")
+        queue("new")
         assert {row["credential"] for row in lanes.snapshot()} == {"new"}
 
     virtually(main)

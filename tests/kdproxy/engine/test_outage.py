@@ -10,7 +10,7 @@ from kdproxy.core.ports import UpstreamRequest
 from kdproxy.engine.fetch_request import FetchedResponse, GaveUp
 from kdproxy.engine.ledger import CallOutcome
 from kdproxy.providers.rules import TABLES
-from tests.kdproxy.engine.shop import CUT, LOST, Canned, Provider, Shop, error, virtually, well
+from tests.kdproxy.engine.scripted_provider import CUT, LOST, Canned, Provider, ScriptedFetcher, error, virtually, well
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ from tests.kdproxy.engine.shop import CUT, LOST, Canned, Provider, Shop, error, 
 def test_a_ten_minute_outage_fails_nobody(bad: Any, is_seen: bool, callers: int) -> None:
     async def main() -> tuple[Provider, list[Any]]:
         provider = Provider(lambda now, request: Canned() if now >= 600 else bad, health=None if is_seen else well)
-        shop = Shop(provider)
-        return provider, await asyncio.gather(*(shop.buy() for _ in range(callers)))
+        scripted = ScriptedFetcher(provider)
+        return provider, await asyncio.gather(*(scripted.buy() for _ in range(callers)))
 
     provider, results = virtually(main)
     assert all(isinstance(result, FetchedResponse) for result in results)
@@ -34,16 +34,16 @@ def test_a_ten_minute_outage_fails_nobody(bad: Any, is_seen: bool, callers: int)
 def test_a_restart_of_an_own_server_fails_nobody() -> None:
     """256 under way are reset, then ten minutes of refused connections, then it is back."""
 
-    async def main() -> tuple[Shop, list[Any]]:
+    async def main() -> tuple[ScriptedFetcher, list[Any]]:
         def answer(now: float, request: UpstreamRequest) -> Any:
             return CUT if now < 1 else LOST if now < 601 else Canned()
 
-        shop = Shop(Provider(answer), rules=TABLES["vllm"], most_in_flight=256)
-        return shop, await asyncio.gather(*(shop.buy() for _ in range(256)))
+        scripted = ScriptedFetcher(Provider(answer), rules=TABLES["vllm"], most_in_flight=256)
+        return scripted, await asyncio.gather(*(scripted.buy() for _ in range(256)))
 
-    shop, results = virtually(main)
+    scripted, results = virtually(main)
     assert all(isinstance(result, FetchedResponse) for result in results)
-    assert shop.ledger.calls[CallOutcome.MAYBE_BILLED] <= 256
+    assert scripted.ledger.calls[CallOutcome.MAYBE_BILLED] <= 256
 
 
 def test_one_body_that_crashes_its_server_makes_nobody_wait() -> None:
@@ -51,14 +51,14 @@ def test_one_body_that_crashes_its_server_makes_nobody_wait() -> None:
 
     async def main() -> None:
         provider = Provider(lambda now, request: CUT if request.body == b"bad" else Canned(), health=well)
-        shop = Shop(provider, is_billed=False)
-        bad = asyncio.create_task(shop.buy(body=b"bad"))
+        scripted = ScriptedFetcher(provider, is_billed=False)
+        bad = asyncio.create_task(scripted.buy(body=b"bad"))
         for _ in range(20):
             await asyncio.sleep(1)
             before = asyncio.get_running_loop().time()
-            assert isinstance(await shop.buy(), FetchedResponse)
+            assert isinstance(await scripted.buy(), FetchedResponse)
             assert asyncio.get_running_loop().time() - before < 0.2
-        assert shop.road.gate.breaker.opened == 0
+        assert scripted.queue.health.breaker.opened == 0
         bad.cancel()
 
     virtually(main)
@@ -70,9 +70,9 @@ def test_one_body_that_crashes_its_server_makes_nobody_wait() -> None:
 def test_eight_bad_prompts_among_eighty_do_not_delay_the_good_ones(bad: Any, is_billed: bool, is_first: bool) -> None:
     async def main() -> float:
         provider = Provider(lambda now, request: bad if request.body == b"bad" else Canned(), health=well, seconds=0.5)
-        shop = Shop(provider, is_billed=is_billed)
+        scripted = ScriptedFetcher(provider, is_billed=is_billed)
         asked = [b"bad"] * 8 + [b""] * 72 if is_first else ([b"bad"] + [b""] * 9) * 8
-        tasks = [(body, asyncio.create_task(shop.buy(body=body))) for body in asked]
+        tasks = [(body, asyncio.create_task(scripted.buy(body=body))) for body in asked]
         results = await asyncio.gather(*(task for body, task in tasks if not body))
         assert all(isinstance(result, FetchedResponse) for result in results)
         took = asyncio.get_running_loop().time()
@@ -81,8 +81,8 @@ def test_eight_bad_prompts_among_eighty_do_not_delay_the_good_ones(bad: Any, is_
         return took
 
     async def undisturbed() -> float:
-        shop = Shop(Provider(lambda now, request: Canned(), seconds=0.5))
-        await asyncio.gather(*(shop.buy() for _ in range(72)))
+        scripted = ScriptedFetcher(Provider(lambda now, request: Canned(), seconds=0.5))
+        await asyncio.gather(*(scripted.buy() for _ in range(72)))
         return asyncio.get_running_loop().time()
 
     assert virtually(main) <= virtually(undisturbed) + 3
@@ -93,8 +93,8 @@ def test_a_failed_question_is_never_a_probe() -> None:
 
     async def main() -> Provider:
         provider = Provider(lambda now, request: CUT)
-        shop = Shop(provider)
-        results = await asyncio.gather(*(shop.buy(body=b"%d" % number) for number in range(40)))
+        scripted = ScriptedFetcher(provider)
+        results = await asyncio.gather(*(scripted.buy(body=b"%d" % number) for number in range(40)))
         assert all(isinstance(result, GaveUp) and result.billed_calls == 3 for result in results)
         return provider
 
@@ -109,12 +109,12 @@ def test_what_looks_is_a_question_that_has_not_failed_or_a_get() -> None:
         provider = Provider(
             lambda now, request: CUT if now < 60 else Canned(), health=lambda now, request: error(503), seconds=0.1
         )
-        shop = Shop(provider)
-        failed = [asyncio.create_task(shop.buy(body=b"%d" % number)) for number in range(6)]
+        scripted = ScriptedFetcher(provider)
+        failed = [asyncio.create_task(scripted.buy(body=b"%d" % number)) for number in range(6)]
         await asyncio.sleep(60)
         assert sorted(provider.bodies) == [b"%d" % number for number in range(6)]
         assert len(provider.probed_at) >= 4
-        assert isinstance(await shop.buy(body=b"fresh"), FetchedResponse)
+        assert isinstance(await scripted.buy(body=b"fresh"), FetchedResponse)
         assert provider.bodies[6] == b"fresh"
         assert all(isinstance(result, FetchedResponse) for result in await asyncio.gather(*failed))
 

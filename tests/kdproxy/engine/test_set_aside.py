@@ -24,17 +24,17 @@ def virtually(main: Callable[[], Awaitable[Any]]) -> Any:
         return runner.run(run())
 
 
-def road_of(rules: str = "general", **settings: Any) -> LaneQueue:
+def queue_of(rules: str = "general", **settings: Any) -> LaneQueue:
     lanes = Lanes(VirtualClock(), otherwise=LaneSettings(**settings), jitter=lambda: 0.5)
-    return lanes.road(UPSTREAM, ("key",), "model", TABLES[rules])
+    return lanes.queue(UPSTREAM, ("key",), "model", TABLES[rules])
 
 
-async def ask(road: LaneQueue, question: str, *, wait_seconds: float | None, sent: list[tuple[str, float]]) -> float:
+async def ask(queue: LaneQueue, question: str, *, wait_seconds: float | None, sent: list[tuple[str, float]]) -> float:
     """Ask until it is answered; questions that begin with "bad" never are. Returns when."""
     at_front = False
     while True:
-        permit = await road.turn(road.queue(Cost(), at_front=at_front, question=question))
-        sent.append((question, road.now()))
+        permit = await queue.turn(queue.join(Cost(), at_front=at_front, question=question))
+        sent.append((question, queue.now()))
         await asyncio.sleep(0.02)
         if question.startswith("bad"):
             permit.rate_limited((), wait_seconds)
@@ -43,7 +43,7 @@ async def ask(road: LaneQueue, question: str, *, wait_seconds: float | None, sen
         permit.started(())
         await asyncio.sleep(0.3)
         permit.completed()
-        return road.now()
+        return queue.now()
 
 
 @pytest.mark.parametrize("rules", ["general", "deepseek"])
@@ -53,12 +53,12 @@ def test_a_request_that_is_always_refused_leaves_the_others_unslowed(
     rules: str, wait_seconds: float | None, bad: int
 ) -> None:
     async def main() -> tuple[list[float], list[tuple[str, float]]]:
-        road, sent = road_of(rules), []
+        queue, sent = queue_of(rules), []
         refused = [
-            asyncio.create_task(ask(road, f"bad {number}", wait_seconds=wait_seconds, sent=sent))
+            asyncio.create_task(ask(queue, f"bad {number}", wait_seconds=wait_seconds, sent=sent))
             for number in range(bad)
         ]
-        ended = [await ask(road, f"good {number}", wait_seconds=wait_seconds, sent=sent) for number in range(100)]
+        ended = [await ask(queue, f"good {number}", wait_seconds=wait_seconds, sent=sent) for number in range(100)]
         for task in refused:
             task.cancel()
         return ended, sent
@@ -73,12 +73,12 @@ def test_others_that_come_when_only_bad_ones_are_there_go_soon() -> None:
     """For minutes nothing but a bad request was sent: its long back-off is not theirs."""
 
     async def main() -> float:
-        road, sent = road_of(), []
-        bad = asyncio.create_task(ask(road, "bad", wait_seconds=0.0, sent=sent))
+        queue, sent = queue_of(), []
+        bad = asyncio.create_task(ask(queue, "bad", wait_seconds=0.0, sent=sent))
         await asyncio.sleep(300)
-        began = road.now()
+        began = queue.now()
         took = max(
-            await asyncio.gather(*(ask(road, f"good {number}", wait_seconds=None, sent=sent) for number in range(5)))
+            await asyncio.gather(*(ask(queue, f"good {number}", wait_seconds=None, sent=sent) for number in range(5)))
         )
         bad.cancel()
         return took - began
@@ -88,13 +88,13 @@ def test_others_that_come_when_only_bad_ones_are_there_go_soon() -> None:
 
 def test_a_client_that_comes_again_does_not_start_the_row_anew() -> None:
     async def main() -> list[tuple[str, float]]:
-        road, sent = road_of(), []
+        queue, sent = queue_of(), []
         for _ in range(20):
-            asked = asyncio.create_task(ask(road, "bad", wait_seconds=0.0, sent=sent))
+            asked = asyncio.create_task(ask(queue, "bad", wait_seconds=0.0, sent=sent))
             await asyncio.sleep(5)
             asked.cancel()
             await asyncio.wait([asked])
-        assert road.waiting == 0
+        assert queue.waiting == 0
         return sent
 
     assert len(virtually(main)) <= 8
@@ -102,16 +102,16 @@ def test_a_client_that_comes_again_does_not_start_the_row_anew() -> None:
 
 def test_what_waits_aside_is_counted_advised_and_may_leave() -> None:
     async def main() -> None:
-        road, sent = road_of(), []
-        asked = asyncio.create_task(ask(road, "bad", wait_seconds=0.0, sent=sent))
+        queue, sent = queue_of(), []
+        asked = asyncio.create_task(ask(queue, "bad", wait_seconds=0.0, sent=sent))
         await asyncio.sleep(4)
-        assert road.waiting == 1
-        assert road.drain_seconds() is None
-        waiter = road.queue(Cost(), question="bad")
-        assert road.waiting == 2
-        assert 2 < road.advise(waiter).seconds < 5
+        assert queue.waiting == 1
+        assert queue.drain_seconds() is None
+        waiter = queue.join(Cost(), question="bad")
+        assert queue.waiting == 2
+        assert 2 < queue.advise(waiter).seconds < 5
         asked.cancel()
         await asyncio.wait([asked])
-        assert road.waiting == 1
+        assert queue.waiting == 1
 
     virtually(main)

@@ -136,7 +136,7 @@ class Recognised(EachBilled):
         self.asked_at.append(asyncio.get_running_loop().time())
 
 
-class Shop:
+class ScriptedFetcher:
     """A fetcher with its lanes."""
 
     def __init__(
@@ -161,7 +161,7 @@ class Shop:
             ledger=self.ledger,
             billing=EachBilled() if is_billed else Free(),
         )
-        self.road = self.lanes.road(UPSTREAM, keys or ("key",), "m", rules)
+        self.queue = self.lanes.queue(UPSTREAM, keys or ("key",), "m", rules)
         self.rules = rules
 
     async def buy(
@@ -173,12 +173,14 @@ class Shop:
             return UpstreamRequest(method="POST", url=UPSTREAM.url, headers=(("key", str(key_index)),), body=body)
 
         flight = flight or Flight(("x",))
-        errand = FetchRequest(request=request, cost=Cost(), rules=self.rules, whole_bytes=1 << 20, question=question)
-        result = await self.fetcher.fetch(errand, flight, self.road)
+        fetch_request = FetchRequest(
+            request=request, cost=Cost(), rules=self.rules, whole_bytes=1 << 20, question=question
+        )
+        result = await self.fetcher.fetch(fetch_request, flight, self.queue)
         if isinstance(result, FetchedResponse):
             async for _ in result.response.chunks():
                 pass
-            self.fetcher.completed(errand, result)
+            self.fetcher.completed(fetch_request, result)
         return result
 
 
