@@ -18,16 +18,16 @@ fail() {
 }
 
 answers() {
-    told=$(kdproxy stats --quick --json --data-dir "$1") || return 1
-    printf '%s' "$told" |
-        python3 -c 'import json, sys; told = json.load(sys.stdin); print(told["answers"] + told["prompts"])'
+    stored=$(kdproxy stats --quick --json --data-dir "$1") || return 1
+    printf '%s' "$stored" |
+        python3 -c 'import json, sys; stored = json.load(sys.stdin); print(stored["answers"] + stored["prompts"])'
 }
 
 before=$(answers "$data") || fail "$data cannot be read (see above). Nothing was changed."
 sh "$here/backup.sh" "$data" "$scratch/backup"
 # The disk is lost: all that is left is the backup.
 mkdir "$scratch/restored"
-cp "$scratch"/backup/api_recovery*.jsonl "$scratch/restored/"
+cp "$scratch"/backup/*.jsonl "$scratch/restored/"
 kdproxy verify --data-dir "$scratch/restored" || fail "the backup of $data does not verify (see above): do not rely on it. The original was not changed."
 after=$(answers "$scratch/restored")
 # Answers that were bought meanwhile make it more.

@@ -161,6 +161,7 @@ async def test_a_lost_disk_costs_nothing(
         code, said = await run("backup.sh", data, backup, checkout=checkout)
         assert code == 0, said
     assert len(list(backup.glob("api_recovery.0*.jsonl"))) >= 1, "sealed segments were among it"
+    assert (backup / "events.jsonl").read_bytes() == (data / "events.jsonl").read_bytes(), "and the calls"
     shutil.rmtree(data)
     data.mkdir()
     for file in backup.iterdir():
