@@ -74,6 +74,13 @@ class Flight:
         self._chunks: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
 
+    def __repr__(self) -> str:
+        """Name it by its key, with its phase and who waits, without headers and body."""
+        name, phase = "/".join(self.identity), self._phase.name.lower()
+        status = "" if self.head is None else f" status={self.head.status}"
+        error = "" if self.error is None else f" error={self.error.code}"
+        return f"<Flight {name} {phase} attempts={self.attempts} waiters={self.waiters}{status}{error}>"
+
     @property
     def phase(self) -> Phase:
         """Where the flight is."""

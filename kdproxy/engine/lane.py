@@ -75,6 +75,11 @@ class Lane:
     waited_seconds: float = 0.0
     longest_wait_seconds: float = 0.0
 
+    def __repr__(self) -> str:
+        """Name it, with what is in flight and why it is stopped; the credential is a fingerprint."""
+        stop = "" if self.stop is None else f" stopped: {self.stop.reason}"
+        return f"<Lane {'/'.join(self.identity)} in_flight={self.pace.in_flight}/{self.pace.bound_in_flight}{stop}>"
+
     def wait(self, cost: Cost, now: float) -> float:
         """Return the seconds until a request may go; infinity: when something else has happened."""
         if self.stop is None:

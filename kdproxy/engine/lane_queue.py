@@ -66,6 +66,11 @@ class LaneQueue:
     _timer: asyncio.TimerHandle | None = None
     _timer_at: float = math.inf
 
+    def __repr__(self) -> str:
+        """Name it, with who waits, the breaker's state and its lanes."""
+        name = f"{self.health.upstream.name}/{self.model}"
+        return f"<LaneQueue {name} waiting={self.waiting} breaker={self.health.breaker.state} lanes={list(self.lanes)}>"
+
     def now(self) -> float:
         """Monotonic seconds."""
         return self.clock.monotonic()

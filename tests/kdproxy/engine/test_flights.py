@@ -187,3 +187,16 @@ async def test_those_sent_are_counted_and_the_rest_can_be_cut() -> None:
     assert (quick.was_cancelled, slow.was_cancelled) == (False, True)
     await asyncio.wait_for(flights.wait_all(), 1)
     assert flights.sent == 0
+
+
+async def test_a_flight_shows_its_key_its_phase_and_who_waits_but_no_body() -> None:
+    flights = Flights(detached_seconds=1)
+    flight = Flight(IDENTITY)
+    flights.join(flight)
+    assert repr(flight) == "<Flight default/key/0/json/cache waiting attempts=0 waiters=1>"
+    flight.set_head(Head(status=200, headers=(("set-cookie", "secret"),), is_whole=True))
+    flight.add(b"answer")
+    flight.complete(error=failure())
+    assert repr(flight) == (
+        f"<Flight default/key/0/json/cache complete attempts=0 waiters=1 status=200 error={failure().code}>"
+    )
