@@ -10,7 +10,7 @@ from typing import Any
 
 from kdproxy.core import key
 from kdproxy.core import line as lines
-from kdproxy.core.line import is_whole, seal
+from kdproxy.core.line import is_whole, remainder, seal
 from kdproxy.core.models import (
     DEFAULT_NAMESPACE,
     Address,
@@ -32,7 +32,7 @@ from kdproxy.core.models import (
 from kdproxy.core.record_encode import RECORD_VERSION, encode
 from kdproxy.errors import RecordInvalid
 
-__all__ = ["RECORD_VERSION", "check", "decode", "decode_answer", "encode", "is_whole", "read", "seal"]
+__all__ = ["RECORD_VERSION", "check", "decode", "decode_answer", "encode", "is_whole", "read", "remainder", "seal"]
 
 _VERSIONS = (1, 2)
 _ORIGIN = re.compile(r"[0-9a-f]{24}")

@@ -3,11 +3,8 @@
 Finish reasons are told in OpenAI's words (stop, length, tool_calls, content_filter); the provider's own is kept beside.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import orjson
 
 from kdproxy.core import sse
 from kdproxy.core.models import Answer, Entry, Form
@@ -16,6 +13,7 @@ from kdproxy.ops.choice import Choice
 from kdproxy.ops.reading_interaction import read_interaction
 from kdproxy.ops.reading_native import read_candidates, read_messages
 from kdproxy.ops.reading_responses import read_responses
+from kdproxy.providers.base import answer_json
 
 __all__ = ["Choice", "choices_of", "choices_of_body"]
 
@@ -43,23 +41,11 @@ def choices_of_body(body: Mapping[str, Any]) -> list[Choice]:
 def _parts(answer: Answer) -> list[dict[str, Any]]:
     """Return the JSON objects of a recording: one, one for each event, or those of an array (Gemini)."""
     if answer.form is not Form.SSE:
-        found = _load(answer.body)
+        found = answer_json(answer.body)
         rows = found if isinstance(found, list) else [found]
     else:
-        rows = [_load(piece.data) for piece in sse.pieces(answer.body) if piece.data]
+        rows = [answer_json(piece.data) for piece in sse.pieces(answer.body) if piece.data]
     return [row for row in rows if isinstance(row, dict)]
-
-
-def _load(text: bytes) -> Any:
-    """Read JSON as leniently as clients do: NaN among log-probabilities, half a surrogate pair in a chunk."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
 
 
 def _joined(text: str | None) -> str | None:

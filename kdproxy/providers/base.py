@@ -196,20 +196,25 @@ def json_object(body: bytes) -> dict[str, Any] | None:
 
 
 def answer_object(body: bytes) -> dict[str, Any] | None:
-    """Read a JSON object of an answer as leniently as the clients do, or None. For judging alone.
+    """Read a JSON object of an answer as `answer_json` does, or None. For judging alone."""
+    value = answer_json(body)
+    return value if isinstance(value, dict) else None
+
+
+def answer_json(body: bytes) -> Any:
+    """Read JSON of an answer as leniently as the clients do; None where it is no JSON.
 
     Taken are what orjson refuses: a byte order mark, half a surrogate pair (an emoji in two chunks), NaN and Infinity
     (log-probabilities; read as null), and bytes that are not UTF-8. Texts may hold lone surrogates.
     """
     try:
-        value = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
         text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
         try:
-            value = _LENIENT.decode(text)
+            return _LENIENT.decode(text)
         except (ValueError, RecursionError):
             return None
-    return value if isinstance(value, dict) else None
 
 
 _LENIENT = json.JSONDecoder(strict=False, parse_constant=lambda _: None)

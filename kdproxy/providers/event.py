@@ -7,7 +7,7 @@ still one before the first token.
 from typing import Any
 
 from kdproxy.core.sse import Piece
-from kdproxy.providers.base import answer_object
+from kdproxy.providers.base import NO_JSON_EVENT, Broken, answer_object
 from kdproxy.providers.ending import error_in, says
 
 _OPENING_TYPES = frozenset(
@@ -62,3 +62,11 @@ def is_bare_error(piece: Piece) -> bool:
     """Whether a piece has an error as a JSON line that is no field of an event."""
     members = answer_object(piece.bare) if piece.bare else None
     return members is not None and error_in(members) is not None
+
+
+def members_of_event(piece: Piece) -> dict[str, Any] | Broken | None:
+    """Read the members of an event as a judge needs them; None: a heartbeat, which says nothing."""
+    members = answer_object(piece.data)
+    if members is not None:
+        return members
+    return None if is_heartbeat(piece) else NO_JSON_EVENT

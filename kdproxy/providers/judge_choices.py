@@ -11,18 +11,16 @@ from kdproxy.core.sse import Piece
 from kdproxy.providers.answer import members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
-    NO_JSON_EVENT,
     ONE_ANSWER,
     Broken,
     Complete,
     Criteria,
     Judgement,
-    answer_object,
     integer,
     is_done,
 )
 from kdproxy.providers.ending import OPENAI, error_in, is_failure, says
-from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.event import is_bare_error, members_of_event
 from kdproxy.providers.tally import Tally
 from kdproxy.providers.usage import UsageMeter, read_openai
 
@@ -83,10 +81,11 @@ class ChoiceStream:
         return self._is_done or tally.is_finished
 
     def _read(self, piece: Piece) -> None:
-        members = answer_object(piece.data)
+        members = members_of_event(piece)
         if members is None:
-            if not is_heartbeat(piece):
-                self._tally.failure = NO_JSON_EVENT
+            return
+        if isinstance(members, Broken):
+            self._tally.failure = members
             return
         if piece.event == "error" or error_in(members) is not None:
             self._tally.failure = CARRIES_ERROR

@@ -10,17 +10,15 @@ from kdproxy.core.sse import Piece
 from kdproxy.providers.answer import bad_status, members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
-    NO_JSON_EVENT,
     ONE_ANSWER,
     Broken,
     Complete,
     Criteria,
     Judgement,
-    answer_object,
     is_done,
 )
 from kdproxy.providers.ending import error_in, says
-from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.event import is_bare_error, members_of_event
 from kdproxy.providers.judge_rows import EMPTY
 from kdproxy.providers.usage import read_interaction
 
@@ -77,10 +75,11 @@ class InteractionStream:
         return self.is_over
 
     def _read(self, piece: Piece) -> None:
-        members = answer_object(piece.data)
+        members = members_of_event(piece)
         if members is None:
-            if not is_heartbeat(piece):
-                self._failure = NO_JSON_EVENT
+            return
+        if isinstance(members, Broken):
+            self._failure = members
             return
         name = members.get("event_type")
         kind = name if isinstance(name, str) else piece.event

@@ -11,18 +11,16 @@ from kdproxy.core.sse import Piece
 from kdproxy.providers.answer import bad_status, members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
-    NO_JSON_EVENT,
     ONE_ANSWER,
     Broken,
     Complete,
     Criteria,
     End,
     Judgement,
-    answer_object,
     is_done,
 )
 from kdproxy.providers.ending import RESPONSES, Ending, ending_of, error_in, says
-from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.event import is_bare_error, members_of_event
 from kdproxy.providers.judge_rows import EMPTY
 from kdproxy.providers.tally import SETTING_END
 from kdproxy.providers.usage import read_openai
@@ -118,10 +116,11 @@ class ResponseStream:
         return self.is_over
 
     def _read(self, piece: Piece) -> None:
-        members = answer_object(piece.data)
+        members = members_of_event(piece)
         if members is None:
-            if not is_heartbeat(piece):
-                self._failure = NO_JSON_EVENT
+            return
+        if isinstance(members, Broken):
+            self._failure = members
             return
         name = members.get("type")
         kind = name if isinstance(name, str) else piece.event

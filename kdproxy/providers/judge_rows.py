@@ -16,7 +16,6 @@ from kdproxy.core.sse import Piece
 from kdproxy.providers.answer import members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
-    NO_JSON_EVENT,
     ONE_ANSWER,
     Broken,
     Complete,
@@ -28,7 +27,7 @@ from kdproxy.providers.base import (
     is_done,
 )
 from kdproxy.providers.ending import error_in, says
-from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.event import is_bare_error, members_of_event
 from kdproxy.providers.tally import SETTING_CHOICES, SETTING_EMPTY
 from kdproxy.providers.usage import read_openai
 
@@ -149,10 +148,11 @@ class TerminalStream:
         return self.is_over
 
     def _read(self, piece: Piece) -> None:
-        members = answer_object(piece.data)
+        members = members_of_event(piece)
         if members is None:
-            if not is_heartbeat(piece):
-                self._failure = NO_JSON_EVENT
+            return
+        if isinstance(members, Broken):
+            self._failure = members
             return
         if piece.event == "error" or error_in(members) is not None:
             self._failure = CARRIES_ERROR

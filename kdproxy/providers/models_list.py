@@ -27,7 +27,3 @@ def _facts(value: Any) -> Any:
             (_facts(member) for member in value), key=lambda member: orjson.dumps(member, option=orjson.OPT_SORT_KEYS)
         )
     return value
-
-
-def _canonical(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -20,7 +20,8 @@ from kdproxy.errors import StorageFailed
 MARKER_NAME = "directory.json"
 IGNORE_NAME = ".gitignore"
 _OURS = re.compile(
-    r"(directory|segments|lanes)\.json(\.new)?|secret(\.new)?|lock|index|(api_recovery|events)(\.\d{6,})?\.jsonl(\.next)?"
+    r"(directory|segments|lanes)\.json(\.new)?|secret(\.new)?|lock|index"
+    r"|(api_recovery|events)(\.\d{6,})?\.jsonl(\.next|\.scrubbed)?"  # .scrubbed: a `scrub` that was killed
 )
 _JOURNAL = re.compile(r"api_recovery(\.\d{6,})?\.jsonl")
 _STRAYS = re.compile(

@@ -16,6 +16,7 @@ from kdproxy.storage.directory import check_format, index_path_of
 from kdproxy.storage.disk import discard
 from kdproxy.storage.durable import sync, sync_directory
 from kdproxy.storage.journal import ACTIVE_NAME, SEALED
+from kdproxy.storage.layout import prepare
 from kdproxy.storage.lock import DirectoryLock
 from kdproxy.storage.manifest import Manifest
 
@@ -48,8 +49,11 @@ def rewrite(path: Path, change: Change, *, command: str) -> Iterator[Rewritten]:
 
     Raises:
         DirectoryBusy: another process owns the directory.
-        StorageFailed: the disk refused; segments that were told of are rewritten, the others are as they were.
+        StorageFailed: the directory is not kdproxy's or not this user's, or the disk refused. Segments that were
+            yielded are rewritten, the others are as they were.
     """
+    if path.exists():
+        prepare(path)  # refuses a directory that is another user's or not kdproxy's
     on_network = is_network(path)
     lock = DirectoryLock(path, is_network=on_network, command=command)
     try:

@@ -8,10 +8,10 @@ import pytest
 from kdproxy.testing.proxy import run_proxy
 from tests.wire import (
     WireServer,
-    chunked,
     sse,
     sse_head,
 )
+from tests.wire.answers import DONE, LAST, USAGE, stop, token
 
 pytestmark = pytest.mark.asyncio
 
@@ -20,19 +20,6 @@ ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "W
 STREAM = {**ASK, "stream": True}
 WITH_USAGE = {**STREAM, "stream_options": {"include_usage": True}}
 PLAIN = {"Authorization": "Bearer x", "Content-Type": "application/json"}
-LAST = chunked(end=True)
-DONE = b"data: [DONE]\n\n"
-
-
-def token(text: str = "a", reason: Any = None, index: int = 0) -> dict[str, Any]:
-    return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": reason}]}
-
-
-def stop(reason: Any = "stop", index: int = 0) -> dict[str, Any]:
-    return {"choices": [{"index": index, "delta": {}, "finish_reason": reason}]}
-
-
-USAGE = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
 
 
 async def test_a_recording_without_usage_does_not_serve_who_asks_for_it(send: Any) -> None:

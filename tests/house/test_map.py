@@ -1,6 +1,7 @@
 """The map is true: what the docs name exists, every package has its line, no line of the docs is too long to read."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,34 @@ def test_each_package_has_its_line_in_the_map(package: str) -> None:
     folders = {each.parent for each in (ROOT / package).rglob("*.py")} - {ROOT / package}
     inner = {each.relative_to(ROOT / package).as_posix() for each in folders}
     assert [each for each in sorted(inner) if f"{each.split('/')[0]}/" not in text] == []
+
+
+WHOLE_TRAININGS = {"crash", "lineage", "preemption", "ranks", "resume"}
+"""Folders of tests/trainhooks/ that start whole processes; CONTRIBUTING.md names them."""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_test_tree_mirrors_the_packages(package: str) -> None:
+    def folders(place: Path) -> set[str]:
+        return {each.name for each in place.iterdir() if any(each.glob("**/*.py")) and each.name != "__pycache__"}
+
+    tested = folders(ROOT / "tests" / package) - (WHOLE_TRAININGS if package == "trainhooks" else set())
+    assert tested == folders(ROOT / package)
+
+
+PROSE = (".md", ".py", ".sh", ".toml", ".yaml", ".yml", ".cfg", ".service", ".ipynb")
+OUR_ISSUE = re.compile(r"(?<![\w&/\"'])#\d{1,4}\b(?!\w)|(?<!\w)issues? #?\d+\b", re.IGNORECASE)
+"""A number without its project in front; `owner/project#123` is somebody else's."""
+
+
+def test_no_file_names_an_issue_of_ours() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name.endswith(PROSE) and not name.startswith("tests/data/")]
+    assert files
+    found = [
+        f"{_name(path)}: {match[0]}"
+        for path in files
+        if path.exists()
+        for match in OUR_ISSUE.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

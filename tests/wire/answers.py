@@ -52,6 +52,21 @@ def chunked(*parts: bytes, end: bool = False) -> bytes:
     return coded + (b"0\r\n\r\n" if end else b"")
 
 
+LAST = chunked(end=True)
+DONE = b"data: [DONE]\n\n"
+USAGE = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+
+
+def token(text: str = "a", reason: Any = None, index: int = 0) -> dict[str, Any]:
+    """Return a chat stream's event with text."""
+    return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": reason}]}
+
+
+def stop(reason: Any = "stop", index: int = 0) -> dict[str, Any]:
+    """Return a chat stream's event that ends a choice."""
+    return {"choices": [{"index": index, "delta": {}, "finish_reason": reason}]}
+
+
 def _event(event: Any) -> bytes:
     if isinstance(event, bytes):
         return event

@@ -6,8 +6,8 @@
 A signal (SIGTERM, SIGUSR1, SIGINT) lets the step end and the Trainer save to `run/checkpoints/preempted.ckpt`; the
 process then leaves with exit code 75. What is resumed, and how exactly, stays the Trainer's own matter: its checkpoints
 are read here, never changed. Seen with pytorch-lightning 2.6: what was saved at an epoch's end goes on exactly; what
-was saved inside one runs its last batch again (Lightning issue 19815) and, unless the loader has a state of its own,
-begins the epoch's data anew.
+was saved inside one runs its last batch again (Lightning-AI/pytorch-lightning#19815) and, unless the loader has a state
+of its own, begins the epoch's data anew.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ def read_bill(journal: Path, keys: Set[str]) -> Bill:
         with path.open("rb") as file:
             for line in file:
                 bought = record.read_bill(line)
+                if bought is None and (start := record.remainder(line)):
+                    bought = record.read_bill(line[start:])
                 if bought is None or bought[0] not in keys:
                     continue
                 key, usage, price = bought

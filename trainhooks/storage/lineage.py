@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from trainhooks.core import lineage
 from trainhooks.core import row as rows
 from trainhooks.core.lineage import LINEAGE, StepLineage
-from trainhooks.core.origin import Keys
 from trainhooks.storage import location, metrics
 
 
@@ -17,11 +16,6 @@ class Lineage:
 
     steps: Mapping[int, StepLineage]
     """Of every recorded step, superseded ones left out, ascending."""
-
-    def keys_of_step(self, step: int) -> Keys:
-        """Return the stored answers that are known to be in a step, as (key, ordinal or None); () where none is."""
-        found = self.steps.get(step)
-        return () if found is None else found.answers
 
     def steps_of_key(self, key: str) -> list[int]:
         """Return the steps that are known to have a stored answer in them; the first digits of its key will do."""

@@ -110,14 +110,21 @@ class ResponseLog:
                     os.ftruncate(descriptor, self._end)
                     log.warning("%s ended within a line: its last %d bytes were cut off", self._path, len(line))
                     break
-                found = records.read_prompt(line)
-                if found is None:
-                    damaged += not records.is_whole(line)  # a line of another kind is none
-                else:
-                    self._places.setdefault(found[0], []).append((self._end, len(line)))
+                found, start = records.read_prompt(line), 0
+                if found is None and not records.is_whole(line):  # a line of another kind is whole
+                    damaged += 1
+                    # A file that was put behind one with a torn last line: its first line is whole.
+                    start = records.remainder(line) or 0
+                    found = records.read_prompt(line[start:])
+                if found is not None:
+                    self._places.setdefault(found[0], []).append((self._end + start, len(line) - start))
                 self._end += len(line)
         if damaged:
-            log.warning("%s has %d damaged lines: they are left as they are and not used", self._path, damaged)
+            log.warning(
+                "%s has %d damaged lines: they are left as they are, and what is whole in them is used",
+                self._path,
+                damaged,
+            )
 
 
 def _write_whole(descriptor: int, text: bytes) -> None:

@@ -1,6 +1,7 @@
 """`scrub`: credentials leave the journal; names, keys, answers and what was withdrawn stay."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,27 @@ def test_a_directory_that_is_in_use_is_left_alone(data: Path) -> None:
     finally:
         opened.close()
     assert len(holders(data)) == 3
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_another_user_is_left_alone(data: Path) -> None:
+    os.chown(data, 12345, 12345)
+    with pytest.raises(StorageFailed, match="belongs to another user"):
+        list(rewrite(data, scrubbed, command="test"))
+    assert len(holders(data)) == 3
+
+
+def test_a_directory_that_holds_other_files_is_left_alone(data: Path) -> None:
+    (data / "directory.json").unlink()
+    (data / "notes.txt").write_text("mine")
+    with pytest.raises(StorageFailed, match="not kdproxy's"):
+        list(rewrite(data, scrubbed, command="test"))
+    assert len(holders(data)) == 3
+
+
+def test_what_a_killed_run_left_is_ours(data: Path) -> None:
+    (data / "directory.json").unlink()
+    (data / "api_recovery.000001.jsonl.scrubbed").write_bytes(b"half a segment")
+    list(rewrite(data, scrubbed, command="test"))
+    assert (holders(data), answers(data)) == ([], EXPECTED)
+    assert not list(data.glob("*.scrubbed"))

@@ -15,12 +15,12 @@ from kdproxy.providers.base import (
     Complete,
     Criteria,
     End,
-    Judgement,
     NotAQuestion,
     criteria_of,
 )
 from kdproxy.providers.ending import error_in, says
 from kdproxy.providers.question import Asking, endpoint_named, endpoint_of, read
+from tests.kdproxy.providers.streams import stream_of, streamed
 
 CHAT = endpoint_named("openai", "chat.completions")
 TEXT = endpoint_named("openai", "completions")
@@ -53,19 +53,6 @@ def candidate(text: str | None, reason: str | None = None) -> dict[str, Any]:
 def response(status: Any, **more: Any) -> dict[str, Any]:
     output = [{"type": "message", "content": [{"type": "output_text", "text": "a"}]}]
     return {"id": "resp_1", "object": "response", "error": None, "status": status, "output": output, **more}
-
-
-def stream_of(*events: Any, end: bytes = b"") -> bytes:
-    parts = [event if isinstance(event, bytes) else b"data: " + orjson.dumps(event) + b"\n\n" for event in events]
-    return b"".join(parts) + end
-
-
-def streamed(endpoint: Any, data: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
-    judge = endpoint.judge_stream(criteria)
-    for piece in sse.pieces(data):
-        judge.take(piece)
-    found: Judgement = judge.finish()
-    return found
 
 
 def chat(*choices: dict[str, Any], tokens: int | None = None) -> bytes:

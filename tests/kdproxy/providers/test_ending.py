@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdproxy.core import sse
 from kdproxy.providers.base import (
     ONE_ANSWER,
     Broken,
@@ -17,6 +16,7 @@ from kdproxy.providers.base import (
 )
 from kdproxy.providers.ending import ANTHROPIC, GEMINI, OPENAI, Ending, ending_of
 from kdproxy.providers.question import endpoint_named
+from tests.kdproxy.providers.streams import stream_of, streamed
 
 FAILED = ["error", "ERROR", "network_error", "error_finish", "server_error", "connection_error", "engine_overloaded"]
 FAILED += ["cancelled", "canceled", "timeout", "timed_out", "unload", "load", "abort", "aborted", "failed", "FAILED"]
@@ -77,19 +77,6 @@ def test_case_says_nothing(word: str, data: st.DataObject) -> None:
 
 
 # -- the same ending, in each form ------------------------------------------------------------------------------
-
-
-def stream_of(*events: Any, end: bytes = b"") -> bytes:
-    parts = [event if isinstance(event, bytes) else b"data: " + orjson.dumps(event) + b"\n\n" for event in events]
-    return b"".join(parts) + end
-
-
-def streamed(endpoint: Any, data: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
-    judge = endpoint.judge_stream(criteria)
-    for piece in sse.pieces(data):
-        judge.take(piece)
-    found: Judgement = judge.finish()
-    return found
 
 
 DONE = b"data: [DONE]\n\n"

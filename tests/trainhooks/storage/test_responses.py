@@ -47,6 +47,21 @@ def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:
     third.close()
 
 
+def test_the_whole_line_behind_a_torn_one_is_read_as_the_proxy_does(tmp_path: Path) -> None:
+    log = ResponseLog(tmp_path)
+    record(log, "a", "1")
+    record(log, "b", "2")
+    log.close()
+    path = tmp_path / "api_recovery.jsonl"
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first[:50] + second + first)  # two files that were put together, the first one torn
+    again = ResponseLog(tmp_path)
+    assert [again.find(prompt, model="gpt-4.1", system=None, ordinal=0) for prompt in "ab"] == ["1", "2"]
+    assert record(again, "b", "3") == 1
+    assert again.find("b", model="gpt-4.1", system=None, ordinal=1) == "3"
+    again.close()
+
+
 def test_an_answer_that_ctrl_c_comes_into_is_kept_and_the_next_lies_behind_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

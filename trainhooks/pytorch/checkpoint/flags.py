@@ -9,8 +9,6 @@ from torch.optim import Optimizer
 from trainhooks.errors import StateUnsupported
 from trainhooks.pytorch.checkpoint import wrapper
 
-Kinds = dict[str, dict[str, Any]]
-
 
 def of_module(module: torch.nn.Module) -> dict[str, Any]:
     """Return the frozen parameters and the modules in evaluation mode, by plain name; only what is not usual."""

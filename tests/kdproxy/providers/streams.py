@@ -1,0 +1,21 @@
+"""Streams of events, and what their judge says of them."""
+
+from typing import Any
+
+import orjson
+
+from kdproxy.core import sse
+from kdproxy.providers.base import ONE_ANSWER, Criteria, Judgement
+
+
+def stream_of(*events: Any, end: bytes = b"") -> bytes:
+    parts = [event if isinstance(event, bytes) else b"data: " + orjson.dumps(event) + b"\n\n" for event in events]
+    return b"".join(parts) + end
+
+
+def streamed(endpoint: Any, data: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
+    judge = endpoint.judge_stream(criteria)
+    for piece in sse.pieces(data):
+        judge.take(piece)
+    found: Judgement = judge.finish()
+    return found
