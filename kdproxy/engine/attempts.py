@@ -1,4 +1,4 @@
-"""The one loop that buys: turn, send, verdict, wait, again. tenacity says when to stop, the lane how long to wait.
+"""The attempts at one answer: wait for a permit, send, judge, and again until there is an answer or no retry is left.
 
 What a failed attempt means for the next one is said in core/attempt_outcome.py: unsent and refused attempts are bounded
 by time, those that may have been billed by a budget that belongs to the question and outlives this loop.
@@ -20,36 +20,20 @@ from kdproxy.engine.early_error import Beginning, BufferedResponse, read_beginni
 from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp, LastWords
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
-from kdproxy.engine.lane_queue import LONGEST_ADVICE_SECONDS, LaneQueue, LaneQueueClosed, UpstreamDown
+from kdproxy.engine.lane_queue import LaneQueue, LaneQueueClosed, UpstreamDown
 from kdproxy.engine.ledger import CallOutcome, outcome_of
 from kdproxy.engine.permit import Permit
+from kdproxy.engine.retry_policy import FailedAttempt, RetryPolicy, as_fatal
 from kdproxy.engine.verdict import unbroken, verdict_on
 from kdproxy.errors import CallNotRecorded, KdproxyError, UpstreamFailed
 
 if TYPE_CHECKING:
     from kdproxy.engine.fetch import Fetcher
 
-ATTEMPTS_WHILE_OTHERS_SUCCEED = 6
-"""At a question whose answer is refused while others' are not."""
-PAGE_ATTEMPTS = 3
-"""At what only a middlebox's HTML page answers."""
 BAD_GATEWAY = 502
 """RFC 9110 section 15.6.3: what came from the upstream is no answer."""
 SUSPECT_FROM = 4
 """Failures of one question, with no other one to compare it with, before somebody looks whether the upstream is up."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """One attempt failed in a way that another may mend."""
-
-    reason: str
-    refusal: Refusal | None = None
-    floor_seconds: float | None = None
-    is_held: bool = False
-    """The lane or the health sees to the wait: the next attempt gets in line at once."""
-    bound: Bound | None = None
-    """What ends the attempts; None: who waits."""
 
 
 @dataclass(slots=True)
@@ -76,108 +60,64 @@ class Attempts:
             self.fetch_request = self.fetch_request._replace(question=object())
 
     async def run(self) -> FetchedResponse | Refusal | GaveUp:
-        debt = self._debt()
-        if debt is not None and debt.ready_at > self._now():
-            return self._spent(debt)
+        debt = self.debt()
+        if debt is not None and debt.ready_at > self.now():
+            return self.spent(debt)
         first = await self._attempt()
-        if not isinstance(first, _Failed):
+        if not isinstance(first, FailedAttempt):
             return first  # most calls end here, and setting up tenacity costs a third of a miss
 
         made = [first]
 
-        async def attempt() -> FetchedResponse | Refusal | GaveUp | _Failed:
+        async def attempt() -> FetchedResponse | Refusal | GaveUp | FailedAttempt:
             return made.pop() if made else await self._attempt()
 
+        policy = RetryPolicy(self)
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_result(lambda result: isinstance(result, _Failed)),
-            wait=self._wait,
-            stop=self._is_enough,
+            retry=tenacity.retry_if_result(lambda result: isinstance(result, FailedAttempt)),
+            wait=policy.wait,
+            stop=policy.is_enough,
             sleep=self._sleep,
-            retry_error_callback=self._give_up,
+            retry_error_callback=policy.give_up,
         )
         result: FetchedResponse | Refusal | GaveUp = await retrying(attempt)
         return result
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Return monotonic seconds."""
         return self.fetcher.clock.monotonic()
 
-    def _debt(self) -> Debt[LastWords] | None:
+    def debt(self) -> Debt[LastWords] | None:
+        """Return what earlier calls of the question may have cost; None: nothing."""
         history = self.fetcher.history
         if not len(history):
             return None
-        debt = history.of(self.fetch_request.question, self._now())
+        debt = history.of(self.fetch_request.question, self.now())
         if debt is not None and not self.fetcher.costs(self.queue):
             history.succeeded(self.fetch_request.question)  # recognised meanwhile, or configured so
             return None
         return debt
 
-    def _is_spent(self) -> bool:
-        debt = self._debt()
+    def is_spent(self) -> bool:
+        """Whether the question's budget of calls that may have been billed is used up."""
+        debt = self.debt()
         return debt is not None and debt.calls >= BUDGET
 
-    # -- what tenacity asks -----------------------------------------------------------------------------------
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        failed = _failed(state)
-        if failed.is_held:
-            return 0.0
-        jitter = self.fetcher.jitter()
-        if failed.bound is Bound.BUDGET:
-            return (failed.floor_seconds or 0.0) + retry.billed_backoff_seconds(self.failures, jitter=jitter)
-        return retry.wait_seconds(retry.Again(floor_seconds=failed.floor_seconds), max(self.failures, 1), jitter=jitter)
-
-    def _is_enough(self, state: tenacity.RetryCallState) -> bool:
-        failed = _failed(state)
-        settings = self.fetcher.settings
-        if failed.bound is None:
-            return False
-        if settings.max_attempts is not None and self.failures >= settings.max_attempts:
-            return True
-        match failed.bound:
-            case Bound.BUDGET:
-                if self._is_spent():
-                    return True
-            case Bound.FEW:
-                return self.failures >= PAGE_ATTEMPTS
-            case Bound.COUNT_WHILE_OTHERS_SUCCEED:
-                others_succeed = self.queue.health.succeeded_at >= self.failing_since
-                if self.refusals >= ATTEMPTS_WHILE_OTHERS_SUCCEED and others_succeed:
-                    return True
-            case Bound.TIME:
-                if settings.fails_fast:
-                    return True
-        return self._now() - self.failing_since + state.upcoming_sleep > settings.total_seconds
-
     async def _sleep(self, seconds: float) -> None:
-        # Where nobody wants the flight any more this cancels its task, which shows where that next stands still: here,
-        # even if for no time. Else the next free lane would be paid for an answer that nobody gets.
+        # Without waiters this cancels the flight's task, which takes effect at its next await: at the sleep, even one
+        # of 0 s. Else the flight would go on to a free lane and buy an answer for nobody.
         self.flight.phase = Phase.WAITING
         await self.fetcher.clock.sleep(seconds)
-
-    def _give_up(self, state: tenacity.RetryCallState) -> Refusal | GaveUp:
-        failed = _failed(state)
-        debt = self._debt() if failed.bound is Bound.BUDGET else None
-        if debt is not None and debt.calls >= BUDGET:
-            return self._spent(debt, failed.refusal)
-        if failed.bound is Bound.FEW and failed.refusal is not None:
-            return _fatal(failed.refusal)
-        advice = self.queue.advise(None)
-        wait = max(state.upcoming_sleep, advice.seconds if self.queue.health.is_open else 0.0)
-        return GaveUp(
-            wait_seconds=min(wait, LONGEST_ADVICE_SECONDS),
-            is_rate_limit=False,
-            reason=failed.reason,
-            last=failed.refusal,
-        )
 
     def _down(self) -> GaveUp:
         reason = self.queue.health.last_reason or "the upstream fails every call"
         seconds = self.queue.advise(None).seconds
         return GaveUp(wait_seconds=seconds, is_rate_limit=False, reason=reason, last=None)
 
-    def _spent(self, debt: Debt[LastWords], refusal: Refusal | None = None) -> GaveUp:
+    def spent(self, debt: Debt[LastWords], refusal: Refusal | None = None) -> GaveUp:
+        """Give up, since the budget is used up for now."""
         return GaveUp(
-            wait_seconds=max(0.0, debt.ready_at - self._now()),
+            wait_seconds=max(0.0, debt.ready_at - self.now()),
             is_rate_limit=False,
             reason=debt.words.reason,
             last=refusal or debt.words.refusal,
@@ -186,7 +126,7 @@ class Attempts:
 
     # -- one attempt ------------------------------------------------------------------------------------------
 
-    async def _attempt(self) -> FetchedResponse | Refusal | GaveUp | _Failed:
+    async def _attempt(self) -> FetchedResponse | Refusal | GaveUp | FailedAttempt:
         flight = self.flight
         flight.phase = Phase.WAITING
         fetch_request = self.fetch_request
@@ -204,8 +144,8 @@ class Attempts:
             return closed.refusal
         except UpstreamDown:
             return self._down()
-        calls, debt = self.fetcher.calls, self._debt()
-        if debt is not None and not debt.may_send(self._now(), under_way=calls.under_way(fetch_request.question)):
+        calls, debt = self.fetcher.calls, self.debt()
+        if debt is not None and not debt.may_send(self.now(), under_way=calls.under_way(fetch_request.question)):
             return await self._stand_back(permit)
         calls.began(fetch_request.question)
         result = None
@@ -216,7 +156,7 @@ class Attempts:
                 calls.ended(fetch_request.question)
         return result
 
-    async def _call(self, permit: Permit) -> FetchedResponse | Refusal | _Failed:
+    async def _call(self, permit: Permit) -> FetchedResponse | Refusal | FailedAttempt:
         flight = self.flight
         flight.phase = Phase.SENT
         flight.attempts += 1
@@ -226,7 +166,7 @@ class Attempts:
         call = self.fetcher.call(self.fetch_request, permit, flight)
         try:
             result, outcome = await self._send(permit, call)
-            if isinstance(result, _Failed) and result.bound is Bound.BUDGET and self._is_spent():
+            if isinstance(result, FailedAttempt) and result.bound is Bound.BUDGET and self.is_spent():
                 # Before it is given up: a server of one's own costs nothing, and says so if it is asked.
                 await self.fetcher.billing.find_out(self.queue.health.upstream)
                 if not self.fetcher.costs(self.queue):
@@ -234,7 +174,7 @@ class Attempts:
         except CallNotRecorded:
             self._end(call, None)
             await self.fetcher.wait_for_disk(permit, flight)
-            return _Failed("the disk refused the call's record", is_held=True)
+            return FailedAttempt("the disk refused the call's record", is_held=True)
         except KdproxyError as error:
             permit.aborted()
             self._end(call, outcome_of(error) if isinstance(error, UpstreamFailed) else None, error.message)
@@ -247,28 +187,28 @@ class Attempts:
             if isinstance(error, asyncio.CancelledError) and permit.is_taken_back and task and not task.uncancel():
                 flight.attempts -= 1
                 permit.not_sent()
-                return _Failed("taken back: the server has too many", is_held=True)
+                return FailedAttempt("taken back: the server has too many", is_held=True)
             permit.aborted()
             raise
         if not isinstance(result, FetchedResponse):
-            self._end(call, outcome, result.reason if isinstance(result, _Failed) else None)
+            self._end(call, outcome, result.reason if isinstance(result, FailedAttempt) else None)
         return result
 
     def _end(self, call: CallRecord, outcome: CallOutcome | None, reason: str | None = None) -> None:
         self.fetcher.call_ended(call, self.queue, self.flight, outcome, reason)
 
-    async def _stand_back(self, permit: Permit) -> GaveUp | _Failed:
+    async def _stand_back(self, permit: Permit) -> GaveUp | FailedAttempt:
         """Calls of the same question, in another form, are under way that may use its budget up: wait for one's end."""
         permit.not_sent()
-        debt = self._debt()
-        if debt is not None and debt.ready_at > self._now():
-            return self._spent(debt)
+        debt = self.debt()
+        if debt is not None and debt.ready_at > self.now():
+            return self.spent(debt)
         await self.fetcher.calls.wait(self.fetch_request.question)
-        return _Failed("another call of the same question is under way", is_held=True)
+        return FailedAttempt("another call of the same question is under way", is_held=True)
 
     async def _send(
         self, permit: Permit, call: CallRecord
-    ) -> tuple[FetchedResponse | Refusal | _Failed, CallOutcome | None]:
+    ) -> tuple[FetchedResponse | Refusal | FailedAttempt, CallOutcome | None]:
         rules = self.fetch_request.rules
         beginning: Beginning | None = None
         try:
@@ -305,23 +245,23 @@ class Attempts:
 
     def _act(
         self, verdict: retry.Verdict, permit: Permit, refusal: Refusal, readings: tuple[limits.Reading, ...]
-    ) -> Refusal | _Failed:
+    ) -> Refusal | FailedAttempt:
         match verdict:
             case retry.Again(is_rate_limit=True):
                 permit.rate_limited(readings, verdict.floor_seconds)
-                return _Failed(verdict.reason, refusal, is_held=True)
+                return FailedAttempt(verdict.reason, refusal, is_held=True)
             case retry.Again():
                 return self._transient(permit, verdict, refusal, readings)
             case retry.Park():
-                fatal = _fatal(refusal)
+                fatal = as_fatal(refusal)
                 permit.lane_stopped(verdict, fatal)
                 if self.queue.is_closed:
                     return fatal
                 # In line again: the other lanes go on, or it is held until somebody pays.
-                return _Failed(verdict.reason, fatal, is_held=True)
+                return FailedAttempt(verdict.reason, fatal, is_held=True)
             case retry.GiveUp(is_credential=True) if len(self.queue.lanes) > 1:
                 permit.credential_rejected(refusal)
-                return _Failed(verdict.reason, refusal, is_held=True)
+                return FailedAttempt(verdict.reason, refusal, is_held=True)
             case retry.GiveUp() | retry.Done():
                 permit.rejected(readings)
                 return refusal
@@ -335,7 +275,7 @@ class Attempts:
         readings: tuple[limits.Reading, ...] = (),
         *,
         is_late: bool = False,
-    ) -> _Failed:
+    ) -> FailedAttempt:
         bound = bound_of(
             verdict.failure,
             is_overload=verdict.is_overload,
@@ -344,7 +284,7 @@ class Attempts:
             or self.fetcher.remember(self.fetch_request, self.queue, LastWords(verdict.reason, refusal)) is not None,
         )
         if not self.failures:
-            self.failing_since = self._now()
+            self.failing_since = self.now()
         self.failures += 1
         self.flight.trouble = verdict.reason
         self.refusals += bound is Bound.COUNT_WHILE_OTHERS_SUCCEED
@@ -357,7 +297,9 @@ class Attempts:
             self._look(verdict, bound)
         # Its first failure keeps its place; from then on the others go first.
         self.sends_back = self.failures == 1 and not self.queue.health.is_open
-        return _Failed(verdict.reason, refusal, verdict.floor_seconds, is_held=self.queue.health.is_open, bound=bound)
+        return FailedAttempt(
+            verdict.reason, refusal, verdict.floor_seconds, is_held=self.queue.health.is_open, bound=bound
+        )
 
     def _look(self, verdict: retry.Again, bound: Bound) -> None:
         """See to it that somebody looks whether the upstream is down, or this question alone fails.
@@ -383,14 +325,3 @@ class Attempts:
 def _status_of(response: UpstreamResponse, beginning: Beginning | None) -> int:
     """Return the status under which an answer's bytes may be handed on: what is no answer never goes out as one."""
     return BAD_GATEWAY if beginning is not None and beginning.fault else response.status
-
-
-def _fatal(refusal: Refusal) -> Refusal:
-    return Refusal(status=refusal.status, headers=refusal.headers, body=refusal.body, is_fatal=True)
-
-
-def _failed(state: tenacity.RetryCallState) -> _Failed:
-    assert state.outcome is not None  # wait and stop are asked after an attempt
-    result = state.outcome.result()
-    assert isinstance(result, _Failed)
-    return result

@@ -9,10 +9,11 @@ import pytest
 
 from kdproxy.core.limits import Cost
 from kdproxy.core.ports import UpstreamRequest
-from kdproxy.engine.attempts import ATTEMPTS_WHILE_OTHERS_SUCCEED, SUSPECT_FROM
+from kdproxy.engine.attempts import SUSPECT_FROM
 from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp
 from kdproxy.engine.flights import Flight, Flights, Phase
 from kdproxy.engine.lane import Policy, Refusal
+from kdproxy.engine.retry_policy import ATTEMPTS_WHILE_OTHERS_SUCCEED
 from kdproxy.providers.rules import TABLES
 from tests.kdproxy.engine.scripted_provider import (
     JSON,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from kdproxy.engine.attempts import ATTEMPTS_WHILE_OTHERS_SUCCEED
 from kdproxy.engine.fetch_request import FetchedResponse, GaveUp
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.ledger import CallOutcome
+from kdproxy.engine.retry_policy import ATTEMPTS_WHILE_OTHERS_SUCCEED
 from kdproxy.errors import KdproxyError, UpstreamFailed
 from tests.kdproxy.engine.scripted_provider import (
     CUT,
