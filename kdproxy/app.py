@@ -32,7 +32,7 @@ from kdproxy.engine.flow import Flow
 from kdproxy.engine.lane import Policy
 from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.ledger import Ledger
-from kdproxy.engine.reach import Finding, Look, credential_headers, look
+from kdproxy.engine.reach import Finding, StartCheck, check_upstream, credential_headers
 from kdproxy.engine.relay import Relay
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.engine.uncached_call import UncachedCall
@@ -231,7 +231,9 @@ class App:
 
         async def check(upstream: Upstream) -> None:
             report(
-                await look(self._upstream, self.ledger, _wanted(settings, upstream, self._proxy.marks(upstream.name)))
+                await check_upstream(
+                    self._upstream, self.ledger, _wanted(settings, upstream, self._proxy.marks(upstream.name))
+                )
             )
 
         async with asyncio.TaskGroup() as group:
@@ -280,11 +282,11 @@ class App:
         return given_up
 
 
-def _wanted(settings: Settings, upstream: Upstream, marks: HeaderPairs) -> Look:
+def _wanted(settings: Settings, upstream: Upstream, marks: HeaderPairs) -> StartCheck:
     # A credential is sent at start only where the configuration names it for this very upstream.
     is_named = any(each.name == upstream.name and each.credential_env for each in settings.upstreams)
     keys = settings.credentials.get(upstream.name, ()) if is_named else ()
-    return Look(
+    return StartCheck(
         upstream=upstream,
         credentials=tuple(credential_headers(upstream, key.reveal()) for key in keys),
         marks=marks,

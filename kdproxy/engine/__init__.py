@@ -1,1 +1,1 @@
-"""The story of one request: look up, lead or join, fetch, keep, answer. Asks ports, names no adapter."""
+"""The path of one request: look up, lead or join, fetch, keep, answer. Asks ports, names no adapter."""

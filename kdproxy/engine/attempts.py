@@ -8,7 +8,6 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
-import tenacity
 from multidict import CIMultiDict
 
 from kdproxy.core import limits, retry
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 BAD_GATEWAY = 502
 """RFC 9110 section 15.6.3: what came from the upstream is no answer."""
 SUSPECT_FROM = 4
-"""Failures of one question, with no other one to compare it with, before somebody looks whether the upstream is up."""
+"""Failures of one question, with no other one to compare it with, before a probe tests whether the upstream is up."""
 
 
 @dataclass(slots=True)
@@ -45,12 +44,12 @@ class Attempts:
     flight: Flight
     queue: LaneQueue
     failing_since: float = 0.0
-    """When the first attempt failed: time in line is no failure."""
+    """When the first attempt failed; time in the queue does not count."""
     failures: int = 0
     refusals: int = 0
     """Those of the failures that may be the question's own fault."""
     sends_back: bool = False
-    """Whether the next attempt keeps its place at the head of the line."""
+    """Whether the next attempt keeps its place at the head of the queue."""
     is_shared: bool = True
     """Whether others may ask the same question."""
 
@@ -72,16 +71,7 @@ class Attempts:
         async def attempt() -> FetchedResponse | Refusal | GaveUp | FailedAttempt:
             return made.pop() if made else await self._attempt()
 
-        policy = RetryPolicy(self)
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_result(lambda result: isinstance(result, FailedAttempt)),
-            wait=policy.wait,
-            stop=policy.is_enough,
-            sleep=self._sleep,
-            retry_error_callback=policy.give_up,
-        )
-        result: FetchedResponse | Refusal | GaveUp = await retrying(attempt)
-        return result
+        return await RetryPolicy(self).run(attempt, self._sleep)
 
     def now(self) -> float:
         """Return monotonic seconds."""
@@ -257,7 +247,7 @@ class Attempts:
                 permit.lane_stopped(verdict, fatal)
                 if self.queue.is_closed:
                     return fatal
-                # In line again: the other lanes go on, or it is held until somebody pays.
+                # Back into the queue: another lane takes it, or it is held until the quota is back.
                 return FailedAttempt(verdict.reason, fatal, is_held=True)
             case retry.GiveUp(is_credential=True) if len(self.queue.lanes) > 1:
                 permit.credential_rejected(refusal)
@@ -294,17 +284,17 @@ class Attempts:
             # Too many at once may be the cause.
             is_overload = verdict.reason == "overloaded" or is_late or verdict.failure is FailureClass.UNSENT
             permit.upstream_failed(verdict.reason, readings, is_overload=is_overload)
-            self._look(verdict, bound)
+            self._suspect(verdict, bound)
         # Its first failure keeps its place; from then on the others go first.
         self.sends_back = self.failures == 1 and not self.queue.health.is_open
         return FailedAttempt(
             verdict.reason, refusal, verdict.floor_seconds, is_held=self.queue.health.is_open, bound=bound
         )
 
-    def _look(self, verdict: retry.Again, bound: Bound) -> None:
-        """See to it that somebody looks whether the upstream is down, or this question alone fails.
+    def _suspect(self, verdict: retry.Again, bound: Bound) -> None:
+        """Start a probe where one question keeps failing: is the upstream down, or is it this question alone?
 
-        Not where a budget ends it soon, nor where nothing was sent: that look would be another attempt of the kind.
+        Not where a budget ends the attempts soon, nor where nothing was sent: a probe would be one more such attempt.
         """
         health = self.queue.health
         if health.probe is None:

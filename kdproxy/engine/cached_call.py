@@ -77,7 +77,7 @@ class CachedCall:
     async def _buy(self, flight: Flight, asked: Asked, address: Address) -> None:
         incoming, question = asked.incoming, asked.question
         if incoming.mode.stores and not self._archive.is_writable:
-            # With a full disk nothing new is bought: what cannot be kept would have to be paid for again.
+            # With a full disk no new call is sent: an answer that cannot be stored would be paid for twice.
             flight.waits_for_disk = True
             await self._archive.wait_writable()
             flight.waits_for_disk = False
@@ -97,7 +97,7 @@ class CachedCall:
             rules=rules,
             run=incoming.run,
             deadline_seconds=incoming.patience_seconds,
-            # A binary answer goes on as it comes, so it cannot be asked for again.
+            # A binary answer is forwarded as it arrives, so it cannot be fetched again.
             whole_bytes=0 if question.form is Form.BINARY else self._answer_limit_bytes,
             question=question_of(address),
             validator=validator,

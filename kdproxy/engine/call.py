@@ -33,7 +33,7 @@ class Incoming:
     credentials: Callable[[], tuple[str, ...]]
     """Makes the fingerprints of the credentials that may be used: names of lanes, not secrets."""
     patience_seconds: float
-    """How long the client waits for the answer's head before it must be told to come again."""
+    """How long the client waits for the answer's head before it gets a 429 or 503 with Retry-After."""
     least_seconds: float = 0.0
     """How long it says itself that it waits; 0: it does not say."""
     _keyed_headers: HeaderPairs | None = None

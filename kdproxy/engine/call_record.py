@@ -1,6 +1,6 @@
 """One call on the wire, from the `sent` before its first byte to its end: an answer line that names it, or `ended`.
 
-A call that reached no connection leaves nothing. What nobody knows may have been billed.
+A call that reached no connection leaves nothing. An unknown outcome counts as one that may have been billed.
 """
 
 import contextlib
@@ -119,7 +119,7 @@ class CallRecord:
         """Record its end.
 
         Args:
-            outcome: None: it reached nobody.
+            outcome: None: it reached no server.
             is_billed: whether calls to this upstream cost money.
             is_detached: whether no client waits for it any more.
             reason: what went wrong.

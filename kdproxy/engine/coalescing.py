@@ -1,6 +1,6 @@
 """Lead or join a flight, and wait for its head as long as the client does. Event loop only.
 
-Flights are joined across credentials for their answers only: where the credentials that a flight is bought with stand
+Flights are joined across credentials for their answers only: where the credentials of a flight stand
 in its way (refused, out of quota, or held until the quota is back), a joiner with others leads one with its own, and
 what waits gets its answer.
 """
@@ -17,10 +17,10 @@ from kdproxy.engine.errors import ComeAgain, come_again, draining, no_room
 from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 
 RETURN_SECONDS = 10.0
-"""How much later than it was told a client may come again and still find its place in line."""
+"""How much later than its Retry-After a client may come back and still find its place in the queue."""
 
 CHECK_SECONDS = 1.0
-"""How often a joiner with other credentials looks whether those of the flight stand in its way."""
+"""How often a joiner with other credentials checks whether those of the flight stand in its way."""
 
 Fly = Callable[[Flight], Coroutine[Any, Any, None]]
 
@@ -43,7 +43,7 @@ class Joined:
 
     @property
     def is_stranger(self) -> bool:
-        """Whether the flight is bought with other credentials than the request has."""
+        """Whether the flight uses other credentials than the request has."""
         credentials = self.flight.credentials
         return self.is_joined and credentials is not None and credentials() != self.asked.incoming.credentials()
 
@@ -59,7 +59,7 @@ class Coalescer:
         """Whether new flights may start: not while the proxy shuts down."""
 
     async def join(self, asked: Asked, identity: FlightId, flight: Flight | None, fly: Fly) -> Joined:
-        """Join `flight`, or lead one that `fly` flies; return once its head is there, or the client is held otherwise.
+        """Join `flight`, or lead one that `fly` runs; return once its head is there, or the client is held otherwise.
 
         The caller must leave the flight that it is on at the end, unless this raises.
 
@@ -87,13 +87,13 @@ class Coalescer:
         """
         while True:
             flight, is_stranger = joined.flight, joined.is_stranger
-            look = min(seconds, CHECK_SECONDS) if is_stranger else seconds
+            step = min(seconds, CHECK_SECONDS) if is_stranger else seconds
             try:
-                head = await flight.wait_head(look)
+                head = await flight.wait_head(step)
                 if not (is_stranger and flight.is_refused_credential):
                     return head
             except TimeoutError:
-                seconds -= look
+                seconds -= step
                 if not (is_stranger and flight.is_stuck):
                     if seconds > 0:
                         continue
@@ -129,9 +129,9 @@ class Coalescer:
         self._flights.join(flight)
         try:
             return await self.wait_head(flight, asked.incoming, asked.question.form, is_stranger=is_stranger)
-        except ComeAgain as told:
-            # Its place in line is kept until it is back.
-            self._flights.leave_in((told.retry_after_seconds or 0.0) + RETURN_SECONDS, flight)
+        except ComeAgain as error:
+            # Its place in the queue is kept until it comes back.
+            self._flights.leave_in((error.retry_after_seconds or 0.0) + RETURN_SECONDS, flight)
             raise
         except BaseException:
             self._flights.leave(flight)
@@ -140,20 +140,20 @@ class Coalescer:
     async def wait_head(
         self, flight: Flight, incoming: Incoming, form: Form | None, *, is_stranger: bool = False
     ) -> Head | None:
-        """Wait as long as the client does; then tell it to come again, unless its call is under way.
+        """Wait as long as the client does; then raise `ComeAgain`, unless its call is under way.
 
         None: it is held by other means from here on.
         """
         holds = self._keep_alive_seconds > 0 and form is not None and keepalive.can_hold(form)
         patience = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
         while True:
-            look = min(patience, CHECK_SECONDS) if is_stranger else patience
+            step = min(patience, CHECK_SECONDS) if is_stranger else patience
             try:
-                return await flight.wait_head(look)
+                return await flight.wait_head(step)
             except TimeoutError:
                 if is_stranger and flight.is_stuck:
                     raise _Stuck from None
-                patience -= look
+                patience -= step
                 if patience > 0:
                     continue
                 if holds:

@@ -1,4 +1,4 @@
-"""Looks at a 200 before any byte of it is let go: errors come dressed as answers, and some answers are none.
+"""Inspects a 200 before any byte of it is forwarded: some are errors in disguise, and some hold no answer.
 
 Anthropic sends a 529 as an event of a 200 stream, OpenRouter and gateways an error as a 200 body, CDNs a page for
 people, dying servers nothing at all. Seen this early each is a failed attempt like any other; later it would be a
@@ -105,7 +105,7 @@ class BufferedResponse:
         return b"" if self._is_over else await self._next()
 
     async def chunk_before(self, ends_at: float) -> bytes | None:
-        """Return what has come of the body; nothing at its end, None at the loop's time `ends_at`, and it goes on then.
+        """Return what has come of the body; nothing at its end, None at the loop's time `ends_at`.
 
         Raises:
             UpstreamFailed: it is cut.
@@ -136,7 +136,7 @@ class BufferedResponse:
         """Drop the connection if the body was not read to its end."""
         reading, self._reading = self._reading, None
         if reading is not None and not reading.cancel() and not reading.cancelled():
-            reading.exception()  # nobody else asks for it any more
+            reading.exception()  # else asyncio logs that it was never retrieved
         self._response.close()
 
     async def _next(self) -> bytes:
@@ -157,7 +157,7 @@ class Beginning(NamedTuple):
 
     response: UpstreamResponse
     kind: Kind | None = None
-    """What its body is; None: it was not looked at."""
+    """What its body is; None: it was not inspected."""
     error: bytes = b""
     """An error that stands in place of an answer, as JSON."""
     fault: str = ""
@@ -165,7 +165,7 @@ class Beginning(NamedTuple):
 
 
 async def read_beginning(response: UpstreamResponse, *, whole_bytes: int) -> Beginning:
-    """Look at the beginning of an answer.
+    """Read the beginning of an answer.
 
     A stream is read up to its first token, or for `LONGEST_HOLD_SECONDS`: roles, pings and comments are no token. Any
     other body that is to be kept goes to clients whole anyway, so it is read whole here, up to `whole_bytes`: one that
@@ -178,13 +178,13 @@ async def read_beginning(response: UpstreamResponse, *, whole_bytes: int) -> Beg
         return Beginning(response)
     buffered = BufferedResponse(response)
     try:
-        return await _look(buffered, whole_bytes)
+        return await _inspect(buffered, whole_bytes)
     except BaseException:
         buffered.close()
         raise
 
 
-async def _look(buffered: BufferedResponse, whole_bytes: int) -> Beginning:
+async def _inspect(buffered: BufferedResponse, whole_bytes: int) -> Beginning:
     kind = await _kind_of(buffered)
     names_events = _content_type(buffered.headers).startswith("text/event-stream")
     if kind is Kind.EMPTY:
@@ -195,7 +195,7 @@ async def _look(buffered: BufferedResponse, whole_bytes: int) -> Beginning:
     if kind is Kind.EVENTS or (names_events and kind is Kind.OTHER):
         return await _first_token(buffered)
     if kind is Kind.OTHER and _content_type(buffered.headers).startswith(_BINARY_TYPES):
-        whole_bytes = 0  # sound and pictures go on as they come
+        whole_bytes = 0  # sound and pictures are forwarded as they arrive
     return Beginning(buffered, kind, error=await _error_body(buffered, whole_bytes))
 
 

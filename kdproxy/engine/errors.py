@@ -1,7 +1,7 @@
 """Every error that the engine itself gives: why there is no answer, what that means for money, when to ask again.
 
 It turns a refusal, spent attempts, a crash or a stop into the end of a flight, and refuses what replay, a shutdown or a
-full disk keeps from being bought. What an upstream call fails with is named at its adapter.
+full disk keeps from being sent. What an upstream call fails with is named at its adapter.
 """
 
 import logging
@@ -30,7 +30,7 @@ def not_stored(question_key: str) -> KdproxyError:
     """Replay has no answer."""
     return RequestRefused(
         f"Nothing stored answers this request (key {question_key}).",
-        hint="The mode is replay: nothing is bought. Ask in mode cache to buy it.",
+        hint="The mode is replay: the proxy makes no upstream call. Ask in mode cache to fetch the answer.",
         code="not_stored",
         http_status=504,
     )
@@ -47,7 +47,7 @@ def not_replayable() -> KdproxyError:
 
 
 def draining() -> KdproxyError:
-    """It shuts down."""
+    """Refuse a new call: the proxy is shutting down."""
     return KdproxyError(
         "The proxy is shutting down and starts no new calls.",
         hint="Ask again once it is back; answers under way are finished and stored.",
@@ -59,15 +59,15 @@ def draining() -> KdproxyError:
 
 
 class ComeAgain(KdproxyError):
-    """The client waits no longer; its request goes on waiting for a while."""
+    """The client stops waiting; its request keeps its place in the queue for a while."""
 
 
 def no_room(trouble: str, hint: str) -> ComeAgain:
-    """The disk refuses, and the client waits no longer; the hint goes with the cause."""
+    """Answer a client whose patience is over while the disk accepts no writes; the hint names the cause."""
     return ComeAgain(
         f"The request waits for the disk, which refuses to store answers. {trouble}",
-        hint=f"{hint} What waits then continues by itself. "
-        "Nothing new is bought till then, since it would have to be paid for again.",
+        hint=f"{hint} Waiting requests then continue without a restart. "
+        "Until then the proxy sends no new call, since an answer that it cannot store would be paid for twice.",
         code="disk_refuses",
         http_status=503,
         retryable=True,
@@ -76,12 +76,12 @@ def no_room(trouble: str, hint: str) -> ComeAgain:
 
 
 def come_again(flight: Flight) -> ComeAgain:
-    """It was not its turn, and the client waits no longer."""
+    """Answer a client whose patience is over before its request was sent."""
     advice = Advice(seconds=1.0, is_rate_limit=False, reason="its turn") if flight.advise is None else flight.advise()
     if flight.trouble is not None:
         return ComeAgain(
             f"The upstream has not answered this request yet. Last: {flight.trouble}",
-            hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",
+            hint="Ask again: a retry joins the call in progress, or gets the answer that was stored meanwhile.",
             code="still_failing",
             http_status=503,
             retryable=True,
@@ -89,7 +89,7 @@ def come_again(flight: Flight) -> ComeAgain:
         )
     return ComeAgain(
         f"The request still waits for its turn at the upstream ({advice.reason}).",
-        hint="Ask again: a retry joins what is under way or gets what was stored meanwhile.",
+        hint="Ask again: a retry joins the call in progress, or gets the answer that was stored meanwhile.",
         code="still_waiting",
         http_status=429 if advice.is_rate_limit else 503,
         retryable=True,
@@ -111,7 +111,7 @@ def completing(flight: Flight) -> Iterator[None]:
         log.exception("a flight crashed")
         flight.complete(error=_crashed())
     finally:
-        # A cancelled flight: nobody waits for it, or the server stops.
+        # A cancelled flight: no client waits for it, or the server stops.
         flight.complete(error=_stopped())
 
 
@@ -130,7 +130,7 @@ def complete_refused(flight: Flight, result: Refusal | GaveUp) -> None:
         case GaveUp(last=None):
             raise _out_of_attempts(result)
         case GaveUp(last=Refusal() as last) if result.billed_calls:
-            log.warning("a question is not sent again for now", extra=_fields(result))
+            log.warning("retry budget spent: the question is not sent again for now", extra=_fields(result))
             _hand_over(flight, last, _NO_RETRY)
         case GaveUp(last=Refusal() as last):
             _hand_over(flight, last, _retry_after(result.wait_seconds))
@@ -166,12 +166,12 @@ def _fields(result: GaveUp) -> dict[str, object]:
 
 
 def _budget_spent(result: GaveUp) -> KdproxyError:
-    log.warning("a question is not sent again for now", extra=_fields(result))
+    log.warning("retry budget spent: the question is not sent again for now", extra=_fields(result))
     calls = "1 call" if result.billed_calls == 1 else f"{result.billed_calls} calls"
     return KdproxyError(
-        f"{result.reason} {calls} of this question brought no answer, and the provider may have billed each.",
-        hint=f"It is sent once more if it is asked again in {max(1, round(result.wait_seconds))} s or later. See what "
-        "it asks for; if the upstream's calls cost nothing, set billed = false for it.",
+        f"{result.reason} {calls} of this question returned no answer, and the provider may have billed each.",
+        hint=f"If you ask again in {max(1, round(result.wait_seconds))} s or later, it is sent once more. "
+        "Check the request; if calls to this upstream cost nothing, set billed = false for it.",
         code="retry_budget_spent",
         http_status=502,
     )
@@ -180,7 +180,7 @@ def _budget_spent(result: GaveUp) -> KdproxyError:
 def _out_of_attempts(result: GaveUp) -> KdproxyError:
     return KdproxyError(
         f"The upstream did not answer in time. Last: {result.reason}",
-        hint="Ask again: what was bought meanwhile is kept. Look at the upstream if it goes on.",
+        hint="Ask again: answers that arrive meanwhile are stored. If it happens again, check the upstream.",
         code="upstream_unavailable",
         http_status=429 if result.is_rate_limit else 503,
         retryable=True,
@@ -214,7 +214,7 @@ _DOUBLED = re.compile(r"/(v\d+[a-z0-9]*)/(?:\1)(?:/|$)")
 
 def _crashed() -> KdproxyError:
     return KdproxyError(
-        "The proxy failed on this request.", hint="This is a bug: the log has its trace.", code="internal_error"
+        "The proxy failed on this request.", hint="This is a bug: its traceback is in the log.", code="internal_error"
     )
 
 

@@ -1,7 +1,7 @@
-"""The line before the lanes of a queue: who is next, who waits for its own back-off, how many wait. Event loop only.
+"""The order in a lane queue: who is next, who waits for its own back-off, how many wait. Event loop only.
 
-FIFO inside a run, turn about between runs. A request that is refused again and again waits by itself until its back-off
-is over, and the others go on.
+FIFO within a run, round-robin between runs. A request that is refused again and again waits apart until its
+back-off is over, and does not delay the others.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from kdproxy.core.pacing.backoff import RequestBackoff
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """One request in the line."""
+    """One request in the queue."""
 
     cost: Cost
     run: str
@@ -47,23 +47,23 @@ class FairQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody waits, at little cost."""
+        """Whether there are no waiters; cheaper than `len`."""
         return not self._runs and not self._aside
 
     @property
     def next_due_at(self) -> float:
-        """When the next one that waits by itself goes on; infinity: nobody does."""
+        """When the first back-off ends; infinity: no waiter has one."""
         return self._aside[0][0] if self._aside else math.inf
 
     def add(self, waiter: Waiter, now: float, *, at_front: bool) -> None:
-        """Let somebody in."""
+        """Add a waiter."""
         if waiter.backoff.ready_at > now:
             heapq.heappush(self._aside, (waiter.backoff.ready_at, next(self._numbers), waiter))
         else:
             self._append(waiter, at_front=at_front and not waiter.backoff.yields)
 
     def admit_due(self, now: float) -> None:
-        """Let those in whose back-off is over: in front, they have waited enough."""
+        """Move waiters whose back-off is over to the front: they have waited enough."""
         while self._aside and (self._aside[0][0] <= now or self._aside[0][2].future.done()):
             _, _, waiter = heapq.heappop(self._aside)
             if not waiter.future.done():
@@ -81,7 +81,7 @@ class FairQueue:
         return None
 
     def least_refused(self) -> Waiter:
-        """Return who was refused least, the first of those; somebody must be in line."""
+        """Return who was refused least, the first of those; the queue must not be empty."""
         return min(itertools.chain(*self._runs.values()), key=_refusals)
 
     def first_but(self, is_out: Callable[[Hashable], bool]) -> Waiter | None:
@@ -99,7 +99,7 @@ class FairQueue:
             del self._runs[waiter.run]
 
     def leave(self, waiter: Waiter) -> None:
-        """Somebody waits no longer."""
+        """Remove a waiter that was cancelled."""
         waiter.future.cancel()
         waiters = self._runs.get(waiter.run)
         if waiters is not None and waiter in waiters:

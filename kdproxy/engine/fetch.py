@@ -1,4 +1,4 @@
-"""Buys one answer, as often as it takes, and remembers what a question owes. The loop is engine/attempts.py."""
+"""Fetches one answer with all its attempts, and keeps each question's retry budget. The loop is engine/attempts.py."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ REMEMBERED_BODY_BYTES = 64 << 10
 
 
 class Fetcher:
-    """Buys one answer, as often as it takes."""
+    """Fetches one answer with all its attempts."""
 
     def __init__(
         self,
@@ -110,11 +110,11 @@ class Fetcher:
     def call_ended(
         self, call: CallRecord, queue: LaneQueue, flight: Flight, outcome: CallOutcome | None, reason: str | None = None
     ) -> None:
-        """Record the end of a call that brought no answer. `outcome` None: it reached nobody."""
+        """Record the end of a call that brought no answer. `outcome` None: it reached no server."""
         call.end(outcome, is_billed=self.costs(queue), is_detached=not flight.waiters, reason=reason)
 
     async def wait_for_disk(self, permit: Permit, flight: Flight) -> None:
-        """A call was not sent, since it could not be recorded: return once it can be, for it to get in line again."""
+        """Wait after a call that was not sent because it could not be recorded; then it joins the queue again."""
         permit.not_sent()
         flight.attempts -= 1
         flight.phase = Phase.WAITING
@@ -123,14 +123,14 @@ class Fetcher:
         flight.waits_for_disk = False
 
     def completed(self, fetch_request: FetchRequest, delivery: FetchedResponse, used: Cost | None = None) -> None:
-        """The answer came to its end. `used` is what it took in truth."""
+        """End: the answer was read to its end. `used` is what it took."""
         delivery.permit.completed(used)
         delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.queue))
         self.history.succeeded(fetch_request.question)
         self.calls.ended(fetch_request.question)
 
     async def aborted(self, fetch_request: FetchRequest, delivery: FetchedResponse, error: BaseException) -> None:
-        """The answer broke off, or nobody read it to its end."""
+        """End: the answer was cut, or not read to its end."""
         delivery.permit.aborted()
         queue = delivery.permit.queue
         is_cut = isinstance(error, UpstreamFailed)
@@ -146,7 +146,7 @@ class Fetcher:
     def incomplete(
         self, fetch_request: FetchRequest, delivery: FetchedResponse, broken: Broken, used: Cost | None = None
     ) -> None:
-        """The answer came to its end and is not whole: too late to ask again here, but it counts."""
+        """End: the answer was read to its end and is not whole. It is too late for a retry, but it counts."""
         delivery.permit.completed(used)
         queue, reason = delivery.permit.queue, f"The upstream sent an answer that is not whole: {broken.reason}."
         delivery.call.end(CallOutcome.MAYBE_BILLED, is_billed=self.costs(queue), reason=reason)
@@ -154,7 +154,7 @@ class Fetcher:
         self.calls.ended(fetch_request.question)
 
     def remember(self, fetch_request: FetchRequest, queue: LaneQueue, words: LastWords) -> Debt[LastWords] | None:
-        """Count a call that may have been billed; None: this upstream's cost nothing, or nobody asks so again."""
+        """Count a call that may have been billed; None: calls to this upstream cost nothing."""
         if not self.costs(queue):
             return None
         if words.refusal is not None and len(words.refusal.body) > REMEMBERED_BODY_BYTES:
@@ -162,7 +162,7 @@ class Fetcher:
         return self.history.failed(fetch_request.question, words, self.clock.monotonic())
 
     def restore(self, vain: Mapping[Address, Vain]) -> None:
-        """Take over which questions were sent in vain before this process: a restart buys none of them anew."""
+        """Take over which questions were sent in vain before this process: a restart resets no budget."""
         now, monotonic = self.clock.now(), self.clock.monotonic()
         for question, found in vain.items():
             age = max(0.0, now - found.failed_at)  # a clock that went back makes nothing younger than now
@@ -174,5 +174,5 @@ class Fetcher:
         return self.billing.is_billed(queue.health.upstream, queue.model)
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop the probes."""
         await self.prober.close()

@@ -1,4 +1,4 @@
-"""What is to be fetched, and what comes of it: the words that the loop that buys shares with those who call it."""
+"""What to fetch and what comes back: the types that the retry loop shares with its callers."""
 
 import math
 from collections.abc import Callable, Hashable
@@ -42,7 +42,7 @@ class FetchRequest(NamedTuple):
     whole_bytes: int = 0
     """Up to so many bytes of a body that is no stream are read before it counts as had: one that is cut failed."""
     question: Hashable = None
-    """What is asked, so that its failures are known to the next one who asks; None: nobody else will."""
+    """What is asked, so that its failures count when it is asked again; None: it will not be."""
     validator: Validator | None = None
     """Judges a body that has been read whole; None: any will do."""
 

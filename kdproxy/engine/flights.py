@@ -20,7 +20,7 @@ FlightId = tuple[str, ...]
 
 MISSED_SECONDS = 300.0
 """For so long a client that comes again gets what was stored for it meanwhile, also where it asked for a new answer:
-the official clients wait up to 120 s, and may be told to."""
+the official clients wait up to 120 s, and Retry-After may ask for it."""
 
 
 class Phase(Enum):
@@ -61,14 +61,14 @@ class Flight:
         self.error: KdproxyError | None = None
         self.waiters = 0
         self.has_lost = False
-        """Whether somebody who waited for it left before its end, or was told to come again."""
+        """Whether a waiter left before its end, or got a Retry-After."""
         self.waits_for_disk = False
         self.is_worth_finishing = True
         """Whether its answer is of use when everybody has left: it is kept."""
         self.advise: Callable[[], Advice] | None = None
-        """Says when to come again, once it is in line."""
+        """Returns when to come again, once it is in the queue."""
         self.credentials: Callable[[], tuple[str, ...]] | None = None
-        """Fingerprints of the credentials that it is bought with: who joins may have others."""
+        """Fingerprints of the credentials that it uses: a joiner may have others."""
         self.is_refused_credential = False
         """Whether its answer is an error that speaks of those credentials."""
         self._chunks: list[bytes] = []
@@ -189,7 +189,7 @@ def _time_out(future: "asyncio.Future[None]") -> None:
 
 
 class Flights:
-    """All flights under way, by identity, and the tasks that fly them."""
+    """All flights under way, by identity, and the tasks that run them."""
 
     def __init__(self, *, detached_seconds: float) -> None:
         self._detached_seconds = detached_seconds
@@ -197,7 +197,7 @@ class Flights:
         self._tasks: dict[Flight, asyncio.Task[None]] = {}
         self._timers: dict[Flight, asyncio.TimerHandle] = {}
         self._missed: dict[FlightId, float] = {}
-        """Flights whose answer was stored after somebody had left who waited for it, and when."""
+        """Flights whose answer was stored after a waiter had left, and when."""
         self._closed: KdproxyError | None = None
         """Once set, what a flight ends with that has nothing under way."""
 
@@ -209,7 +209,7 @@ class Flights:
         return self._flights.get(identity)
 
     def was_missed(self, identity: FlightId) -> bool:
-        """Whether an answer was stored of late for which somebody did not wait to the end."""
+        """Whether an answer was stored of late after a waiter had left."""
         at = self._missed.get(identity)
         return at is not None and asyncio.get_running_loop().time() - at <= MISSED_SECONDS
 
@@ -223,7 +223,7 @@ class Flights:
         return flight
 
     def satisfy(self, flight: Flight, by: Flight) -> None:
-        """End a flight that waits with the stored answer of another one: the same question is not bought twice."""
+        """End a flight that waits with the stored answer of another one: the same question is not paid for twice."""
         task = self._tasks.get(flight)
         if task is None or flight.phase is not Phase.WAITING or by.head is None:
             return
@@ -256,7 +256,7 @@ class Flights:
             self._timers[flight] = loop.call_later(self._detached_seconds, task.cancel)
 
     def leave_in(self, seconds: float, flight: Flight) -> None:
-        """Count a request out later: its client was told to come again, and keeps its place in line till then."""
+        """Count a request out later: its client got a Retry-After, and keeps its place in the queue till then."""
         flight.has_lost = True
         asyncio.get_running_loop().call_later(seconds, self.leave, flight)
 
@@ -268,7 +268,7 @@ class Flights:
                 self._decide(flight)
 
     def _decide(self, flight: Flight) -> None:
-        """A flight waits for its turn, or again after a failure: end it if nobody wants it sent."""
+        """A flight waits for its turn, or again after a failure: end it if it has no waiters."""
         task = self._tasks.get(flight)
         if task is None or (flight.waiters and self._closed is None):
             return
@@ -295,7 +295,7 @@ class Flights:
         await asyncio.gather(*rest, return_exceptions=True)
 
     def _retire(self, flight: Flight) -> None:
-        """Let nobody else join."""
+        """Accept no more joiners."""
         if self._flights.get(flight.identity) is flight:
             del self._flights[flight.identity]
 

@@ -1,4 +1,4 @@
-"""The story of one request, top to bottom: read the question, look it up, decide, lead or join, reply."""
+"""One request, top to bottom: read the question, look it up, decide, lead or join, reply."""
 
 import asyncio
 import itertools
@@ -91,7 +91,7 @@ class Flow:
         return await self._pass(incoming, body, forward, detail=None)
 
     def stop_buying(self) -> None:
-        """Serve what is stored, refuse what would have to be bought, end what waits unsent."""
+        """Serve what is stored, refuse what needs an upstream call, end what waits unsent."""
         self._is_buying = self._coalescer.may_lead = False
         self._flights.cancel_unsent(draining())
 
@@ -123,7 +123,7 @@ class Flow:
     def _read_new(
         self, incoming: Incoming, endpoint: Endpoint, body: bytes
     ) -> tuple[Question | NotAQuestion, dict[str, Any] | None]:
-        """Return the question, and the members of a JSON body: a miss looks at them again."""
+        """Return the question, and the members of a JSON body: a miss needs them again."""
         asking = incoming.asking(body)
         content = question.content(endpoint, asking)
         if isinstance(content, NotAQuestion):
@@ -187,7 +187,7 @@ class Flow:
         if not incoming.mode.reads:
             is_retry = _is_retry(incoming)
             if is_retry and flight is None and self._flights.was_missed(identity):
-                # The new answer that it asked for is there: it was bought for this client, which did not wait for it.
+                # The new answer that it asked for is stored: this client asked for it and left before its end.
                 reply = self._from_store(asked)
                 if reply is not None:
                     return reply

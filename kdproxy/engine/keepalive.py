@@ -30,7 +30,7 @@ class FailedLate(Exception):
 
 
 def can_hold(form: Form) -> bool:
-    """Whether there are bytes that say nothing in this form."""
+    """Whether this form has bytes that mean nothing."""
     return form in _CONTENT_TYPES
 
 
@@ -42,7 +42,7 @@ def head_of(question: Question) -> HeaderPairs:
 async def held(
     flight: Callable[[], Flight], head_within: Callable[[float], Awaitable[Head]], question: Question, every: float
 ) -> AsyncIterator[bytes]:
-    """Yield a harmless byte now and then, and the answer when it comes.
+    """Yield a harmless byte at intervals, and the answer when it comes.
 
     Args:
         flight: returns the flight that the client is on by now.
@@ -75,5 +75,5 @@ async def held(
 
 def _refused(status: int) -> KdproxyError:
     return KdproxyError(
-        f"The upstream answered with status {status}.", hint="Look at what it says.", code="upstream_refused"
+        f"The upstream answered with status {status}.", hint="Read the error that it sent.", code="upstream_refused"
     )

@@ -19,7 +19,7 @@ LaneId = tuple[str, str, str]
 FIRST_PROBE_SECONDS = 60.0
 LONGEST_PROBE_SECONDS = 900.0
 FAIL_FAST_SECONDS = 15.0
-"""For at most so long after a fatal answer the next requests get the same without a call."""
+"""For at most this long after a fatal answer, the next requests get the same answer without a call."""
 REVOKED_SECONDS = 600.0
 
 
@@ -27,9 +27,9 @@ class Policy(StrEnum):
     """What to do where no wait helps."""
 
     FAIL = "fail"
-    """Say so at once, in the provider's words."""
+    """Fail requests at once, with the provider's own error."""
     PARK = "park"
-    """Hold the lane, look rarely, go on when it is topped up."""
+    """Hold the lane, probe rarely, resume when the quota is back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Refusal:
 
 @dataclass(slots=True, kw_only=True)
 class Stop:
-    """Why a lane does not go on, and when to look again."""
+    """Why a lane is stopped, and when the next probe is due."""
 
     reason: str
     refusal: Refusal
@@ -53,7 +53,7 @@ class Stop:
     since: float
     probe_at: float
     back_at: float | None = None
-    """When the provider's quota is said to come back by itself; None: when somebody pays."""
+    """When the provider says that the quota resets; None: only a payment brings it back."""
     probes: int = 0
     is_probing: bool = False
 
@@ -71,7 +71,7 @@ class Lane:
     deadline_seconds: float = math.inf
     """How long an answer may take to begin, by our own settings."""
     was_full: bool = False
-    """Whether `max_in_flight` has kept requests waiting: told once."""
+    """Whether `max_in_flight` has kept requests waiting: logged once."""
     waited_seconds: float = 0.0
     longest_wait_seconds: float = 0.0
 
@@ -89,24 +89,24 @@ class Lane:
         return max(self.stop.probe_at - now, self.pace.wait(cost, now))
 
     def halt(self, reason: str, refusal: Refusal, *, parks: bool, wait_seconds: float | None, now: float) -> None:
-        """Stop, or stay stopped after a look; what was sent before the stop has nothing to add."""
+        """Stop, or stay stopped after a probe; the end of a call that was sent before the stop changes nothing."""
         if self.stop is not None and not self.stop.is_probing:
             return
         probes = 0 if self.stop is None else self.stop.probes + 1
         since = now if self.stop is None else self.stop.since
         if not parks:
-            # The next request looks at once, one at a time; the longer it lasts, the rarer.
+            # The next request is the probe, one at a time; the longer the stop lasts, the rarer.
             pause = min(FAIL_FAST_SECONDS, probes * 0.5)
         else:
             pause = min(LONGEST_PROBE_SECONDS, FIRST_PROBE_SECONDS * 2.0 ** min(probes, 16))
             if wait_seconds is not None:
-                # It comes back by itself: no look before that helps, but clocks and words may be wrong.
+                # The quota resets by itself: no earlier probe helps, but clocks and headers may be wrong.
                 pause = min(max(wait_seconds, 1.0), LONGEST_PROBE_SECONDS)
         if parks:
-            # Looks are rare, and who reads the log must not have to scroll back for days.
+            # Logged at each probe: they are rare, and a reader of the log must not scroll back for days.
             self._log_stop("a lane is parked until the quota is back", reason, pause)
         elif self.stop is None:
-            self._log_stop("a lane is closed", reason, pause)
+            self._log_stop("lane stopped: requests fail at once", reason, pause)
         self.stop = Stop(
             reason=reason,
             refusal=refusal,
@@ -118,8 +118,8 @@ class Lane:
         )
 
     def revoke(self, refusal: Refusal, now: float) -> None:
-        """Take this credential out: others go on."""
-        self._log_stop("a credential is refused: its lane is taken out", "credential", REVOKED_SECONDS)
+        """Stop the lane of a bad credential: the other lanes take its requests."""
+        self._log_stop("credential rejected: its lane is stopped", "credential", REVOKED_SECONDS)
         self.stop = Stop(
             reason="the credential is refused",
             refusal=refusal,
@@ -129,19 +129,19 @@ class Lane:
         )
 
     def log_if_full(self) -> None:
-        """Say once that the configured bound is in the way."""
+        """Log once that requests wait for the configured bound."""
         if not self.was_full and self.pace.is_full:
             self.was_full = True
             log.info(
-                "requests wait because max_in_flight calls are under way: raise it if the server takes more",
+                "requests wait: max_in_flight calls are in flight; raise it if the server can take more",
                 extra={**self.fields(), "max_in_flight": self.pace.most_in_flight},
             )
 
     def resume(self) -> None:
-        """It goes on."""
+        """Clear the stop: calls may go again."""
         if self.stop is not None:
             self.stop = None
-            log.warning("a lane goes on", extra=self.fields())
+            log.warning("lane resumed", extra=self.fields())
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return what `stats` shows."""
@@ -187,6 +187,6 @@ class Lane:
         log.error(message, extra={**self.fields(), "reason": reason, "next_look_seconds": round(pause)})
 
     def fields(self) -> dict[str, str]:
-        """Return what a log line says of it."""
+        """Return the lane's fields of a log line."""
         upstream, fingerprint, model = self.identity
         return {"upstream": upstream, "credential": fingerprint, "model": model}

@@ -1,7 +1,7 @@
 """The queue to one model at one upstream: one queue, and behind it a lane for each credential.
 
-Whoever is first in line goes to the lane that can send soonest. A waiter that is cancelled leaves no hole: its permit,
-if it was just granted, is given back. Event loop only.
+The first waiter goes to the lane that can send soonest. A waiter that is cancelled leaves no hole: a permit that it was
+just granted goes to the next one. Event loop only.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ LONGEST_ADVICE_SECONDS = 120.0
 
 
 class LaneQueueClosed(Exception):
-    """No lane goes on, and the policy is to fail fast: the provider's own words say why."""
+    """All lanes are stopped, and the policy is to fail: the provider's own error says why."""
 
     def __init__(self, refusal: Refusal) -> None:
-        super().__init__("no lane goes on")
+        super().__init__("all lanes are stopped")
         self.refusal = refusal
 
 
@@ -36,7 +36,7 @@ class UpstreamDown(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What a client is told that waits no longer."""
+    """What a client gets whose patience is over."""
 
     seconds: float
     is_rate_limit: bool
@@ -77,7 +77,7 @@ class LaneQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody waits and nothing is in flight."""
+        """Whether there are no waiters and no calls in flight."""
         return self._waiters.is_empty and not any(lane.pace.in_flight for lane in self.lanes)
 
     @property
@@ -99,10 +99,10 @@ class LaneQueue:
         question: Hashable = None,
         deadline_seconds: float = math.inf,
     ) -> Waiter:
-        """Get in line.
+        """Join the queue.
 
         Args:
-            at_front: it has had its turn before, and was sent back.
+            at_front: it had a permit before, and was sent back.
             question: what is asked; its back-off holds for whoever asks it.
             deadline_seconds: how long its client waits.
         """
@@ -116,7 +116,7 @@ class LaneQueue:
         """Return when it is this waiter's turn.
 
         Raises:
-            LaneQueueClosed: no lane goes on, and the policy is to fail fast.
+            LaneQueueClosed: all lanes are stopped, and the policy is to fail.
             UpstreamDown: the breaker is open, and requests are not held.
         """
         self.pump()
@@ -160,10 +160,10 @@ class LaneQueue:
         return None if rate is None else self.waiting / rate
 
     def pump(self) -> None:
-        """Give turns for as long as somebody may go now; then see to it that the next moment is not missed."""
+        """Grant permits while a waiter may go now; then set the timer for the next one."""
         if self._waiters.is_empty and self._timer is None:
             self.health.forget(self.pump)
-            return  # it is called as each call ends, mostly with nobody in line
+            return  # it is called as each call ends, mostly with no waiters
         now = self.now()
         self._waiters.admit_due(now)
         wait = math.inf
@@ -175,11 +175,11 @@ class LaneQueue:
                 continue
             lane, wait = self._soonest(waiter.cost, now)
             if wait <= 0 and waiter.backoff.refusals and lane.pace.is_probing:
-                # Who was not refused shows more of how the lane is.
+                # A request that was not refused is the better probe of the lane.
                 waiter = self._waiters.least_refused()
                 lane, wait = self._soonest(waiter.cost, now)
             if wait <= 0 and self.health.is_open:
-                # Where a question is to show how the upstream is, it is one that has not failed.
+                # A half-open probe is a question that has not failed.
                 waiter = self._waiters.first_but(self.health.breaker.has_failed) or waiter
                 lane, wait = self._soonest(waiter.cost, now)
             wait = wait if wait > 0 else self.health.wait(now, waiter.question)
@@ -242,11 +242,11 @@ class LaneQueue:
 
     @property
     def is_closed(self) -> bool:
-        """Whether no lane goes on and nothing is held for it."""
+        """Whether all lanes are stopped and no request is held for them."""
         return all(lane.stop is not None and not lane.stop.is_parked for lane in self.lanes)
 
     def _closed_by(self, now: float) -> Refusal | None:
-        """Return what all requests get, if every lane is stopped and none may look now."""
+        """Return what all requests get, if every lane is stopped and none may probe now."""
         if not self.is_closed:
             return None
         stops = [lane.stop for lane in self.lanes if lane.stop is not None]
@@ -256,7 +256,7 @@ class LaneQueue:
 
     def _leave(self, waiter: Waiter) -> None:
         if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
-            # The turn came in the same moment: it goes to the next one.
+            # The permit came in the same moment: the next waiter gets it.
             waiter.future.result().not_sent()
             return
         self._waiters.leave(waiter)

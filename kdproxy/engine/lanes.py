@@ -34,7 +34,7 @@ class LaneSettings:
     deadline_seconds: float = math.inf
     """How long an answer may take to begin."""
     rules: str | None = None
-    """Name of the table of limits and errors; None: told from the host."""
+    """Name of the table of limits and errors; None: inferred from the host."""
 
 
 class Lanes:
@@ -87,7 +87,7 @@ class Lanes:
         return queue
 
     def _retire(self, now: float) -> None:
-        """Let lanes go that nobody has used for an hour: with a new token for each call they would be thousands."""
+        """Remove lanes that were not used for an hour: with a new token for each call there would be thousands."""
         while self._queues:
             identity, queue = next(iter(self._queues.items()))
             if now - queue.used_at < IDLE_SECONDS:

@@ -1,4 +1,4 @@
-"""Running totals of this process: what was asked, served, bought and saved."""
+"""Running totals of this process: requests, calls, answers stored, tokens and dollars."""
 
 from collections import Counter
 from decimal import Decimal
@@ -9,19 +9,19 @@ from kdproxy.errors import UpstreamFailed
 
 
 class CallOutcome(StrEnum):
-    """What became of a model call that went out; an attempt that reached nobody is no call."""
+    """What became of a model call that went out; an attempt that reached no server is no call."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
-    """The provider said in full that it did not do it: it costs nothing."""
+    """The provider refused it in full: it costs nothing."""
     MAYBE_BILLED = "maybe_billed"
     """It failed so that the model may have run."""
     ABANDONED = "abandoned"
-    """It was stopped here: nobody waited for it any more, or the proxy ended."""
+    """The proxy stopped it: no client waited any more, or the proxy shut down."""
 
 
 def outcome_of(error: UpstreamFailed) -> CallOutcome | None:
-    """Say what became of a call that failed; None: it reached nobody."""
+    """Return what became of a call that failed; None: it reached no server."""
     if not error.was_sent:
         return None
     return CallOutcome.MAYBE_BILLED if error.maybe_billed else CallOutcome.REFUSED
@@ -37,7 +37,7 @@ class Ledger:
         self.calls_passed = 0
         """Calls that are no model calls."""
         self.probes = 0
-        """GETs by which the proxy looks whether an upstream answers."""
+        """GETs by which the proxy tests whether an upstream answers."""
         self.stored = 0
         self.input_tokens = 0
         self.output_tokens = 0
@@ -56,7 +56,7 @@ class Ledger:
         self.calls_in_flight += 1
 
     def call_ended(self, outcome: CallOutcome | None) -> None:
-        """Count what became of it. None: it reached nobody."""
+        """Count what became of it. None: it reached no server."""
         self.calls_in_flight -= 1
         if outcome is not None:
             self.calls[outcome] += 1

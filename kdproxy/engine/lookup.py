@@ -12,7 +12,7 @@ def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
     """Return the stored answer to a question, or None.
 
     An answer of which the provider keeps no copy is none for a client that asks for one: it will fetch or continue it.
-    A stream that was bought without usage is none for a client that asks for usage. What is bought then is kept beside
+    A stream that was fetched without usage is none for a client that asks for usage. The second answer is stored beside
     it, and each client gets the first that fits. JSON that the upstream gave in place of a stream answers who asks for
     a stream, as it did then; JSON that was asked for as JSON never does.
     """

@@ -95,7 +95,7 @@ class Permit:
         self.queue.backoffs.remember(self._question, self._backoff)
         if self._backoff.is_aside and not was_aside:
             log.warning(
-                "a request is refused while others pass: it alone is tried again ever more rarely, the others go on",
+                "request set aside: it is refused while others pass, so it alone backs off",
                 extra=self.lane.fields(),
             )
         self.queue.health.answered()

@@ -1,4 +1,4 @@
-"""Looks whether an upstream answers at all: one GET of its models, without a credential, which costs nothing.
+"""The half-open probe: does the upstream answer at all? One GET of its models, without a credential, at no cost.
 
 A circuit breaker asks it before it lets questions out, so that no paid question is ever a probe. Event loop only.
 """
@@ -24,7 +24,7 @@ class Health(Enum):
     """Any answer that is not a gateway's word for a server that is not there; 401 and 404 are answers."""
     DOWN = auto()
     UNKNOWN = auto()
-    """It took the GET and said nothing of use, as servers do that know no such route: no reason to hold anybody."""
+    """It took the GET and said nothing of use, as servers do that know no such route: no reason to hold requests."""
 
 
 class Prober:
@@ -35,19 +35,19 @@ class Prober:
         self._ledger = ledger
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, upstream: Upstream, tell: Callable[[Health], None]) -> None:
-        """Look, and tell what was found."""
-        task = asyncio.get_running_loop().create_task(self._look(upstream, tell))
+    def start(self, upstream: Upstream, report: Callable[[Health], None]) -> None:
+        """Probe in the background, and report the result."""
+        task = asyncio.get_running_loop().create_task(self._probe(upstream, report))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop the probes."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _look(self, upstream: Upstream, tell: Callable[[Health], None]) -> None:
+    async def _probe(self, upstream: Upstream, report: Callable[[Health], None]) -> None:
         found = Health.UNKNOWN
         try:
             async with asyncio.timeout(PROBE_SECONDS):
@@ -56,7 +56,7 @@ class Prober:
             found = Health.UNKNOWN if error.was_sent else Health.DOWN
         except TimeoutError:
             pass
-        tell(found)
+        report(found)
 
     async def _ask(self, upstream: Upstream) -> Health:
         request = UpstreamRequest(method="GET", url=models_url(upstream), headers=(), body=b"")

@@ -1,7 +1,7 @@
-"""Looks at start whether an upstream is there: a GET of its models, which costs nothing. One line says what came.
+"""The start check: does an upstream answer? A GET of its models, at no cost, and one line that says what came.
 
 Any answer of the server counts as reached: 401, 403 and 404 too, since a key comes with a request and not every server
-lists its models. A 404 makes it look at the usual paths beside, to name the one that was meant. Event loop only.
+lists its models. After a 404 it tries the usual paths, to name the one that was meant. Event loop only.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ _LOOP = 508
 
 
 class Reach(Enum):
-    """What a look found."""
+    """What a start check found."""
 
     REACHED = auto()
     AWAY = auto()
     """It may come by itself: a server that starts, a network that is away."""
     MISTAKE = auto()
-    """No wait mends it."""
+    """Waiting does not fix it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,8 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How to look at one upstream."""
+class StartCheck:
+    """How to check one upstream."""
 
     upstream: Upstream
     credentials: Sequence[HeaderPairs] = ()
@@ -72,12 +72,12 @@ def credential_headers(upstream: Upstream, key: str) -> HeaderPairs:
             return (("Authorization", f"Bearer {key}"),)
 
 
-async def look(client: UpstreamClient, ledger: Ledger, wanted: Look) -> Finding:
+async def check_upstream(client: UpstreamClient, ledger: Ledger, wanted: StartCheck) -> Finding:
     """Return what was found; raises nothing but a cancellation."""
     upstream = wanted.upstream
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            reach, text = await _look(client, ledger, wanted)
+            reach, text = await _check(client, ledger, wanted)
     except TimeoutError:
         reach, text = Reach.AWAY, f"no answer within {CHECK_SECONDS:g} s; {_waits(wanted)}"
     except UpstreamFailed as error:
@@ -89,7 +89,7 @@ async def look(client: UpstreamClient, ledger: Ledger, wanted: Look) -> Finding:
         reach = Reach.AWAY if error.retryable else Reach.MISTAKE
         text = f"not reached. {error.message} {_sentence(_waits(wanted)) if is_away else error.hint}"
     except KdproxyError as error:
-        reach, text = Reach.AWAY, f"not looked at. {error}"
+        reach, text = Reach.AWAY, f"not checked. {error}"
     return Finding(upstream=upstream, reach=reach, text=text)
 
 
@@ -112,13 +112,13 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _waits(wanted: Look) -> str:
+def _waits(wanted: StartCheck) -> str:
     if wanted.fails_fast:
         return "requests fail at once until it answers (fail_fast)."
     return "requests are held until it answers (--fail-fast: they fail at once)."
 
 
-async def _look(client: UpstreamClient, ledger: Ledger, wanted: Look) -> tuple[Reach, str]:
+async def _check(client: UpstreamClient, ledger: Ledger, wanted: StartCheck) -> tuple[Reach, str]:
     refused = []
     status, body = 0, b""
     for number, credential in enumerate(wanted.credentials or ((),), 1):
@@ -127,7 +127,7 @@ async def _look(client: UpstreamClient, ledger: Ledger, wanted: Look) -> tuple[R
             refused.append(number)
     if refused:
         which = "the key" if len(wanted.credentials) == 1 else f"key {', '.join(map(str, refused))}"
-        return Reach.MISTAKE, f"reached, and it refuses {which} of credential_env ({status}): look at the variable."
+        return Reach.MISTAKE, f"reached, and it refuses {which} of credential_env ({status}): check the variable."
     if status == _LOOP:
         return Reach.MISTAKE, "leads back to this proxy: give the teacher's own URL."
     if status in _WANTS_KEY:
@@ -145,8 +145,8 @@ async def _look(client: UpstreamClient, ledger: Ledger, wanted: Look) -> tuple[R
     return Reach.REACHED, "reached" if models is None else f"reached, {models} model{'' if models == 1 else 's'}"
 
 
-async def _elsewhere(client: UpstreamClient, ledger: Ledger, wanted: Look, status: int) -> tuple[Reach, str]:
-    """Look where else the models may be listed: the upstream's path may be mistyped."""
+async def _elsewhere(client: UpstreamClient, ledger: Ledger, wanted: StartCheck, status: int) -> tuple[Reach, str]:
+    """Try the usual paths for the list of models: the upstream's path may be mistyped."""
     parts = urlsplit(wanted.upstream.url)
     for path in _USUAL_PATHS:
         base = f"{parts.scheme}://{parts.netloc}{path}"

@@ -1,8 +1,9 @@
 """Reads an answer to its end: chooses what watches it, and says when a stream that does not end has ended.
 
 A stream whose choices have all ended is over for its client after a grace of 1 s without an event (10 s while usage
-that was asked for is to come), however its server goes on: comments for ever, `[DONE]` minutes later, a reset. What
-only may be the end (Gemini's finishReason, which can stand in every chunk) is held for a moment and goes on then.
+that was asked for is to come), whatever its server still sends: comments for ever, `[DONE]` minutes later, a reset.
+An event that may be the end (Gemini's finishReason, which can stand in every chunk) is held for a moment, then
+forwarded.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Watches an answer pass: what may go to clients now, what waits for the disk, and what is worth keeping. Sync.
 
-Bytes go on as they came, comments and keep-alive lines included. An event that ends a stream, as far as is known, is
-held with what follows until the entry is durable; where text follows after all, it goes on. The recording leaves
-comments and keep-alive lines out.
+Bytes are forwarded as they came, comments and keep-alive lines included. An event that ends a stream, as far as is
+known, is held with what follows until the entry is durable; where text follows after all, it is forwarded. The
+recording leaves comments and keep-alive lines out.
 """
 
 from dataclasses import dataclass, field
@@ -116,7 +116,7 @@ class StreamRecorder:
 
 @dataclass(slots=True)
 class BodyRecorder:
-    """An answer that is not a stream of events. Binary ones go on live but for their last byte; others whole."""
+    """An answer that is not a stream of events. Binary ones go out live but for their last byte; others whole."""
 
     judge: Judge
     criteria: Criteria

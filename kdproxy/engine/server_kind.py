@@ -1,6 +1,6 @@
 """Asks a server once which one it is, in the background. Known providers' public hosts are never asked.
 
-GET only and without a credential: what a server says to nobody in particular is enough. Nothing waits for the answer;
+GET only and without a credential: what a server says to anybody is enough. Nothing waits for the answer;
 until it is there the server counts as unknown. Event loop only.
 """
 
@@ -19,7 +19,7 @@ from kdproxy.providers.rules import rules_of
 log = logging.getLogger("kdproxy.engine")
 
 ASK_SECONDS = 5.0
-"""For each GET: a busy server is slow to answer, and nobody waits for it."""
+"""For each GET: a busy server is slow to answer, and no request waits for it."""
 ASK_AGAIN_SECONDS = 30.0
 """After a server could not be reached: it may still be loading its model."""
 _LARGEST_ANSWER = 1 << 20

@@ -77,7 +77,7 @@ class UncachedCall:
 
 
 def _identity(incoming: Incoming, body: bytes) -> Address:
-    """Return what tells an unkept question from others: it has no key."""
+    """Return the identity of a question that is not stored: it has no key."""
     digest = hashlib.sha256(body).hexdigest()
     parts = ("unkept", incoming.upstream.name, incoming.path, incoming.query, digest)
     key = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""Says what is not kept, and why: what is not kept is bought again in each run."""
+"""Logs which answers are not stored, and why: each of them is paid for again in the next run."""
 
 import logging
 from collections.abc import Hashable
@@ -39,7 +39,7 @@ class Unkept:
         if word is not None and (upstream.name, word) not in self._words and len(self._words) < _MOST_WORDS:
             self._words.add((upstream.name, word))
             log.warning(
-                "an answer ended with a finish reason that is not known here; it is taken for an end and kept",
+                "an answer ended with an unknown finish reason; it counts as complete and is stored",
                 extra={"reason": word, "upstream": upstream.name},
             )
 
@@ -64,8 +64,8 @@ class Unkept:
         if row.count != WARNED_AT:
             return
         setting = judgement.setting
-        advice = "look at the upstream" if setting is None else f"if it is always so there, set {setting} for it"
+        advice = "check the upstream" if setting is None else f"if this upstream always does so, set {setting} for it"
         log.warning(
-            f"{WARNED_AT} answers in a row were not stored for the same reason and will be bought again; {advice}",
+            f"{WARNED_AT} answers in a row were not stored for the same reason and will be paid for again; {advice}",
             extra={"reason": judgement.reason, "upstream": upstream.name, "path": path},
         )

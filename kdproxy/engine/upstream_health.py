@@ -13,7 +13,7 @@ from kdproxy.engine.probe import Health
 log = logging.getLogger("kdproxy.engine")
 
 Probe = Callable[[Upstream, Callable[[Health], None]], None]
-"""Starts to look whether the upstream answers, and tells what it found."""
+"""Starts a probe of the upstream, and calls back with its result."""
 
 
 class UpstreamHealth:
@@ -33,37 +33,37 @@ class UpstreamHealth:
         self.breaker = CircuitBreaker()
         self.budget = RetryBudget()
         self.probe: Probe | None = None
-        """None: nothing can look, so questions are let out as time passes."""
+        """None: no probe is possible, so questions are let through as time passes."""
         self.succeeded_at = -math.inf
         """When a question was last answered well: monotonic seconds."""
         self._clock = clock
         self._jitter = jitter
         self._listeners: dict[Callable[[], None], None] = {}
-        """Those that have somebody in line: with thousands of lanes each call would else tell them all."""
+        """Queues with waiters only: with thousands of lanes each call would else notify them all."""
         self._is_probing = False
         self.last_reason: str | None = None
-        """Why it failed last, since it answered last: told once, and again by `outage`."""
+        """Why it failed last, since it last answered: logged once, and reported by `outage`."""
         self._failing_since = -math.inf
         self._failed_at = -math.inf
 
     @property
     def is_open(self) -> bool:
-        """Whether the upstream is held for dead."""
+        """Whether the circuit breaker is open."""
         return self.breaker.state is State.OPEN
 
     def listen(self, changed: Callable[[], None]) -> None:
-        """Have it told when calls may go again."""
+        """Call `changed` when calls may go again."""
         self._listeners[changed] = None
 
     def forget(self, changed: Callable[[], None]) -> None:
-        """Nobody waits there."""
+        """Stop calling `changed`: it has no waiters."""
         self._listeners.pop(changed, None)
 
     def wait(self, now: float, question: Hashable) -> float:
         """Return the seconds until a question may go; infinity: when a call or a probe has ended.
 
-        Where the breaker stands open and a look is due, a question that has not failed goes; else, by asking, somebody
-        who waits starts a probe.
+        Where the breaker is open and a probe is due, a question that has not failed goes as the probe; else this call
+        starts a GET.
         """
         seconds = self.breaker.wait(now)
         if not self.is_open or seconds > 0:
@@ -116,7 +116,7 @@ class UpstreamHealth:
         self._notify()
 
     def suspect(self, reason: str) -> None:
-        """One question fails again and again, and no other tells whether it is to blame: look, and open if not."""
+        """Probe when one question alone keeps failing; open the circuit breaker if the upstream is down."""
         if self.probe is not None and not self._is_probing and not self.is_open:
             self._start_probe(self.probe, reason)
 
@@ -129,9 +129,9 @@ class UpstreamHealth:
         if not self._is_probing:
             self._is_probing = True
             asked_at = self._clock.monotonic()
-            probe(self.upstream, lambda health: self._looked(health, asked_at, reason))
+            probe(self.upstream, lambda health: self._probed(health, asked_at, reason))
 
-    def _looked(self, health: Health, asked_at: float, reason: str) -> None:
+    def _probed(self, health: Health, asked_at: float, reason: str) -> None:
         self._is_probing = False
         now, jitter = self._clock.monotonic(), self._jitter()
         if health is Health.DOWN:
@@ -151,7 +151,7 @@ class UpstreamHealth:
         log.error(
             "circuit breaker open: the upstream fails every call, "
             + ("requests fail at once" if self.fails_fast else "requests are held")
-            + ", a probe looks now and then",
+            + ", and a half-open probe tests it up to four times a minute",
             extra={"upstream": self.upstream.name, "reason": reason},
         )
 

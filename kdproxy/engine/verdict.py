@@ -40,7 +40,7 @@ async def verdict_on(beginning: Beginning, fetch_request: FetchRequest, now: flo
     ):
         return Verdict(retry.Done())
     if any(name.lower() == "content-encoding" for name, _ in response.headers):
-        return Verdict(retry.Done())  # a coding that is not undone here: nobody knows what it says
+        return Verdict(retry.Done())  # compressed, and not decoded here: it cannot be judged
     judgement = await validator.check(response.seen)
     if validator.failure is None:
         return Verdict(retry.Done(), judgement)

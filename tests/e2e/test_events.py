@@ -267,7 +267,7 @@ async def test_a_restart_never_buys_an_always_cut_question_three_more_times(
             async with run_proxy_process(upstream.url, tmp_path) as proxy:
                 got = await send(proxy.address + CHAT, ASK)
                 assert (got.status, got.headers["x-should-retry"]) == (502, "false")
-                assert b"3 calls of this question brought no answer" in got.body
+                assert b"3 calls of this question returned no answer" in got.body
                 if ends == "kill":
                     await proxy.kill()
         assert posts(upstream) == 3

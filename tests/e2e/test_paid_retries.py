@@ -72,7 +72,7 @@ async def test_an_always_cut_question_asked_by_five_requests_is_three_calls(send
         assert calls(proxy)["maybe_billed"] == 3
     for each in got:
         assert (each.status, each.headers["x-should-retry"]) == (502, "false")
-        assert b"3 calls of this question brought no answer" in each.body
+        assert b"3 calls of this question returned no answer" in each.body
 
 
 async def test_an_answer_that_is_cut_after_its_head_is_out_is_bounded_too(http: Any) -> None:
