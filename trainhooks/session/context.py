@@ -85,7 +85,7 @@ class TrainingProgressContext(SavingTracker):
         self._stopping: Stopping | None = None
         self._gate: DriftCheck | None = None
         try:
-            if self._book is not None:
+            if self._sink.files is not None:
                 self._gate = self._open_gate(drift or {}, tokenizer)
             if state is not None:
                 from trainhooks.pytorch.distributed import connect
@@ -95,11 +95,12 @@ class TrainingProgressContext(SavingTracker):
                 self.session_id, self.attempt = json.loads(self._ranks.share(who))
                 self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
                 self._keeper = self._keep(state, policy, restore)
+                self._sink.on_begin = self._keeper.begin_to_write
                 if self._gate is not None:
                     self._gate.extend(self._keeper.restore_policies)
                     self._gate.add({"world": self._ranks.world, **self._keeper.facts()})
                 self._go_on(self._keeper)
-                self._put_first, self._put = self._put, self._look_at_first
+                self._sink.watch_first_row(self._warn_without_steps)
         except BaseException:
             self._close("not started")
             raise
@@ -121,8 +122,8 @@ class TrainingProgressContext(SavingTracker):
         )
 
     def _open_gate(self, given: Mapping[str, str], tokenizer: Any) -> DriftCheck:
-        assert self._book is not None
-        gate = DriftCheck(given, self._book.session.attempts, self._note_drift)
+        assert self._sink.files is not None
+        gate = DriftCheck(given, self._sink.files.session.attempts, self._note_drift)
         gate.add({"total_steps": self.total_steps, **dict(flatten(self.config, "config"))})
         gate.add({**provenance.code(), **provenance.environment()})
         if tokenizer is not None:
@@ -133,35 +134,32 @@ class TrainingProgressContext(SavingTracker):
         if self._gate is not None:
             self._gate.go_on_from(found.manifest.attempt)
 
-    def _look_at_first(self, row: Any) -> None:
-        """Take the first row, and tell a loop of the user's own what it does without."""
-        step = row[0]
-        if step is None:  # an event
-            self._put_first(row)
+    def _warn_without_steps(self) -> None:
+        """Say what a loop does without that records its first row and is not driven by `steps()`."""
+        if not self._loop.counts_rows:
             return
-        self._put = self._put_first
-        if self._counts_rows:
-            rehearsal.refuse("A loop that steps() does not drive")
-            if self._stopping is not None:
-                self._stopping.give_up()
-            log.warning(
-                "steps() does not drive this loop: it does not end by itself at total_steps, a signal ends it at once,"
-                " and checkpoints are taken by save_checkpoint() alone. Iterate progress.steps()."
-            )
-        self._put(row)
+        rehearsal.refuse("A loop that steps() does not drive")
+        if self._stopping is not None:
+            self._stopping.give_up()
+        log.warning(
+            "steps() does not drive this loop: it does not end by itself at total_steps, a signal ends it at once,"
+            " and checkpoints are taken by save_checkpoint() alone. Iterate progress.steps()."
+        )
 
     def _note_drift(self, change: Change) -> None:
-        self._announce("drift", fact=change.name, before=change.before, after=change.after, policy=str(change.policy))
+        self._sink.announce(
+            "drift", fact=change.name, before=change.before, after=change.after, policy=str(change.policy)
+        )
 
     def _go_on(self, keeper: Checkpointer) -> None:
         """Go to where the newest whole checkpoint is."""
         progress = keeper.restore(self._check_drift)
         if progress is None:
             self._refuse_if_gone()
-            if self._reached_step:
+            if self._clock.reached_step:
                 log.warning(
                     "earlier attempts did %d steps and there is no checkpoint in %s: the training begins anew",
-                    self._reached_step,
+                    self._clock.reached_step,
                     self.output_dir / CHECKPOINTS,
                 )
             self.resume_at(0)
@@ -247,9 +245,9 @@ class TrainingProgressContext(SavingTracker):
         opening = self._feed.describe(
             source, evaluates=evaluates, name=name, replaces=replaces, num_workers=options.get("num_workers", 0)
         )
-        if self._gate is not None and self._book is not None:
+        if self._gate is not None and self._sink.files is not None:
             self._gate.add(opening.facts)
-            self._book.write_session()
+            self._sink.files.write_session()
         launch = launched()
         return self._feed.open(opening, **{"rank": launch.rank, "world": launch.world, **options})
 
@@ -268,12 +266,12 @@ class TrainingProgressContext(SavingTracker):
         Raises:
             CheckpointFailed: the one that the step asked for could not be written.
         """
-        if self._late is not None:
+        if self._sink.late is not None:
             raise closed()
         self._feed.drive_by(loader)
-        if self._counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
-            self._counts_rows = False
-            self.current_step = max(self._first_step, self._saved_step or 0)
+        if self._loop.counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
+            self._loop.counts_rows = False
+            self.current_step = max(self._loop.first, self._saved_step or 0)
         with nullcontext() if self._stopping is None else self._stopping.serving():
             yield from self._steps()
 
@@ -283,7 +281,7 @@ class TrainingProgressContext(SavingTracker):
         if self._say_if_complete():
             return
         self._is_leaving = False
-        self._begin()
+        self._sink.begin()
         self._stop_if_told()
         if self._keeper is not None:
             self._keeper.state.restore_random_again()
@@ -332,7 +330,7 @@ class TrainingProgressContext(SavingTracker):
         keeper, self._keeper = self._keeper, None
         stopping, self._stopping = self._stopping, None
         if self._is_unfinished:
-            self._extra = None  # of a step that never ended: it will be done again
+            self._loop.attached = None  # of a step that never ended: it will be done again
         try:
             if keeper is not None:
                 keeper.close()

@@ -102,7 +102,7 @@ class SavingTracker(ProgressTracker):
         Raises:
             CheckpointFailed: it could not be written. The earlier ones are whole.
         """
-        if self._keeper is None and self._late is not None:
+        if self._keeper is None and self._sink.late is not None:
             raise closed()
         if self._keeper is None:
             raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
@@ -153,10 +153,10 @@ class SavingTracker(ProgressTracker):
             self.save_checkpoint(tags=(FINISHED,))
 
     def _save(self, keeper: Checkpointer, demand: Demand) -> Checkpoint | None:
-        self._begin()
+        self._sink.begin()
         self._add_arrived(waits=True)
         self.flush()
-        with self._in(Phase.CHECKPOINT):
+        with self._clock.counting(Phase.CHECKPOINT):
             checkpoint = keeper.save(
                 self.current_step, self._where(), {**self._latest(), **demand.metrics}, demand.tags
             )
@@ -164,11 +164,6 @@ class SavingTracker(ProgressTracker):
         self._saved_step = self.current_step
         self._unsaved = None
         return checkpoint
-
-    def _begin(self) -> None:
-        super()._begin()
-        if self._keeper is not None:
-            self._keeper.begin_to_write()
 
     def _save_or_tell(self, demand: Demand) -> None:
         """Save where the training ends or is left, which nothing holds up."""
@@ -213,12 +208,12 @@ class SavingTracker(ProgressTracker):
 
     def _take_back_unseen(self) -> bool:
         """Whether the running step was given to a wrapper such as zip, which dropped it: then it comes again."""
-        has_worked = self._extra is None or (self._keeper is not None and self._keeper.state.has_stepped)
+        has_worked = self._loop.attached is None or (self._keeper is not None and self._keeper.state.has_stepped)
         if self._handed.is_seen or has_worked:
             return False
         self._feed.take_back(self._handed.batch)
         self._is_in_step = self._is_unfinished = False
-        self._extra = None
+        self._loop.attached = None
         log.info("step %d was given to no loop: it is not counted, and its batch comes again", self.current_step)
         return True
 
@@ -240,7 +235,7 @@ class SavingTracker(ProgressTracker):
         """Whether the loop was left in a step; one that a wrapper such as zip began and never gave to it is none."""
         if self._keeper is None or not self._is_unfinished:
             return False
-        is_untouched = self._extra is not None and not self._keeper.state.has_stepped
+        is_untouched = self._loop.attached is not None and not self._keeper.state.has_stepped
         return not (is_untouched and self._saved_step == self.current_step)
 
     def _tell_unsaved(self) -> None:
@@ -264,19 +259,18 @@ class SavingTracker(ProgressTracker):
         return {"rank": rank, "next": self._feed.next_batches(rank), "random": fingerprint.of_generators()}
 
     def _latest(self) -> dict[str, float]:
-        return {} if self._book is None else self._book.recorder.latest()
+        return self._sink.latest()
 
     def _sync_records(self) -> None:
         """What a checkpoint follows from is on the medium before the checkpoint is."""
-        if self._book is not None:
-            self._book.recorder.sync()
+        self._sink.sync()
 
     def _note_published(self, checkpoint: Checkpoint) -> None:
-        if self._book is not None:
-            self._book.note_checkpoints()
+        if self._sink.files is not None:
+            self._sink.files.note_checkpoints()
 
     def _note_failure(self, step: int, failure: str) -> None:
-        self._record_event("checkpoint_failure", step=step, error=failure)
+        self._sink.event("checkpoint_failure", step=step, error=failure)
 
     def _begin_step(self, batch: Any) -> None:
         """The loop is about to get a batch."""
@@ -295,30 +289,28 @@ class SavingTracker(ProgressTracker):
         """The first step after a save or a resume begins: compare it, and leave on the disk that it began."""
         if self._resumption is not None:
             found = self._resumption.look_at_first(self._feed.origin)
-            if self._book is not None:
-                self._book.check(found)
-                self._book.check_begun(self.current_step, digests, is_all=not self._resumption.expects_streams)
-        if self._book is not None and self.current_step > 0:
-            self._book.recorder.put((None, time.time(), None, {"kind": BEGUN, "step": self.current_step, **digests}))
-            self._book.recorder.urge()
+            if self._sink.files is not None:
+                self._sink.files.check(found)
+                self._sink.files.check_begun(self.current_step, digests, is_all=not self._resumption.expects_streams)
+        if self.current_step > 0:
+            self._sink.announce(BEGUN, step=self.current_step, **digests)
+            self._sink.urge()
 
     def _end_first(self) -> None:
         """The first step after a save or a resume is done: what it came to goes to the medium at once."""
         resumption, self._resumption = self._resumption, None
         if resumption is not None and resumption.expects_streams:
             found = resumption.look_at_streams()
-            if self._book is not None:
-                self._book.check(found, is_last=True)
-        if self._book is not None:
-            self._book.recorder.urge()
+            if self._sink.files is not None:
+                self._sink.files.check(found, is_last=True)
+        self._sink.urge()
 
     def _add_arrived(self, *, waits: bool = False) -> None:
         """Put what has come from a device behind the step that it is of."""
         arrived = self._evidence.arrived(waits=waits)
-        if arrived is not None and self._book is not None:
-            step, members = arrived
-            self._book.recorder.put((step, time.time(), None, members))
-            self._book.recorder.urge()
+        if arrived is not None:
+            self._sink.add(*arrived)
+            self._sink.urge()
 
     def _finish_step(self) -> None:
         """The loop is done with it."""
@@ -330,10 +322,21 @@ class SavingTracker(ProgressTracker):
             is_first = self._evidence.is_first
             self.attach(self._evidence.ends(self.current_step, self._keeper.state))
         self.current_step += 1
-        self._attach_alone()
+        self._add_attached()
         self._end_step()
         if is_first:
             self._end_first()
+
+    def _add_attached(self) -> None:
+        """Give what was attached and went with no row a row of its own."""
+        if (attached := self._loop.take_attached()) is not None:
+            self._sink.add(*attached)
+
+    def _end_step(self) -> None:
+        """Note that `current_step` steps are finished, where no row says so."""
+        step = self.current_step - 1
+        self._clock.at_step(step)
+        self._sink.put((step, time.time(), self._clock.working(), None))
 
     def _safe_point(self) -> None:
         """Between two steps, the only place where the state is whole."""
@@ -346,10 +349,9 @@ class SavingTracker(ProgressTracker):
             self._save(keeper, self._take_demand())
         elif self.current_step >= self.total_steps:
             self._save_or_tell(Demand())
-        elif keeper.is_due(self.current_step, self._stopwatch.working(time.monotonic())):
-            with self._in(Phase.CHECKPOINT):
-                if self._book is not None:
-                    self._book.recorder.send()
+        elif keeper.is_due(self.current_step, self._clock.working()):
+            with self._clock.counting(Phase.CHECKPOINT):
+                self._sink.send()
                 keeper.begin(self.current_step, self._where(), self._latest() if keeper.policy.keep_best else {})
                 self._evidence.saved()
 

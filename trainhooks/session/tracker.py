@@ -7,54 +7,53 @@ import logging
 import operator
 import os
 import time
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainhooks.core import argument
 from trainhooks.core.certificate import Certificate
 from trainhooks.core.config import validate
+from trainhooks.core.lineage import LINEAGE, Teller
 from trainhooks.core.metric_value import MetricValue
+from trainhooks.core.origin import Id, Origin
 from trainhooks.core.progress import Progress, Summary
 from trainhooks.core.row import ATTEMPT, RESERVED
 from trainhooks.core.timing import Phase
 from trainhooks.errors import ConfigInvalid
 from trainhooks.host.launch import launched
-from trainhooks.session import value as values
 from trainhooks.session.attempt_files import AttemptFiles
-from trainhooks.session.calls import TeacherCalls
 from trainhooks.session.inputs import INPUTS, InputWindow
-from trainhooks.session.late import LateRecords
-from trainhooks.session.origins import StepOrigins
-from trainhooks.session.recorder import Entry
+from trainhooks.session.loop_state import LoopState
+from trainhooks.session.row_sink import RowSink
+from trainhooks.session.row_values import RowValues
+from trainhooks.session.step_origin import origin_of
+from trainhooks.session.teacher_calls import TeacherCalls
 from trainhooks.session.timekeeping import Timekeeping
+from trainhooks.session.value import PLAIN
 from trainhooks.storage import catalog, location, rehearsal
 from trainhooks.storage import session as session_file
 from trainhooks.storage.branch import REGISTERED
 from trainhooks.storage.catalog import Recoverable
 
-if TYPE_CHECKING:
-    from trainhooks.pytorch.window import DeviceWindow
-
 log = logging.getLogger("trainhooks")
 
-_PLAIN = values.PLAIN
 
+class ProgressTracker:
+    """Records a training, from its first step or resumed.
 
-class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
-    """A training's records, begun or gone on with.
-
-    Under torchrun only rank 0 writes: elsewhere records are accepted and go nowhere. Every method may be called from
+    Under torchrun only rank 0 writes; the other ranks accept records and drop them. Every method may be called from
     any thread.
 
     Args:
         config: of the run; a mapping or an object with attributes. Stored, credentials starred.
         output_dir: its `progress/` holds the files. One process at a time writes there.
         total_steps: steps of the whole training.
-        database: the experiment database that is told of the run; True: `experiments.db` in the folder that output_dir
-            lies in (docs/formats/registry.md has the exceptions), False: none.
+        database: the experiment database that lists the run; True: `experiments.db` in the folder that output_dir lies
+            in (docs/formats/registry.md has the exceptions), False: none.
 
     Raises:
         ConfigInvalid: every problem of the arguments at once.
@@ -76,61 +75,64 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             rehearsal.refuse("A loop of records alone, or a trainer's callback,")
         self.config = validate(config, total_steps)
         total_steps = operator.index(total_steps)
-        Timekeeping.__init__(self)
-        TeacherCalls.__init__(self)
-        StepOrigins.__init__(self)
+        self._values = RowValues()
+        self._clock = Timekeeping(self._values.send)
+        self._loop = LoopState()
+        self._inputs = InputWindow()
+        self._lineage = Teller()
         self.output_dir = location.directory(output_dir)  # absolute: the loop may change its working directory
         self.directory = self.output_dir / "progress"
         self.total_steps = total_steps
-        self.current_step = 0
-        """Steps finished so far, over all attempts."""
-        self._first_step = 0
-        """Steps that were finished where this attempt goes on."""
-        self._resumed_at: int | None = None
-        self._counts_rows = True
-        """Whether a row ends its step; a loop that is driven by `steps()` ends them itself."""
         self._pid = os.getpid()
-        self._inputs = InputWindow()
-        self._extra: dict[str, Any] | None = None
-        self._window: DeviceWindow | None = None
-        self._book: AttemptFiles | None = None
-        self._late: LateRecords | None = None
-        """Takes records once the session is closed."""
         self._certificate: Certificate | None = None
-        if launched().rank == 0:
-            self._book = AttemptFiles(self.config, self.output_dir, total_steps, self.summary, database)
-            self.session_id = self._book.session.session_id
-            self.attempt = self._book.attempt
-            self._progress = self._book.progress
-            self._put: Callable[[Entry], None] = self._begin_and_put
-            self._reached_step = self._book.reached_step
+        """Of a session that is closed."""
+        files = self._open_files(database) if launched().rank == 0 else None
+        self._sink = RowSink(files)
+        self._calls = TeacherCalls(self._sink)
+        if files is not None:
+            self.session_id, self.attempt, self._progress = files.session.session_id, files.attempt, files.progress
+            self._clock.reached_step = files.reached_step
         else:
             members = session_file.read(self.directory / session_file.NAME) or {"session_id": "", "attempts": []}
-            self.session_id = members["session_id"]
-            self.attempt = len(members["attempts"])
+            self.session_id, self.attempt = members["session_id"], len(members["attempts"])
             self._progress = Progress(total_steps=total_steps)
-            self._put = _discard
-        self._announce(ATTEMPT, from_step=None)
+        self._sink.announce(ATTEMPT, from_step=None)
         atexit.register(self._close_at_exit)
-        _open.add(self)
+
+    def _open_files(self, database: str | os.PathLike[str] | bool) -> AttemptFiles:
+        return AttemptFiles(self.config, self.output_dir, self.total_steps, self.summary, database)
+
+    def __repr__(self) -> str:
+        steps = f"step {self.current_step} of {self.total_steps}"
+        return f"<{type(self).__name__} {self.output_dir}: {steps}, {self._sink.state}>"
+
+    @property
+    def current_step(self) -> int:
+        """Steps finished so far, over all attempts."""
+        return self._loop.finished
+
+    @current_step.setter
+    def current_step(self, step: int) -> None:
+        self._loop.finished = step
 
     def resume_at(self, step: int) -> None:
-        """Say that training goes on with `step` finished steps: rows of earlier attempts from there on are superseded.
+        """Continue with `step` finished steps: rows of earlier attempts from that step on are superseded.
 
-        What is then done again is compared with what they recorded: see `certificate`. For loops that load their own
-        checkpoints; with `state=` it happens by itself.
+        The steps done again are compared with what those attempts recorded: see `certificate`. For loops that load
+        their own checkpoints; with `state=` the session calls it.
         """
-        self.current_step = self._first_step = self._resumed_at = step = argument.whole("resume_at(step)", step)
+        step = argument.whole("resume_at(step)", step)
+        self._loop.resume_at(step)
         self._progress.go_to(step)
-        self._at_step(step)
-        self._announce(ATTEMPT, from_step=step)
-        if self._book is not None and step > 0:
-            self._book.compare(step)
+        self._clock.at_step(step)
+        self._sink.announce(ATTEMPT, from_step=step)
+        if self._sink.files is not None and step > 0:
+            self._sink.files.compare(step)
 
     @property
     def certificate(self) -> Certificate | None:
         """How the steps that a resumed attempt did again compare with the recorded ones; None until that is known."""
-        return self._certificate if self._book is None else self._book.certificate
+        return self._certificate if self._sink.files is None else self._sink.files.certificate
 
     def update_metrics(
         self,
@@ -180,25 +182,51 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         if metrics:
             members |= metrics
         for name, each in members.items():
-            if type(each) not in _PLAIN:
-                members[name] = self._take(name, each)
-        if self._extra is not None and (self._counts_rows or step >= self.current_step):
-            members |= self._extra  # a late row of a step before is not what it belongs to
-            self._extra = None
-        is_late = step + self._counts_rows < self.current_step  # of an earlier step, such as an evaluation of it
-        if not is_late and (step < self._reached_step) is not self._is_replaying:
-            self._at_step(step)
+            if type(each) not in PLAIN:
+                members[name] = self._values.read(name, each, self._sink)
+        loop, clock = self._loop, self._clock
+        if loop.attached is not None and (loop.counts_rows or step >= loop.finished):
+            members |= loop.attached  # a late row of an earlier step is not what it belongs to
+            loop.attached = None
+        is_late = step + loop.counts_rows < loop.finished  # of an earlier step, such as an evaluation of it
+        if not is_late and (step < clock.reached_step) is not clock.is_replaying:
+            clock.at_step(step)
         working = None
-        if self._counts_rows and not is_late:
-            self.current_step = step + 1
-            working = self._stopwatch.working(now)
-        self._put((step, time.time(), working, members))
-        if self._window is not None:
-            self._window.move_if_due(now)
+        if loop.counts_rows and not is_late:
+            loop.finished = step + 1
+            working = clock.stopwatch.working(now)
+        self._sink.put((step, time.time(), working, members))
+        if self._values.window is not None:
+            self._values.window.move_if_due(now)
 
     def attach(self, members: dict[str, Any]) -> None:
         """Add members to the next row, or to a row of their own if the running step records none."""
-        self._extra = members if self._extra is None else {**self._extra, **members}
+        self._loop.attach(members)
+
+    def record_lineage(
+        self,
+        ids: Sequence[Id] | None,
+        keys: Sequence[Iterable[tuple[str, int | None]]] | None = None,
+        *,
+        epoch: int | None = None,
+    ) -> None:
+        """Record which samples the running step is made of, in the next row: call it before `update_metrics`.
+
+        `steps()` does it itself.
+
+        Args:
+            ids: of each sample; None: not known.
+            keys: of each sample, the stored answers that it was made of: (key, ordinal or None), as
+                `trainhooks.lineage.noting` collects them; None: not known.
+
+        Raises:
+            ConfigInvalid: something is no key, or ids and keys are not equally many.
+        """
+        self.record_origin(origin_of(ids, keys, epoch))
+
+    def record_origin(self, origin: Origin) -> None:
+        """As `record_lineage`, of an origin that was read from batches."""
+        self.attach({LINEAGE: self._lineage.members(origin)})
 
     def record_inputs(
         self,
@@ -217,10 +245,10 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
             logprobs: the teacher's natural log probabilities of the target tokens, any shape.
         """
         closed = self._inputs.add(self.current_step, lengths=lengths, tokens=tokens, labels=labels, logprobs=logprobs)
-        if self._late is not None:
+        if self._sink.late is not None:
             closed = self._inputs.close()
         if closed is not None:
-            self._record_event(INPUTS, **closed)
+            self._sink.event(INPUTS, **closed)
 
     def record_checkpoint(
         self,
@@ -248,153 +276,124 @@ class ProgressTracker(Timekeeping, TeacherCalls, StepOrigins):
         )
         if entry.size_bytes is None:
             log.warning("%s was registered as a checkpoint and is not there", path)
-        self._record_event(REGISTERED, step=entry.step, checkpoint=asdict(entry))
-        if self._book is not None:
-            with self._in(Phase.CHECKPOINT):
-                self._book.register(entry)
-            if self._put == self._book.recorder.put:
-                self._put = self._put_after_save
-        elif self._late is not None:
-            self._late.register(entry)
+        self._sink.event(REGISTERED, step=entry.step, checkpoint=asdict(entry))
+        with self._clock.counting(Phase.CHECKPOINT):
+            self._sink.register(entry)
         return entry
 
     def recovery_checkpoint(self, tag: str | None = None) -> Path | None:
-        """Return the newest checkpoint that is there, own or registered, with `tag` if one is given.
+        """Return the newest checkpoint that exists, own or registered, with `tag` if one is given.
 
         Of the branch that the run continues: what lies behind a step that was resumed at is abandoned.
         """
-        if self._book is not None:
-            self._book.recorder.flush(sync=False)
-        resumed = None if self._resumed_at is None else (self.attempt, self._resumed_at)
+        self._sink.flush(sync=False)
+        resumed = None if self._loop.resumed_at is None else (self.attempt, self._loop.resumed_at)
         return catalog.newest(self.output_dir, tag, resumed=resumed)
+
+    # -- the teacher's API ------------------------------------------------------------------------------------
+
+    def record_api_response(
+        self, prompt: str, response: str, *, model: str, system: str | None = None, source: str | None = None
+    ) -> int | None:
+        """Keep a teacher's answer durably, and end an outage. `kdproxy warm` takes the file.
+
+        Returns:
+            Which answer to this prompt it is, from 0 on; None where it could not be written (a warning says so).
+        """
+        return self._calls.record(prompt, response, model=model, system=system, source=source)
+
+    def find_api_response(self, prompt: str, *, model: str, system: str | None = None, ordinal: int = 0) -> str | None:
+        """Return an answer that was recorded for exactly this prompt, in this attempt or an earlier one, or None."""
+        return self._calls.find(prompt, model=model, system=system, ordinal=ordinal)
+
+    def record_connection_failure(self, error: BaseException | str) -> None:
+        """Note that a call failed; an outage lasts until an answer or a recovery is recorded."""
+        self._calls.failed(error)
+
+    def record_connection_recovery(self) -> None:
+        """Note that calls succeed again. Without an outage nothing happens."""
+        self._calls.recovered()
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Stop the clock: the time until `unpause` counts as paused. A second call changes nothing."""
+        self._clock.pause()
+
+    def unpause(self) -> None:
+        """Start the clock again. Without a pause this does nothing."""
+        self._clock.unpause()
+
+    def resume(self) -> None:
+        """Deprecated name of `unpause`."""
+        warnings.warn("resume() is deprecated: call unpause().", DeprecationWarning, stacklevel=2)
+        self._clock.unpause()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time of this block."""
+        with self._clock.counting(Phase.PAUSED):
+            yield
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Count the time of this block as evaluation, not as steps."""
+        with self._clock.counting(Phase.EVALUATION):
+            yield
+
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Count the time of this block, in which the user saves a checkpoint, as saving."""
+        with self._clock.counting(Phase.CHECKPOINT):
+            yield
+
+    # -- reading and ending -----------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
         """Return step, percent, loss and its trend, throughput, ETA, failures, and where the time went."""
-        recorder = None if self._book is None else self._book.recorder
-        if recorder is None:
+        if self._sink.files is None:
             return self._summarise(())
+        recorder = self._sink.files.recorder
         with recorder.lock:
             recorder.take_in()
             return self._summarise((recorder.trouble,) if recorder.trouble else ())
 
     def flush(self) -> None:
         """Return once everything recorded so far is on the medium."""
-        if self._book is not None:
-            self._book.recorder.flush(sync=True)
+        self._sink.flush()
 
     def close(self) -> None:
-        """Write what is left and let go of the directory. A second call, or one in a forked child, does nothing.
+        """Write what is left and release the directory. A second call, or one in a forked child, does nothing.
 
         What is recorded afterwards opens the files again for that record.
         """
         self._close("closed")
 
     def _close_at_exit(self) -> None:
-        """The process ends and nobody has closed it."""
+        """The process ends and nobody has closed the session."""
         self.close()
 
     def _close(self, end: str) -> None:
-        book = self._book
-        if book is None:
+        files = self._sink.files
+        if files is None:
             return
         atexit.unregister(self._close_at_exit)
-        _open.discard(self)
-        self._attach_alone()
+        if (attached := self._loop.take_attached()) is not None:
+            self._sink.add(*attached)
         if (window := self._inputs.close()) is not None:
-            book.recorder.put((None, time.time(), None, {"kind": INPUTS, **window}))
-        late = LateRecords(self.output_dir, self._progress)
-        with late.lock:
-            self._late, self._put, self._book, self._window = late, late.put, None, None
-            book.close(end)
-        self._certificate = book.certificate
-
-    def _forget(self) -> None:
-        """In a forked child: records are the parent's alone."""
-        self._book, self._late, self._put = None, None, _discard
-
-    def _before_silence(self) -> None:
-        if self._window is not None:
-            self._window.move()
+            self._sink.announce(INPUTS, **window)
+        self._values.window = None
+        self._sink.close(end, output_dir=self.output_dir, progress=self._progress)
+        self._certificate = files.certificate
 
     def _summarise(self, problems: tuple[str, ...]) -> Summary:
-        now = time.monotonic()
+        outages = self._calls.outages
         return self._progress.summary(
-            self._stopwatch.seconds(now),
-            failures=self._outages.failures,
-            recoveries=self._outages.recoveries,
-            down_seconds=self._outages.down_seconds,
-            is_down=self._outages.since is not None,
-            last_failure=None if self._outages.last is None else self._outages.last.error,
+            self._clock.seconds(),
+            failures=outages.failures,
+            recoveries=outages.recoveries,
+            down_seconds=outages.down_seconds,
+            is_down=outages.since is not None,
+            last_failure=None if outages.last is None else outages.last.error,
             problems=problems,
         )
-
-    def _record_event(self, kind: str, /, **members: Any) -> None:
-        self._put((None, time.time(), None, {"kind": kind, **members}))
-
-    def _announce(self, kind: str, /, **members: Any) -> None:
-        """Record an event that alone is no reason to write: it goes before the first that is."""
-        if self._book is not None:
-            self._book.recorder.put((None, time.time(), None, {"kind": kind, **members}))
-
-    def _begin_and_put(self, entry: Entry) -> None:
-        """Take the first record: from here on the attempt is written down."""
-        self._begin()
-        if self._book is not None:
-            self._book.recorder.put(entry)
-
-    def _begin(self) -> None:
-        """The first step, record or save: until then a start has changed nothing but the lock."""
-        if self._book is not None:
-            self._book.begin()
-            if self._put == self._begin_and_put:
-                self._put = self._book.recorder.put
-
-    def _put_after_save(self, entry: Entry) -> None:
-        """Record, and bring the first row after a save to the medium at once: a resume is compared with it."""
-        if self._book is not None:
-            self._book.recorder.put(entry)
-            if entry[0] is not None and entry[3] is not None:
-                self._put = self._book.recorder.put
-                self._book.recorder.urge()
-
-    def _end_step(self) -> None:
-        """Note that `current_step` steps are finished, where no row says so."""
-        step = self.current_step - 1
-        self._at_step(step)
-        self._put((step, time.time(), self._stopwatch.working(time.monotonic()), None))
-
-    def _attach_alone(self) -> None:
-        """Give what was attached and went with no row a row of its own."""
-        if self._extra is not None and self._book is not None:
-            self._book.recorder.put((max(0, self.current_step - 1), time.time(), None, self._extra))
-        self._extra = None
-
-    def _take(self, name: str, each: Any) -> Any:
-        if isinstance(each, Mapping):
-            return {str(part): self._take(f"{name}.{part}", item) for part, item in each.items()}
-        if not values.is_on_cuda(each):
-            return values.read(name, each)
-        values.require_one(name, each)
-        if self._book is None:
-            return None if self._late is None else values.read(name, each)
-        if self._window is None:
-            from trainhooks.pytorch.window import DeviceWindow
-
-            self._window = self._book.recorder.device = DeviceWindow()
-        return self._window.hold(name, each)
-
-
-def _discard(entry: Any) -> None:
-    """What a rank that does not write, or a closed tracker, does with records."""
-
-
-_open: weakref.WeakSet[ProgressTracker] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for tracker in list(_open):
-        tracker._forget()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget_all)
