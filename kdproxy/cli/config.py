@@ -1,4 +1,4 @@
-"""`kdproxy config`: the effective settings."""
+"""`kdproxy config`: show the effective settings."""
 
 from pathlib import Path
 from typing import Any

@@ -1,17 +1,17 @@
-"""What `kdproxy serve` says at its end of lanes that are stopped: which, why, until when, and what to do."""
+"""What `kdproxy serve` prints on exit about stopped lanes: which, why, until when, and what to do."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-ASK_AGAIN = "Then start kdproxy and run the script again: what was bought is replayed for nothing."
+ASK_AGAIN = "Then start kdproxy and run the script again: stored answers are replayed at no cost."
 
 
 def exit_hints(lanes: Iterable[dict[str, Any]], *, now: float) -> Iterator[str]:
     """Yield lines for people.
 
     Args:
-        lanes: as `stats` tells of them.
+        lanes: as `stats` reports them.
         now: UTC Unix seconds.
     """
     stopped = [lane for lane in lanes if lane["stopped"] is not None]
@@ -34,9 +34,9 @@ def _which(lane: dict[str, Any]) -> str:
 
 def _until(stop: dict[str, Any], now: float) -> str:
     if stop["back_seconds"] is None:
-        return "It does not come back by itself: look at the account's credit, its limits, and the key."
+        return "The quota does not come back by itself: check the account's credit, its limits, and the key."
     at = datetime.fromtimestamp(now + stop["back_seconds"], UTC)
-    return f"The provider gives it back at about {at:%Y-%m-%d %H:%M} UTC, or when the account is topped up."
+    return f"The quota comes back at about {at:%Y-%m-%d %H:%M} UTC, or when the account is topped up."
 
 
 def _duration(seconds: float) -> str:

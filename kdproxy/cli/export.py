@@ -1,4 +1,4 @@
-"""`kdproxy export`: write the stored answers out."""
+"""`kdproxy export`: write the stored answers to a file or a pipe."""
 
 import os
 import sys
@@ -30,27 +30,30 @@ from kdproxy.settings import load
     "form",
     type=click.Choice(["journal", "chat"]),
     default="journal",
-    help="journal: lines as they are; chat: training rows in OpenAI's chat shape.",
+    help="journal: the lines unchanged; chat: training rows in OpenAI's chat format.",
 )
 @click.option(
     "--output", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), default="-", metavar="FILE|-"
 )
-@click.option("--all", "everything", is_flag=True, help="Superseded and withdrawn lines and the tombstones too.")
+@click.option("--all", "everything", is_flag=True, help="Include superseded and withdrawn lines and tombstones.")
 @data_dir_option
 @config_option
 @json_option
 def command(
     form: str, output: Path, everything: bool, data_dir: str | None, config: Path | None, as_json: bool
 ) -> None:
-    """Write the journal's live lines, or training rows made of them, in the order in which they were bought."""
+    """Write the journal's live lines, or training rows made from them, in the order of purchase."""
     to_stdout = str(output) == "-"
     if as_json and to_stdout:
-        raise click.UsageError("--json tells of an export into a file: give --output FILE.")
+        raise click.UsageError("--json prints a summary of an export into a file: give --output FILE.")
     settings = load({"data_dir": data_dir}, config=config).settings
     counts: Counter[str] = Counter()
     made = training.TrainingRows(everything=everything)
-    with open_runner(settings, command="export", writes=False) as desk, _opened(None if to_stdout else output) as file:
-        for event in shown(desk.start(ExportArguments(everything=everything)), title="export"):
+    with (
+        open_runner(settings, command="export", writes=False) as runner,
+        _opened(None if to_stdout else output) as file,
+    ):
+        for event in shown(runner.start(ExportArguments(everything=everything)), title="export"):
             match event:
                 case Line(text=text):
                     rows = _chat_rows(text, made) if form == "chat" else [text + b"\n"]
@@ -75,9 +78,9 @@ def command(
 
 
 _LEFT_OUT = {
-    "repeated": "left out: a sample again, in its other form or from another journal; its first recording is written.",
-    "empty": "left out: the answer says nothing. `kdproxy forget --empty` withdraws such answers, to buy them again.",
-    "other": "left out: no conversation.",
+    "repeated": "left out: another recording of a sample (other form or journal); the first one is written.",
+    "empty": "left out: empty answers. `kdproxy forget --empty` withdraws them; the next run buys them again.",
+    "other": "left out: not a conversation.",
 }
 
 
@@ -90,7 +93,7 @@ def _chat_rows(line: bytes, made: training.TrainingRows) -> list[bytes]:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[IO[bytes]]:
-    """Open stdout, or a file that takes its name only once it is whole and on disk."""
+    """Open stdout, or a file that gets its name only once it is complete and on disk."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -107,7 +110,7 @@ def _opened(path: Path | None) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise KdproxyError(
             f"{path} cannot be written ({error.strerror}).",
-            hint="Check that its directory exists and is yours, and that the disk is not full.",
+            hint="Check that its directory exists, that you may write to it, and that the disk is not full.",
             code="output_unwritable",
         ) from error
     finally:

@@ -17,13 +17,13 @@ _AT_ONCE = 1_000
 
 
 @click.command("forget")
-@click.option("--key", metavar="HEX", help="The question with this key, as Cache-Status names it; 8 digits or more.")
-@click.option("--match", metavar="REGEX", help="Questions or answers whose text matches.")
-@click.option("--finish-reason", metavar="REASON", help="Answers that ended so: length, content_filter, ...")
-@click.option("--invalid-json", is_flag=True, help="Answers that were to be JSON and are not.")
-@click.option("--empty", is_flag=True, help="Answers in which nothing was generated and nothing is said.")
-@click.option("--broken", is_flag=True, help="Answers that today's rules would not keep: cut, failed, empty.")
-@click.option("--yes", is_flag=True, help="Do it; without, only list what would go.")
+@click.option("--key", metavar="HEX", help="The answers with this key, as Cache-Status shows it; 8 digits or more.")
+@click.option("--match", metavar="REGEX", help="Answers whose text, or whose question's text, matches.")
+@click.option("--finish-reason", metavar="REASON", help="Answers with this finish reason: length, content_filter, ...")
+@click.option("--invalid-json", is_flag=True, help="Answers that should be JSON and are not.")
+@click.option("--empty", is_flag=True, help="Answers without any generated content.")
+@click.option("--broken", is_flag=True, help="Answers that the current rules would not store: cut off, failed, empty.")
+@click.option("--yes", is_flag=True, help="Withdraw them; without --yes they are only listed.")
 @data_dir_option
 @config_option
 @json_option
@@ -39,9 +39,9 @@ def command(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Withdraw answers, so that the next run buys exactly those anew. Their lines stay in the journal.
+    """Withdraw answers, so that the next run buys exactly those again. Their lines stay in the journal.
 
-    What is given together must fit together.
+    An answer must match all the options that are given.
     """
     wish = Wish(
         key=key, match=match, finish_reason=finish_reason, invalid_json=invalid_json, empty=empty, broken=broken
@@ -52,9 +52,9 @@ def command(
         raise click.UsageError(str(error)) from error
     settings = load({"data_dir": data_dir}, config=config).settings
     wish = replace(wish, upstreams={upstream.name: upstream for upstream in settings.upstream_models()})
-    with open_runner(settings, command="forget", writes=yes) as desk:
-        chosen = choose(live_lines(desk, title="forget"), wish)
-        withdrawn = _withdraw(desk, chosen, wish.reason) if yes else 0
+    with open_runner(settings, command="forget", writes=yes) as runner:
+        chosen = choose(live_lines(runner, title="forget"), wish)
+        withdrawn = _withdraw(runner, chosen, wish.reason) if yes else 0
     if as_json:
         samples = [found.members for found in chosen]
         print_json({"samples": samples, "found": len(chosen), "withdrawn": withdrawn, "is_dry_run": not yes})
@@ -64,19 +64,19 @@ def command(
         if len(chosen) > _MOST_SHOWN:
             click.echo(f"... and {len(chosen) - _MOST_SHOWN} more.")
     if not chosen:
-        say("no stored answer fits.")
+        say("no stored answer matches.")
     elif yes:
-        say(f"{counted(withdrawn, 'answer')} withdrawn; the next request for each buys it anew.")
+        say(f"{counted(withdrawn, 'answer')} withdrawn; the next request for each buys it again.")
         if withdrawn < len(chosen):
-            say(f"{len(chosen) - withdrawn} have changed meanwhile and were left alone.")
+            say(f"{len(chosen) - withdrawn} changed in the meantime and were left alone.")
     else:
-        say(f"{counted(len(chosen), 'answer')} would be withdrawn. Nothing is done yet: add --yes.")
+        say(f"{counted(len(chosen), 'answer')} would be withdrawn. Nothing has been done yet: add --yes.")
 
 
-def _withdraw(desk: JobRunner, chosen: list[Chosen], reason: str) -> int:
+def _withdraw(runner: JobRunner, chosen: list[Chosen], reason: str) -> int:
     withdrawn = 0
     for first in range(0, len(chosen), _AT_ONCE):
         samples = tuple(found.sample for found in chosen[first : first + _AT_ONCE])
-        result = run(desk, WithdrawArguments(samples=samples, reason=reason), title="forget", tell=lambda _: None)
+        result = run(runner, WithdrawArguments(samples=samples, reason=reason), title="forget", report=lambda _: None)
         withdrawn += result["withdrawn"]
     return withdrawn

@@ -1,4 +1,4 @@
-"""Where the jobs run: in this process, if it can have the data directory; else in the proxy that owns it."""
+"""Where jobs run: in this process, if it can lock the data directory; else in the proxy that owns it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from kdproxy.app import job_context, open_directory, read_directory
 from kdproxy.cli.progress import shown
-from kdproxy.cli.remote import RemoteDesk
+from kdproxy.cli.remote import RemoteJobRunner
 from kdproxy.errors import DirectoryBusy, KdproxyError
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
@@ -21,19 +21,19 @@ from kdproxy.storage.lock import read_owner
 from kdproxy.storage.reading import ReadOnlyDirectory
 from kdproxy.telemetry.log import configure
 
-Told = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 
 class JobRunner(Protocol):
-    """Takes jobs."""
+    """Runs jobs."""
 
     def start(self, arguments: job.Arguments) -> Events:
-        """Start a job. Raises KdproxyError, here or while its events are asked for."""
+        """Start a job. Raises KdproxyError, here or while its events are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalJobRunner:
-    """Runs jobs here."""
+    """Runs jobs in this process."""
 
     context: JobContext
 
@@ -49,19 +49,19 @@ def open_runner(
     """Open the data directory, or find the proxy that has it open.
 
     Args:
-        writes: whether jobs will change something; if not, no byte of the directory changes.
-        creates: make the directory where there is none; else that is an error.
-        accepts_loss: take the journal as it is, whatever is known of lines that are gone.
+        writes: whether jobs will change the data; if not, no byte of the directory changes.
+        creates: create a missing directory; otherwise a missing one is an error.
+        accepts_loss: accept the journal as it is, even where lines are known to be lost.
 
     Raises:
-        KdproxyError: there is no data, or a process without an API owns it.
+        KdproxyError: the data directory does not exist, or a process without an API owns it.
     """
     configure(settings.log_level)
     path = settings.data_dir.expanduser()
     if not creates and not is_data_directory(path):
         raise KdproxyError(
-            f"{path} is no data directory of kdproxy.",
-            hint="Name it with --data-dir or KDPROXY_DATA_DIR; `kdproxy serve` and `kdproxy warm` make one.",
+            f"{path} is not a kdproxy data directory.",
+            hint="Name it with --data-dir or KDPROXY_DATA_DIR; `kdproxy serve` and `kdproxy warm` create one.",
             code="no_data_dir",
         )
     directory: DataDirectory | ReadOnlyDirectory
@@ -81,22 +81,22 @@ def open_runner(
         directory.close()
 
 
-def run(desk: JobRunner, arguments: job.Arguments, *, title: str, tell: Told) -> dict[str, Any]:
-    """Run a job to its end with a progress bar and return its result; `tell` gets what it finds."""
+def run(runner: JobRunner, arguments: job.Arguments, *, title: str, report: Report) -> dict[str, Any]:
+    """Run a job to its end with a progress bar and return its result; `report` gets each finding."""
     result: dict[str, Any] | None = None
-    for event in shown(desk.start(arguments), title=title):
+    for event in shown(runner.start(arguments), title=title):
         match event:
             case Finding(members=members):
-                tell(members)
+                report(members)
             case Result(members=members):
                 result = members
     assert result is not None  # the last event of every job, or it raised
     return result
 
 
-def live_lines(desk: JobRunner, *, title: str) -> Iterator[bytes]:
-    """Yield the lines of the journal that a request would get today, with a progress bar."""
-    for event in shown(desk.start(ExportArguments()), title=title):
+def live_lines(runner: JobRunner, *, title: str) -> Iterator[bytes]:
+    """Yield the journal's live lines (those that a request would get now), with a progress bar."""
+    for event in shown(runner.start(ExportArguments()), title=title):
         if isinstance(event, Line):
             yield event.text
 
@@ -105,4 +105,4 @@ def _owner_of(path: Path, busy: DirectoryBusy) -> JobRunner:
     owner = read_owner(path)
     if owner is None or owner.address is None:
         raise busy
-    return RemoteDesk(owner.address, owner.token)
+    return RemoteJobRunner(owner.address, owner.token)

@@ -12,13 +12,13 @@ from kdproxy.errors import ConfigError, KdproxyError
 
 VERBS = {
     "serve": "Start the proxy.",
-    "ready": "For scripts: wait until a proxy of yours serves, and print what to export.",
+    "ready": "For scripts: wait until your proxy serves, and print the lines to export.",
     "warm": "Fill the cache from files: journals, tracker rows, chat messages, Batch jobs.",
-    "export": "Write the stored answers out: a journal, or training rows.",
-    "stats": "Show what is stored, and what a running proxy did.",
+    "export": "Write the stored answers: as a journal, or as training rows.",
+    "stats": "Show what is stored, and what a running proxy has done.",
     "verify": "Check the journal and its index.",
-    "forget": "Withdraw bad answers, so that the next run buys exactly those.",
-    "scrub": "Take credentials out of a journal that an earlier release wrote.",
+    "forget": "Withdraw bad answers, so that the next run buys exactly those again.",
+    "scrub": "Remove credentials from a journal that an earlier release wrote.",
     "config": "Show the effective settings and where each came from.",
 }
 
@@ -33,14 +33,14 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 KEPT = {
-    "serve": "Nothing was bought: it was still starting.",
-    "warm": "What was kept so far stays. Run it again: what is there is skipped.",
-    "export": "A file given with --output is as it was before; what went to a pipe is not all.",
-    "verify": "The journal was not changed. After --repair, run it again.",
-    "forget": "What was withdrawn so far stays withdrawn. Run it again for the rest.",
-    "scrub": "Run it again before anything else: it finishes what it began. No answer is lost.",
+    "serve": "Nothing was bought: the proxy was still starting.",
+    "warm": "What was stored so far stays. Run it again: stored answers are skipped.",
+    "export": "A file given with --output is unchanged; output to a pipe is incomplete.",
+    "verify": "The journal was not changed. If --repair was given, run it again.",
+    "forget": "Answers withdrawn so far stay withdrawn. Run it again for the rest.",
+    "scrub": "Run it again before anything else: it finishes what it started. No answer is lost.",
 }
-"""What Ctrl-C in a verb left behind."""
+"""The state that Ctrl-C leaves behind, by verb."""
 
 
 @contextmanager

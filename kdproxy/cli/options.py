@@ -13,15 +13,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 def config_option(function: F) -> F:
     """--config FILE."""
     return click.option(
-        "--config", type=click.Path(path_type=Path), help="TOML file; default: kdproxy.toml here, if there is one."
+        "--config", type=click.Path(path_type=Path), help="TOML file; default: ./kdproxy.toml, if it exists."
     )(function)
 
 
 def data_dir_option(function: F) -> F:
     """--data-dir DIR."""
-    return click.option(
-        "--data-dir", help="Where the journal lies; default: ~/kdproxy-data, or ./kdproxy-data if there is one."
-    )(function)
+    return click.option("--data-dir", help="Data directory; default: ~/kdproxy-data, or ./kdproxy-data if it exists.")(
+        function
+    )
 
 
 def json_option(function: F) -> F:
@@ -35,7 +35,7 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Talk to the user, on stderr."""
+    """Print a message for the user on stderr."""
     click.echo(f"kdproxy: {text}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where that is a terminal; nothing elsewhere."""
+"""A progress bar on stderr if that is a terminal, else nothing."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from kdproxy.ops.event import Event, Events, Progress
 
 
 def shown(events: Events, *, title: str) -> Iterator[Event]:
-    """Pass a job's events on, its progress as a bar."""
+    """Yield a job's events; show its progress as a bar."""
     console = Console(stderr=True)
     with Bar(
         TextColumn(title),

@@ -1,4 +1,4 @@
-"""Jobs in the proxy that owns the data directory, over its own API; address and token lie in the lock file."""
+"""Runs jobs in the proxy that owns the data directory, through its own API; the lock file has its address and token."""
 
 import http.client
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ from kdproxy.ops.event import Events, Result
 from kdproxy.web.api import PREFIX
 
 _SILENCE_SECONDS = 300.0
-"""Longest wait for a word of the proxy: a job tells its progress many times a second."""
+"""Longest silence of the proxy: a job reports its progress many times a second."""
 _READ_BYTES = 1 << 20
 
 
-class RemoteDesk:
-    """Runs jobs at a proxy."""
+class RemoteJobRunner:
+    """Runs jobs in a running proxy."""
 
     def __init__(self, address: str, token: str) -> None:
         self._address = address
         self._token = token
 
     def start(self, arguments: job.Arguments) -> Events:
-        """Start a job; it stops if its events are not read to their end. Raises KdproxyError."""
+        """Start a job; it stops if its events are not read to the end. Raises KdproxyError."""
         parts = urlsplit(self._address)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_SILENCE_SECONDS)
         try:
@@ -54,7 +54,7 @@ class RemoteDesk:
     def _broken(self, what: str) -> KdproxyError:
         return KdproxyError(
             f"The proxy at {self._address}, which owns the data directory, did not finish the job ({what}).",
-            hint="Look at its log; if it has ended, run this command again.",
+            hint="Check the proxy's log; if the proxy has exited, run this command again.",
             code="owner_unreachable",
         )
 

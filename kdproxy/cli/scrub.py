@@ -1,4 +1,4 @@
-"""`kdproxy scrub`: take credentials out of a journal that an earlier release wrote."""
+"""`kdproxy scrub`: remove credentials from a journal that an earlier release wrote."""
 
 import sys
 from pathlib import Path
@@ -14,19 +14,19 @@ from kdproxy.storage.rewrite import rewrite, survey
 
 
 @click.command("scrub")
-@click.option("--dry-run", is_flag=True, help="Only say where credentials stand. Exit code 1: there are some.")
+@click.option("--dry-run", is_flag=True, help="Only list where credentials were found. Exit code 1: some were found.")
 @data_dir_option
 @config_option
 @json_option
 def command(dry_run: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
-    """Put stars for credentials that stand in stored requests. No proxy may be running on the data directory.
+    """Replace credentials in stored requests with stars. No proxy may be running on the data directory.
 
-    Releases before key version 2 stored request bodies as they came. Answers, keys and names stay as they are.
+    Releases before key version 2 stored request bodies unchanged. Answers, keys and names are not changed.
     """
     path = load({"data_dir": data_dir}, config=config).settings.data_dir.expanduser()
     if not is_data_directory(path):
         raise KdproxyError(
-            f"{path} is no data directory of kdproxy.",
+            f"{path} is not a kdproxy data directory.",
             hint="Name it with --data-dir or KDPROXY_DATA_DIR.",
             code="no_data_dir",
         )
@@ -40,12 +40,12 @@ def command(dry_run: bool, data_dir: str | None, config: Path | None, as_json: b
         for each in found:
             click.echo(f"{each.segment}: {each.changed} of {counted(each.lines, 'line')}")
     if not changed:
-        say("no credential stands in a stored request.")
+        say("no stored request contains a credential.")
     elif dry_run:
-        say(f"{counted(changed, 'line')} would be scrubbed. Nothing is done yet: leave --dry-run out.")
+        say(f"{counted(changed, 'line')} would be scrubbed. Nothing has been done yet: run it without --dry-run.")
         sys.exit(1)
     else:
         say(
-            f"{counted(changed, 'line')} scrubbed; the next start reads the journal anew. Whoever has a copy or a "
-            "backup has the credentials too: replace them at the provider."
+            f"{counted(changed, 'line')} scrubbed; the next start rebuilds the index. Copies and backups still "
+            "contain the credentials: replace them at the provider."
         )

@@ -1,8 +1,8 @@
-"""Signals: each that would end the process drains it, so that no call that was sent is lost; notices are only logged.
+"""Signals. Each one that would end the process drains it, so that no sent call is lost; notices are only logged.
 
-A scheduler's, a supervisor's or a closing terminal's signal differs by name alone (signal(7): the default of all these
-is to end the process). SIGUSR1 and SIGUSR2 are what Slurm sends some time before the end (sbatch --signal): nothing
-ends yet, and an answer that comes before it does is kept.
+Schedulers, supervisors and closing terminals send different signals, all of which end a process by default
+(signal(7)). Slurm sends SIGUSR1 or SIGUSR2 some time before the end (sbatch --signal): nothing ends yet, and an answer
+that arrives before the end is stored.
 """
 
 import asyncio
@@ -14,23 +14,23 @@ from collections.abc import Callable, Iterable
 log = logging.getLogger("kdproxy.cli")
 
 _ASKED = ("SIGTERM", "SIGINT", "SIGQUIT")
-"""Who sends one of these a second time means it."""
+"""A second one of these gives up the calls in flight."""
 
 _ENDING = ("SIGHUP", "SIGXCPU", "SIGPWR", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGSTKFLT")
 _NOTICES = ("SIGUSR1", "SIGUSR2")
 
 
 def on_end(act: Callable[[], None]) -> None:
-    """Call this on any signal that would end the process. A SIGHUP that nohup has taken out stays out."""
-    is_kept_from_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    """Call `act` on any signal that would end the process. A SIGHUP that nohup ignores stays ignored."""
+    ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     real_time = range(signal.SIGRTMIN, signal.SIGRTMAX + 1) if hasattr(signal, "SIGRTMIN") else ()
-    names = [name for name in (*_ASKED, *_ENDING) if not (name == "SIGHUP" and is_kept_from_hangup)]
+    names = [name for name in (*_ASKED, *_ENDING) if not (name == "SIGHUP" and ignores_hangup)]
     for number in (*_numbers(names), *real_time):
         _handle(number, act)
 
 
 def on_second(act: Callable[[], None]) -> None:
-    """Call this on a second signal of somebody who asks for the end; others change nothing any more.
+    """Call `act` on a second SIGTERM, SIGINT or SIGQUIT; other signals no longer have an effect.
 
     A supervisor may send SIGHUP right after SIGTERM (systemd's SendSIGHUP).
     """
@@ -40,20 +40,20 @@ def on_second(act: Callable[[], None]) -> None:
 
 
 def default() -> None:
-    """Let the next one end the process."""
+    """Let the next signal end the process."""
     loop = asyncio.get_running_loop()
     for number in _numbers(_ASKED):
         loop.remove_signal_handler(number)
 
 
-def tell_of_notices() -> None:
+def log_notices() -> None:
     """Log the signals that announce an end."""
     for number in _numbers(_NOTICES):
-        _handle(number, lambda number=number: _tell(number))  # type: ignore[misc]
+        _handle(number, lambda number=number: _log(number))  # type: ignore[misc]
 
 
-def _tell(number: int) -> None:
-    log.info("got a signal that ends nothing; SIGTERM drains", extra={"signal": signal.Signals(number).name})
+def _log(number: int) -> None:
+    log.info("ignored a notice signal; SIGTERM drains and exits", extra={"signal": signal.Signals(number).name})
 
 
 def _numbers(names: Iterable[str]) -> list[int]:
@@ -61,5 +61,5 @@ def _numbers(names: Iterable[str]) -> list[int]:
 
 
 def _handle(number: int, act: Callable[[], None]) -> None:
-    with contextlib.suppress(ValueError, RuntimeError, OSError):  # one that this system keeps for itself
+    with contextlib.suppress(ValueError, RuntimeError, OSError):  # this system does not allow a handler for it
         asyncio.get_running_loop().add_signal_handler(number, act)

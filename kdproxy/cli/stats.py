@@ -1,4 +1,4 @@
-"""`kdproxy stats`: what is stored, and what a running proxy did."""
+"""`kdproxy stats`: show what is stored, and what a running proxy has done."""
 
 import sys
 from collections import Counter
@@ -26,16 +26,16 @@ _WIDE = 200
 
 
 @click.command("stats")
-@click.option("--quick", is_flag=True, help="Leave out tokens and dollars by model: they need every line to be read.")
+@click.option("--quick", is_flag=True, help="Leave out tokens and dollars by model: they need every line.")
 @data_dir_option
 @config_option
 @json_option
 def command(quick: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
-    """Show what is stored by upstream, endpoint and model, and what the proxy that runs on it did."""
+    """Show what is stored by upstream, endpoint and model, and what the proxy that runs on it has done."""
     settings = load({"data_dir": data_dir}, config=config).settings
-    with open_runner(settings, command="stats", writes=False) as desk:
-        sums = run(desk, StatsArguments(), title="stats", tell=lambda _: None)
-        rows = None if quick else totals(_records(desk))
+    with open_runner(settings, command="stats", writes=False) as runner:
+        sums = run(runner, StatsArguments(), title="stats", report=lambda _: None)
+        rows = None if quick else totals(_records(runner))
     sums = {"data_dir": str(settings.data_dir), **sums, "by_model": rows}
     if as_json:
         print_json(sums)
@@ -43,14 +43,14 @@ def command(quick: bool, data_dir: str | None, config: Path | None, as_json: boo
         _show(sums)
 
 
-def _records(desk: JobRunner) -> Iterator[Record]:
-    for event in shown(desk.start(ExportArguments()), title="stats"):
+def _records(runner: JobRunner) -> Iterator[Record]:
+    for event in shown(runner.start(ExportArguments()), title="stats"):
         if isinstance(event, Line):
             yield record_format.decode(event.text)
 
 
 def _show(sums: dict[str, Any]) -> None:
-    # Into a pipe or a file the tables are as wide as they need to be.
+    # In a pipe or a file the tables are as wide as they need to be.
     console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     head = Table("what", "how much", box=None, show_header=False)
     head.add_row("data directory", sums["data_dir"])
@@ -92,7 +92,7 @@ def _model_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _unpriced(rows: list[dict[str, Any]]) -> list[str]:
-    """Say of how many answers nobody knows the price, and why."""
+    """Return how many answers have no known price, and why."""
     reasons: Counter[str] = Counter()
     for row in rows:
         reasons.update(row["unpriced_reasons"])
@@ -100,13 +100,13 @@ def _unpriced(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _ends(rows: list[dict[str, Any]]) -> list[str]:
-    """Say how choices ended, in the providers' words, and how many answers a policy refused."""
+    """Return how choices ended, in the providers' words, and how many answers a content policy refused."""
     finish: Counter[str] = Counter()
     for row in rows:
         finish.update(row["finish"])
     refused = sum(row["refused_answers"] for row in rows)
     words = ", ".join(f"{word} {count:,}" for word, count in finish.most_common())
-    return [f"finish reasons: {words}"] * bool(words) + [f"{refused:,} refused by a policy"] * bool(refused)
+    return [f"finish reasons: {words}"] * bool(words) + [f"{refused:,} refused by a content policy"] * bool(refused)
 
 
 def _known(count: int | None) -> str:
@@ -125,7 +125,7 @@ def _ledger_table(serving: dict[str, Any]) -> Table:
 
 
 def _lane_table(lanes: list[dict[str, Any]]) -> Table:
-    table = Table("upstream", "model", "key", "limits (left of)", title="Lanes")
+    table = Table("upstream", "model", "key", "limits (left of limit)", title="Lanes")
     for name in ("queued", "in flight", "429s", "longest wait", "drained in", "state"):
         table.add_column(name, justify="right")
     for lane in lanes:
@@ -138,7 +138,7 @@ def _lane_table(lanes: list[dict[str, Any]]) -> Table:
             lane["upstream"],
             lane["model"] or "-",
             lane["credential"][:6],
-            "\n".join(limits) or "not told",
+            "\n".join(limits) or "unknown",
             f"{lane['queued']:,}",
             f"{lane['in_flight']} of {lane['in_flight_bound']}",
             f"{lane['rate_limited']:,}",
@@ -154,7 +154,7 @@ def _lane_state(lane: dict[str, Any]) -> str:
         stop = lane["stopped"]
         what = "parked" if stop["policy"] == "park" else "closed"
         back = "" if stop["back_seconds"] is None else f", back in {stop['back_seconds']:,.0f} s"
-        return f"{what}: {stop['reason']}{back}, next look in {stop['next_look_seconds']:,.0f} s"
+        return f"{what}: {stop['reason']}{back}, next probe in {stop['next_look_seconds']:,.0f} s"
     if lane["breaker"] == "open":
         return "upstream down"
     return f"paused {lane['paused_seconds']:,.0f} s" if lane["paused_seconds"] else "open"

@@ -15,27 +15,27 @@ from kdproxy.settings import load
 
 
 @click.command("verify")
-@click.option("--repair", is_flag=True, help="Mend the index; the journal is never changed.")
+@click.option("--repair", is_flag=True, help="Repair the index; the journal is never changed.")
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Repair, and take the journal as it is: what it lost is not coming back.",
+    help="Repair, and accept the journal as it is: lost lines do not come back.",
 )
-@click.option("--answers", is_flag=True, help="Judge each answer too: name those that today's rules would not keep.")
+@click.option("--answers", is_flag=True, help="Also list answers that the current rules would not store.")
 @data_dir_option
 @config_option
 @json_option
 def command(
     repair: bool, accept_loss: bool, answers: bool, data_dir: str | None, config: Path | None, as_json: bool
 ) -> None:
-    """Read the whole journal, check every line, compare the index with it both ways. Exit code 1: problems found."""
+    """Read the whole journal, check every line, compare it with the index both ways. Exit code 1: problems found."""
     settings = load({"data_dir": data_dir}, config=config).settings
     findings: list[dict[str, Any]] = []
     repair = repair or accept_loss
-    with open_runner(settings, command="verify", writes=repair, accepts_loss=accept_loss) as desk:
-        result = run(desk, VerifyArguments(repair=repair), title="verify", tell=findings.append)
+    with open_runner(settings, command="verify", writes=repair, accepts_loss=accept_loss) as runner:
+        result = run(runner, VerifyArguments(repair=repair), title="verify", report=findings.append)
         upstreams = {upstream.name: upstream for upstream in settings.upstream_models()}
-        unkept = list(not_kept(live_lines(desk, title="answers"), upstreams)) if answers else []
+        unkept = list(not_kept(live_lines(runner, title="answers"), upstreams)) if answers else []
     if as_json:
         print_json({**result, "findings": findings, **({"not_kept": unkept} if answers else {})})
     else:
@@ -49,20 +49,20 @@ def command(
             click.echo(f"... and {len(unkept) - MOST_SHOWN} more.")
     say(f"{counted(result['lines'], 'line')} checked, {counted(result['problems'], 'problem')} found.")
     if result["is_repaired"]:
-        say("the index is mended.")
+        say("the index is repaired.")
     elif result["problems"] > result["damaged"] + result["segment"] + result["index"] + result["event"]:
-        say("`kdproxy verify --repair` mends the index.")
+        say("`kdproxy verify --repair` repairs the index.")
     if result["damaged"]:
         say(
-            f"{counted(result['damaged'], 'damaged line')} in the journal: nothing is answered from there; what "
-            "was lost is bought again when it is asked for. `kdproxy export` leaves such lines out."
+            f"{counted(result['damaged'], 'damaged line')} in the journal: they answer no request, and lost "
+            "answers are bought again when they are requested. `kdproxy export` leaves such lines out."
         )
     for line in in_flight_at_kill(result["calls"]):
         say(line)
     if answers:
-        say(f"{counted(len(unkept), 'answer')} would not be kept by today's rules.")
+        say(f"{counted(len(unkept), 'answer')} would not be stored by the current rules.")
     if unkept:
-        say("`kdproxy forget --broken` withdraws them, and the next run buys exactly those anew.")
+        say("`kdproxy forget --broken` withdraws them, and the next run buys exactly those again.")
     if result["problems"] or unkept:
         sys.exit(1)
 
@@ -77,13 +77,13 @@ def _sentence(finding: dict[str, Any]) -> str:
         case "event":
             return f"{finding['segment']}, byte {finding['offset']}: {finding['reason']}"
         case "index":
-            return f"the index cannot be used ({finding['reason']}); `kdproxy serve` makes it anew by itself"
+            return f"the index cannot be used ({finding['reason']}); `kdproxy serve` rebuilds it"
         case "missing":
-            return f"missing in the index: {finding['row']}"
+            return f"missing from the index: {finding['row']}"
         case "dangling":
-            return f"leads to no line: {finding['row']}{_at(finding, '')}"
+            return f"points to no line: {finding['row']}{_at(finding, '')}"
         case "misplaced":
-            return f"leads to another line: {finding['row']}{_at(finding, '')}, right is{_at(finding, 'right_')}"
+            return f"points to another line: {finding['row']}{_at(finding, '')}, correct is{_at(finding, 'right_')}"
         case _:
             return f"the index's sums are wrong: {finding['answers']} and {finding['prompts']} prompts"
 

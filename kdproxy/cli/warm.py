@@ -21,9 +21,9 @@ _USED = ("answers", "prompts", "tombstones", "already", "withdrawn")
 @click.command("warm")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True, path_type=Path))
 @data_dir_option
-@click.option("--upstream", metavar="URL|NAME=URL", help="Teacher API whose answers Batch files hold.")
-@click.option("--model", help="Model of rows that name none.")
-@click.option("--anthropic-version", metavar="DATE", help="Header that live requests carry, for Message Batches.")
+@click.option("--upstream", metavar="URL|NAME=URL", help="Teacher API that the answers in Batch files came from.")
+@click.option("--model", help="Model of rows that do not name one.")
+@click.option("--anthropic-version", metavar="DATE", help="Header of live requests, for Message Batches.")
 @click.option("--strict", is_flag=True, help="Stop at the first line that cannot be used.")
 @config_option
 @json_option
@@ -39,12 +39,12 @@ def command(
 ) -> None:
     """Fill the cache from FILES: journals, tracker rows, chat messages, Batch inputs with their outputs.
 
-    Plain, .gz, .bz2, .xz or .zst; - is stdin; a directory stands for the journal in it. What is already there stays.
-    docs/warm.md has it all. Exit code 1: a file is cut off, damaged or of another format, or no line could be used.
+    Plain, .gz, .bz2, .xz or .zst; - is stdin; a directory means the journal in it. Stored answers are not replaced.
+    Details: docs/warm.md. Exit code 1: a file is cut off, damaged or of another format, or no line could be used.
     """
     settings = load({"data_dir": data_dir, "upstreams": upstream}, config=config).settings
     given = settings.upstreams[0] if upstream is not None else None
-    with open_runner(settings, command="warm", writes=True, creates=True) as desk, _on_disk(files) as paths:
+    with open_runner(settings, command="warm", writes=True, creates=True) as runner, _on_disk(files) as paths:
         arguments = WarmArguments(
             files=paths,
             model=model,
@@ -53,7 +53,7 @@ def command(
             anthropic_version=anthropic_version,
             strict=strict,
         )
-        result, findings = warm_from(desk, arguments)
+        result, findings = warm_from(runner, arguments)
     if as_json:
         print_json({**result, "findings": findings})
     has_used = any(result[name] for name in _USED)
@@ -63,7 +63,7 @@ def command(
 
 @contextmanager
 def _on_disk(files: tuple[Path, ...]) -> Iterator[tuple[str, ...]]:
-    """Give the files' absolute names. Stdin and pipes become files first: a proxy may be who reads, and reads twice."""
+    """Yield absolute paths. Stdin and pipes are copied to files: a proxy may be the reader, and it reads twice."""
     with tempfile.TemporaryDirectory(prefix="kdproxy-") as directory:
         paths: list[Path] = []
         for place, given in enumerate(files):
@@ -80,33 +80,33 @@ def _on_disk(files: tuple[Path, ...]) -> Iterator[tuple[str, ...]]:
         yield tuple(map(str, paths))
 
 
-def warm_from(desk: JobRunner, arguments: WarmArguments) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Warm, and say on stderr what came of it."""
+def warm_from(runner: JobRunner, arguments: WarmArguments) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Warm, and print the outcome on stderr."""
     findings: list[dict[str, Any]] = []
 
-    def tell(finding: dict[str, Any]) -> None:
+    def report(finding: dict[str, Any]) -> None:
         findings.append(finding)
         click.echo(f"{finding['file']}:{finding['line']}: {finding['reason']}", err=True)
 
-    result = run(desk, arguments, title="warm", tell=tell)
-    taken = f"{counted(result['answers'], 'answer')} and {counted(result['prompts'], 'prompt')} kept"
+    result = run(runner, arguments, title="warm", report=report)
+    taken = f"{counted(result['answers'], 'answer')} and {counted(result['prompts'], 'prompt')} stored"
     parts = [
-        (result["tombstones"], "withdrawals taken over"),
-        (result["already"], "already there"),
+        (result["tombstones"], "withdrawals imported"),
+        (result["already"], "already stored"),
         (result["withdrawn"], "left out: withdrawn by forget"),
-        (result["failed"], "requests without an answer of the provider"),
+        (result["failed"], "requests without an answer from the provider"),
         (result["unpaired"], "Batch lines whose other half is missing"),
     ]
     say("; ".join([taken, *(f"{count} {what}" for count, what in parts if count)]) + ".")
-    untold = result["bad"] + result["failed"] + result["unpaired"] - len(findings)
-    if untold > 0:
-        say(f"the first {MOST_SHOWN} lines were named; {untold} more could not be used.")
+    unlisted = result["bad"] + result["failed"] + result["unpaired"] - len(findings)
+    if unlisted > 0:
+        say(f"the first {MOST_SHOWN} lines are listed; {unlisted} more could not be used.")
     if not result["lines"] and not result["bad"]:
-        say("warning: there is no line in these files.")
+        say("warning: these files contain no lines.")
     if result["broken"]:
         say(f"error: {counted(result['broken'], 'file')} could not be read to the end; warm the whole file again.")
     if result["is_stopped"]:
-        say("stopped at the first line that cannot be used (--strict).")
+        say("stopped at the first line that could not be used (--strict).")
     elif result["bad"]:
-        say(f"warning: {counted(result['bad'], 'line')} could not be used and skipped.")
+        say(f"warning: {counted(result['bad'], 'line')} could not be used and were skipped.")
     return result, findings

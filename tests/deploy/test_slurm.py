@@ -94,7 +94,7 @@ async def test_a_strangers_proxy_on_the_port_gets_nothing(teacher: ScriptedTeach
         job = await submit(tmp_path, sys.executable, "-c", JOB, upstream=teacher.base_url, PORT=port)
         code, out, err = await output(job)
         assert code != 0
-        assert "has ended before it served" in err
+        assert "exited before it served" in err
         assert out == ""
         assert strangers.count() == 0
     assert teacher.count() == 0

@@ -190,8 +190,8 @@ async def test_nothing_is_looked_at_in_replay_or_where_it_is_off(tmp_path: Path,
 @pytest.mark.parametrize(
     ("upstreams", "environment", "words"),
     [
-        ([], {}, "each passes through to the provider that its request is for"),
-        (["t=http://127.0.0.1:9/v1"], {}, "passes through to t (http://127.0.0.1:9/v1), and to nobody else"),
+        ([], {}, "each passes through to the provider that the request is for"),
+        (["t=http://127.0.0.1:9/v1"], {}, "passes through to t (http://127.0.0.1:9/v1) and to no other server"),
         (["t=http://127.0.0.1:9/v1"], {"KDPROXY_TOKEN": "t" * 20}, "No API key will be sent to t (http://127.0.0.1:9"),
         ([], {"KDPROXY_TOKEN": "t" * 20, "OPENAI_API_KEY": KEY}, "No API key will be sent to anthropic, gemini (not"),
     ],

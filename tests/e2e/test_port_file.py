@@ -63,7 +63,7 @@ async def test_what_a_killed_proxy_left_is_not_taken_for_the_next_one(tmp_path: 
         await proxy.kill()
     assert path.exists()
     code, out, err = await ready(path, "--wait", "0.3")
-    assert (code, out, "has ended" in err) == (1, "", True)
+    assert (code, out, "exited" in err) == (1, "", True)
     async with run_proxy_process(UPSTREAM, tmp_path / "data", "--port-file", str(path)) as proxy:
         assert (await ready(path, "--pid", str(proxy.pid)))[0] == 0
         code, out, err = await ready(path, "--pid", str(os.getpid()), "--wait", "0.3")
@@ -111,7 +111,7 @@ async def test_ready_ends_with_the_proxy_that_it_waits_for(tmp_path: Path) -> No
     process = await start_serve(UPSTREAM, Path("/proc/none"), "--port-file", str(tmp_path / "port"))
     code, out, err = await ready(tmp_path / "port", "--pid", str(process.pid), "--wait", "20")
     assert (code, out) == (1, "")
-    assert f"process {process.pid} has ended before it served" in err
+    assert f"process {process.pid} exited before it served" in err
     await process.communicate()
 
 

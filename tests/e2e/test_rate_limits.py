@@ -130,7 +130,7 @@ async def test_a_parked_run_says_so_in_log_stats_and_at_the_end(
         (lane,) = await proxy.lanes_until(lambda lanes: any(lane["stopped"] for lane in lanes))
         assert (lane["stopped"]["reason"], lane["stopped"]["policy"]) == ("insufficient_quota", "park")
         shown = await stats_table(tmp_path)
-        assert "parked: insufficient_quota, next look in" in shown
+        assert "parked: insufficient_quota, next probe in" in shown
         proxy.send(signal.SIGTERM)
         got = await asyncio.gather(*asked)
         assert {(answer.status, answer.headers["x-should-retry"]) for answer in got} == {(503, "true")}

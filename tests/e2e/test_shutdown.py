@@ -48,7 +48,7 @@ async def test_a_second_signal_gives_up_and_says_what_it_costs(
         await asyncio.gather(*waiting, return_exceptions=True)
         _, err = await proxy.output()
     assert "draining 2 calls, up to 60 s; press Ctrl-C again to give up 2 calls already sent" in err
-    assert "gave up 2 calls under way: the provider may bill them" in err
+    assert "gave up 2 calls in flight: the provider may bill them" in err
     assert "Traceback" not in err
 
 
@@ -63,7 +63,7 @@ async def test_time_that_runs_out_says_the_same(teacher: ScriptedTeacher, tmp_pa
         await asyncio.gather(waiting, return_exceptions=True)
         _, err = await proxy.output()
     assert "draining 1 call, up to 0.3 s" in err
-    assert "gave up 1 call under way" in err
+    assert "gave up 1 call in flight" in err
 
 
 async def test_what_passes_through_is_finished_too(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:

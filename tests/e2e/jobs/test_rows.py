@@ -221,7 +221,7 @@ async def test_broken_streams_give_whole_rows(kdproxy: Command, send: Callable[.
             await send(f"{proxy.base_url}/chat/completions", {**QUESTION, "stream": stream})
         ran = await kdproxy("export", "--format", "chat", "--data-dir", proxy.data_dir)
     (line,) = ran.out.splitlines()
-    assert "1 left out: a sample again, in its other form" in ran.err
+    assert "1 left out: another recording of a sample (other form" in ran.err
     assert orjson.loads(line)["messages"][-1] == {
         "role": "assistant",
         "content": "I ask.",

@@ -39,7 +39,7 @@ def test_stats_counts_calls_and_lists_those_in_flight_at_a_kill(say: Run, data: 
     assert (calls["sent"], calls["ended"], calls["maybe_billed"]) == (5, {"maybe_billed": 1, "refused": 1}, 4)
     assert (calls["in_flight"], calls["in_flight_at_kill"], calls["unreadable"]) == (0, 3, 1)
     out = say("stats").out.decode()
-    assert "3 calls were in flight when the process was killed: may have been billed." in out
+    assert "3 calls were in flight when the process was killed and may have been billed." in out
     assert f"(call {ORIGIN}/5)" in out
     assert (data / "events.jsonl").read_bytes() == before
 
@@ -47,7 +47,7 @@ def test_stats_counts_calls_and_lists_those_in_flight_at_a_kill(say: Run, data: 
 def test_verify_lists_them_and_a_torn_line_is_no_problem(say: Run, data: Path) -> None:
     ran = say("verify")
     assert ran.code == 0
-    assert "3 calls were in flight when the process was killed: may have been billed." in ran.err
+    assert "3 calls were in flight when the process was killed and may have been billed." in ran.err
     assert say("verify", "--json").json["events"] == 8
 
 

@@ -165,8 +165,8 @@ def test_ctrl_c_amid_a_warm_keeps_what_was_kept(kdproxy: Say, tmp_path: Path) ->
     rows.write_text("".join(f'{{"prompt": "{number}", "response": "so", "model": "m"}}\n' for number in range(3_000)))
     script = """
 import os, signal
-import kdproxy.cli.job_runner as desk
-shown = desk.shown
+import kdproxy.cli.job_runner as job_runner
+shown = job_runner.shown
 def interrupted(events, *, title):
     def counted():
         for number, event in enumerate(events):
@@ -174,14 +174,14 @@ def interrupted(events, *, title):
                 os.kill(os.getpid(), signal.SIGINT)
             yield event
     return shown(counted(), title=title)
-desk.shown = interrupted
+job_runner.shown = interrupted
 from kdproxy.cli.main import main
 main()
 """
     arguments = [sys.executable, "-c", script, "warm", str(rows), "--data-dir", "kdproxy-data"]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 130, done.stderr
-    assert "interrupted. What was kept so far stays" in done.stderr
+    assert "interrupted. What was stored so far stays" in done.stderr
     kept = kdproxy("stats", "--quick", "--json").json["prompts"]
     assert 0 < kept < 3_000
     again = kdproxy("warm", rows, "--json").json

@@ -62,7 +62,7 @@ def test_scrub_says_where_credentials_stand_and_takes_them_out(say: Say, tmp_pat
 
     again = say("scrub", "--dry-run")
     assert (again.code, again.out) == (0, b"")
-    assert "no credential stands" in again.err
+    assert "no stored request contains a credential" in again.err
 
 
 def test_scrub_makes_no_directory(say: Say, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def broken(tmp_path: Path) -> Path:
 def test_warm_tells_on_stderr_and_prints_nothing(kdproxy: Run, rows: Path, tmp_path: Path) -> None:
     ran = kdproxy("warm", rows)
     assert (ran.code, ran.out) == (0, b"")
-    assert "2 prompts kept" in ran.err
+    assert "2 prompts stored" in ran.err
     assert (tmp_path / "kdproxy-data" / "api_recovery.jsonl").read_bytes().count(b"\n") == 2
     again = kdproxy("warm", rows, "--json")
     assert (again.json["prompts"], again.json["already"]) == (0, 2)
@@ -101,7 +101,7 @@ def test_half_a_packed_file_is_an_error(kdproxy: Run) -> None:
 def test_an_empty_file_is_a_warning(kdproxy: Run) -> None:
     ran = kdproxy("warm", "-", stdin=b"\n")
     assert ran.code == 0
-    assert "no line in these files" in ran.err
+    assert "these files contain no lines" in ran.err
 
 
 def test_export_warm_export_gives_equal_files(kdproxy: Run, rows: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_verify_ends_with_1_while_there_are_problems(kdproxy: Run, rows: Path, t
     repaired = kdproxy("verify", "--repair")
     assert repaired.code == 1
     assert "api_recovery.jsonl:1 (byte 0" in repaired.out.decode()
-    assert "mended" in repaired.err
+    assert "the index is repaired" in repaired.err
     assert kdproxy("verify", "--json").json["problems"] == 1  # the line stays
     exported = kdproxy("export")
     assert (exported.code, exported.out.count(b"\n")) == (1, 1)
@@ -197,7 +197,7 @@ def test_reading_verbs_make_no_directory(verb: str, say: Run, tmp_path: Path) ->
         flags = ["--match", "x"] if verb == "forget" else []
         ran = say(verb, "--data-dir", path, *flags)
         assert ran.code == 1
-        assert "no data directory" in ran.err
+        assert "is not a kdproxy data directory" in ran.err
         assert "Hint" in ran.err
     assert not (tmp_path / "none").exists()
     assert list((tmp_path / "mine").iterdir()) == []
