@@ -1,4 +1,4 @@
-"""What kind of file system a path lies on: on a network or FUSE mount neither SQLite nor flock can be trusted.
+"""Detects network and FUSE file systems, where neither SQLite nor flock is reliable.
 
 Both packages use it: standard library only.
 """
@@ -15,7 +15,7 @@ NETWORK_TYPES = frozenset(
         "virtiofs", "webdav", "wekafs",
     }
 )  # fmt: skip
-"""Types where locks or shared memory maps may be missing, late or local to one host."""
+"""Types whose locks or shared memory maps may be missing, delayed or local to one host."""
 
 MOUNTS = Path("/proc/self/mounts")
 _OCTAL = re.compile(r"\\([0-7]{3})")  # how the table writes a space, a tab, a line break, a backslash

@@ -263,8 +263,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mending:
-    """What must change for the index to fit the journal."""
+class Repair:
+    """Changes that make the index match the journal."""
 
     rows: Mapping[str, tuple[bytes | None, bytes | None]]
     """Name to the value that was found and the one that belongs there; None is no row."""
@@ -308,8 +308,8 @@ class Library(Protocol):
         Nothing else is written between its look-ups and the write. Raises StorageFailed: nothing was kept.
         """
 
-    def mend(self, mending: Mending) -> None:
-        """Put the index right, leaving out rows that have changed meanwhile."""
+    def repair(self, repair: Repair) -> None:
+        """Repair the index, except for rows that changed in the meantime."""
 
     def segment_name(self, segment: int) -> str:
         """File name of a segment."""

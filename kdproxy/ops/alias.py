@@ -1,8 +1,9 @@
-"""Gives answers whose key is of version 1 a seat under the key that they have today. Runs beside a serving proxy.
+"""Gives answers with a key of version 1 a seat under their current key. Runs beside a serving proxy.
 
-A request looks up its key, then, while there are such answers, the key of version 1. That finds what was asked the same
-way. What version 1 told apart and the current key does not (a session id, a marker for the prompt cache) is found by
-seats alone. Where several answers become one question's, the first is its sample 0, the others are its next samples.
+A request looks up its current key and then, while such answers exist, its key of version 1. That finds questions asked
+in the same way. Version 1 distinguished some requests that the current key does not (by a session id, a marker for the
+prompt cache); their answers are found through seats only. If several answers then belong to one question, the first is
+its sample 0 and the others are its next samples.
 """
 
 import hashlib
@@ -25,20 +26,20 @@ from kdproxy.storage.sample_row import Generation, unpack
 log = logging.getLogger("kdproxy.ops")
 
 NOTE = "aliased"
-"""The index's row that says up to where a pass has read the journal, and for which settings."""
+"""The index row that records how far a pass has read the journal, and for which settings."""
 PAGE_SEATS = 50
-"""Seats that are written together: they share a sync."""
+"""Seats that are written together and share a sync."""
 REST_SECONDS = 0.002
-"""After each old line. One takes about 0.1 ms: a request never waits for more than that."""
+"""Pause after each old line. A line takes about 0.1 ms, and a request never waits longer than that."""
 PASS_SECONDS = 60.0
-"""Between passes: `warm` may have brought old lines."""
+"""Pause between passes: `warm` may have added old lines."""
 _PAGE_LINES = 200
 _KEY_VERSION = int(key.KEY_VERSION)
 _OLD_LINE = b'{"v":1,"kind":"answer"'
 
 
 class AliasThread:
-    """Works in a thread of its own from `start` to `stop`, a little at a time."""
+    """Works in its own thread from `start` to `stop`, in small steps."""
 
     def __init__(self, library: Library, upstreams: Iterable[Upstream], now: Callable[[], float]) -> None:
         self._library = library
@@ -48,11 +49,11 @@ class AliasThread:
         self._thread = threading.Thread(target=self._run, name="kdproxy-aliases", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for it: at most for one write."""
+        """Stop the thread and wait for it, at most for one write."""
         self._is_stopped.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -61,7 +62,7 @@ class AliasThread:
         while not self._is_stopped.is_set():
             try:
                 self._pass()
-            except KdproxyError as error:  # a full disk, most likely: what is not seated is found by its old key
+            except KdproxyError as error:  # most likely a full disk; unseated answers are found by their old key
                 log.warning(
                     "answers of an earlier release could not be given current keys", extra={"error": str(error)}
                 )
@@ -88,7 +89,7 @@ def fingerprint(upstreams: Iterable[Upstream]) -> str:
 
 
 def start_of(noted: bytes, settings: str) -> Location | None:
-    """Return where a pass goes on; None: from the start, since nothing or other settings were noted."""
+    """Return where a pass continues; None: at the start, because nothing or other settings were recorded."""
     try:
         segment, offset, known = orjson.loads(noted)
     except (ValueError, TypeError):
@@ -106,10 +107,10 @@ class Aliases:
         self._waiting: list[tuple[NamedRecord, str]] = []
         self.seated = 0
         self.further = 0
-        """Of them, those that became further samples of a question that had an answer."""
+        """Seated answers that became further samples of a question that already had an answer."""
 
     def steps(self, start: Location | None) -> Iterator[Location | None]:
-        """Work a little each time; yields up to where all is done, or None. Raises StorageFailed."""
+        """Do one small step per item; yield the place up to which all is done, or None. Raises StorageFailed."""
         end = self._library.snapshot().end
         at = start
         for number, line in enumerate(self._library.lines(start)):
@@ -129,7 +130,7 @@ class Aliases:
         yield at
         if self.seated:
             log.info(
-                "answers of an earlier release are found by the current keys too",
+                "answers of an earlier release can now be found by current keys",
                 extra={"answers": self.seated, "further_samples": self.further},
             )
 
@@ -178,7 +179,7 @@ class Aliases:
                 continue
             forms.add(form)
             return Seat(address=address, key_version=_KEY_VERSION, generation=name, home=home, created_at=self._now())
-        raise AssertionError("the ordinals do not end")
+        raise AssertionError("ordinals are unbounded")
 
     def _live(self, row: str) -> list[Generation]:
         [value] = self._library.look_up([row])

@@ -38,7 +38,7 @@ class Choice:
     function_call: dict[str, str] | None = None
     """OpenAI's older form of one tool call."""
     native_reason: Any = None
-    """As the provider said it: text, where it keeps to its own words."""
+    """The provider's own finish reason, usually text."""
 
     @property
     def finish_reason(self) -> str | None:
@@ -50,7 +50,7 @@ class Choice:
 
     @property
     def says_something(self) -> bool:
-        """Whether there is anything to learn from it."""
+        """Whether it has any content to train on."""
         return bool(self.text or self.reasoning or self.refusal or self.tool_calls or self.function_call)
 
     def add_text(self, text: Any) -> None:
@@ -59,7 +59,7 @@ class Choice:
             self.text = (self.text or "") + text
 
     def add_reasoning(self, text: Any) -> None:
-        """Append a piece of what the model thought."""
+        """Append a piece of the reasoning."""
         if isinstance(text, str):
             self.reasoning = (self.reasoning or "") + text
 
@@ -76,7 +76,7 @@ def call(identity: Any, name: Any, arguments: Any, *, kind: str = "function") ->
 
 
 def as_text(value: Any) -> str:
-    """Return text as it is; some servers write a tool call's arguments as an object."""
+    """Return text unchanged; some servers write a tool call's arguments as an object, which becomes JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else dumped(value)
@@ -88,7 +88,7 @@ def dumped(value: Any) -> str:
 
 
 def objects(value: Any) -> Iterable[dict[str, Any]]:
-    """Return the objects of a list; none of anything else."""
+    """Return the objects of a list; an empty list for anything else."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 

@@ -1,4 +1,4 @@
-"""What a job works on."""
+"""What a job works with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from kdproxy.storage.manifest import Manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
-    """The archive, and what else a job has to know."""
+    """The archive, and the other inputs of a job."""
 
     library: Library
     router: Router
     now: Callable[[], float]
     """UTC Unix seconds."""
     manifest: Manifest | None = None
-    """What the sealed segments held when they were sealed."""
+    """The state of the sealed segments when they were sealed."""
     index_trouble: str | None = None
-    """What is wrong with the index, where it is not used for that."""
+    """What is wrong with the index, if it cannot be used."""
     serving: Callable[[], dict[str, Any]] | None = None
-    """Totals and address of the proxy that owns the archive; None where no proxy runs."""
+    """Totals and address of the proxy that owns the archive; None if no proxy runs."""
 
 
 def malformed(what: str) -> RequestRefused:
-    """Say why a job cannot be started."""
+    """Return the error that says why a job cannot be started."""
     return RequestRefused(
         f"The job cannot be started: {what}.", hint="Use the kdproxy command of the same release.", code="bad_arguments"
     )

@@ -1,4 +1,4 @@
-"""What a running job says: how far it is, what it found, what it hands out, how it ended."""
+"""The events of a running job: its progress, its findings, the lines that it yields, its result."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is, in bytes read."""
+    """The progress of a job, in bytes read."""
 
     done_bytes: int
     total_bytes: int
@@ -15,25 +15,25 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A journal line as it stands, without its line break."""
+    """An unchanged journal line, without its line break."""
 
     text: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that the user should see: a line that cannot be used, a row of the index that leads nowhere."""
+    """Something that the user should see: a line that cannot be used, an index row that points to no line."""
 
     members: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The end: sums with stable names."""
+    """The last event: sums with stable names."""
 
     members: dict[str, Any]
 
 
 Event = Progress | Line | Finding | Result
 Events = Iterator[Event]
-"""A running job. It works as long as it is asked for the next event; its last is a Result."""
+"""A running job. It works while its next event is requested; the last event is a Result."""

@@ -1,4 +1,4 @@
-"""`export`: the journal's lines, byte for byte, in their order. What else is made of them is made by who asked."""
+"""`export`: the journal's lines, byte for byte and in order. The caller makes other formats from them."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ from kdproxy.ops.event import Events, Finding, Line, Progress, Result
 from kdproxy.ops.live import Whole, are_live, pages, read
 
 MOST_SHOWN = 20
-"""Damaged lines that are told one by one; all are counted."""
+"""Damaged lines that are reported one by one; all are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportArguments:
-    """What `export` is told."""
+    """The arguments of `export`."""
 
     everything: bool = False
-    """Also lines that were superseded or withdrawn, and the tombstones."""
+    """Include superseded and withdrawn lines and tombstones."""
 
 
 def export(context: JobContext, arguments: ExportArguments) -> Events:
-    """Hand out the lines that a request would get today, or all that are whole."""
+    """Yield the live lines (those that a request would get now), or all undamaged ones."""
     library = context.library
     snapshot = library.snapshot()
     exported = damaged = done = 0

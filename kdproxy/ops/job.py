@@ -1,4 +1,4 @@
-"""The jobs by name, as the command line and the proxy's own API start them."""
+"""The jobs by name, for the command line and the proxy's own API."""
 
 import types
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ Arguments = WarmArguments | ExportArguments | VerifyArguments | StatsArguments |
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job: what it is told, and what it does."""
+    """A job: its arguments and its function."""
 
     arguments: type[Any]
     run: Callable[[JobContext, Any], Events]
     writes: bool
-    """Whether it changes the archive; such jobs run one after the other."""
+    """Whether it changes the archive; such jobs run one at a time."""
 
 
 JOBS: Mapping[str, Job] = {
@@ -44,7 +44,7 @@ def name_of(arguments: Arguments) -> str:
 
 
 def start(context: JobContext, arguments: Arguments) -> Events:
-    """Start a job: it works while its events are asked for."""
+    """Start a job; it works while its events are read."""
     return JOBS[name_of(arguments)].run(context, arguments)
 
 
@@ -52,12 +52,12 @@ def arguments_of(name: str, members: Any) -> Arguments:
     """Read a job's arguments from JSON.
 
     Raises:
-        RequestRefused: there is no such job, or the arguments are not its own.
+        RequestRefused: the job does not exist, or the arguments do not match it.
     """
     job = JOBS.get(name)
     if job is None:
         raise RequestRefused(
-            f"There is no job {name!r:.40}.",
+            f"The job {name!r:.40} does not exist.",
             hint=f"Use one of: {', '.join(JOBS)}.",
             code="no_such_job",
             http_status=404,
@@ -67,7 +67,7 @@ def arguments_of(name: str, members: Any) -> Arguments:
     hints = get_type_hints(job.arguments)
     unknown = members.keys() - hints.keys()
     if unknown:
-        raise malformed(f"{min(unknown)!r:.40} is no argument of {name}")
+        raise malformed(f"{min(unknown)!r:.40} is not an argument of {name}")
     values = {}
     for member, value in members.items():
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The journal's lines with what the index says of each: is it what a request would get today?"""
+"""Reads journal lines and asks the index which are live, that is, what a request would get now."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,45 +11,45 @@ from kdproxy.storage.indexer import readable
 from kdproxy.storage.sample_row import unpack
 
 PAGE_LINES = 500
-"""Looked up at once."""
+"""Lines that are looked up together."""
 _PAGE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbered:
-    """A line and which one of its segment it is, from 1."""
+    """A line and its number in its segment, from 1."""
 
     line: JournalLine
     number: int
 
     @property
     def location(self) -> Location:
-        """Where it lies."""
+        """The location of the line."""
         return self.line.location
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """A line that could be read."""
+    """A readable line."""
 
     line: Numbered
     named: NamedRecord
 
     @property
     def record(self) -> Record:
-        """What it says."""
+        """The record of the line."""
         return self.named.record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
-    """A line that could not."""
+    """A damaged line."""
 
     line: Numbered
     reason: str
 
     def members(self, library: Library) -> dict[str, object]:
-        """Return what a user is told of it."""
+        """Return the finding that a user sees."""
         location = self.line.location
         return {
             "kind": "damaged",
@@ -62,13 +62,13 @@ class Damaged:
 
 
 def pages(library: Library, *, end: Location, start: Location | None = None) -> Iterator[list[Numbered]]:
-    """Yield the lines up to a place that a snapshot gave, some at a time."""
+    """Yield the lines up to the end of a snapshot, in pages."""
     page: list[Numbered] = []
     segment, number, size = 0, 0, 0
     for line in library.lines(start):
         location = line.location
         if (location.segment, location.offset + location.length) > (end.segment, end.offset):
-            break  # written since, perhaps not to its end
+            break  # written since the snapshot, perhaps incomplete
         number = number + 1 if location.segment == segment else 1
         segment = location.segment
         page.append(Numbered(line=line, number=number))
@@ -81,12 +81,12 @@ def pages(library: Library, *, end: Location, start: Location | None = None) -> 
 
 
 def read(page: list[Numbered]) -> list[Whole | Damaged]:
-    """Read and check some lines; of a damaged one that ends in a whole one, both."""
+    """Read and check lines; a damaged line that ends in a whole one gives both."""
     return [found for line in page for found in _read(line)]
 
 
 def are_live(library: Library, lines: list[Whole]) -> list[bool]:
-    """Ask of some lines whether the index leads to them: not superseded, not withdrawn. Spares and seats are live."""
+    """Return for each line whether the index points to it: not superseded, not withdrawn. Spares and seats are live."""
     rows = [names.row_of(line.record) or "" for line in lines]
     homes = [names.sample_name(line.record.home) if isinstance(line.record, Seat) else "" for line in lines]
     values = library.look_up(rows)
@@ -108,7 +108,7 @@ def _is_live(line: Whole, row: bytes | None, home: bytes | None) -> bool:
 
 def _read(line: Numbered) -> Iterator[Whole | Damaged]:
     if not line.line.raw.endswith(b"\n"):
-        yield Damaged(line=line, reason="It has no end.")
+        yield Damaged(line=line, reason="Its end is missing.")
         return
     for location, found in readable(line.line):
         part = line
@@ -123,5 +123,5 @@ def _read(line: Numbered) -> Iterator[Whole | Damaged]:
 
 
 def seal_of(line: bytes) -> str:
-    """Return the last 16 digits of a line's checksum: enough to know the line again."""
+    """Return the last 16 digits of a line's checksum: enough to identify the line."""
     return line.rstrip(b"\n")[-18:-2].decode("latin-1")

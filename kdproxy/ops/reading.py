@@ -1,6 +1,6 @@
-"""What a stored answer says: the text, tool calls and finish reason of each choice, whatever its dialect and form.
+"""Reads a stored answer of any dialect and form: text, tool calls and finish reason of each choice.
 
-Finish reasons are told in OpenAI's words (stop, length, tool_calls, content_filter); the provider's own is kept beside.
+Finish reasons use OpenAI's words (stop, length, tool_calls, content_filter); the provider's own is available too.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ __all__ = ["Choice", "choices_of", "choices_of_body"]
 
 
 def choices_of(entry: Entry) -> list[Choice]:
-    """Return the choices of a stored answer; none where it is not a conversation's (embeddings, images, ...)."""
+    """Return the choices of a stored answer; none if it is not a conversation (embeddings, images, ...)."""
     reader = _READERS.get((entry.provider, entry.endpoint))
     if reader is None:
         return []
@@ -31,7 +31,7 @@ def choices_of(entry: Entry) -> list[Choice]:
 
 
 def choices_of_body(body: Mapping[str, Any]) -> list[Choice]:
-    """Return the choices of a provider's JSON reply, its dialect told by its shape; none if it has no known one."""
+    """Return the choices of a provider's JSON reply, detecting its dialect by its shape; none if it is unknown."""
     for name, reader in _SHAPES:
         if isinstance(body.get(name), list):
             return reader([dict(body)])
@@ -39,7 +39,7 @@ def choices_of_body(body: Mapping[str, Any]) -> list[Choice]:
 
 
 def _parts(answer: Answer) -> list[dict[str, Any]]:
-    """Return the JSON objects of a recording: one, one for each event, or those of an array (Gemini)."""
+    """Return the JSON objects of a recording: a single one, one per event, or those of an array (Gemini)."""
     if answer.form is not Form.SSE:
         found = answer_json(answer.body)
         rows = found if isinstance(found, list) else [found]
@@ -49,7 +49,7 @@ def _parts(answer: Answer) -> list[dict[str, Any]]:
 
 
 def _joined(text: str | None) -> str | None:
-    """Join the halves of characters that came in two chunks; one that has no other half is replaced."""
+    """Join characters that were split over two chunks; a half without its other half is replaced."""
     return None if text is None else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -8,11 +8,11 @@ from kdproxy.ops.toolcalls import ToolCalls
 from kdproxy.providers.base import integer
 
 _SURE_CHARACTERS = 16
-"""A last piece that says again all that one piece before it said: from this length on nobody takes it for chance."""
+"""Shortest last piece that, if equal to the one piece before it, counts as a repetition and not as chance."""
 
 
 def read_whole(body: dict[str, Any]) -> list[Choice]:
-    """Read an answer that is no stream. Each member of `choices` is one, in order of its index if each has its own."""
+    """Read an answer that is not a stream. Each member of `choices` is one, in order of index if all differ."""
     given = list(objects(body.get("choices")))
     indexes = [integer(each.get("index")) for each in given]
     if None not in indexes and len(set(indexes)) == len(indexes):
@@ -34,11 +34,11 @@ def read_stream(chunks: list[dict[str, Any]]) -> list[Choice]:
 
 @dataclass(slots=True)
 class _Text:
-    """Text in pieces. The last one may say all of it again."""
+    """Text in pieces. The last piece may repeat the whole text."""
 
     pieces: list[str] = field(default_factory=list)
     is_repeat_likely: bool = False
-    """Whether the last piece came with the finish reason, or after it."""
+    """Whether the last piece came with or after the finish reason."""
 
     def add(self, piece: Any, *, is_last: bool) -> None:
         if isinstance(piece, str):
@@ -58,7 +58,7 @@ class _Text:
 
 @dataclass(slots=True)
 class _Growing:
-    """A choice of which more may come."""
+    """A choice that may still grow."""
 
     text: _Text = field(default_factory=_Text)
     reasoning: _Text = field(default_factory=_Text)
@@ -68,13 +68,13 @@ class _Growing:
     reason: Any = None
 
     def take(self, given: dict[str, Any]) -> None:
-        """Take a chunk's choice, or the whole one of an answer that is no stream."""
+        """Add a chunk's choice, or the whole choice of an answer that is not a stream."""
         self.reason = given.get("finish_reason") or self.reason
         is_last = bool(self.reason)
         self.text.add(given.get("text"), is_last=is_last)
         whole = given.get("message")
         if isinstance(whole, dict) and any(whole.get(name) for name in _SAYING):
-            # It holds all that came in deltas before it.
+            # It contains everything that earlier deltas brought.
             self.text, self.reasoning, self.refusal = _Text(), _Text(), _Text()
             self.calls, self.function_call = ToolCalls(), {}
             self._message(whole, is_last=False)
@@ -102,7 +102,7 @@ class _Growing:
                 self.function_call[name] = self.function_call.get(name, "") + as_text(function.get(name))
 
     def finish(self) -> Choice:
-        """Return the choice as it is now."""
+        """Return the choice so far."""
         return Choice(
             text=self.text.finish(),
             reasoning=self.reasoning.finish(),
@@ -117,7 +117,7 @@ _SAYING = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls",
 
 
 def _reasoning(message: dict[str, Any]) -> str | None:
-    """Return what the model thought: DeepSeek's and vLLM's member, OpenRouter's and Groq's, or OpenRouter's details."""
+    """Return the reasoning: DeepSeek's and vLLM's member, OpenRouter's and Groq's, or OpenRouter's details."""
     for name in ("reasoning_content", "reasoning"):
         if isinstance(message.get(name), str) and message[name]:
             return str(message[name])
@@ -126,7 +126,7 @@ def _reasoning(message: dict[str, Any]) -> str | None:
 
 
 def _thinking(part: dict[str, Any]) -> str | None:
-    """Return the thoughts of a content part: text (Anthropic's gateways), or parts of text (Mistral)."""
+    """Return the reasoning of a content part: text (Anthropic's gateways), or parts of text (Mistral)."""
     given = part.get("thinking") or part.get("text")
     if isinstance(given, list):
         given = "".join(as_text(each.get("text")) for each in objects(given))

@@ -7,7 +7,7 @@ from kdproxy.providers.base import integer
 
 
 def read_interaction(parts: list[dict[str, Any]]) -> list[Choice]:
-    """Return what the interaction says: the steps that it holds, or those that the events tell of."""
+    """Return the choice of an interaction, from its own steps or from those in the events."""
     whole = [object_of(part.get("interaction")) or part for part in parts]
     final = next((part for part in reversed(whole) if isinstance(part.get("status"), str)), None)
     if final is None:
@@ -39,7 +39,7 @@ def _choice_of(steps: list[dict[str, Any]]) -> Choice:
 
 
 def _steps(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put the steps together: each begins with `step.start` and grows by its deltas."""
+    """Assemble the steps: each begins with `step.start` and grows by its deltas."""
     steps: list[dict[str, Any]] = []
     places: dict[int | None, dict[str, Any]] = {}
     for part in parts:

@@ -20,7 +20,7 @@ def read_messages(parts: list[dict[str, Any]]) -> list[Choice]:
     for part in parts:
         match part.get("type"):
             case "message_start":
-                # Empty at Anthropic; compatible servers may begin with content.
+                # Empty from Anthropic; compatible servers may start with content.
                 blocks = [dict(block) for block in _content(part.get("message"))]
             case "content_block_start":
                 blocks.append(dict(object_of(part.get("content_block"))))
@@ -47,7 +47,7 @@ def _content(message: Any) -> list[dict[str, Any]]:
 
 
 _MOST_ITEMS = 1_000
-"""A list of more arguments than these is nonsense."""
+"""A longer list of arguments is treated as damage."""
 _DELTAS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 _BLOCKS = {"text": "text", "thinking": "thinking", "partial_json": "tool_use"}
 
@@ -72,7 +72,7 @@ def _add_block(choice: Choice, block: dict[str, Any]) -> None:
 
 
 def _one_line(text: str) -> str:
-    """Write arguments as the message's own `input` would be written; as they are, if they are cut."""
+    """Write arguments as the message's `input` would be written; unchanged if they are cut off."""
     try:
         return dumped(orjson.loads(text))
     except orjson.JSONDecodeError:
@@ -113,7 +113,7 @@ _VALUES = ("stringValue", "numberValue", "boolValue")
 
 
 def _put(holder: Any, path: list[str], piece: dict[str, Any]) -> None:
-    """Write a value at a JSON path such as `$.city` or `$.days[0]`; text is appended to what is there."""
+    """Write a value at a JSON path such as `$.city` or `$.days[0]`; text is appended to existing text."""
     value = next((piece[name] for name in _VALUES if name in piece), None)
     while len(path) > 1:
         step, following = path[0], path[1]
@@ -130,7 +130,7 @@ def _put(holder: Any, path: list[str], piece: dict[str, Any]) -> None:
 
 
 def _step(holder: Any, step: str, otherwise: Any) -> Any:
-    """Return what lies at a step, put there first if nothing does."""
+    """Return the value at a step; create it if it is missing."""
     if isinstance(holder, list):
         if not step.isdigit() or int(step) > _MOST_ITEMS:
             return None

@@ -9,9 +9,9 @@ _ENDED = ("completed", "incomplete")
 
 
 def read_responses(parts: list[dict[str, Any]]) -> list[Choice]:
-    """Return the answer that the response holds; what its last event leaves out comes from the events before it.
+    """Return the answer of a response; what its last event leaves out is taken from earlier events.
 
-    vLLM, SGLang and gateways end with an empty `output`, or with items that hold nothing.
+    vLLM, SGLang and gateways end with an empty `output`, or with empty items.
     """
     whole = [object_of(part.get("response")) or part for part in parts]
     final = next((part for part in reversed(whole) if part.get("status") in _ENDED), None)
@@ -19,11 +19,11 @@ def read_responses(parts: list[dict[str, Any]]) -> list[Choice]:
         return []
     choice = _choice_of(objects(final.get("output")))
     if len(parts) > 1:
-        told = _choice_of(_items(parts))
-        choice.text = choice.text or told.text
-        choice.reasoning = choice.reasoning or told.reasoning
-        choice.refusal = choice.refusal or told.refusal
-        choice.tool_calls = choice.tool_calls or told.tool_calls
+        from_items = _choice_of(_items(parts))
+        choice.text = choice.text or from_items.text
+        choice.reasoning = choice.reasoning or from_items.reasoning
+        choice.refusal = choice.refusal or from_items.refusal
+        choice.tool_calls = choice.tool_calls or from_items.tool_calls
     choice.native_reason = object_of(final.get("incomplete_details")).get("reason") or final["status"]
     return [choice]
 
@@ -67,7 +67,7 @@ _ITEMS = {
 
 
 def _items(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put the items together that the events tell of: whole ones, or their beginnings and deltas."""
+    """Assemble the items from events: whole ones, or their beginnings and deltas."""
     items: list[dict[str, Any]] = []
     places: dict[int | str, int] = {}
     for part in parts:
@@ -94,7 +94,7 @@ def _items(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _names(event: dict[str, Any], item: dict[str, Any]) -> list[int | str]:
-    """Return what an event calls its item: gateways leave out the one or the other, or both."""
+    """Return the names by which an event refers to its item: gateways leave out one or both."""
     names = [event.get("output_index"), event.get("item_id") or item.get("id")]
     return [name for name in names if isinstance(name, int | str)]
 
@@ -102,7 +102,7 @@ def _names(event: dict[str, Any], item: dict[str, Any]) -> list[int | str]:
 def _item(
     items: list[dict[str, Any]], places: dict[int | str, int], names: list[int | str], kind: Any, *, begins: bool
 ) -> dict[str, Any]:
-    """Return the item that an event speaks of: of that name, the last of its kind, or a new one."""
+    """Return the item that an event refers to: by name, else the last of its kind, else a new one."""
     found = next((places[name] for name in names if name in places), None)
     if found is None and not names and not begins:
         found = next((place for place in reversed(range(len(items))) if items[place].get("type") == kind), None)
@@ -137,5 +137,5 @@ def _grow_text(item: dict[str, Any], event: dict[str, Any], *, kind: str, is_don
 
 
 def _says_more(item: dict[str, Any], known: dict[str, Any]) -> bool:
-    """Whether a finished item holds what its deltas told."""
+    """Whether a finished item contains the content of its deltas."""
     return _choice_of([item]).says_something or not _choice_of([known]).says_something

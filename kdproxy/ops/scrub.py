@@ -17,7 +17,7 @@ _REQUEST = b',"request":'
 
 
 def scrubbed(line: bytes) -> bytes | None:
-    """Return a line without the credentials that it holds; None where it holds none."""
+    """Return a line without its credentials; None if it has none."""
     try:
         named = record_format.read(line)
     except RecordInvalid:
@@ -33,7 +33,7 @@ def scrubbed(line: bytes) -> bytes | None:
     request = stored_request(members, record.request, looked_at)
     if request == record.request:
         return None
-    # No member before the request holds an object: the first such text is it.
+    # No member before the request is an object, so the first such text is the request.
     head, _, tail = line.partition(_REQUEST + record.request)
     for secret in members.credentials(looked_at):
         if len(secret) >= SHORTEST_SECRET:
@@ -44,7 +44,7 @@ def scrubbed(line: bytes) -> bytes | None:
 
 
 def _sealed(line: bytes, named: NamedRecord, *, is_named: bool) -> bytes:
-    """Seal a changed line anew. One of version 1 was named by its checksum: the name is written into it."""
+    """Seal a changed line again. A version 1 line was named by its checksum, so that name is written into it."""
     text = lines.unsealed(line)
     if named.version == 1 and not is_named:
         text += b',"origin":"%b","seq":%d' % (named.name.origin.encode(), named.name.seq)

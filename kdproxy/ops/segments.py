@@ -1,4 +1,4 @@
-"""Whether the sealed segments hold what they held when they were sealed: part of `verify`, from the lines it reads."""
+"""Checks that sealed segments have not changed since they were sealed: part of `verify`, from the lines it reads."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ _NOTHING = hashlib.sha256().hexdigest()
 
 
 class SegmentCheck:
-    """Takes the journal's lines in order, then tells what is wrong with which segment.
+    """Takes the journal's lines in order, then reports which segments have changed.
 
-    Made before the journal is looked at: what is sealed later is not judged.
+    Created before the journal is read: segments that are sealed later are not checked.
     """
 
     def __init__(self, manifest: Manifest | None) -> None:
@@ -30,10 +30,10 @@ class SegmentCheck:
         self._digest.update(raw)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield the segments that are not as they were sealed, and why."""
+        """Yield the segments that changed since they were sealed, and how."""
         self._finish()
         for name in self._missing:
-            yield name, "it is gone: put it back, or accept the loss with `kdproxy verify --accept-loss`"
+            yield name, "it is missing: restore it, or accept the loss with `kdproxy verify --accept-loss`"
         for name in self._changes.added:
             yield name, "it was added since the last start; the next start reads it"
         for name, checksum in self._checksums.items():

@@ -1,4 +1,4 @@
-"""`stats`: what is stored. The sums by upstream lie in the index and cost nothing; the rest is read from the lines."""
+"""`stats`: what is stored. Sums by upstream are read from the index at no cost, the rest from the lines."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ from kdproxy.ops.event import Events, Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatsArguments:
-    """`stats` needs to be told nothing."""
+    """`stats` takes no arguments."""
 
 
 def stats(context: JobContext, arguments: StatsArguments) -> Events:
-    """Tell the sums that the index keeps, and those of the proxy, if one runs."""
+    """Return the sums of the index, and those of the proxy if one runs."""
     snapshot = context.library.snapshot()
     answers = {upstream: count for upstream, count in sorted(snapshot.answers.items()) if count}
     yield Result(
@@ -36,7 +36,7 @@ def stats(context: JobContext, arguments: StatsArguments) -> Events:
 
 @dataclass(slots=True, kw_only=True)
 class _Sum:
-    """What one model's answers at one endpoint come to."""
+    """The sums of one model's answers at one endpoint."""
 
     answers: int = 0
     body_bytes: int = 0
@@ -47,7 +47,7 @@ class _Sum:
     unpriced_answers: int = 0
     unpriced_reasons: Counter[str] = field(default_factory=Counter)
     finish: Counter[str] = field(default_factory=Counter)
-    """Choices by the provider's word for why they ended, where the line has it."""
+    """Choices by the provider's finish reason, where the line has it."""
     refused_answers: int = 0
 
     def add(self, entry: Entry) -> None:
@@ -68,7 +68,7 @@ class _Sum:
             self.usd += Decimal(entry.cost_usd)
 
     def as_dict(self) -> dict[str, Any]:
-        # Sums of nothing known are unknown, not 0.
+        # If no part is known, the sum is unknown, not 0.
         is_counted = self.uncounted_answers < self.answers
         return {
             "answers": self.answers,
@@ -85,7 +85,7 @@ class _Sum:
 
 
 def _why_unpriced(usage: Usage | None) -> str:
-    """Say why an answer has no price, as far as its line tells; lines of version 1 do not tell the tier."""
+    """Return why an answer has no price, as far as its line shows; version 1 lines do not show the tier."""
     if usage is None or usage.input_tokens is None:
         return "no token count"
     if usage.unpriced:
@@ -97,14 +97,14 @@ def _why_unpriced(usage: Usage | None) -> str:
     return "not in the price table"
 
 
-def _told_nothing(count: int) -> _Sum:
-    """What recorded prompts come to: nobody said what they cost."""
+def _without_price(count: int) -> _Sum:
+    """Return the sums of recorded prompts, whose cost is unknown."""
     reasons = Counter({"recorded prompt": count})
     return _Sum(answers=count, uncounted_answers=count, unpriced_answers=count, unpriced_reasons=reasons)
 
 
 def totals(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Sum live records up by upstream, endpoint and model, most answers first. Unknown prices are counted apart."""
+    """Sum live records by upstream, endpoint and model, most answers first. Unknown prices are counted separately."""
     sums: dict[tuple[str, str, str], _Sum] = defaultdict(_Sum)
     prompts: dict[str, int] = defaultdict(int)
     for record in records:
@@ -118,7 +118,7 @@ def totals(records: Iterable[Record]) -> list[dict[str, Any]]:
         for (upstream, endpoint, model), found in sums.items()
     ]
     rows += [
-        {"upstream": None, "endpoint": "prompt", "model": model, **_told_nothing(count).as_dict()}
+        {"upstream": None, "endpoint": "prompt", "model": model, **_without_price(count).as_dict()}
         for model, count in prompts.items()
     ]
     return sorted(rows, key=lambda row: (-row["answers"], str(row["model"])))

@@ -1,7 +1,7 @@
-"""Tool calls put together from a stream's pieces in OpenAI's dialect, as servers really send them (docs/export.md).
+"""Assembles tool calls from a stream's pieces in OpenAI's dialect, as servers really send them (docs/export.md).
 
-By the reference a piece names its call by `index` alone, and only the first piece has `id` and `name`. Servers repeat
-both in each piece, give all calls the index 0, count from 1 or leave it out; the last chunk may say it all again.
+In the API reference a piece names its call by `index` alone, and only the first has `id` and `name`. Servers repeat
+both in each piece, give all calls the index 0, count from 1 or leave it out; the last chunk may repeat everything.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from kdproxy.ops.choice import as_text, call, object_of
 from kdproxy.providers.base import integer
 
 _NOTHING = "{}"
-"""What some gateways write before the first piece of the arguments."""
+"""A text that some gateways send before the first piece of the arguments."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class _Call:
         return _value(self.arguments) is not None
 
     def says(self, arguments: str) -> bool:
-        """Whether these are the arguments that it has."""
+        """Whether these are its arguments."""
         mine = _value(self.arguments)
         return arguments == self.arguments or (mine is not None and mine == _value(arguments))
 
@@ -45,11 +45,11 @@ class ToolCalls:
         self._calls: list[_Call] = []
 
     def add_whole(self, given: dict[str, Any]) -> None:
-        """Take a call of a message that is whole: another one, whatever its id and index are."""
+        """Add a call of a whole message: always a new call, whatever its id and index."""
         self._calls.append(_read(given))
 
     def add_piece(self, given: dict[str, Any], *, is_last: bool) -> None:
-        """Take a piece of a call; `is_last`: its chunk ends the choice, and may say all of it again."""
+        """Add a piece of a call; `is_last`: its chunk ends the choice and may repeat the whole call."""
         piece = _read(given)
         found = self._find(piece, is_last=is_last)
         if found is None:
@@ -58,7 +58,7 @@ class ToolCalls:
             _grow(found, piece)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Return the calls as a chat message has them: by index where each has its own, else as they came."""
+        """Return the calls as a chat message has them: by index if all differ, else in order of arrival."""
         calls = [each for each in self._calls if each.name or each.pieces]
         indexes = [each.index for each in calls]
         if None not in indexes and len(set(indexes)) == len(indexes):
@@ -66,7 +66,7 @@ class ToolCalls:
         return [call(each.id, each.name, _final(each), kind=each.kind) for each in calls]
 
     def _find(self, piece: _Call, *, is_last: bool) -> _Call | None:
-        """Return the call that a piece belongs to; None: it begins one.
+        """Return the call that a piece belongs to; None: it begins a new one.
 
         A new id with a name begins a call, a new id without one does not: servers draw one for each piece. A name after
         whole arguments begins a call, unless the last chunk says the same call again.
@@ -74,7 +74,7 @@ class ToolCalls:
         named = next((each for each in self._calls if piece.id is not None and each.id == piece.id), None)
         found = named or self._current(piece.index)
         if not (piece.name or piece.id):
-            # What says neither begins no call, at whatever index: some servers name a call's head and tail apart.
+            # A piece without both begins no call, at any index: some servers number the parts of a call differently.
             return found or self._current(None)
         if found is None:
             return None
@@ -85,7 +85,7 @@ class ToolCalls:
             is_next = named is None and piece.index is None and piece.name not in ("", found.name)
             return None if is_next and found.name else found
         if found.is_whole:
-            # A whole call, and a name with arguments: the same said again, or the next one.
+            # A whole call, then a name with arguments: a repetition, or the next call.
             if piece.name == found.name and found.arguments == _NOTHING:
                 return found
             is_repeat = piece.name == found.name and found.says(piece.arguments)
@@ -94,7 +94,7 @@ class ToolCalls:
         return None if is_next else found
 
     def _current(self, index: int | None) -> _Call | None:
-        """Return the call that was spoken of last, at this index if one is given."""
+        """Return the latest call, at this index if one is given."""
         for each in reversed(self._calls):
             if index is None or each.index is None or each.index == index:
                 return each
@@ -119,7 +119,7 @@ def _grow(found: _Call, piece: _Call) -> None:
     if piece.index is not None and not piece.name:
         found.index = piece.index
     if piece.name.startswith(found.name):
-        found.name = piece.name  # the first, the same again, or all of it so far
+        found.name = piece.name  # the first, a repetition, or the whole name so far
     else:
         found.name += piece.name
     if not piece.pieces or (found.is_whole and found.says(piece.arguments)):
@@ -130,7 +130,7 @@ def _grow(found: _Call, piece: _Call) -> None:
 
 
 def _final(found: _Call) -> str:
-    """Return the arguments; where each piece held all of them so far, the last."""
+    """Return the arguments; if each piece repeats the pieces before it, the last one."""
     last = found.pieces[-1] if found.pieces else ""
     is_cumulative = found.kind == "function" and not found.is_whole and _value(last) is not None
     return last if is_cumulative else found.arguments

@@ -1,4 +1,4 @@
-"""`export --format chat`: stored answers as training rows in OpenAI's chat shape, whatever their dialect.
+"""`export --format chat`: stored answers of any dialect as training rows in OpenAI's chat format.
 
 One row for each choice: {"messages": [..., {"role": "assistant", ...}], "model", "finish_reason", "key", ...}.
 """
@@ -15,21 +15,21 @@ Message = dict[str, Any]
 
 
 class TrainingRows:
-    """Makes the rows of one export: of each sample those of its first recording, unless all are asked for."""
+    """Makes the rows of one export: for each sample its first recording, unless all are requested."""
 
     def __init__(self, *, everything: bool = False) -> None:
         self._everything = everything
         self.empty = 0
-        """Choices that say nothing: no text, thoughts, refusal or tool call."""
+        """Empty choices: no text, reasoning, refusal or tool call."""
         self.repeated = 0
-        """Further recordings of a sample: in its other form, or spares from a journal that was warmed."""
+        """Further recordings of a sample: in its other form, or spares from a warmed journal."""
         self.other = 0
-        """Stored lines that are no conversation."""
+        """Stored lines that are not conversations."""
         self._seen: set[int] = set()
 
     def take(self, stored: Entry | Prompt) -> list[dict[str, Any]]:
         """Return the rows of a stored answer."""
-        # 64 bits are enough to know a sample by, and a million of them fit into 60 MB.
+        # 64 bits are enough to identify a sample, and a million of them fit into 60 MB.
         sample = hash(_sample(stored))
         if sample in self._seen and not self._everything:
             self.repeated += 1
@@ -48,12 +48,12 @@ def _sample(stored: Entry | Prompt) -> tuple[object, ...]:
 
 
 def rows(stored: Entry | Prompt) -> list[dict[str, Any]]:
-    """Return the training rows of a stored answer; none where it is not a conversation's, or says nothing."""
+    """Return the training rows of a stored answer; none if it is not a conversation or is empty."""
     return _rows(stored)[0]
 
 
 def _rows(stored: Entry | Prompt) -> tuple[list[dict[str, Any]], int]:
-    """Return the rows, and how many choices say nothing."""
+    """Return the rows, and the number of empty choices."""
     if isinstance(stored, Prompt):
         asked = [{"role": turn.role, "content": turn.text} for turn in stored.turns]
         answer = {"role": "assistant", "content": stored.response}
@@ -67,7 +67,7 @@ def _rows(stored: Entry | Prompt) -> tuple[list[dict[str, Any]], int]:
     choices = choices_of(stored)
     questions = [asked] * len(choices)
     if stored.endpoint == "completions":
-        # Prompts side by side, each with as many choices, in the order of the prompts.
+        # Several prompts, each with equally many choices, in the order of the prompts.
         questions = [asked[index * len(asked) // len(choices) :][:1] for index in range(len(choices))]
     facts = {"model": stored.model, "provider": stored.provider, "key": stored.address.key}
     place = {"ordinal": stored.address.ordinal}
@@ -126,7 +126,7 @@ def _tool(given: Any) -> Any:
     ):
         return given
     if given.get("type") not in (None, "function", "custom") or "format" in given:
-        return given  # of a kind that chat does not have
+        return given  # a kind that chat does not have
     function = {name: given[name] for name in ("name", "description", "strict") if given.get(name) is not None}
     schema = next((given[name] for name in _SCHEMAS if given.get(name) is not None), None)
     return {"type": "function", "function": function if schema is None else {**function, "parameters": schema}}
@@ -142,7 +142,7 @@ def _chat(request: dict[str, Any]) -> Iterator[Message]:
 def _completion(request: dict[str, Any]) -> Iterator[Message]:
     prompt = request.get("prompt")
     for text in prompt if isinstance(prompt, list) else [prompt]:
-        if isinstance(text, str):  # else tokens, which are no conversation
+        if isinstance(text, str):  # otherwise token ids, which are not a conversation
             yield {"role": "user", "content": text}
 
 
@@ -199,8 +199,8 @@ def _gemini(request: dict[str, Any]) -> Iterator[Message]:
         for part in parts:
             result = part.get("functionResponse")
             if isinstance(result, dict):
-                told = dumped(result.get("response"))
-                yield {"role": "tool", "tool_call_id": result.get("id") or result.get("name"), "content": told}
+                output = dumped(result.get("response"))
+                yield {"role": "tool", "tool_call_id": result.get("id") or result.get("name"), "content": output}
         calls = [
             call(given.get("id"), given.get("name"), dumped(given.get("args") or {}))
             for part in parts
@@ -228,9 +228,9 @@ def _interaction(request: dict[str, Any]) -> Iterator[Message]:
                 made = call(step.get("id"), step.get("name"), dumped(step.get("arguments") or {}))
                 yield {"role": "assistant", "content": None, "tool_calls": [made]}
             case "function_result":
-                told = step.get("result")
-                told = told if isinstance(told, str) else dumped(told)
-                yield {"role": "tool", "tool_call_id": step.get("call_id"), "content": told}
+                output = step.get("result")
+                output = output if isinstance(output, str) else dumped(output)
+                yield {"role": "tool", "tool_call_id": step.get("call_id"), "content": output}
             case "user_input":
                 yield {"role": "user", "content": _content(step.get("content"))}
             case "text":
@@ -248,7 +248,7 @@ _QUESTIONS = {
 
 
 def _content(value: Any) -> Any:
-    """Return blocks that are all text as one text; others as they are."""
+    """Return blocks that are all text as one text; otherwise the blocks unchanged."""
     if not isinstance(value, list):
         return value
     texts = [block.get("text") if isinstance(block, dict) else None for block in value]

@@ -1,5 +1,5 @@
-"""`verify`: every line of the journal checked, each sealed segment compared with the manifest, and the index with the
-journal both ways; a repair mends the index.
+"""`verify`: checks every line of the journal, and compares each sealed segment with the manifest and the index with the
+journal both ways; a repair fixes the index.
 
 Works beside a running proxy: what it writes meanwhile is left out. Takes about 300 bytes of memory for each live line.
 """
@@ -12,7 +12,7 @@ from kdproxy.core import line as lines
 from kdproxy.core import record as record_format
 from kdproxy.core.call_event import read_event
 from kdproxy.core.models import Record
-from kdproxy.core.ports import Library, Location, Mending, Snapshot
+from kdproxy.core.ports import Library, Location, Repair, Snapshot
 from kdproxy.errors import KdproxyError, RecordInvalid
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events, Finding, Progress, Result
@@ -23,19 +23,19 @@ from kdproxy.storage.fold import Fold, needed
 from kdproxy.storage.sample_row import unpack
 
 MOST_SHOWN = 100
-"""Problems that are told one by one; all are counted."""
+"""Problems that are reported one by one; all are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyArguments:
-    """What `verify` is told."""
+    """The arguments of `verify`."""
 
     repair: bool = False
-    """Mend the index."""
+    """Repair the index."""
 
 
 def verify(context: JobContext, arguments: VerifyArguments) -> Events:
-    """Check everything; the result counts the problems and says whether the index was mended."""
+    """Check everything; the result counts the problems and says whether the index was repaired."""
     library = context.library
     segments = SegmentCheck(context.manifest)
     snapshot = library.snapshot()
@@ -48,18 +48,18 @@ def verify(context: JobContext, arguments: VerifyArguments) -> Events:
             segments.take(library.segment_name(numbered.location.segment), numbered.line.raw)
         check.take(page_rows := read(page))
         done += sum(row.line.location.length for row in page_rows)
-        yield from check.told()
+        yield from check.unreported()
         yield Progress(done_bytes=done, total_bytes=snapshot.journal_bytes)
     for name, reason in segments.problems():
         check.report({"kind": "segment", "segment": name, "reason": reason})
     events = check.take_events()
     suspects = check.compare_index()
     check.judge(suspects, unless=_written_since(library, snapshot.end))
-    mending = check.mending(snapshot)
-    yield from check.told()
+    repair = check.repair(snapshot)
+    yield from check.unreported()
     is_repaired = arguments.repair and check.has_index_problems
     if is_repaired:
-        library.mend(mending)
+        library.repair(repair)
     yield Result(
         {**check.sums(), "is_repaired": is_repaired, "events": events, "calls": library.call_state().as_dict()}
     )
@@ -76,7 +76,7 @@ def _written_since(library: Library, end: Location) -> frozenset[str]:
 
 
 class _Check:
-    """What the journal says must be in the index, and what is found wrong."""
+    """Compares what the journal says must be in the index with the index, and counts the problems."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
@@ -84,13 +84,13 @@ class _Check:
         self._counters = names.Counters()
         self._lines = 0
         self._kinds: Counter[str] = Counter()
-        self._untold: list[Finding] = []
+        self._unreported: list[Finding] = []
         self._rows: dict[str, tuple[bytes | None, bytes | None]] = {}
 
     # -- the journal ------------------------------------------------------------------------------------------
 
     def take(self, rows: list[Whole | Damaged]) -> None:
-        """Take some lines, in journal order."""
+        """Take lines in journal order."""
         self._lines += len(rows)
         fold = Fold(self._expected.get, self._counters, self._read)
         for row in rows:
@@ -112,9 +112,9 @@ class _Check:
             return None
 
     def take_events(self) -> int:
-        """Check the lines of the events log; return how many there are.
+        """Check the lines of the events log; return their number.
 
-        One that a power cut tore, or left as NULs, is no problem: the log counts it.
+        A line that a power cut tore or left as NULs is not a problem: the log counts it.
         """
         count = 0
         for line in self._library.event_lines():
@@ -131,7 +131,7 @@ class _Check:
     # -- the index --------------------------------------------------------------------------------------------
 
     def compare_index(self) -> dict[str, bytes | None]:
-        """Return the rows that do not fit, by name, as they were found; what fits is forgotten."""
+        """Return the rows that do not match, by name, with their found values; forget those that match."""
         suspects: dict[str, bytes | None] = {}
         for name, value in self._library.index():
             if self._expected.get(name) == value:
@@ -141,7 +141,7 @@ class _Check:
         return {**dict.fromkeys(self._expected), **suspects}
 
     def judge(self, suspects: Mapping[str, bytes | None], *, unless: frozenset[str]) -> None:
-        """Report the rows that do not fit, but for those written since the journal was read."""
+        """Report the rows that do not match, except those written since the journal was read."""
         for name, found in suspects.items():
             if name not in unless:
                 self._misplaced(name, found, self._expected.get(name))
@@ -160,8 +160,8 @@ class _Check:
             f"{prefix}offset": location.offset,
         }
 
-    def mending(self, snapshot: Snapshot) -> Mending:
-        """Return what mends the index, whose sums were these, and report sums that are wrong."""
+    def repair(self, snapshot: Snapshot) -> Repair:
+        """Return the repair of the index as of a snapshot, and report wrong sums."""
         right, answers = self._counters, snapshot.answers
         missing = {
             upstream: right.answers.get(upstream, 0) - answers.get(upstream, 0)
@@ -178,24 +178,24 @@ class _Check:
                     "right_prompts": right.prompts,
                 }
             )
-        return Mending(
+        return Repair(
             rows=self._rows,
             answers=missing,
             prompts=right.prompts - snapshot.prompts,
             old_keys=right.old_keys - snapshot.old_keys,
         )
 
-    # -- what is told -----------------------------------------------------------------------------------------
+    # -- the findings ----------------------------------------------------------------------------------------
 
     @property
     def has_index_problems(self) -> bool:
-        """Whether there is something to mend."""
+        """Whether the index needs a repair."""
         return bool(self._kinds.keys() - {"damaged", "segment", "index", "event"})
 
-    def told(self) -> Iterator[Finding]:
-        """Hand out what was found."""
-        untold, self._untold = self._untold, []
-        yield from untold
+    def unreported(self) -> Iterator[Finding]:
+        """Yield the findings that have not been reported yet."""
+        findings, self._unreported = self._unreported, []
+        yield from findings
 
     def sums(self) -> dict[str, int]:
         """Return the counts of lines and problems."""
@@ -204,14 +204,14 @@ class _Check:
         return {"lines": self._lines, "problems": self._kinds.total(), **counts}
 
     def report(self, members: dict[str, object]) -> None:
-        """Take in a problem."""
+        """Count a problem, and queue it as a finding."""
         self._kinds[str(members["kind"])] += 1
         if self._kinds.total() <= MOST_SHOWN:
-            self._untold.append(Finding(members))
+            self._unreported.append(Finding(members))
 
 
 def _location_of(name: str, row: bytes) -> Location | None:
-    """Return where the first line lies that a row leads to."""
+    """Return the location of the first line that a row points to."""
     if row == names.KNOWN or not row:
         return None
     if not name.startswith(("s/", "m/")):

@@ -1,4 +1,4 @@
-"""Events as lines of JSON (NDJSON), for the proxy's own API. A journal line travels inside as it is, byte for byte."""
+"""Events as lines of JSON (NDJSON), for the proxy's own API. A journal line is embedded byte for byte."""
 
 from typing import Any
 
@@ -35,8 +35,8 @@ def load(text: bytes) -> Event:
     """Read an event.
 
     Raises:
-        KdproxyError: the job ended in it.
-        ValueError: it is none.
+        KdproxyError: the event is the error that ended the job.
+        ValueError: it is not an event.
     """
     text = text.removesuffix(b"\n")
     if text.startswith(_LINE_START):

@@ -1,4 +1,4 @@
-"""The archive: what has been paid for. Journal, index and recent answers behind the Library port."""
+"""The archive of everything that was paid for: journal, index and recent answers behind the Library port."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from itertools import islice
 from kdproxy.core import record as record_format
 from kdproxy.core.call_state import CallState
 from kdproxy.core.models import Address, Answer, Form, NamedRecord, Prompt, Record
-from kdproxy.core.ports import Batch, Intent, JournalLine, Location, Mending, RecordLine, Snapshot, Store
+from kdproxy.core.ports import Batch, Intent, JournalLine, Location, RecordLine, Repair, Snapshot, Store
 from kdproxy.core.sightings import Sightings
 from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
@@ -24,11 +24,11 @@ from kdproxy.storage.writer import Write, Writer, call_soon
 
 _FORMS = tuple(map(str, Form))
 INDEX_PAGE = 1_000
-"""Rows that a job reads in one go."""
+"""Rows that a job reads at a time."""
 
 
 class _Turn:
-    """What is kept in one turn of the loop, and who waits for it."""
+    """The records stored in one turn of the loop, and the futures that wait for them."""
 
     __slots__ = ("drafts", "futures")
 
@@ -37,14 +37,14 @@ class _Turn:
         self.futures: list[asyncio.Future[bool]] = []
 
     def resolve(self, is_kept: bool) -> None:
-        """Tell who waits."""
+        """Resolve the futures that wait."""
         for future in self.futures:
             if not future.done():
                 future.set_result(is_kept)
 
 
 class FileArchive:
-    """The Library port over a Journal and a Store. `find`, `find_prompt`, `keep` are for the loop's thread."""
+    """The Library port over a Journal and a Store. `find`, `find_prompt` and `keep` belong to the loop's thread."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class FileArchive:
         before_first: Callable[[], None] = lambda: None,
         open_events: OpenFiles | None = None,
     ) -> None:
-        """Open the journal's index and read both logs on.
+        """Open the journal's index and read what both logs have gained since.
 
         Args:
             before_first: runs on the writer thread before anything is written.
@@ -76,7 +76,7 @@ class FileArchive:
     # -- what the engine asks ---------------------------------------------------------------------------------
 
     def find(self, address: Address, form: Form, fits: Callable[[Answer], bool] | None = None) -> Answer | None:
-        """Return a stored answer, or None: the first one that fits. A damaged line is a miss, and is reported."""
+        """Return the first stored answer that fits, or None. A damaged line is a miss and is logged."""
         row = names.sample_name(address)
         name = f"{row}/{form}"
         answer = self._recent.get(name)
@@ -101,7 +101,7 @@ class FileArchive:
     def _find_among(
         self, generations: list[Generation], address: Address, form: Form, fits: Callable[[Answer], bool] | None
     ) -> Answer | None:
-        """Return the first fitting answer of those that live; of one seated here, from where it is at home."""
+        """Return the first live answer that fits; one that is seated here is read at its home address."""
         for generation in generations:
             home = address
             if generation.home is not None:
@@ -130,12 +130,12 @@ class FileArchive:
 
     @property
     def has_v1_keys(self) -> bool:
-        """Whether there is any answer whose key is of version 1."""
+        """Whether any stored answer has a key of version 1."""
         return self._writer.indexer.counters.old_keys > 0
 
     @property
     def has_prompts(self) -> bool:
-        """Whether there is any recorded prompt."""
+        """Whether any recorded prompt is stored."""
         return self._writer.indexer.counters.prompts > 0
 
     def find_prompt(self, namespace: str, match_key: str, ordinal: int = 0) -> Prompt | None:
@@ -156,7 +156,7 @@ class FileArchive:
         return self._writer.look_up(names.response_name(namespace, response_id)) is not None
 
     async def keep(self, record: Record, *, intent: Intent = Intent.FILL, v1_key: str | None = None) -> bool:
-        """Make a record durable and findable; False if the disk refused and it waits in memory."""
+        """Make a record durable and findable; False if the write failed and it waits in memory."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         self._writer.refuse_closed()
@@ -168,7 +168,7 @@ class FileArchive:
         return await future
 
     def _hand_over(self) -> None:
-        """Give the writer what one turn of the loop keeps: one wake-up, one sync, one word when it is done."""
+        """Give the writer the records of one turn of the loop: one wake-up, one sync, one reply."""
         turn, self._turn = self._turn, _Turn()
         if not turn.futures:
             return
@@ -195,7 +195,7 @@ class FileArchive:
 
     @property
     def unwritten(self) -> int:
-        """Lines that the disk has refused and that memory alone holds."""
+        """Lines that could not be written to disk and exist in memory only."""
         return self._writer.unwritten
 
     async def wait_writable(self) -> None:
@@ -217,10 +217,10 @@ class FileArchive:
         return NamedRecord(record, name, record_format.RECORD_VERSION), record_format.encode(record, name)
 
     def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> None:
-        """Keep what `decide` returns, records with their lines; nothing is written between its look-ups and that.
+        """Store the records that `decide` returns; nothing else is written between its look-ups and that write.
 
         Raises:
-            StorageFailed: the disk refused; the records wait in memory while this process lives.
+            StorageFailed: the write failed; the records wait in memory while this process runs.
         """
         self._revise(decide)
 
@@ -228,13 +228,13 @@ class FileArchive:
         if not self._writer.revise(decide):
             raise StorageFailed(
                 "The disk refused the write.",
-                hint="Free disk space. The lines are held in memory and tried again while this process runs.",
+                hint="Free disk space. The lines are held in memory and retried while this process runs.",
                 retryable=True,
             )
 
     def snapshot(self) -> Snapshot:
-        """Look at the archive; every line before the snapshot's end is indexed."""
-        return self._writer.call(self._look)
+        """Return a snapshot of the archive; every line before its end is indexed."""
+        return self._writer.call(self._snapshot)
 
     def lines(self, start: Location | None = None) -> Iterator[JournalLine]:
         """Yield the lines of the journal in order, damaged ones included."""
@@ -247,28 +247,28 @@ class FileArchive:
         return self._journal.read(location)
 
     def look_up(self, wanted: Sequence[str]) -> list[bytes | None]:
-        """Return the index's values of some names."""
+        """Return the index's values of these names."""
         found = self._writer.call(lambda: self._store.get_all(wanted))
         return [found.get(name) for name in wanted]
 
     def index(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the index's rows that lead to lines; a page at a time, so that writes get their turn."""
+        """Yield the index's rows that point to lines, page by page, so that writes are not held up."""
         for prefix in names.LEADING:
             rows = self._store.scan(prefix)
             while page := self._writer.call(partial(_page, rows)):
                 yield from page
 
     def _note_calls(self) -> None:
-        with contextlib.suppress(StorageFailed):  # closed meanwhile
+        with contextlib.suppress(StorageFailed):  # closed in the meantime
             self._writer.call(self._writer.note_calls)
 
-    def mend(self, mending: Mending) -> None:
-        """Put the index right, leaving out rows that have changed meanwhile."""
-        self._writer.call(lambda: self._writer.indexer.mend(mending))
+    def repair(self, repair: Repair) -> None:
+        """Repair the index, except for rows that changed in the meantime."""
+        self._writer.call(lambda: self._writer.indexer.repair(repair))
         self._recent.drop_all()
 
     def note(self, name: str, value: bytes) -> None:
-        """Put a row of its own into the index, where it is not there yet. A disk that refuses is no reason to fail."""
+        """Put a row into the index unless it has that value already. A failed write is ignored: a later one does it."""
 
         def job() -> None:
             if self._store.get(name) != value:
@@ -282,7 +282,7 @@ class FileArchive:
         return self._journal.name(segment)
 
     def call_state(self) -> CallState:
-        """Return what the events log comes to."""
+        """Return the state of all calls in the events log."""
         return self.calls.state()
 
     def event_lines(self) -> Iterator[JournalLine]:
@@ -299,7 +299,7 @@ class FileArchive:
         return self._writer.indexer.counters
 
     def close(self) -> None:
-        """Write what waits, close all files."""
+        """Write what is queued and close all files."""
         self._hand_over()
         self._writer.close()
         self.calls.close()
@@ -307,7 +307,7 @@ class FileArchive:
     def _drop_recent(self, rows: Iterable[str]) -> None:
         self._recent.drop(f"{row}/{form}" for row in rows if row.startswith("s/") for form in _FORMS)
 
-    def _look(self) -> Snapshot:
+    def _snapshot(self) -> Snapshot:
         active = self._journal.active_segment
         return Snapshot(
             end=Location(active, self._journal.segment_size(active), 0),

@@ -1,8 +1,8 @@
-"""Where the index of a data directory on a network file system lies: a private directory on this machine's own disk.
+"""Finds the index's place when the data directory is on a network: a private directory on a local disk.
 
-Other users can write to some of the places above it (`/tmp`), so it is made with mode 0700 or, where it is there
-already, looked at without following links: a directory of this user that others cannot write to, in one where they
-cannot rename it. Where that does not hold, nothing in it is read or written.
+Other users can write to some of its parents (`/tmp`). So it is created with mode 0700. An existing one is checked
+without following links: it must belong to this user, others must not be able to write to it, and they must not be able
+to rename it. If a check fails, nothing in it is read or written.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ from kdproxy.filesystem import is_network
 
 
 class NotPrivate(Exception):
-    """Another user has, or may have, prepared a directory; the text says which and why."""
+    """Another user may have prepared the directory; the text says which one and why."""
 
 
 def find_private(data_directory: Path, *, makes: bool = True) -> tuple[Path | None, list[str]]:
-    """Return the directory for the index of a data directory, and what was passed over and why.
+    """Return the directory for a data directory's index, and the rejected places with the reasons.
 
-    None where no place will do: the index is then kept in memory, and made anew at each start.
+    None if no place is safe: the index is then kept in memory and rebuilt at each start.
 
     Args:
-        makes: make what is not there yet; else the first place that is there already is returned.
+        makes: create missing directories; otherwise return the first place that exists.
     """
     reasons: list[str] = []
     name = hashlib.sha256(os.fsencode(data_directory)).hexdigest()[:16]
@@ -48,17 +48,17 @@ def find_private(data_directory: Path, *, makes: bool = True) -> tuple[Path | No
 
 
 def make_private(path: Path) -> Path:
-    """Make a directory of mode 0700, or accept one in which only this user can have put anything. Return it.
+    """Create a directory of mode 0700, or accept one that only this user can have written to. Return it.
 
     Raises:
-        NotPrivate: it is a link or a file, another user's, or others can write to it.
+        NotPrivate: it is a link or a file, it belongs to another user, or others can write to it.
     """
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode):
-            what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no directory"
+            what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a directory"
             raise NotPrivate(f"{path} is {what}") from None
         if found.st_uid != os.getuid():
             raise NotPrivate(f"{path} belongs to another user") from None
@@ -71,16 +71,16 @@ def _bases() -> Iterator[Path]:
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if given.is_absolute():  # the XDG base directory specification: a relative path is ignored
         yield given
-    with contextlib.suppress(RuntimeError):  # no HOME, and nobody has this user id
+    with contextlib.suppress(RuntimeError):  # no HOME, and the user database does not know this user id
         yield Path.home() / ".cache"
-    with contextlib.suppress(FileNotFoundError):  # no place can be written to
+    with contextlib.suppress(FileNotFoundError):  # no temporary directory is writable
         yield Path(tempfile.gettempdir())
 
 
 def _refuse_open_parent(base: Path) -> None:
-    """A directory that others can write to is safe to keep ours in only where they cannot rename what is not theirs."""
+    """Where others can write to the parent, it is safe only if they cannot rename our directory (sticky bit)."""
     found = base.stat()
     if found.st_uid not in (0, os.getuid()):
         raise NotPrivate(f"{base} belongs to another user")
     if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
-        raise NotPrivate(f"other users can rename what lies in {base} (mode {stat.S_IMODE(found.st_mode):04o})")
+        raise NotPrivate(f"other users can rename directories in {base} (mode {stat.S_IMODE(found.st_mode):04o})")

@@ -1,4 +1,4 @@
-"""Whether the index of a directory fits its journal: judged before either is opened, and before anything is written."""
+"""Decides whether an index matches its journal, before either is opened and before anything is written."""
 
 import logging
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What an index had read."""
+    """What an index has read."""
 
     mark: Watermark
     answers: Mapping[str, int]
@@ -32,7 +32,7 @@ class Known:
     segments: Mapping[str, str] | None
     """Checksums by name; None: an earlier release made the index."""
     is_old: bool
-    """Whether its rows are of format 1: only its sums are of use."""
+    """Whether its rows are of format 1: only its sums can be used."""
 
     @property
     def total(self) -> int:
@@ -42,19 +42,19 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What is to be done with an index."""
+    """What to do with an index."""
 
     known: Known | None
-    """None: there is no index, or it cannot be read."""
+    """None: the index does not exist or cannot be read."""
     misfit: str | None
-    """Why the index must be made anew; None: it fits."""
+    """Why the index must be rebuilt; None: it matches."""
 
 
 def judge(path: Path, index: Path | None, manifest: Manifest) -> Verdict:
-    """Compare an index that nobody has open with the journal's files, once the manifest has looked at them.
+    """Compare an index that no process has open with the journal's files, after the manifest has scanned them.
 
     Raises:
-        StorageFailed: `journal_lost`: the journal is gone, and the index knows of answers that stood in it.
+        StorageFailed: `journal_lost`: the journal is gone, and the index knows answers that were in it.
     """
     try:
         known = None if index is None else _known_by(index)
@@ -69,28 +69,28 @@ def judge(path: Path, index: Path | None, manifest: Manifest) -> Verdict:
     return Verdict(known=known, misfit=_misfit(known, manifest))
 
 
-def tell_changes(manifest: Manifest) -> None:
-    """Log what has become of segments since they were sealed."""
+def log_changes(manifest: Manifest) -> None:
+    """Log which segments have changed since they were sealed."""
     changes = manifest.changes
     if changes.edited or changes.added:
         log.warning(
-            "sealed journal segments are not as they were sealed: all are read again",
+            "sealed journal segments have changed since they were sealed: all segments are read again",
             extra={"edited": ", ".join(changes.edited) or "none", "added": ", ".join(changes.added) or "none"},
         )
     if changes.removed:
         log.warning(
-            "sealed journal segments are gone: what they held is bought again; put them back and start again, or "
-            "accept it with kdproxy verify --accept-loss",
+            "sealed journal segments are missing: their answers are bought again; restore them and restart, or accept "
+            "the loss with kdproxy verify --accept-loss",
             extra={"removed": ", ".join(changes.removed)},
         )
 
 
-def tell_loss(known: Known, found: int) -> None:
-    """Log that the journal holds less than its index knew."""
-    if found < known.total and not known.is_old:  # it counted otherwise
+def log_loss(known: Known, found: int) -> None:
+    """Log that the journal holds fewer answers than its index knew."""
+    if found < known.total and not known.is_old:  # format 1 counted differently
         log.warning(
-            "the journal holds fewer answers than its index knew (an older copy, or lines were taken out): what is "
-            "gone is bought again when it is asked for",
+            "the journal holds fewer answers than its index knew (an older copy, or removed lines): missing "
+            "answers are bought again when they are requested",
             extra={"known": known.total, "found": found},
         )
 
@@ -115,7 +115,7 @@ def _known_by(index: Path) -> Known | None:
 
 
 def _refuse_lost(path: Path, known: Known, manifest: Manifest) -> None:
-    """What was bought is gone: to go on would buy it again, and a file that is restored later would meet another."""
+    """Refuse to continue: it would buy lost answers again, and a journal restored later would conflict with the new."""
     mark, active = known.mark, path / ACTIVE_NAME
     if not (known.total and mark.offset) or mark.segment in map(number_of, manifest.checksums) or _has_line(active):
         return
@@ -133,7 +133,7 @@ def _refuse_lost(path: Path, known: Known, manifest: Manifest) -> None:
 
 def _misfit(known: Known, manifest: Manifest) -> str | None:
     if known.is_old:
-        return "An earlier release made it."
+        return "It was made by an earlier release."
     now, read, changes = manifest.checksums, known.segments, manifest.changes
     if read is None:
         late = [name for name in changes.added if number_of(name) < known.mark.segment]

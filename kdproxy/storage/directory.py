@@ -1,11 +1,11 @@
 """The data directory: its description, its lock, and the archive inside it.
 
-.gitignore                     `*`, where kdproxy made the directory
+.gitignore                     `*`, if kdproxy created the directory
 directory.json                 format version, upstream NAME -> URL
-lock                           who owns the directory
+lock                           which process owns the directory
 api_recovery.jsonl             the journal's active file
 api_recovery.NNNNNN.jsonl      sealed segments
-index/                         the diskcache index (derived; elsewhere if this is a network file system)
+index/                         the diskcache index (derived; elsewhere on a network file system)
 """
 
 import errno
@@ -24,7 +24,7 @@ from kdproxy.errors import DirectoryReadOnly, IndexDamaged, StorageFailed
 from kdproxy.filesystem import is_network
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.cache_directory import find_private
-from kdproxy.storage.consistency import SEGMENTS, Verdict, judge, tell_changes, tell_loss
+from kdproxy.storage.consistency import SEGMENTS, Verdict, judge, log_changes, log_loss
 from kdproxy.storage.disk import DiskStore, discard
 from kdproxy.storage.durable import sync_directory
 from kdproxy.storage.journal import Journal
@@ -36,19 +36,19 @@ from kdproxy.storage.memory import MemoryStore
 log = logging.getLogger("kdproxy.storage")
 
 FORMAT_VERSION = 2
-"""Of what is written. A directory of format 1 becomes one of format 2 with its first line of record version 2."""
+"""The format that is written. A directory of format 1 becomes format 2 with its first line of record version 2."""
 _META_LOCK = threading.Lock()
-"""`directory.json` is written by the main thread and by the writer."""
+"""The main thread and the writer both write `directory.json`."""
 INDEX_NAME = "index"
 DEFAULT_SEGMENT_BYTES = 256 << 20
 DEFAULT_MEMORY_BYTES = 16 << 20
 
 
 class DataDirectory:
-    """An owned data directory with its archive open. Made by `open`; `close` gives it back."""
+    """An owned data directory with its archive open. Created by `open`; `close` releases it."""
 
     index_trouble: str | None = None
-    """An index that was no good is made anew at the opening."""
+    """Always None here: opening rebuilds an index that cannot be used."""
 
     def __init__(
         self, path: Path, lock: DirectoryLock, archive: FileArchive, index_path: Path | None, manifest: Manifest
@@ -69,15 +69,15 @@ class DataDirectory:
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
         accepts_loss: bool = False,
     ) -> "DataDirectory":
-        """Create or open a data directory and take its lock. An index that is damaged or does not fit is made anew.
+        """Create or open a data directory and take its lock. An index that is damaged or does not match is rebuilt.
 
         Args:
-            accepts_loss: take the journal as it is, whatever the index and the manifest know of lines that are gone.
+            accepts_loss: accept the journal as it is, even where index and manifest know of lost lines.
 
         Raises:
             DirectoryBusy: another process owns it.
-            StorageFailed: it is not to be taken, cannot be created, written or read, has a newer format, or its
-                journal is gone.
+            StorageFailed: it is not a data directory, cannot be created, written or read, has a newer format, or
+                its journal is gone.
         """
         path = path.expanduser().absolute()
         try:
@@ -91,14 +91,14 @@ class DataDirectory:
                     _write_meta(path, {"format": FORMAT_VERSION, "upstreams": {}})
                 index_path = index_path_of(path, on_network=on_network)
                 manifest = Manifest.load(path)
-                is_other = manifest.look(trusts_inodes=not on_network)
+                is_other = manifest.rescan(trusts_inodes=not on_network)
                 if accepts_loss:
                     manifest.forget_missing()
                     verdict = Verdict(known=None, misfit="What the journal lost was accepted.")
                 else:
                     verdict = judge(path, index_path, manifest)
                 if index_path is not None and verdict.misfit is not None:
-                    log.warning("the index is made anew from the journal", extra={"reason": verdict.misfit})
+                    log.warning("the index is rebuilt from the journal", extra={"reason": verdict.misfit})
                     discard(index_path)
                 archive = _open_archive(
                     path, index_path, manifest, lock, segment_bytes=segment_bytes, memory_bytes=memory_bytes
@@ -110,7 +110,7 @@ class DataDirectory:
             is_read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
             raise (DirectoryReadOnly if is_read_only else StorageFailed)(
                 f"The data directory {path} cannot be used ({error.strerror}).",
-                hint="Check that it exists or can be created, that you own it, and that the disk is not full; "
+                hint="Check that it exists or can be created, that you own it, and that the disk is not full, "
                 "or give another one with --data-dir.",
                 code="data_dir_unusable",
             ) from error
@@ -119,17 +119,17 @@ class DataDirectory:
         return opened
 
     def _settle(self, verdict: Verdict, *, is_other_manifest: bool) -> None:
-        """Say what was found at the start, and note what the index has read now."""
+        """Log what was found at the start, and record which segments the index has read."""
         if is_open_to_others(self.path):
             log.warning(
                 "other users can put files into the data directory: chmod go-w closes it",
                 extra={"path": str(self.path)},
             )
-        tell_changes(self.manifest)
+        log_changes(self.manifest)
         if verdict.known is not None and (verdict.misfit is not None or self.archive.report.is_rebuilt):
-            tell_loss(verdict.known, self.archive.counters.total)
-        self.manifest.changes = Changes()  # they are told
-        # The index first: what it was made anew for must be seen again by a start that finds it half made.
+            log_loss(verdict.known, self.archive.counters.total)
+        self.manifest.changes = Changes()  # they have been logged
+        # The index first: if this start is killed, the next one must see the same reason to rebuild it.
         _note_segments(self.archive, self.manifest)
         if is_other_manifest:
             self.manifest.write()
@@ -140,15 +140,15 @@ class DataDirectory:
         return self._lock.owner
 
     def announce(self, address: str) -> None:
-        """Write into the lock file where the owner answers."""
+        """Write the address of the owner's API into the lock file."""
         self._lock.announce(address)
 
     def upstream_urls(self) -> dict[str, str]:
-        """Return the remembered upstreams, name to URL."""
+        """Return the recorded upstreams, name to URL."""
         return dict(_read_meta(self.path).get("upstreams", {}))
 
     def remember_upstreams(self, urls: Mapping[str, str]) -> None:
-        """Remember upstreams beside those already known. On a full disk the next start does."""
+        """Record upstreams beside those already known. If the write fails, the next start repeats it."""
         known = self.upstream_urls()
         if all(known.get(name) == url for name, url in urls.items()):
             return
@@ -156,10 +156,10 @@ class DataDirectory:
             with _META_LOCK:
                 _write_meta(self.path, {**_read_meta(self.path), "upstreams": {**known, **urls}})
         except OSError as error:
-            log.warning("the upstreams' URLs could not be noted in directory.json", extra={"error": error.strerror})
+            log.warning("the upstreams' URLs could not be written to directory.json", extra={"error": error.strerror})
 
     def close(self) -> None:
-        """Write what waits, close the files, release the lock."""
+        """Write what is queued, close the files, release the lock."""
         self.archive.close()
         self._lock.release()
 
@@ -173,7 +173,7 @@ def _open_archive(
     segment_bytes: int,
     memory_bytes: int,
 ) -> FileArchive:
-    """Open journal and index; an index that cannot be opened is made anew, and one without room is kept in memory."""
+    """Open journal and index. A damaged index is rebuilt; one that cannot be opened is kept in memory."""
 
     def note_seal(name: str) -> None:
         manifest.add(name)
@@ -207,28 +207,31 @@ def _open_archive(
 
 
 def _note_segments(archive: FileArchive, manifest: Manifest) -> None:
-    """Note in the index from which segments it is made."""
+    """Record in the index which segments it was made from."""
     archive.note(SEGMENTS, orjson.dumps(manifest.checksums, option=orjson.OPT_SORT_KEYS))
 
 
 def index_path_of(path: Path, *, on_network: bool) -> Path | None:
-    """Return where the index lies; None: in memory."""
+    """Return the path of the index; None: in memory."""
     if not on_network:
         return path / INDEX_NAME
     private, passed_over = find_private(path)
     if private is None:
         log.warning(
-            "no place on this machine's own disk is safe for the index: it is kept in memory and made anew at each "
-            "start, which costs time and memory, not money; XDG_CACHE_HOME names a better place",
+            "no directory on a local disk is safe for the index: it is kept in memory and rebuilt at each start, "
+            "which costs time and memory, not money; set XDG_CACHE_HOME to a private directory",
             extra={"passed_over": "; ".join(passed_over)},
         )
     elif passed_over:
-        log.warning("the index is not kept where others may have prepared a place", extra={"passed_over": passed_over})
+        log.warning(
+            "directories that other users may have prepared were not used for the index",
+            extra={"passed_over": passed_over},
+        )
     return private
 
 
 def _raise_format(path: Path) -> None:
-    """Say that lines of record version 2 are there: a release that cannot read them refuses the directory."""
+    """Mark the directory as holding lines of record version 2: releases that cannot read them then refuse it."""
     with _META_LOCK:
         meta = _read_meta(path)
         if meta.get("format") != FORMAT_VERSION:
@@ -236,7 +239,7 @@ def _raise_format(path: Path) -> None:
 
 
 def check_format(path: Path) -> None:
-    """Raises StorageFailed where a newer release wrote the directory."""
+    """Raise StorageFailed if a newer release wrote the directory."""
     meta = _read_meta(path)
     if meta and meta.get("format") not in range(1, FORMAT_VERSION + 1):
         raise StorageFailed(
@@ -260,7 +263,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         pass
     raise StorageFailed(
         f"{path / 'directory.json'} is damaged.",
-        hint="Move it away: it is written anew; only the memory of upstream URLs is lost.",
+        hint="Move it away: kdproxy writes a new one. Only the recorded upstream URLs are lost; no answer is.",
         code="data_dir_damaged",
     )
 

@@ -21,9 +21,9 @@ import orjson
 from kdproxy.core.ports import Batch, Watermark
 from kdproxy.errors import DirectoryReadOnly, IndexDamaged, StorageFailed
 
-_RAW = 1  # diskcache's MODE_RAW: the value is in the row, as it is
+_RAW = 1  # diskcache's MODE_RAW: the row holds the value unchanged
 WATERMARK = "watermark/2"
-"""Of the index's format 2. A release that knows format 1 finds no mark of its own and reads the journal itself."""
+"""The row of index format 2. A release that knows only format 1 finds no watermark and reads the journal."""
 _SETTINGS: dict[str, Any] = {
     "statistics": 0,
     "tag_index": 0,
@@ -53,9 +53,9 @@ _DAMAGE = frozenset(
         sqlite3.SQLITE_MISMATCH,
     )
 )
-"""Primary result codes of a database that is none, or not of our making (a table or column that is not there)."""
+"""Primary result codes of a file that is no database, or not one of ours (a missing table or column)."""
 _PAGE_ROWS = 500
-"""SQLite takes 999 parameters at least."""
+"""Every SQLite accepts 999 parameters."""
 _KNOWN = frozenset(_SETTINGS) | {"count", "size", "hits", "misses"}
 _PUT = (
     "INSERT INTO Cache (key, raw, store_time, access_time, access_count, size, mode, value)"
@@ -66,11 +66,11 @@ _PUT = (
 row, 19 to 4.5 us a row among 500. The fence pins the release whose table this is."""
 _DELETE = "DELETE FROM Cache WHERE key = ? AND raw = 1"
 _READER_MMAP_BYTES = 256 << 20
-"""Pages of the index are read in place: a look-up takes 7 us instead of 14."""
+"""Pages of the index are mapped into memory: a look-up takes 7 us instead of 14."""
 
 
 class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
-    """Text keys and byte values in the row; anything else is refused, on the way in and on the way out."""
+    """Text keys and byte values in the row; anything else is refused, on writing and on reading."""
 
     def put(self, key: Any) -> tuple[Any, bool]:
         """Return the key as stored."""
@@ -146,13 +146,13 @@ class DiskStore:
             with _translated("The index cannot be read"):
                 rows = self._reader.execute(_SCAN, (after, _PAGE_ROWS)).fetchall()
             for name, mode, filename, value in rows:
-                # Keys that are not text sort behind all that are: none of ours is beyond them.
+                # Keys that are not text sort after all text keys, so no key of ours follows.
                 if type(name) is not str or not name.startswith(prefix):
                     return
                 yield name, _checked(mode, filename, value)
             if len(rows) < _PAGE_ROWS:
                 return
-            after = rows[-1][0] + "\0"  # the next name there can be
+            after = rows[-1][0] + "\0"  # the smallest name after this one
 
     def watermark(self) -> Watermark | None:
         """Return the last applied watermark."""
@@ -171,7 +171,7 @@ class DiskStore:
             connection.executemany(_DELETE, [(name,) for name in batch.deletes])
 
     def clear(self) -> None:
-        """Drop everything, in one transaction: without its rows a watermark would claim that they were read."""
+        """Drop everything in one transaction: a watermark without its rows would claim that they were read."""
         with _translated("The index could not be written"), self._cache.transact():
             self._cache.clear()
 
@@ -183,12 +183,12 @@ class DiskStore:
 
 
 def peek(directory: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Return some values of an index that nobody has open, once SQLite has found it sound; none where there is none.
+    """Check an index that no process has open, and return the values of these names; empty if it does not exist.
 
-    Takes 0.7 s for a million answers: a page that went bad would else be met amid a request.
+    Takes 0.7 s for a million answers; otherwise a damaged page would first show up during a request.
 
     Raises:
-        IndexDamaged: it is not sound, or not ours.
+        IndexDamaged: it is damaged, or kdproxy did not make it.
         StorageFailed: it cannot be read.
     """
     database = directory / diskcache.core.DBNAME
@@ -202,9 +202,7 @@ def peek(directory: Path, names: Sequence[str]) -> dict[str, bytes]:
                 return {}  # a kill came between the file's creation and its first table
             [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
-                raise IndexDamaged(
-                    f"The index in {directory} is damaged ({verdict}).", hint="Start again: it is rebuilt."
-                )
+                raise IndexDamaged(f"The index in {directory} is damaged ({verdict}).", hint="Restart: it is rebuilt.")
             rows = connection.execute(_GET_ALL.format(",".join("?" * len(names))), list(names)).fetchall()
         finally:
             connection.close()
@@ -212,7 +210,7 @@ def peek(directory: Path, names: Sequence[str]) -> dict[str, bytes]:
 
 
 def discard(directory: Path) -> None:
-    """Remove an index that nobody has open, and nothing else that lies beside it. Raises OSError."""
+    """Remove an index that no process has open, and no other file beside it. Raises OSError."""
     for name in DATABASE_FILES:
         (directory / name).unlink(missing_ok=True)
 
@@ -230,8 +228,7 @@ def _failure(what: str, error: Exception) -> StorageFailed:
     kind = DirectoryReadOnly if code == sqlite3.SQLITE_FULL else IndexDamaged if code in _DAMAGE else StorageFailed
     return kind(
         f"{what} ({error}).",
-        hint="Free disk space if there is none. The index is derived data: one that is damaged is rebuilt at the next "
-        "start.",
+        hint="Free disk space if the disk is full. No answer is lost: a damaged index is rebuilt at the next start.",
     )
 
 
@@ -241,14 +238,14 @@ def _prepare(directory: Path) -> None:
     if hasattr(os, "getuid") and directory.stat().st_uid != os.getuid():
         raise StorageFailed(
             f"The index directory {directory} belongs to another user.",
-            hint="Move it away: what lies in it is derived data, and it is made anew.",
+            hint="Move it away: the index is derived data and is rebuilt.",
         )
 
 
 def _close_to_others(file: Path) -> None:
-    """SQLite makes its files with the umask's mode; nothing else in the directory is ours to change.
+    """Set mode 0600: SQLite creates its files with the umask's mode. No other file in the directory is changed.
 
-    By name: to open and close the database here would drop the locks that SQLite holds on it (fcntl(2)).
+    By name: opening and closing the database here would drop the locks that SQLite holds on it (fcntl(2)).
     """
     try:
         found = file.lstat()
@@ -259,9 +256,9 @@ def _close_to_others(file: Path) -> None:
 
 
 def _quiet_reader(database: Path) -> sqlite3.Connection:
-    """Open a database that nobody has open, and make no file for that where there is nothing in its log.
+    """Open a database that no process has open; create no file if its write-ahead log is empty.
 
-    On a full disk the log's own two files could not be made.
+    On a full disk the two files of the log could not be created.
     """
     log = database.with_name(f"{database.name}-wal")
     is_settled = not (log.exists() and log.stat().st_size)
@@ -269,7 +266,7 @@ def _quiet_reader(database: Path) -> sqlite3.Connection:
 
 
 def _reader(database: Path) -> sqlite3.Connection:
-    # Used by one thread only, which is not the one that opens it.
+    # Used by one thread only, but opened by another.
     connection = sqlite3.connect(
         f"{database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
     )
@@ -282,13 +279,13 @@ def _checked(mode: Any, filename: Any, value: Any) -> bytes:
     if mode != _RAW or filename is not None or type(value) is not bytes:
         raise IndexDamaged(
             "The index holds a row that kdproxy did not write.",
-            hint="Start again: it is rebuilt from the journal.",
+            hint="Restart: it is rebuilt from the journal.",
         )
     return value
 
 
 def _refuse_foreign_settings(connection: sqlite3.Connection) -> None:
-    """diskcache applies every `sqlite_*` row of its Settings table as a PRAGMA: allow only our own."""
+    """Allow only our own settings: diskcache applies every `sqlite_*` row of its Settings table as a PRAGMA."""
     try:
         names = {row[0] for row in connection.execute("SELECT key FROM Settings")}
     except sqlite3.OperationalError as error:
@@ -298,5 +295,5 @@ def _refuse_foreign_settings(connection: sqlite3.Connection) -> None:
     if foreign := names - _KNOWN:
         raise IndexDamaged(
             f"The index holds settings that kdproxy did not write: {', '.join(sorted(map(str, foreign)))}.",
-            hint="Start again: it is rebuilt from the journal.",
+            hint="Restart: it is rebuilt from the journal.",
         )

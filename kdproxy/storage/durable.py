@@ -1,4 +1,4 @@
-"""What makes files durable and keeps one from taking the place of another."""
+"""Makes files durable, and prevents one file from replacing another."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of some bytes. Raises OSError, perhaps after a part of them."""
+    """Write all bytes. Raises OSError, possibly after a part of them."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -36,9 +36,9 @@ def sync(descriptor: int) -> None:
 
 
 def take_name(path: Path) -> bool:
-    """Make an empty file for a rename to replace; False where another file has the name: that would be lost.
+    """Create an empty file for a rename to replace; False if another file has the name, since it would be lost.
 
-    An empty file that is there already is good: nothing is lost with it, and a kill or a full disk may have left it.
+    An existing empty file is accepted: a kill or a full disk may have left it, and nothing is lost with it.
     """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -1,8 +1,8 @@
-"""The events log, `events.jsonl`: which calls went out, and how they ended. docs/formats/events.md has the promise.
+"""The events log, `events.jsonl`: which calls were sent and how they ended. docs/formats/events.md has the guarantees.
 
-The event loop writes each line itself, in one `write()`, so that a call never waits for a sync that runs; a line that
-is written outlives a kill of the process. A thread makes lines durable against a power cut: at once where somebody
-waits for it (group commit), else within a second. A call whose `sent` the disk refuses does not go out.
+The event loop writes each line itself, in one `write()`, so that a call never waits for a running sync; a written line
+survives a kill of the process. A thread syncs lines against a power cut: at once if a task waits for it (group commit),
+else within a second. A call whose `sent` line cannot be written is not sent.
 """
 
 import asyncio
@@ -27,29 +27,29 @@ from kdproxy.storage.life import Life
 log = logging.getLogger("kdproxy.storage")
 
 SYNC_SECONDS = 1.0
-"""How long a line for which nobody waits may be lost by a power cut."""
+"""A power cut may lose lines of this age, unless a task waited for their sync."""
 RETRY_SECONDS = 1.0
 MOST_UNROWED = 10_000
-"""Lines that a start may have to read again, where no answer takes the index along: a fifth of a second's work."""
+"""Most lines that a start has to read again where no answer updated the index: 0.2 s of work."""
 
 
 class OpenFiles(Protocol):
     """Opens the log's files."""
 
     def __call__(self, *, is_read_only: bool) -> Journal:
-        """Open them; writing makes the active one."""
+        """Open them; opening for writing creates the active one."""
 
 
 class EventLog:
-    """`sent`, `ended` and `settle` are for the event loop; `answered` and `row` for the journal's writer thread."""
+    """`sent`, `ended` and `settle` belong to the event loop; `answered` and `row` to the journal's writer thread."""
 
     def __init__(self, open_files: OpenFiles, life: Life, *, on_lag: Callable[[], None] = lambda: None) -> None:
-        """Take over a log. `on_lag` is called now and then, for `row` to be put into the index."""
+        """Take over a log. `on_lag` is called every `MOST_UNROWED` lines, to put `row` into the index."""
         self._open_files = open_files
         self._life = life
         self._on_lag = on_lag
         self._rowed = 0
-        """Lines that had been written when `row` was asked last."""
+        """Lines that had been written at the last call of `row`."""
         self._files: Journal | None = None  # made with the first line
         self._calls = Calls()
         self._is_recovered = False
@@ -57,7 +57,7 @@ class EventLog:
         self._thread: threading.Thread | None = None
         self._unsynced: list[bytes] = []
         self._refused: list[bytes] = []
-        """Lines that the disk has refused and that memory alone holds."""
+        """Lines that could not be written to disk and exist in memory only."""
         self._written = 0
         self._synced = 0
         """Lines, counted."""
@@ -68,7 +68,7 @@ class EventLog:
         """Why the last write did not reach the disk, in one sentence; None if it did."""
 
     def recover(self, row: bytes | None, answered: CallSet, all_answered: Callable[[], CallSet]) -> None:
-        """Read what there is. Before anything is written."""
+        """Read the existing log. Must run before anything is written."""
         files = self._open_files(is_read_only=True)
         try:
             self._calls = recover(files, row, answered, all_answered)
@@ -80,7 +80,7 @@ class EventLog:
     # -- the event loop ---------------------------------------------------------------------------------------
 
     async def ready(self) -> None:
-        """Open the file, off the loop, where that has not been done; a disk that refuses is told by `sent`."""
+        """Open the file off the loop, unless it is open. If that fails, `sent` raises the error."""
         if self._files is None:
             await asyncio.to_thread(self._prepare)
 
@@ -93,10 +93,10 @@ class EventLog:
                     self._fail(error)
 
     def sent(self, sent: Sent) -> LineName:
-        """Write that a call goes out, before its first byte; return its name.
+        """Record that a call is sent, before its first byte; return its name.
 
         Raises:
-            CallNotRecorded: the disk refuses; the call must not go out.
+            CallNotRecorded: the write failed; the call must not be sent.
         """
         name = self._life.next_name()
         line = encode_event(sent, name)
@@ -112,7 +112,7 @@ class EventLog:
         return name
 
     def ended(self, ended: Ended) -> None:
-        """Write how a call ended. What the disk refuses waits in memory and is tried again each second."""
+        """Record how a call ended. A line that cannot be written waits in memory and is retried each second."""
         line = encode_event(ended, self._life.next_name())
         with self._changed:
             if ended.call not in self._calls.state.open:
@@ -131,7 +131,7 @@ class EventLog:
         return call in self._calls.state.open
 
     async def settle(self) -> None:
-        """Return once all that was written is durable, or the disk refuses it."""
+        """Return once all written lines are durable, or writing fails."""
         with self._changed:
             if self._synced >= self._written or self.trouble is not None:
                 return
@@ -152,12 +152,12 @@ class EventLog:
     # -- the journal's writer thread --------------------------------------------------------------------------
 
     def answered(self, call: LineName) -> None:
-        """A call's answer line is in the journal."""
+        """Note that a call's answer line is in the journal."""
         with self._changed:
             self._calls.state.take_answer(call)
 
     def row(self) -> bytes | None:
-        """Return what the index keeps; None: nothing was ever written; empty: not known yet, read all again."""
+        """Return the index's row; None: nothing was ever written; empty: not known yet, so the log is read again."""
         with self._changed:
             if not self._is_recovered:
                 return b""
@@ -167,7 +167,7 @@ class EventLog:
             calls = Calls(self._calls.state.copy(), self._calls.mark, self._calls.origin, self._calls.sealed)
         return calls.dump()
 
-    # -- anybody ----------------------------------------------------------------------------------------------
+    # -- any thread -------------------------------------------------------------------------------------------
 
     def state(self) -> CallState:
         """Return the state of all calls."""
@@ -175,7 +175,7 @@ class EventLog:
             return self._calls.state.copy()
 
     def lines(self) -> Iterator[JournalLine]:
-        """Yield the lines that lie there, unreadable ones included; what is written meanwhile is left out."""
+        """Yield the lines of the log, unreadable ones included; lines written in the meantime are left out."""
         with closing(self._open_files(is_read_only=True)) as files:
             yield from files.lines()
 
@@ -185,7 +185,7 @@ class EventLog:
             return files.name(segment)
 
     def close(self) -> None:
-        """Make durable what was written and end. Lines that the disk still refuses are lost with the process."""
+        """Sync what was written and stop. Lines that still cannot be written are lost with the process."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
@@ -198,7 +198,7 @@ class EventLog:
         self._append(line, line)
         self._unsynced.append(line)
         if len(self._unsynced) == 1:
-            self._start_thread()  # from now on a second counts
+            self._start_thread()  # the second until its sync starts now
 
     def _append(self, data: bytes, last: bytes) -> None:
         """Write lines; `last` is the last of them."""
@@ -210,7 +210,7 @@ class EventLog:
         self._written += 1
 
     def _open(self) -> Journal:
-        """Open the file, end a line that a power cut tore, write the life's first line."""
+        """Open the file, terminate a line that a power cut tore, write the life's first line."""
         files = self._open_files(is_read_only=False)
         try:
             _, start = self._life.start(now=time.time(), release=__version__)
@@ -223,7 +223,10 @@ class EventLog:
 
     def _fail(self, error: Exception) -> None:
         if self.trouble is None:
-            log.error("the disk refuses to record calls: none is sent until it does", extra={"error": str(error)})
+            log.error(
+                "calls cannot be recorded on disk: no call is sent until the disk is writable",
+                extra={"error": str(error)},
+            )
         self.trouble = _sentence(error)
         self._start_thread()
 
@@ -241,10 +244,10 @@ class EventLog:
             self._make_durable()
         self._make_durable()
         if self._refused:
-            log.error("records of calls lost: the disk refused them until the end", extra={"lines": len(self._refused)})
+            log.error("records of calls lost: the disk refused them until exit", extra={"lines": len(self._refused)})
 
     def _wait(self) -> bool:
-        """Wait until there is something to do; False: it is the end."""
+        """Wait until there is something to do; False: the log is closing."""
         with self._changed:
             while not (self._unsynced or self._settling or self.trouble or self._is_closing):
                 self._changed.wait()
@@ -257,13 +260,13 @@ class EventLog:
             return not self._is_closing
 
     def _make_durable(self) -> None:
-        """Write what was refused, and sync. The lock is not held while the disk syncs."""
+        """Write the lines that failed before, and sync. The lock is not held during the sync."""
         error: Exception | None = None
         with self._changed:
             settling, self._settling = self._settling, []
             try:
                 self._write_refused()
-            except Exception as refused:  # whatever it is: a thread that dies would leave who settles waiting
+            except Exception as refused:  # any error: if the thread died, tasks in `settle` would wait forever
                 error = refused
             files, upto = self._files, self._written
             taken, self._unsynced = self._unsynced, []
@@ -271,7 +274,7 @@ class EventLog:
             try:
                 files.check_place()
                 files.sync()
-            except Exception as refused:  # whatever it is: a thread that dies would leave who settles waiting
+            except Exception as refused:  # any error: if the thread died, tasks in `settle` would wait forever
                 error = refused
         with self._changed:
             if error is None:
@@ -279,11 +282,11 @@ class EventLog:
                 settling += self._recovered()
             else:
                 self._fail(error)
-                # What was not synced may be gone from the file: it is written again. A line that is there twice
-                # counts once.
+                # Lines that were not synced may be missing from the file, so they are written again. A line that
+                # occurs twice counts once.
                 self._refused = taken + self._refused
         for future in settling:
-            _tell(future)
+            _wake(future)
         if error is None and files is not None:
             self._seal(files)
         if upto - self._rowed >= MOST_UNROWED:
@@ -298,11 +301,11 @@ class EventLog:
             self._open()
 
     def _recovered(self) -> "list[asyncio.Future[None]]":
-        """Note that the disk takes lines; return who waited for that."""
+        """Note that the disk is writable again; return the futures that waited for it."""
         if self.trouble is None:
             return []
         self.trouble = None
-        log.warning("the disk records calls again", extra={})
+        log.warning("calls are recorded on disk again", extra={})
         waiters, self._writable_waiters = self._writable_waiters, []
         return waiters
 
@@ -315,7 +318,7 @@ class EventLog:
             log.warning("the events log could not be sealed", extra={"error": str(error)})
 
 
-def _tell(future: "asyncio.Future[None]") -> None:
+def _wake(future: "asyncio.Future[None]") -> None:
     try:
         future.get_loop().call_soon_threadsafe(_resolve, future)
     except RuntimeError:
@@ -335,8 +338,8 @@ def _sentence(error: Exception) -> str:
 
 def _not_recorded(trouble: str) -> CallNotRecorded:
     return CallNotRecorded(
-        f"The call was not sent, since its record could not be written. {trouble}",
-        hint="Free space where the data directory lies: what waits is sent by itself then.",
+        f"The call was not sent, because its record could not be written. It cost nothing. {trouble}",
+        hint="Free space on the data directory's disk; waiting calls are then sent automatically.",
         retryable=True,
         retry_after_seconds=5.0,
     )

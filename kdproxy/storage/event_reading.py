@@ -1,8 +1,8 @@
-"""What an events log comes to: read on from where the index stopped, or from its beginning.
+"""Reads the state of all calls from an events log: from the index's mark on, or from the beginning.
 
-A log is read from its beginning where the index has no mark in it, where the mark does not fit (the file was replaced,
-segments came or went), and where lines of another life stand behind it (two logs were put together). Each call is
-counted once then, however often its lines are there and in whatever order.
+A log is read from the beginning if the index has no mark, if the mark does not match (the file was replaced, segments
+were added or removed), or if lines of another life follow the mark (two logs were joined). Each call is then counted
+once, however often its lines occur and in whatever order.
 """
 
 import logging
@@ -24,13 +24,13 @@ from kdproxy.storage.journal import Journal
 log = logging.getLogger("kdproxy.storage")
 
 ROW = "events/1"
-"""Name of the index's row with the state of the calls and the mark up to which it goes."""
+"""Name of the index's row with the state of the calls and the mark up to which it was read."""
 _SEAL_TAIL_BYTES = 66
 
 
 @dataclass(slots=True)
 class Calls:
-    """The state of a log's calls, and up to where the log was read for it."""
+    """The state of a log's calls, and how far the log was read for it."""
 
     state: CallState = field(default_factory=CallState)
     mark: Watermark | None = None
@@ -46,7 +46,7 @@ class Calls:
 
     @classmethod
     def load(cls, row: bytes | None) -> "Calls | None":
-        """Read the index's row; None where there is none, or none that is of use."""
+        """Read the index's row; None if it is missing or cannot be used."""
         if not row:
             return None
         try:
@@ -60,14 +60,14 @@ class Calls:
 
 
 class _OtherLife(Exception):
-    """Lines of another life stand behind the mark."""
+    """Lines of another life follow the mark."""
 
 
 def recover(log_files: Journal, row: bytes | None, answered: CallSet, all_answered: Callable[[], CallSet]) -> Calls:
-    """Return the calls of a log. Every life that wrote it is over.
+    """Return the calls of a log. Every life that wrote it has ended.
 
     Args:
-        row: what the index has of it.
+        row: the index's row of calls.
         answered: calls named by the answer lines that the index lacked.
         all_answered: reads the whole journal for them.
     """
@@ -76,7 +76,7 @@ def recover(log_files: Journal, row: bytes | None, answered: CallSet, all_answer
     if not size:
         if calls is not None and calls.mark is not None:
             log.warning(
-                "the events log is gone: calls that failed or were in flight are not known any more; no answer is lost",
+                "the events log is missing: records of failed and in-flight calls are lost; no answer is lost",
                 extra={"calls": calls.state.sent},
             )
         return Calls()
@@ -96,7 +96,7 @@ def recover(log_files: Journal, row: bytes | None, answered: CallSet, all_answer
 
 
 def read_all(log_files: Journal, answered: CallSet) -> Calls:
-    """Read a whole log, of lives that are over."""
+    """Read a whole log whose lives have ended."""
     calls = Calls()
     state = calls.state
     sent, ended = CallSet(), CallSet()
@@ -112,7 +112,7 @@ def read_all(log_files: Journal, answered: CallSet) -> Calls:
             case Ended() as found:
                 is_new = ended.add(found.call) and found.call not in answered
                 if is_new:
-                    state.sent += found.call not in sent  # its line comes later, or is lost
+                    state.sent += found.call not in sent  # its `sent` line comes later or is lost
                     state.take_ended(found)
     state.end_lives()
     return calls
@@ -169,7 +169,7 @@ def _read_on(log_files: Journal, calls: Calls, answered: CallSet) -> None:
 
 
 def _is_as_read(calls: Calls, sealed: dict[str, list[int]], log_files: Journal) -> bool:
-    """Whether the sealed segments are those that were read; what was written then may have been sealed since."""
+    """Whether the sealed segments are those that were read; the then active file may have been sealed since."""
     changed = {name for name in calls.sealed.keys() | sealed.keys() if calls.sealed.get(name) != sealed.get(name)}
     number = 0 if calls.mark is None else calls.mark.segment
     while (name := log_files.sealed_name(number)) in sealed and name not in calls.sealed:
@@ -192,8 +192,8 @@ def _continues(log_files: Journal, mark: Watermark | None) -> bool:
 
 
 def _events(log_files: Journal, mark: Watermark | None, state: CallState) -> Iterator[tuple[NamedEvent, Watermark]]:
-    """Yield the events behind a mark. A line that cannot be read is counted and skipped: a tail that a power cut tore
-    or filled with NULs, damage."""
+    """Yield the events after a mark. A line that cannot be read is counted and skipped: a tail that a power cut tore
+    or filled with NULs, or other damage."""
     start = {} if mark is None else {"segment": mark.segment, "offset": mark.offset}
     for line in log_files.lines(**start):
         raw = line.raw

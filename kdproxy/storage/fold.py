@@ -1,8 +1,8 @@
-"""What journal lines mean: each line changes the rows of the index. The one place that knows; docs/formats/journal.md.
+"""Applies journal lines to index rows. The only code that knows what a line means; see docs/formats/journal.md.
 
-For what lives, the order of lines of version 2 does not matter: a generation that a line names as ended is ended,
-whether its own lines came before or come later, and a line that comes twice counts once. Lines of version 1 mean what
-they meant: of one form the last counts, a tombstone ends those before it.
+The order of version 2 lines does not matter for what is live: a generation that a line names as ended is ended, whether
+its own lines come before or after, and a repeated line counts once. Version 1 lines keep their old meaning: the last
+line of a form counts, and a tombstone ends the lines before it.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,11 +13,11 @@ from kdproxy.storage import names
 from kdproxy.storage.sample_row import PROMPT, Generation, Home, Recording, pack, unpack
 
 ReadRecord = Callable[[Location], Record | None]
-"""Reads the record of a line that lies at a location; None where it cannot be read."""
+"""Reads the record of the line at a location; None if it cannot be read."""
 
 
 def needed(named: NamedRecord) -> list[str]:
-    """Names of the rows that `Fold.take` will look at for a line: to be fetched together, which is faster."""
+    """Return the names of the rows that `Fold.take` reads for a line: fetching them together is faster."""
     record, name, version = named
     wanted = [row] if (row := names.row_of(record)) is not None else []
     match record:
@@ -37,7 +37,7 @@ def needed(named: NamedRecord) -> list[str]:
 
 
 class Fold:
-    """Changes to some rows, line by line; nothing is written here."""
+    """Collects changes to rows, line by line; writes nothing."""
 
     def __init__(self, look_up: Callable[[str], bytes | None], counters: names.Counters, read: ReadRecord) -> None:
         self._look_up = look_up
@@ -60,7 +60,7 @@ class Fold:
         return location in self._taken or self._read(location) is not None
 
     def take(self, named: NamedRecord, location: Location, *, is_new: bool = False) -> None:
-        """Take one line that lies at a location; of one that is new in the world nothing is asked by its name."""
+        """Apply the line at a location; for a new line (`is_new`) the look-up of its own name is skipped."""
         record, name, version = named
         self._taken[location] = record
         match record:
@@ -83,7 +83,7 @@ class Fold:
                     self.changes[names.other_name(name)] = names.pack(location)
 
     def _place(self, row: str, named: NamedRecord, generation: LineName, recording: Recording, *, is_new: bool) -> None:
-        """Put a recording into its generation, unless that was ended."""
+        """Add a recording to its generation, unless the generation was ended."""
         record = named.record
         found = self.generations(row)
         if recording.is_v1:
@@ -102,7 +102,7 @@ class Fold:
         self.changes[row] = pack(found)
 
     def _with(self, generation: Generation, recording: Recording) -> Generation:
-        """Add a recording; where one of that form is there already the first counts, unless it is damaged."""
+        """Add a recording; an earlier one of that form takes precedence unless it is damaged."""
         there = generation.recording(recording.form)
         if there is not None and (there.location == recording.location or self.is_readable(there.location)):
             return generation
@@ -112,7 +112,7 @@ class Fold:
         return generation._replace(recordings=(*kept, recording))
 
     def _without_v1(self, found: list[Generation], form: str, *, but: LineName) -> list[Generation]:
-        """Drop what a line of version 1 takes the place of."""
+        """Drop the recordings that a version 1 line replaces."""
         left = []
         for generation in found:
             kept = tuple(
@@ -134,7 +134,7 @@ class Fold:
         assert row is not None
         ended = tombstone.withdraws
         if named.version < 2:
-            # Read again, behind what came after it, it would end more than it did.
+            # Applied a second time, after later lines, it would end more than it did the first time.
             if self.row(names.other_name(named.name)) is not None:
                 return
             self.changes[names.other_name(named.name)] = names.pack(location)
@@ -146,7 +146,7 @@ class Fold:
         self._end(row, ended, location)
 
     def _end(self, row: str, ended: tuple[LineName, ...], location: Location) -> None:
-        """End generations for good, whether their lines are here already or not."""
+        """End generations for good, whether or not their lines have been read."""
         if not ended:
             return
         for name in ended:
@@ -173,6 +173,6 @@ class Fold:
     def _uncount(self, recording: Recording) -> None:
         location = recording.location
         record = self._taken.get(location) or self._read(location)
-        # Where the line is damaged nobody knows any more who sold it: `verify` finds the sum that is then too high.
+        # If the line is damaged, its upstream is unknown and the sum stays too high until `verify --repair`.
         if record is not None:
             self.counters.add(record, -1)

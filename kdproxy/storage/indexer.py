@@ -1,6 +1,6 @@
-"""Keeps the index in step with the journal: rows that wait for the disk, and reading on at a start.
+"""Keeps the index up to date with the journal: rows that wait for the disk, and catching up at a start.
 
-Writer thread only, but for `look_up`.
+For the writer thread only, except `look_up`.
 """
 
 import logging
@@ -11,7 +11,7 @@ from kdproxy.core import line as lines
 from kdproxy.core import record as record_format
 from kdproxy.core.call_set import CallSet
 from kdproxy.core.models import NamedRecord, Record
-from kdproxy.core.ports import Batch, Damage, JournalLine, Location, Mending, Store, Watermark
+from kdproxy.core.ports import Batch, Damage, JournalLine, Location, Repair, Store, Watermark
 from kdproxy.errors import KdproxyError, RecordInvalid
 from kdproxy.storage import event_reading, names
 from kdproxy.storage.fold import Fold
@@ -28,21 +28,21 @@ _REPORTED_DAMAGE = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenReport:
-    """What opening or rebuilding found."""
+    """The result of opening or rebuilding the index."""
 
     indexed_lines: int
     """Lines read because the index did not have them."""
     torn_bytes: int
     damage: tuple[Damage, ...]
     is_rebuilt: bool
-    """Whether the whole index was made anew."""
+    """Whether the whole index was rebuilt."""
 
 
 class Indexer:
     """The index of one journal."""
 
     def __init__(self, journal: Journal, store: Store, *, calls_row: Callable[[], bytes | None] = lambda: None) -> None:
-        """Take over an index. `calls_row` makes the row that says what the events log comes to."""
+        """Take over an index. `calls_row` makes the row with the state of the events log."""
         self._journal = journal
         self._calls_row = calls_row
         self.answered = CallSet()
@@ -55,13 +55,13 @@ class Indexer:
         self._watermark: Watermark | None = None
 
     def look_up(self, name: str) -> bytes | None:
-        """Return a row, what is not yet on disk included. Any thread."""
+        """Return a row, even if it is not on disk yet. Any thread."""
         fresh = self._fresh  # replaced, not emptied, once its rows are on disk
         value = fresh.get(name)
         return self._store.get(name) if value is None else value
 
     def fold(self, wanted: Iterable[str]) -> Fold:
-        """Begin to take lines; `wanted` are the rows that they need, so far as known. Raises StorageFailed."""
+        """Start to apply lines; `wanted` are the rows that they need, as far as known. Raises StorageFailed."""
         fresh = self._fresh
         missing = [name for name in dict.fromkeys(wanted) if name not in fresh]
         found = self._store.get_all(missing) if missing else {}
@@ -71,17 +71,17 @@ class Indexer:
         )
 
     def accept(self, fold: Fold, watermark: Watermark, *, count: int) -> None:
-        """Take over what a fold has changed, now that its lines are in the journal up to the watermark."""
+        """Take over the changes of a fold, once its lines are in the journal up to the watermark."""
         self._fresh.update(fold.changes)
         self.counters = fold.counters
         self._watermark = watermark
         self.waiting += count
 
     def flush(self) -> None:
-        """Write the rows that wait, in one transaction, with the watermark that covers them.
+        """Write the waiting rows in one transaction, with the watermark that covers them.
 
         Raises:
-            StorageFailed: nothing of it is in the index.
+            StorageFailed: none of them is in the index.
         """
         if self._watermark is None:
             return
@@ -95,7 +95,7 @@ class Indexer:
         self.waiting = 0
 
     def recover(self) -> OpenReport:
-        """Cut a torn tail, and read what the index does not have yet."""
+        """Cut off a torn tail, and read the lines that the index does not have yet."""
         torn = self._journal.cut_torn_tail()
         if torn:
             log.warning("an unfinished last line was cut off the journal", extra={"bytes": torn})
@@ -104,27 +104,27 @@ class Indexer:
             log.warning("the index was written by an earlier release and is rebuilt from the journal", extra={})
             return self.rebuild(torn_bytes=torn)
         if mark is not None and not self._continues(mark):
-            log.warning("the index does not fit the journal and is rebuilt", extra={})
+            log.warning("the index does not match the journal and is rebuilt", extra={})
             return self.rebuild(torn_bytes=torn)
         self.counters = names.Counters.load(self._store.get(names.COUNTERS))
         return self._read_on(mark, torn_bytes=torn, is_rebuilt=False)
 
     def rebuild(self, *, torn_bytes: int = 0) -> OpenReport:
-        """Make the index anew."""
+        """Rebuild the index."""
         self._store.clear()
         self.counters = names.Counters()
         return self._read_on(None, torn_bytes=torn_bytes, is_rebuilt=True)
 
-    def mend(self, mending: Mending) -> None:
-        """Put rows right that are still as they were found. Raises StorageFailed."""
+    def repair(self, repair: Repair) -> None:
+        """Repair the rows that have not changed since they were found. Raises StorageFailed."""
         counters = self.counters.copy()
-        for upstream, count in mending.answers.items():
+        for upstream, count in repair.answers.items():
             counters.answers[upstream] = counters.answers.get(upstream, 0) + count
-        counters.prompts += mending.prompts
-        counters.old_keys += mending.old_keys
+        counters.prompts += repair.prompts
+        counters.old_keys += repair.old_keys
         puts = {names.COUNTERS: counters.dump()}
         deletes = set()
-        for name, (found, wanted) in mending.rows.items():
+        for name, (found, wanted) in repair.rows.items():
             if self._store.get(name) != found:
                 continue
             if wanted is None:
@@ -184,7 +184,7 @@ class Indexer:
 
 
 def readable(line: JournalLine) -> Iterator[tuple[Location, NamedRecord | RecordInvalid]]:
-    """Read a line of the journal. A damaged one may end in a whole one: where a file was put behind a torn line."""
+    """Read a line of the journal. A damaged one may end in a whole one, if a file was appended to a torn line."""
     try:
         yield line.location, record_format.read(line.raw)
     except RecordInvalid as error:

@@ -1,7 +1,7 @@
-"""The journal's files: append, sync, seal, read back. Blocking; one thread appends. Knows lines, not records.
+"""The journal's files: append, sync, seal, read. Blocking; one thread appends. Knows lines, not records.
 
 Active file `api_recovery.jsonl`, sealed segments `api_recovery.NNNNNN.jsonl`; `events.jsonl` likewise.
-The active file's number is the one that it gets when it is sealed, so a location stays right.
+The active file already has the number that it gets when it is sealed, so locations stay valid.
 """
 
 import contextlib
@@ -21,19 +21,19 @@ log = logging.getLogger("kdproxy.storage")
 
 
 class LogFiles(NamedTuple):
-    """The names of a log's files, and its own."""
+    """The file names of a log, and its title."""
 
     stem: str
     title: str
 
     @property
     def active(self) -> str:
-        """Name of the file that is written."""
+        """Name of the active file."""
         return f"{self.stem}.jsonl"
 
     @property
     def sealed(self) -> re.Pattern[str]:
-        """What the names of sealed segments look like; the group is the number."""
+        """Pattern of the names of sealed segments; the group is the number."""
         return re.compile(rf"{self.stem}\.(\d{{6,}})\.jsonl")
 
     def segment(self, number: int) -> str:
@@ -67,8 +67,8 @@ class Journal:
         """Open the journal.
 
         Args:
-            last_sealed: the highest number that any segment had, though its file be gone: none gets it again.
-            on_seal: told the name of each segment once it is sealed.
+            last_sealed: the highest number of any segment so far, even if its file is gone; it is not used again.
+            on_seal: called with the name of each segment once it is sealed.
         """
         self._directory = directory
         self._names = files
@@ -78,11 +78,11 @@ class Journal:
         self._on_seal = on_seal
         self._is_seal_blocked = False
         self._has_remains = False
-        """Whether an append was refused and what it had written could not be cut off."""
+        """Whether a failed append left bytes that could not be cut off."""
         # Descriptors by segment, the active one's included: the loop's thread reads while the writer's seals, and a
-        # single dict look-up is what keeps it from reading one segment at another's offset.
+        # single dict look-up prevents reading one segment at another's offset.
         self._files: dict[int, int] = {}
-        # An empty file holds a name for a seal that a kill cut short: the active file still has that number.
+        # An empty file reserves the name of a seal that a kill interrupted: the active file still has that number.
         active = max((number for number, path in self._sealed() if path.stat().st_size), default=last_sealed)
         active = max(active, last_sealed) + 1
         self._file = self._open_active()
@@ -97,7 +97,7 @@ class Journal:
 
     @property
     def end(self) -> tuple[int, int]:
-        """The active segment and its bytes: where the next line comes to lie."""
+        """The active segment and its size: the place of the next line."""
         return self._end
 
     @property
@@ -107,12 +107,12 @@ class Journal:
 
     def segments(self) -> list[int]:
         """Return the numbers of all segments, oldest first."""
-        # Asked first: one that the writer seals meanwhile has both names and counts once; the other way round, none.
+        # Read first: a segment sealed meanwhile is found twice and counts once. In the other order it is missed.
         active = self._end[0]
         return sorted({active, *(number for number, _ in self._sealed())})
 
     def segment_size(self, segment: int) -> int:
-        """Return a segment's bytes; 0 if there is none."""
+        """Return a segment's size in bytes; 0 if it does not exist."""
         active, size = self._end
         if segment == active:
             return size
@@ -124,10 +124,10 @@ class Journal:
         return self._path(segment).name
 
     def append(self, lines: list[bytes]) -> list[Location]:
-        """Write lines and sync them; all are durable on return, or none is there.
+        """Write lines and sync them; on return all are durable, on an error none is written.
 
         Raises:
-            StorageFailed: the disk refused; what was written of them is cut off again.
+            StorageFailed: the write failed; bytes already written are cut off again.
         """
         active, start = self._end
         self.check_place()
@@ -141,13 +141,13 @@ class Journal:
         return locations
 
     def write(self, data: bytes, *, is_synced: bool = False) -> None:
-        """Write whole lines: all of them are there on return, or none. They outlive the process, not the machine.
+        """Write whole lines, all or none. They survive a kill of the process, but not a power cut.
 
         Args:
-            is_synced: make them durable too, and all that was written before.
+            is_synced: also make them and all earlier writes durable.
 
         Raises:
-            StorageFailed: the disk refused; what was written of them is cut off again.
+            StorageFailed: the write failed; bytes already written are cut off again.
         """
         active, start = self._end
         if not self._is_ours():
@@ -166,25 +166,25 @@ class Journal:
         self._end = (active, start + len(data))
 
     def sync(self) -> None:
-        """Make durable what was written before. Any thread; raises StorageFailed."""
+        """Make all earlier writes durable. Any thread; raises StorageFailed."""
         try:
             sync(self._file)
         except OSError as error:
             raise self._refused(error) from error
 
     def check_place(self) -> None:
-        """Raises StorageFailed: the file that is written is another's, or is not under its name any more."""
+        """Raise StorageFailed if another process has taken the active file, or it was moved or deleted."""
         if not self._is_ours():
             raise _taken()
         if not self._is_named(self._names.active):
             raise self._moved()
 
     def seal_if_full(self) -> None:
-        """Close the active segment if it has grown past its limit, and start the next.
+        """Seal the active segment if it has reached its limit, and start the next.
 
         Raises:
-            OSError: the disk refused; the next call goes on where this one stopped.
-            StorageFailed: the active file is another's, or has been moved away.
+            OSError: a step failed; the next call continues from there.
+            StorageFailed: another process has taken the active file, or it was moved or deleted.
         """
         active, size = self._end
         if size < self._segment_bytes:
@@ -192,12 +192,12 @@ class Journal:
         if not self._is_ours():
             raise _taken()
         sealed_name = self._names.segment(active)
-        # A call that the disk refused half-way may have moved it: what has the active name now is an empty file, and
-        # moving that too would put it in the full segment's place.
+        # An earlier call that failed half-way may have moved it. The active name is then an empty file, and moving that
+        # too would replace the full segment.
         is_moved = self._is_named(sealed_name)
         if not is_moved and not self._is_named(self._names.active):
             raise self._moved()
-        # The next file is made before the full one is moved: a disk without room for it leaves all as it was.
+        # The next file is created before the full one is moved: on a full disk nothing changes.
         fresh = self._directory / f"{self._names.active}.next"
         descriptor = _open(fresh, os.O_TRUNC)
         try:
@@ -211,7 +211,7 @@ class Journal:
         except OSError:
             os.close(descriptor)
             raise
-        # The old descriptor stays valid across the rename and goes on as the segment's reader.
+        # The old descriptor stays valid across the rename and now reads the sealed segment.
         self._file = descriptor
         self._files[active + 1] = descriptor
         self._end = (active + 1, 0)
@@ -219,14 +219,14 @@ class Journal:
         self._on_seal(sealed_name)
 
     def read(self, location: Location) -> bytes:
-        """Return the bytes at a location; fewer if the file ends before. Raises StorageFailed."""
+        """Return the bytes at a location; fewer if the file is shorter. Raises StorageFailed."""
         try:
             descriptor = self._files.get(location.segment)
             if descriptor is None:
                 opened = os.open(self._path(location.segment), os.O_RDONLY | os.O_CLOEXEC)
                 descriptor = self._files.setdefault(location.segment, opened)
                 if descriptor != opened:
-                    os.close(opened)  # another thread was here first
+                    os.close(opened)  # another thread opened it first
             return os.pread(descriptor, location.length, location.offset)
         except OSError as error:
             raise StorageFailed(
@@ -237,7 +237,7 @@ class Journal:
     def lines(self, *, segment: int | None = None, offset: int = 0) -> Iterator[JournalLine]:
         """Yield the lines from a place on, in order. An unfinished last line comes without its line break.
 
-        Any thread; of the active segment, what was synced when its turn came.
+        Any thread; of the active segment, up to its size when the reading reaches it.
         """
         for number in self.segments():
             if segment is not None and number < segment:
@@ -246,9 +246,9 @@ class Journal:
             yield from self._segment_lines(number, start)
 
     def cut_torn_tail(self) -> int:
-        """Cut an unfinished last line off the active segment and return its bytes: it was never acknowledged.
+        """Cut an unfinished last line off the active segment, which was never acknowledged; return its size in bytes.
 
-        Where a journal is only read the line is left out, and nothing is cut.
+        In a read-only journal the line is skipped and nothing is cut.
         """
         size = end = self._end[1]
         while end > 0:
@@ -274,7 +274,7 @@ class Journal:
         )
 
     def sealed_facts(self) -> dict[str, list[int]]:
-        """Return size and time of each sealed segment, by name: what tells whether one was changed."""
+        """Return size and time of each sealed segment, by name, to detect changes."""
         found = {path.name: path.stat() for _, path in self._sealed()}
         return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in sorted(found.items()) if stat.st_size}
 
@@ -313,13 +313,13 @@ class Journal:
             if len(pending) > MAX_LINE_BYTES:
                 raise StorageFailed(
                     f"{self.name(segment)} holds a line of over {MAX_LINE_BYTES} bytes.",
-                    hint="It is not a journal: restore the file from a copy.",
+                    hint="The file is damaged: restore it from a copy.",
                 )
         if pending:
             yield JournalLine(location=Location(segment, offset, len(pending)), raw=bytes(pending))
 
     def _is_named(self, name: str) -> bool:
-        """Whether a name leads to the open file: what goes elsewhere would be gone with the process."""
+        """Whether a name still refers to the open file; otherwise writes would be lost with the process."""
         try:
             named = (self._directory / name).stat()
         except FileNotFoundError:
@@ -328,14 +328,14 @@ class Journal:
         return (named.st_ino, named.st_dev) == (held.st_ino, held.st_dev)
 
     def _takes(self, name: str) -> bool:
-        """Take a free name for the full segment, or say once that another file has it."""
+        """Reserve the name of the full segment, or log once that another file has it."""
         path = self._directory / name
         if take_name(path):
             return True
         if not self._is_seal_blocked:
             log.error(
-                "a file that is not ours has the name of the journal segment that is full: nothing is sealed and the "
-                "active file grows on, until that file is moved away",
+                "the full journal segment cannot be sealed, because another file has its name; the active file keeps "
+                "growing and no answer is lost. Move that file away",
                 extra={"path": str(path)},
             )
         self._is_seal_blocked = True
@@ -349,7 +349,7 @@ class Journal:
 
     def _open_active(self) -> int:
         if self._is_read_only:
-            with contextlib.suppress(FileNotFoundError):  # a kill amid a seal: what was written is in the sealed one
+            with contextlib.suppress(FileNotFoundError):  # a kill during a seal: the lines are in the sealed one
                 return os.open(self._directory / self._names.active, os.O_RDONLY | os.O_CLOEXEC)
             return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         descriptor = _open(self._directory / self._names.active)
@@ -368,7 +368,7 @@ class Journal:
     def _refused(self, error: OSError) -> StorageFailed:
         return StorageFailed(
             f"The {self._names.title} could not be written ({error.strerror}).",
-            hint="Free disk space: kdproxy keeps what it has in memory and tries again each second.",
+            hint="Free disk space. kdproxy holds the lines in memory and retries each second.",
             retryable=True,
         )
 
@@ -376,9 +376,9 @@ class Journal:
         held = f" (Linux: cp /proc/{os.getpid()}/fd/{self._file} FILE)" if sys.platform == "linux" else ""
         return StorageFailed(
             f"{self._names.active} in the data directory was moved, replaced or deleted while this process writes it.",
-            hint="Put the file back under its name; an editor that saves by renaming does this. If it was deleted, "
-            f"copy it out of this process{held} before you stop it, put the copy there and restart: answers that are "
-            "lost are bought again.",
+            hint="Put the file back under its name (some editors rename on saving). If it was deleted, copy it out of "
+            f"this process{held} before you stop it, put the copy in its place and restart: lost answers would be "
+            "bought again.",
             retryable=True,
         )
 
@@ -386,7 +386,7 @@ class Journal:
 def _taken() -> StorageFailed:
     return StorageFailed(
         "Another process has taken or changed the journal.",
-        hint="Two must not write one journal: stop one of them, then run `kdproxy verify`.",
+        hint="Two processes must not write one journal: stop one of them, then run `kdproxy verify`.",
     )
 
 

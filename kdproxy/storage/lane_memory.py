@@ -1,4 +1,4 @@
-"""`lanes.json`: what lanes have learned, written whole, and replaced by a rename."""
+"""`lanes.json`: the limits that lanes have learned; written as a whole and replaced by a rename."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ class LaneMemory:
     """The file of one data directory that this process owns."""
 
     def __init__(self, directory: Path, *, now: float) -> None:
-        """Read what is there. What cannot be read is begun anew.
+        """Read the file. If it cannot be read, lanes start without it.
 
         Args:
             now: UTC Unix seconds.
@@ -35,18 +35,20 @@ class LaneMemory:
             return
         except NewerVersion:
             self._is_foreign = True
-            log.warning("lanes.json was written by a newer kdproxy: it is left alone, and lanes learn anew")
+            log.warning(
+                "lanes.json was written by a newer kdproxy: it is not changed, and lanes learn their limits again"
+            )
             return
         except OSError as error:
-            log.warning("lanes.json cannot be read: lanes learn anew", extra={"reason": error.strerror})
+            log.warning("lanes.json cannot be read: lanes learn their limits again", extra={"reason": error.strerror})
             return
         if found is None:
-            log.warning("lanes.json is damaged: lanes learn anew")
+            log.warning("lanes.json is damaged: lanes learn their limits again")
         else:
             self.lanes = found
 
     def save(self, lanes: Iterable[Remembered]) -> None:
-        """Write what lanes have learned, if it is other than what was written last. Any thread; raises no OSError."""
+        """Write what lanes have learned, if it has changed since the last write. Any thread; raises no OSError."""
         kept = tuple(lanes)
         if self._is_foreign or not (kept or self.lanes):
             return
@@ -68,7 +70,7 @@ class LaneMemory:
             new.replace(self._path)
             sync_directory(self._path.parent)
         except OSError as error:
-            # It costs a few refusals at the next start, and no answer.
+            # The next start meets a few rate limits that it could have avoided; no answer is lost.
             log.warning("what lanes have learned is not saved", extra={"reason": error.strerror})
             return
         self._written = data

@@ -1,8 +1,8 @@
-"""Which directory may be a data directory: one that is new, empty or ours.
+"""Decides which directory may be a data directory: one that is new, empty or ours.
 
-Nothing is created, changed or removed before that is known, and a refusal names what is in the way. Ours is a directory
-with a `directory.json` of ours; where that file is missing (a copied journal, a start that a kill cut short, an earlier
-release), one that holds nothing but files with our names.
+Nothing is created, changed or removed before that is decided, and a refusal names the files in the way. A directory is
+ours if it has our `directory.json`. If that file is missing (a copied journal, a killed start, an earlier release), it
+is ours if it holds only files with our names.
 """
 
 import os
@@ -25,7 +25,7 @@ _OURS = re.compile(
 )
 _JOURNAL = re.compile(r"api_recovery(\.\d{6,})?\.jsonl")
 _STRAYS = re.compile(
-    # What systems and tools leave in a directory that its user takes for empty.
+    # Files that systems and tools leave in a directory that its user considers empty.
     r"\.DS_Store|\._.*|\.localized|\.Trashes|\.Trash-\d+|\.fseventsd|\.Spotlight-V100|Thumbs\.db|desktop\.ini"
     r"|System Volume Information|\$RECYCLE\.BIN|lost\+found|\.snapshots?|\.zfs|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+"
     r"|@eaDir|[@#]Recycle|#recycle|#snapshot|\.stfolder|\.dropbox"
@@ -33,7 +33,7 @@ _STRAYS = re.compile(
 )
 _MUST_BE_FILES = (MARKER_NAME, "lock", "secret", "segments.json", "lanes.json", "api_recovery.jsonl", "events.jsonl")
 _NAMED = 3
-"""Names of what is in the way that a refusal lists."""
+"""Most names that a refusal lists."""
 
 
 class Place(StrEnum):
@@ -48,7 +48,7 @@ def examine(path: Path) -> Place:
     """Return what lies at a path. Changes nothing.
 
     Raises:
-        StorageFailed: it must not be taken; the sentence says why and what to do.
+        StorageFailed: it must not be used; the message says why and what to do.
     """
     try:
         link = path.lstat()
@@ -71,26 +71,26 @@ def examine(path: Path) -> Place:
     has_index = "lock" in names and (path / "index" / "cache.db").is_file()
     foreign = [name for name in names if not _OURS.fullmatch(name) and not _STRAYS.fullmatch(name)]
     if "index" in names and not (has_journal or has_index):
-        foreign.append("index")  # a common name, which alone says nothing
+        foreign.append("index")  # a common name, which alone proves nothing
     if foreign:
         raise _foreign(path, foreign, has_journal=has_journal)
     if has_journal or has_index:
         return Place.OURS
     if shared := _shared_place(path):
         raise _refused(
-            f"{path} is {shared}, which kdproxy does not take as its data directory.",
-            hint=f"Give a directory of its own: --data-dir {path / 'kdproxy-data'}",
+            f"{path} is {shared}, which kdproxy does not use as its data directory.",
+            hint=f"Give a directory of kdproxy's own: --data-dir {path / 'kdproxy-data'}",
             code="data_dir_foreign",
         )
     return Place.EMPTY
 
 
 def prepare(path: Path) -> None:
-    """Make a directory that is new, and refuse one that is not to be written by this user.
+    """Create a new directory, or refuse one that this user must not write to.
 
     Raises:
-        StorageFailed: it must not be taken.
-        OSError: it cannot be made or looked at.
+        StorageFailed: it must not be used.
+        OSError: it cannot be created or examined.
     """
     place = examine(path)
     if place is Place.NEW:
@@ -98,7 +98,7 @@ def prepare(path: Path) -> None:
         try:
             _ignore_all(path / IGNORE_NAME)
         except OSError:
-            _unmake(path)  # on a full disk; made at the next start, it is of our making again
+            _unmake(path)  # on a full disk; the next start creates it again, with the file
             raise
         return
     _refuse_other_owner(path, path.stat().st_uid)
@@ -107,7 +107,7 @@ def prepare(path: Path) -> None:
 
 
 def _ignore_all(path: Path) -> None:
-    """Keep answers out of git; only in a directory of our making: in any other, git is its user's matter."""
+    """Exclude answers from git, only in a directory that kdproxy created: in any other, that is the user's decision."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(b"*\n")
@@ -120,10 +120,10 @@ def _unmake(path: Path) -> None:
 
 
 def has_marker(path: Path) -> bool:
-    """Whether a directory's `directory.json` is one of ours, of whatever format."""
+    """Whether a directory's `directory.json` is ours, in any format."""
     try:
         if not stat.S_ISREG((path / MARKER_NAME).lstat().st_mode):
-            return False  # a pipe would be waited for
+            return False  # reading a pipe would block
         meta = orjson.loads((path / MARKER_NAME).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return False
@@ -131,7 +131,7 @@ def has_marker(path: Path) -> bool:
 
 
 def is_data_directory(path: Path) -> bool:
-    """Whether answers may lie in a directory: what only reads is glad of a journal alone."""
+    """Whether a directory may hold answers: for reading, a journal alone is enough."""
     return has_marker(path) or any(map(_JOURNAL.fullmatch, _names(path)))
 
 
@@ -148,14 +148,14 @@ def _names(path: Path) -> Iterable[str]:
 
 
 def _shared_place(path: Path) -> str | None:
-    """Say what an empty directory is, if many programs or users keep things in it."""
+    """Describe an empty directory that many programs or users share; None for any other."""
     resolved = path.resolve()
     if resolved == resolved.parent:
         return "the root of the file system"
     try:
         if resolved == Path.home().resolve():
             return "your home directory"
-    except RuntimeError:  # no HOME, and nobody has this user id
+    except RuntimeError:  # no HOME, and the user database does not know this user id
         pass
     return "a directory that all users share" if path.stat().st_mode & stat.S_ISVTX else None
 
@@ -166,10 +166,10 @@ def _refuse_no_file(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(found.st_mode):
-        what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no regular file"
+        what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a regular file"
         raise _refused(
             f"{path} is {what}: kdproxy neither writes nor follows it.",
-            hint="Put the file itself there. To keep the data elsewhere, give that directory with --data-dir.",
+            hint="Put the file itself there. To store the data elsewhere, give that directory with --data-dir.",
         )
     _refuse_other_owner(path, found.st_uid)
 
@@ -181,8 +181,8 @@ def _refuse_other_owner(path: Path, owner: int) -> None:
     whose = "data directory" if path.is_dir() else "file"
     raise _refused(
         f"The {whose} {path} belongs to another user ({name}); this process runs as {mine}.",
-        hint=f"Run kdproxy as {name}, or give a directory of {mine}'s own with --data-dir: prompts and answers lie in "
-        f"it. If it is yours after all: sudo chown -R {mine} {path if path.is_dir() else path.parent}",
+        hint=f"Run kdproxy as {name}, or give a directory of {mine}'s own with --data-dir: it holds prompts and "
+        f"answers. If it is yours after all: sudo chown -R {mine} {path if path.is_dir() else path.parent}",
     )
 
 
@@ -205,8 +205,8 @@ def _foreign(path: Path, names: list[str], *, has_journal: bool) -> StorageFaile
             f"elsewhere: kdproxy warm {path / 'api_recovery.jsonl'}"
         )
     return _refused(
-        f"{path} holds what is not kdproxy's ({listed}{more}), so it is not taken as the data directory. Nothing in it "
-        "was changed.",
+        f"{path} holds files that are not kdproxy's ({listed}{more}), so it is not used as the data directory. "
+        "Nothing in it was changed.",
         hint=hint,
         code="data_dir_foreign",
     )

@@ -13,18 +13,18 @@ _ORIGIN_BYTES = 12
 class Life:
     """A writer's life, from opening a journal to closing it.
 
-    Its origin is drawn anew each time: a restored backup, a copied directory or the owner that another has followed can
-    never give a name a second time. Gaps and disorder in the numbers mean nothing.
+    Its origin is random: a restored backup, a copied directory or a superseded owner can never reuse a name.
+    Gaps and disorder in the numbers mean nothing.
     """
 
     def __init__(self) -> None:
         self.origin = os.urandom(_ORIGIN_BYTES).hex()
         self._lock = threading.Lock()
         self._start: tuple[NamedRecord, bytes] | None = None
-        self._numbers = itertools.count(1)  # its next() is one step of the interpreter: any thread may ask
+        self._numbers = itertools.count(1)  # its next() is atomic, so any thread may call it
 
     def start(self, *, now: float, release: str) -> tuple[NamedRecord, bytes]:
-        """Return the line that stands before all others that carry this life's origin: the same one in each log."""
+        """Return the line that precedes all others with this life's origin; each log gets the same one."""
         with self._lock:
             if self._start is None:
                 name = LineName(self.origin, 0)
@@ -33,5 +33,5 @@ class Life:
             return self._start
 
     def next_name(self) -> LineName:
-        """Return a name that no line has."""
+        """Return a name that no line has yet."""
         return LineName(self.origin, next(self._numbers))

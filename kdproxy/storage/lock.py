@@ -1,7 +1,7 @@
-"""One process owns a data directory: the lock file says which, and where it answers.
+"""One process owns a data directory: the lock file names it and the address of its API.
 
-On local disk the kernel's lock decides (it goes with the process, however it dies). On a network or FUSE file system
-that lock may mean nothing, so a heartbeat in the file does.
+On a local disk the kernel's lock decides (it ends with the process, however that dies). On a network or FUSE file
+system that lock may have no effect, so a heartbeat in the file decides.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ log = logging.getLogger("kdproxy.storage")
 NAME = "lock"
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
-_LOOKS = 3
-_FILE_BYTES = 2048  # always written whole and of one length: a reader never meets a half-written owner
+_ATTEMPTS = 3
+_FILE_BYTES = 2048  # always written whole, with one length: no reader sees a half-written owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who owns a directory."""
+    """The process that owns a directory."""
 
     pid: int
     host: str
@@ -39,23 +39,23 @@ class Owner:
     address: str | None
     """Base URL of the owner's own API, once it serves."""
     token: str
-    """Secret for the owner's own API: who can read the file (mode 0600) may use it."""
+    """Secret for the owner's API: whoever can read the file (mode 0600) may use it."""
     command: str
 
 
 class DirectoryLock:
-    """Held from `acquire` to `release`."""
+    """The lock of a data directory, held from `acquire` to `release`."""
 
     def __init__(self, directory: Path, *, is_network: bool, command: str) -> None:
         self._path = directory / NAME
         self._is_network = is_network
         self._descriptor: int | None = None
         self._stop = threading.Event()
-        self._writing = threading.Lock()  # between the heart and `announce`: both write the whole owner
+        self._writing = threading.Lock()  # between the heartbeat and `announce`: both write the whole owner
         self._beat: threading.Thread | None = None
         now = time.time()
         self.is_lost = False
-        """Whether another process took the directory because this one had stood still for too long."""
+        """Whether another process took the directory because this one was suspended for too long."""
         self.owner = Owner(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -67,7 +67,7 @@ class DirectoryLock:
         )
 
     def acquire(self) -> None:
-        """Take the lock or say at once who holds it.
+        """Take the lock, or raise at once with the name of its holder.
 
         Raises:
             DirectoryBusy: another process owns the directory.
@@ -94,13 +94,13 @@ class DirectoryLock:
             self._beat.start()
 
     def announce(self, address: str) -> None:
-        """Write where the owner answers."""
+        """Write the address of the owner's API."""
         with self._writing:
             self.owner = replace(self.owner, address=address)
             self._write_if_there_is_room()
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the directory."""
         self._stop.set()
         if self._beat is not None:
             self._beat.join()
@@ -108,7 +108,7 @@ class DirectoryLock:
             return
         # The file stays: unlinking a locked file would let two processes hold two locks of one name.
         if not self._is_followed():
-            # Nobody's, and as long as any: on a full disk the next owner finds room for its text.
+            # No owner, with the usual length: on a full disk the next owner still has room for its text.
             _write_whole(self._descriptor, b"{}")
         os.close(self._descriptor)
         self._descriptor = None
@@ -116,18 +116,18 @@ class DirectoryLock:
     def _take_kernel_lock(self, descriptor: int) -> None:
         import fcntl
 
-        for look in range(_LOOKS):
+        for attempt in range(_ATTEMPTS):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except OSError as error:
-                # One that only reads asks for the lock too, and holds it for some microseconds.
-                if look == _LOOKS - 1:
+                # A read-only command takes the lock too, for some microseconds.
+                if attempt == _ATTEMPTS - 1:
                     raise busy(self._path.parent, read_owner(self._path.parent)) from error
             _pause()
 
     def _confirm(self) -> None:
-        """Two may have written within one moment: after a pause the last writer is the owner."""
+        """Two processes may have written at the same time: after a pause the last writer is the owner."""
         _pause()
         owner = read_owner(self._path.parent)
         if owner is not None and owner.token != self.owner.token:
@@ -140,26 +140,28 @@ class DirectoryLock:
         while not self._stop.wait(BEAT_SECONDS):
             if self._is_followed():
                 self.is_lost = True
-                log.critical("another process has taken the data directory: this one stores nothing any more", extra={})
+                log.critical(
+                    "another process has taken the data directory: this one no longer stores answers", extra={}
+                )
                 return
-            with self._writing, contextlib.suppress(OSError):  # a missed beat is made up by the next
+            with self._writing, contextlib.suppress(OSError):  # the next beat makes up for a missed one
                 self.owner = replace(self.owner, beat_at=time.time())
                 self._write()
 
     def _is_followed(self) -> bool:
-        """Whether somebody took the directory while this process stood still for so long that it seemed dead."""
+        """Whether another process took the directory while this one was suspended and seemed dead."""
         owner = read_owner(self._path.parent)
         return owner is not None and owner.token != self.owner.token
 
     def _write_if_there_is_room(self) -> None:
-        """On a local disk the kernel's lock is what counts, and what is stored can be served from a full one."""
+        """Write the owner, or log that the disk is full: on a local disk the kernel's lock decides, not the text."""
         try:
             self._write()
         except OSError as error:
             if self._is_network or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             log.warning(
-                "the disk is full: other kdproxy commands cannot find out where this process answers",
+                "the disk is full: other kdproxy commands cannot find the address of this process",
                 extra={"path": str(self._path)},
             )
 
@@ -174,7 +176,7 @@ def _write_whole(descriptor: int, text: bytes) -> None:
 
 
 def read_owner(directory: Path) -> Owner | None:
-    """Return who wrote the lock file, or None if nobody did or it is half-written."""
+    """Return the owner in the lock file, or None if the file is missing or half-written."""
     try:
         members = orjson.loads((directory / NAME).read_bytes())
         return Owner(**members)
@@ -183,7 +185,7 @@ def read_owner(directory: Path) -> Owner | None:
 
 
 def refuse_owned(directory: Path, *, is_network: bool) -> None:
-    """Raises DirectoryBusy where a process owns the directory. Writes nothing."""
+    """Raise DirectoryBusy if a process owns the directory. Writes nothing."""
     import fcntl
 
     if is_network:
@@ -214,7 +216,7 @@ def _refuse_beating(directory: Path) -> None:
 
 
 def busy(directory: Path, owner: Owner | None) -> DirectoryBusy:
-    """Say who owns a directory."""
+    """Return the error that names the owner of a directory."""
     if owner is None:
         who, address = "another process", None
     else:
@@ -222,8 +224,8 @@ def busy(directory: Path, owner: Owner | None) -> DirectoryBusy:
         who, address = f"process {owner.pid} on {owner.host} ({owner.command}{where})", owner.address
     return DirectoryBusy(
         f"The data directory {directory} belongs to {who}.",
-        hint="Two at once would write over each other, so nothing was opened. Use that one (kdproxy stats shows it), "
-        "stop it first, or give this one another --data-dir.",
+        hint="Two processes would overwrite each other's data, so nothing was opened. Use that process (kdproxy stats "
+        "shows it), stop it first, or give this one another --data-dir.",
         address=address,
     )
 

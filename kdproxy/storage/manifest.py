@@ -1,7 +1,7 @@
-"""The manifest of the sealed segments, `segments.json`: what each held when it was sealed.
+"""The manifest of the sealed segments, `segments.json`: the state of each when it was sealed.
 
-A sealed segment never changes, so one that has is noticed: cheaply at a start, by size, time and inode, and by its
-checksum where those differ (a copied directory) or `verify` asks. What was found decides whether the index still fits.
+A sealed segment must never change. A start detects changes cheaply, by size, time and inode; the checksum is compared
+where those differ (a copied directory) or `verify` runs. The result decides whether the index still matches.
 """
 
 import hashlib
@@ -25,19 +25,19 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A sealed segment as it was when it was last looked at."""
+    """A sealed segment as it was at the last scan."""
 
     bytes: int
     sha256: str
     mtime_ns: int
     inode: int
     is_missing: bool = False
-    """Its file is gone. Its number is not given to another."""
+    """Its file is gone. Its number is not reused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Names of the segments that are not as the manifest has them."""
+    """Names of the segments that differ from the manifest."""
 
     edited: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
@@ -54,13 +54,13 @@ class Manifest:
     directory: Path
     segments: Mapping[str, Segment] = field(default_factory=dict)
     is_new: bool = True
-    """Whether there was none: an earlier release wrote the directory."""
+    """Whether no manifest existed: an earlier release wrote the directory."""
     changes: Changes = field(default_factory=Changes)
-    """What `look` found that nobody has been told of; segments that are there at the first look are none."""
+    """What `rescan` found and has not been logged yet; segments found by the first scan are no change."""
 
     @classmethod
     def load(cls, directory: Path) -> "Manifest":
-        """Read the manifest; one that is missing, damaged or of another format is made anew. Raises OSError."""
+        """Read the manifest; one that is missing, damaged or of another format is rebuilt. Raises OSError."""
         try:
             text = (directory / NAME).read_bytes()
         except FileNotFoundError:
@@ -72,7 +72,7 @@ class Manifest:
                 return cls(directory, segments, is_new=False)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             pass
-        log.warning("segments.json cannot be used and is made anew from the sealed segments", extra={})
+        log.warning("segments.json cannot be used and is rebuilt from the sealed segments", extra={})
         return cls(directory)
 
     @property
@@ -82,7 +82,7 @@ class Manifest:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each segment that is there, by name."""
+        """SHA-256 of each existing segment, by name."""
         return {name: found.sha256 for name, found in self.segments.items() if not found.is_missing}
 
     @property
@@ -90,16 +90,16 @@ class Manifest:
         """Names of the segments whose files are gone."""
         return tuple(sorted(name for name, found in self.segments.items() if found.is_missing))
 
-    def look(self, *, trusts_inodes: bool) -> bool:
-        """Take in the segments as they lie there now and note what has changed. Raises OSError.
+    def rescan(self, *, trusts_inodes: bool) -> bool:
+        """Scan the segments on disk and note what has changed. Raises OSError.
 
         Returns:
-            Whether the file that is written says otherwise now.
+            Whether the manifest file is out of date.
 
-        Reads the files whose size, time or inode differ, which may take a second a gigabyte.
+        Reads the files whose size, time or inode differ, which may take a second per gigabyte.
 
         Args:
-            trusts_inodes: false on file systems that number a file anew at each mount.
+            trusts_inodes: false on file systems that change inode numbers at each mount.
         """
         present = {path.name: path for path in self.directory.iterdir() if SEALED.fullmatch(path.name)}
         now: dict[str, Segment] = {}
@@ -108,7 +108,7 @@ class Manifest:
         for name, path in sorted(present.items()):
             found, known = path.stat(), self.segments.get(name)
             if not found.st_size and known is None:
-                continue  # holds a name for a seal that a kill cut short
+                continue  # reserves the name of a seal that a kill interrupted
             is_same = (
                 known is not None
                 and not known.is_missing
@@ -117,7 +117,7 @@ class Manifest:
             )
             now[name] = known if known is not None and is_same else _segment(path)
             if known is None or known.is_missing:
-                # The next number is that of our own, where a kill came between the seal and its note here.
+                # The next number is our own segment: a kill came between the seal and its entry here.
                 if number_of(name) != self.last_number + 1:
                     added.append(name)
             elif known.sha256 != now[name].sha256:
@@ -129,20 +129,20 @@ class Manifest:
         return is_other
 
     def forget_missing(self) -> None:
-        """Take the segments that are gone as lost for good."""
+        """Accept the missing segments as lost for good."""
         self.segments = {name: found for name, found in self.segments.items() if not found.is_missing}
 
     def add(self, name: str) -> None:
-        """Take in a segment that was just sealed."""
+        """Add a segment that was just sealed."""
         try:
             self.segments = {**self.segments, name: _segment(self.directory / name)}
         except OSError as error:
-            log.warning("the segment that was sealed cannot be read", extra={"name": name, "error": error.strerror})
+            log.warning("the sealed segment cannot be read", extra={"name": name, "error": error.strerror})
             return
         self.write()
 
     def write(self) -> None:
-        """Write the manifest. A disk that refuses is told, and is no reason to fail: the next start writes it."""
+        """Write the manifest. A failed write is logged, and the next start repeats it."""
         try:
             self._write()
         except OSError as error:

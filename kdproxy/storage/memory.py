@@ -1,4 +1,4 @@
-"""A store in memory, where no disk has room or a safe place for the index. Everything is gone with the process."""
+"""A store in memory, used if no disk has room or a safe place for the index. It is lost with the process."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}
-        self._lock = threading.Lock()  # who reads several values finds those of one moment
+        self._lock = threading.Lock()  # makes reads of several values consistent
         self._watermark: Watermark | None = None
 
     def get(self, name: str) -> bytes | None:

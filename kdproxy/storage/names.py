@@ -1,4 +1,4 @@
-"""What the index holds: its names, and the sums that it keeps. `sample_row.py` has the rows of samples."""
+"""The names of the index's rows, and its sums. `sample_row.py` has the rows of samples."""
 
 import struct
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from kdproxy.core.ports import Location
 _LOCATION = struct.Struct(">IQI")
 COUNTERS = "counters/2"
 OLD_WATERMARK = "watermark"
-"""The row that tells an index of format 1: its rows are of no use, and it is made anew from the journal."""
+"""The row that identifies an index of format 1, whose rows cannot be used: it is rebuilt from the journal."""
 LEADING = ("m/", "o/", "s/", "w/")
-"""Prefixes of the rows that lead to lines: prompts, other kinds, samples, what ended a generation."""
+"""Prefixes of the rows that point to lines: prompts, other kinds, samples, ends of generations."""
 KNOWN = b"1"
 """Value of a response id's row: only its presence counts."""
 
@@ -35,12 +35,12 @@ def response_name(namespace: str, response_id: str) -> str:
 
 
 def ended_name(name: LineName) -> str:
-    """Name of the row that says that a generation was ended, and where the line lies that did."""
+    """Name of the row that marks a generation as ended and points to the line that ended it."""
     return f"w/{name}"
 
 
 def other_name(name: LineName) -> str:
-    """Name of the row of a line that answers nothing: a writer's start, a kind of a later release."""
+    """Name of the row of a line that is no answer: a writer's start, a kind of a later release."""
     return f"o/{name}"
 
 
@@ -71,7 +71,7 @@ def unpack(value: bytes) -> Location:
 
 @dataclass(slots=True)
 class Counters:
-    """Sums over what the index holds, kept with it so that nobody has to read the journal for them."""
+    """Sums over the index, stored with it so that they do not have to be read from the journal."""
 
     answers: dict[str, int] = field(default_factory=dict)
     """Live recordings by upstream."""
@@ -81,7 +81,7 @@ class Counters:
 
     @classmethod
     def load(cls, value: bytes | None) -> "Counters":
-        """Read stored sums; none is zero."""
+        """Read stored sums; None means all zero."""
         if value is None:
             return cls()
         members = orjson.loads(value)
@@ -93,7 +93,7 @@ class Counters:
         return sum(self.answers.values()) + self.prompts
 
     def copy(self) -> "Counters":
-        """Return sums that can be changed apart."""
+        """Return an independent copy."""
         return Counters(answers=dict(self.answers), prompts=self.prompts, old_keys=self.old_keys)
 
     def dump(self) -> bytes:
@@ -101,7 +101,7 @@ class Counters:
         return orjson.dumps({"answers": self.answers, "prompts": self.prompts, "old_keys": self.old_keys})
 
     def add(self, record: Record, count: int = 1) -> None:
-        """Count a record that appears (1) or goes (-1)."""
+        """Count a record that was added (1) or removed (-1)."""
         if isinstance(record, Prompt):
             self.prompts += count
         elif isinstance(record, Entry):

@@ -1,6 +1,6 @@
-"""The port file: where a proxy listens, its process, and the secret by which it is known. docs/formats/port-file.md.
+"""The port file: a proxy's address, its process, and the secret that identifies it. docs/formats/port-file.md.
 
-It takes its name once the proxy listens, whole and readable for its owner alone, and goes at a clean end.
+It appears once the proxy listens, complete and readable only for its owner, and is removed at a clean exit.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from kdproxy.errors import KdproxyError
 
 _LINE = re.compile(r"([a-z]+)=([\w.:/\[\]-]*)")
-"""Safe to be sourced by a shell: no blank, quote, dollar or glob."""
+"""Safe for a shell to source: no blank, quote, dollar or glob."""
 _LARGEST = 4_096
 
 
@@ -29,10 +29,10 @@ class Listening:
 
 
 def prepare(path: Path) -> None:
-    """Take a file away that an earlier run left, and see that another can be written.
+    """Remove the file of an earlier run, and check that a new one can be written.
 
     Raises:
-        KdproxyError: it cannot.
+        KdproxyError: it cannot be written.
     """
     try:
         path.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ def write(path: Path, listening: Listening) -> None:
 
 
 def read(path: Path) -> Listening | None:
-    """Return what a file says; None: there is none, or it is no port file."""
+    """Return the content of a port file; None if it is missing or not a port file."""
     try:
         with path.open(encoding="ascii") as file:
             lines = file.read(_LARGEST).splitlines()
@@ -85,7 +85,7 @@ def read(path: Path) -> Listening | None:
 
 
 def remove(path: Path, listening: Listening) -> None:
-    """Take the file away if it is still this proxy's."""
+    """Remove the file if it is still this proxy's."""
     if read(path) == listening:
         with contextlib.suppress(OSError):
             path.unlink()
@@ -94,6 +94,6 @@ def remove(path: Path, listening: Listening) -> None:
 def _unwritable(path: Path, error: OSError) -> KdproxyError:
     return KdproxyError(
         f"The port file {path} cannot be written ({error.strerror}).",
-        hint="Give --port-file a name in a folder that is there and may be written, best on this machine's own disk.",
+        hint="Give --port-file a path in an existing, writable directory, preferably on a local disk.",
         code="port_file_unwritable",
     )

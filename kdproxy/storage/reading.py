@@ -1,7 +1,7 @@
-"""A data directory that is only read: no byte, mode or time in it changes, whether or not it could be written.
+"""Opens a data directory for reading only: no byte, mode or time in it changes, even if it is writable.
 
-The index is copied, brought up to the journal or made anew if it is damaged, and thrown away. Where the temporary
-directory has no room it is made in memory.
+The index is copied, brought up to date with the journal (or rebuilt if it is damaged) and removed at the end. If the
+temporary directory has no room, the copy is made in memory.
 """
 
 import logging
@@ -17,7 +17,7 @@ from kdproxy.errors import IndexDamaged, StorageFailed
 from kdproxy.filesystem import is_network
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.cache_directory import find_private
-from kdproxy.storage.consistency import judge, tell_changes
+from kdproxy.storage.consistency import judge, log_changes
 from kdproxy.storage.directory import INDEX_NAME, check_format
 from kdproxy.storage.disk import DATABASE_FILES, DiskStore, discard
 from kdproxy.storage.journal import Journal
@@ -29,7 +29,7 @@ log = logging.getLogger("kdproxy.storage")
 
 
 class ReadOnlyDirectory:
-    """Made by `open`; `close` removes the copy."""
+    """Created by `open`; `close` removes the copy of the index."""
 
     def __init__(
         self,
@@ -41,15 +41,15 @@ class ReadOnlyDirectory:
         self.archive = archive
         self.manifest = manifest
         self.index_trouble = index_trouble
-        """What is wrong with the index that lies there, in one sentence; what is read here is right all the same."""
+        """What is wrong with the index on disk, in one sentence; reads here are correct anyway."""
         self._scratch = scratch
 
     @classmethod
     def open(cls, path: Path) -> "ReadOnlyDirectory":
-        """Open a directory without writing to it. What is called to write fails.
+        """Open a directory without writing to it. Methods that write fail.
 
         Raises:
-            DirectoryBusy: a process owns it, which may write.
+            DirectoryBusy: a process owns it and may write.
             StorageFailed: it cannot be read, has a newer format, or its journal is gone.
         """
         path = path.expanduser().absolute()
@@ -59,18 +59,18 @@ class ReadOnlyDirectory:
             refuse_owned(path, is_network=on_network)
             with ExitStack() as made:
                 manifest = Manifest.load(path)
-                manifest.look(trusts_inodes=not on_network)
+                manifest.rescan(trusts_inodes=not on_network)
                 copy = made.enter_context(_scratch()) / INDEX_NAME
                 _copy_index(find_private(path, makes=False)[0] if on_network else path / INDEX_NAME, copy)
                 trouble = judge(path, copy, manifest).misfit
                 if trouble is not None:
                     discard(copy)
                     log.warning(
-                        "the index cannot be used and one is made for this command alone; serve, warm and forget make "
-                        "it anew",
+                        "the index cannot be used; a temporary one is made for this command; serve, warm and forget "
+                        "rebuild it",
                         extra={"reason": trouble},
                     )
-                tell_changes(manifest)
+                log_changes(manifest)
                 archive = _open_archive(path, copy)
                 scratch = made.pop_all()
         except OSError as error:
@@ -89,7 +89,7 @@ class ReadOnlyDirectory:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """Make a directory for the time being; the path of none where there is no room for one."""
+    """Yield a temporary directory; an unusable path if there is no room for one."""
     try:
         scratch = tempfile.TemporaryDirectory(prefix="kdproxy-")
     except OSError:
@@ -100,15 +100,15 @@ def _scratch() -> Iterator[Path]:
 
 
 def _copy_index(source: Path | None, copy: Path) -> None:
-    """Copy what there is of an index. A database with a write-ahead log cannot be opened where nothing is written."""
-    for name in DATABASE_FILES[:2]:  # the third is made by SQLite from the second
+    """Copy the index, if any: a database with a write-ahead log cannot be opened without writing beside it."""
+    for name in DATABASE_FILES[:2]:  # SQLite makes the third from the second
         try:
             copy.mkdir(mode=0o700, exist_ok=True)
             if source is not None and (source / name).is_file():
                 shutil.copyfile(source / name, copy / name)
         except OSError as error:
-            # Unreadable, or no room for it: what a copy lacks, or all of it, is read from the journal.
-            log.warning("the index is not copied but made anew", extra={"error": error.strerror})
+            # Unreadable, or no room: what the copy lacks is read from the journal.
+            log.warning("the index cannot be copied and is rebuilt for this command", extra={"error": error.strerror})
             with suppress(OSError):
                 discard(copy)
             return

@@ -1,4 +1,4 @@
-"""Recently used answers in memory, bounded in bytes. Read on the loop's thread, emptied from any."""
+"""Recently used answers in memory, bounded in bytes. Read on the loop's thread; any thread may drop answers."""
 
 import threading
 from collections import OrderedDict
@@ -10,7 +10,7 @@ _ENTRY_OVERHEAD_BYTES = 600
 
 
 class RecentAnswers:
-    """Least recently used first out."""
+    """An LRU cache of answers."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -21,7 +21,7 @@ class RecentAnswers:
 
     @property
     def epoch(self) -> int:
-        """Changes whenever an answer is dropped: what was looked up before may be withdrawn by now."""
+        """Changes whenever an answer is dropped: an answer looked up before may have been withdrawn since."""
         return self._epoch
 
     def get(self, name: str) -> Answer | None:
@@ -33,7 +33,7 @@ class RecentAnswers:
             return answer
 
     def put(self, name: str, answer: Answer, *, epoch: int) -> None:
-        """Remember an answer that was looked up in an epoch; one that would fill a quarter alone is left out."""
+        """Cache an answer that was looked up in `epoch`; one larger than a quarter of the limit is left out."""
         size = _size(answer)
         with self._lock:
             if epoch != self._epoch:
@@ -50,7 +50,7 @@ class RecentAnswers:
         """Forget answers."""
         with self._lock:
             self._epoch += 1
-            if self._answers:  # within a run of misses none is here, and the names need not be made
+            if self._answers:  # during a run of misses the cache is empty, and the names are not computed
                 for name in names:
                     self._remove(name)
 

@@ -1,7 +1,7 @@
-"""Rewrites segments of a journal that nobody has open, line by line. Only `scrub` does.
+"""Rewrites segments of a journal that no process has open, line by line. Only `scrub` uses it.
 
-Safe against a crash at any moment: a segment's new file is made beside it, synced, and takes its name in one step. The
-index is discarded before the first one does: the next start reads whatever mixture of old and new segments there is.
+Safe against a crash at any moment: the new file of a segment is written beside it, synced, and renamed over it. The
+index is removed before the first rename: the next start reads whatever mixture of old and new segments it finds.
 """
 
 import errno
@@ -21,14 +21,14 @@ from kdproxy.storage.lock import DirectoryLock
 from kdproxy.storage.manifest import Manifest
 
 Change = Callable[[bytes], bytes | None]
-"""Returns a line, line break included, as it shall stand; None: as it does."""
+"""Returns the new line, including its line break; None if it stays unchanged."""
 
 _SUFFIX = ".scrubbed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewritten:
-    """What became of one segment."""
+    """The result for one segment."""
 
     segment: str
     lines: int
@@ -36,7 +36,7 @@ class Rewritten:
 
 
 def survey(path: Path, change: Change) -> Iterator[Rewritten]:
-    """Say what a change would do, segment by segment. Changes no byte. Raises StorageFailed."""
+    """Yield what a change would do, segment by segment. Changes no byte. Raises StorageFailed."""
     try:
         for file in _segments(path):
             yield _count(file, change)
@@ -45,12 +45,12 @@ def survey(path: Path, change: Change) -> Iterator[Rewritten]:
 
 
 def rewrite(path: Path, change: Change, *, command: str) -> Iterator[Rewritten]:
-    """Rewrite the segments that a change concerns; says so of each segment once it is durable.
+    """Rewrite the segments that a change affects; yield each segment once it is durable.
 
     Raises:
         DirectoryBusy: another process owns the directory.
-        StorageFailed: the directory is not kdproxy's or not this user's, or the disk refused. Segments that were
-            yielded are rewritten, the others are as they were.
+        StorageFailed: the directory is not kdproxy's or not this user's, or a write failed. The
+            yielded segments are rewritten, the others are unchanged.
     """
     if path.exists():
         prepare(path)  # refuses a directory that is another user's or not kdproxy's
@@ -61,7 +61,7 @@ def rewrite(path: Path, change: Change, *, command: str) -> Iterator[Rewritten]:
         try:
             check_format(path)
             for rest in path.glob(f"api_recovery*{_SUFFIX}"):
-                rest.unlink()  # of a run that was killed
+                rest.unlink()  # left by a killed run
             manifest = Manifest.load(path)
             index_path = index_path_of(path, on_network=on_network)
             for file in _segments(path):
@@ -115,8 +115,8 @@ def _failed(path: Path, error: OSError) -> StorageFailed:
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return StorageFailed(
         f"The journal in {path} could not be rewritten ({error.strerror}). No answer is lost.",
-        hint="Free as much disk as its largest segment takes, and run it again."
+        hint="Free as much disk space as the largest segment takes, and run it again."
         if is_full
-        else "Run it again once the directory can be written.",
+        else "Run it again once the directory is writable.",
         code="journal_unwritable",
     )

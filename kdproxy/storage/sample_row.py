@@ -1,7 +1,7 @@
-"""The index's row of one sample, as bytes: which generations live there, in the order in which they came, and where.
+"""The index row of one sample, as bytes: its live generations in order of arrival, and where their lines are.
 
-A generation is named by its first line. It lies here with a location per form, or is seated here: then its lines are
-addressed elsewhere, at its home. A row without any is a sample that was withdrawn.
+A generation is named by its first line. The row has a location per form, or the generation is seated here: then its
+lines are addressed elsewhere, at its home. A row without generations is a withdrawn sample.
 """
 
 import struct
@@ -23,7 +23,7 @@ _HOME = struct.Struct(">IQ")  # bytes of the key, ordinal
 _OLD_KEY, _SEATED = 1, 2
 _V1 = 0x80
 _ONE = struct.Struct(">BB12sQBIQI")
-"""Of one generation with one recording, as nearly all rows are: head and recording together."""
+"""Head and recording of one generation with one recording, as in nearly all rows."""
 _SINGLE = _ONE.size
 
 
@@ -33,11 +33,11 @@ class Recording(NamedTuple):
     form: str
     location: Location
     is_v1: bool = False
-    """Whether the line is of record version 1: a later one of that version takes its place."""
+    """Whether the line is of record version 1: a later line of that version replaces it."""
 
 
 class Home(NamedTuple):
-    """Where a seated generation's own lines are addressed, and where the line lies that has seated it."""
+    """The address of a seated generation's own lines, and the location of the line that seated it."""
 
     key: str
     ordinal: int
@@ -82,12 +82,12 @@ def pack(generations: list[Generation]) -> bytes:
 
 
 def unpack(row: bytes | None) -> list[Generation]:
-    """Read a row; none is an empty one."""
+    """Read a row; None is an empty one."""
     return [] if row is None else list(_read(row))
 
 
 def only_location(row: bytes, form: str) -> Location | None:
-    """Return where a form lies in a row of one generation with one recording: nearly all rows are such."""
+    """Return the location of a form in a row of one generation with one recording, as nearly all rows are."""
     if len(row) == _SINGLE and not row[0] & _SEATED and row[_HEAD.size] & ~_V1 == _CODES[form]:
         return Location._make(_PLACE.unpack_from(row, _HEAD.size + 1))
     return None

@@ -1,4 +1,4 @@
-"""The data directory's secret, `secret`: fingerprints of credentials are made with it and mean nothing elsewhere."""
+"""The data directory's secret, `secret`, for fingerprints of credentials: they mean nothing elsewhere."""
 
 import contextlib
 import logging
@@ -16,16 +16,16 @@ _SECRET = re.compile(r"[0-9a-f]{64}\n?")
 
 
 def load_secret(directory: Path) -> bytes:
-    """Return the secret of a directory that this process owns, made where there is none.
+    """Return the secret of a directory that this process owns; create a missing one.
 
-    A disk that refuses it is no reason not to serve: then it lives as long as the process.
+    If it cannot be written, the proxy still serves, and the secret lasts as long as the process.
     """
     path = directory / NAME
     with contextlib.suppress(OSError, UnicodeDecodeError):
         text = path.read_text("ascii")
         if _SECRET.fullmatch(text):
             return bytes.fromhex(text.strip())
-        log.warning("the data directory's secret is damaged and made anew: fingerprints change", extra={})
+        log.warning("the data directory's secret is damaged and replaced: fingerprints of credentials change", extra={})
     made = secrets.token_bytes(32)
     try:
         _write(path, made)

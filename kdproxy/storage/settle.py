@@ -1,6 +1,6 @@
-"""What a line says that only its writer knows: which generation an answer belongs to, and which ones it ends.
+"""Decides which generation an answer belongs to and which ones it ends.
 
-Decided on the writer thread, when the line is written: nothing else is written between the look and the line.
+This happens on the writer thread when the line is written: nothing else is written between look-up and line.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from kdproxy.storage.sample_row import Generation
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A record of this life, encoded but for what `settle` adds. One that the disk refuses keeps its name."""
+    """A record of this life, encoded except for what `settle` adds. If its write fails, it keeps its name."""
 
     record: Record
     name: LineName
@@ -27,7 +27,7 @@ class Draft:
     v1_key: str | None
 
     def needed(self) -> list[str]:
-        """Names of the index's rows that settling looks at."""
+        """Names of the index rows that `settle` reads."""
         row = names.row_of(self.record)
         if row is None:
             return []
@@ -43,7 +43,7 @@ def drafted(record: Record, life: Life, *, intent: Intent = Intent.FILL, v1_key:
 
 
 def settle(found: Draft, fold: Fold, life: Life) -> Iterator[RecordLine]:
-    """Yield the lines that a draft becomes; none, where it shall not be kept."""
+    """Yield the lines of a draft; none if it is not to be stored."""
     match found.record:
         case Entry() as entry:
             yield from _settled_answer(found, entry, fold, life)
@@ -55,7 +55,7 @@ def settle(found: Draft, fold: Fold, life: Life) -> Iterator[RecordLine]:
 
 
 def by_name(tombstone: Tombstone, live: list[Generation]) -> list[Tombstone]:
-    """Return tombstones that name what lives at an address: a line ends what is at home where it is addressed."""
+    """Return tombstones for all that is live at an address; each is addressed to the home of what it ends."""
     ended: dict[tuple[str, int], list[LineName]] = {}
     for generation in live:
         home = generation.home
@@ -85,7 +85,7 @@ def _settled_answer(found: Draft, entry: Entry, fold: Fold, life: Life) -> Itera
     yield NamedRecord(entry, found.name, RECORD_VERSION), line
     if not replaces:
         return
-    # What is at home elsewhere is ended there too. Behind the answer: a cut between them costs no answer.
+    # Seated generations are ended at their homes too. After the answer: a crash in between then loses no answer.
     refreshed = _refreshed(address, entry.created_at)
     for tombstone in by_name(refreshed, [each for each in live if each.home is not None]):
         yield _sealed(tombstone, life)
@@ -110,7 +110,7 @@ def _sealed(record: Record, life: Life) -> RecordLine:
 
 
 def _missing_in(live: list[Generation], entry: Entry, fold: Fold) -> LineName | None:
-    """Return the first generation that lives there, if it lacks the answer's form; else the answer is a spare."""
+    """Return the first live generation if it lacks the answer's form; otherwise the answer is a spare."""
     if not live or live[0].home is not None:
         return None
     there = live[0].recording(entry.answer.form)

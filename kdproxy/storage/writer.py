@@ -1,8 +1,8 @@
 """The writer thread: the only one that appends to the journal and changes the index.
 
-Records that come while a sync runs share the next one (group commit). Who waits is told once the line is synced and
-found by `look_up`; the index on disk follows within half a second, many rows in one transaction. What the disk refuses
-waits in memory and is tried again each second: what was paid for is not dropped while the process lives.
+Records that arrive during a sync share the next one (group commit). A write is reported once its line is synced and
+`look_up` finds it; the index on disk follows within half a second, many rows in one transaction. Lines that cannot be
+written wait in memory and are retried each second: paid answers are not dropped while the process runs.
 """
 
 import asyncio
@@ -34,23 +34,23 @@ log = logging.getLogger("kdproxy.storage")
 
 RETRY_SECONDS = 1.0
 INDEX_SECONDS = 0.5
-"""How long a line may be missing in the index on disk: what a start after a kill has to read again, at most."""
+"""How long a line may be missing from the index on disk; a start after a kill reads at most that much again."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
 class Write:
-    """Lines that wait for the disk, and who is to be told."""
+    """Lines that wait for the disk, and the callback for their outcome."""
 
     items: Sequence[RecordLine | Draft]
     done: Callable[[bool], None]
-    is_told: bool = False
+    is_reported: bool = False
 
-    def tell(self, is_kept: bool) -> None:
-        """Tell once: the first news counts."""
-        if not self.is_told:
-            self.is_told = True
+    def report(self, is_kept: bool) -> None:
+        """Report the outcome, once: later ones are ignored."""
+        if not self.is_reported:
+            self.is_reported = True
             self.done(is_kept)
 
 
@@ -71,21 +71,21 @@ class Writer:
         self._life = life
         self._events = events
         self._has_started = False
-        """Whether the life's first line is in the journal."""
+        """Whether this life's first line is in the journal."""
         self._before_first: Callable[[], None] | None = before_first
         self._make_store = make_store
-        self._on_change = on_change  # told which rows are others now, before anybody is told of a write
+        self._on_change = on_change  # called with the changed rows, before a write is reported
         self._changed = threading.Condition()  # protects the five below
         self._queue: list[Write] = []
         self._jobs: list[Callable[[], None]] = []
         self._is_closing = False
         self.trouble: str | None = None
         self.trouble_hint = ""
-        """What to do about it, which depends on the cause."""
+        """What to do about it; depends on the cause."""
         self._writable_waiters: list[asyncio.Future[None]] = []
-        # Written by the thread alone:
+        # Written only by the thread:
         self.unwritten = 0
-        """Lines that the disk has refused and that memory alone holds."""
+        """Lines that could not be written to disk and exist in memory only."""
         self._index_at: float | None = None
         self._journal_error: Exception | None = None
         self._index_error: Exception | None = None
@@ -93,7 +93,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="kdproxy-writer", daemon=True)
 
     def start(self) -> OpenReport:
-        """Open the index and read what it lacks. Raises StorageFailed."""
+        """Open the index and read the lines that it lacks. Raises StorageFailed."""
         self._thread.start()
         try:
             return self._opened.result()
@@ -102,7 +102,7 @@ class Writer:
             raise
 
     def look_up(self, name: str) -> bytes | None:
-        """Return the index's row of a name, what is not yet on disk included. Any thread."""
+        """Return the index row of a name, even if it is not on disk yet. Any thread."""
         return self.indexer.look_up(name)
 
     def submit(self, writes: list[Write]) -> None:
@@ -131,23 +131,23 @@ class Writer:
         return result.result()
 
     def revise(self, decide: Callable[[], Sequence[RecordLine | Draft]]) -> bool:
-        """Write what `decide` returns, which runs on the writer thread: nothing is written in between.
+        """Run `decide` on the writer thread and write what it returns: nothing else is written in between.
 
         Returns:
-            Whether that is on disk and indexed; if not, it is tried again like any other write.
+            Whether the lines are on disk and indexed; if not, they are retried like any other write.
         """
 
         def job() -> bool:
             items = decide()
-            told: list[bool] = []
+            outcome: list[bool] = []
             if not items:
                 return True
-            write = Write(items, told.append)
+            write = Write(items, outcome.append)
             refused = self._commit([write])
             self._index()
             with self._changed:
                 self._queue += refused
-            return told[0]
+            return outcome[0]
 
         return self.call(job)
 
@@ -166,16 +166,16 @@ class Writer:
         await waiter
 
     def close(self) -> None:
-        """Write what waits and end. Records that the disk still refuses are lost with the process."""
+        """Write what is queued and stop. Records that still cannot be written are lost with the process."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
         self._thread.join()
 
     def refuse_closed(self) -> None:
-        """Raises StorageFailed after `close`."""
+        """Raise StorageFailed after `close`."""
         if self._is_closing:
-            raise StorageFailed("The archive is closed.", hint="Start kdproxy again.")
+            raise StorageFailed("The archive is closed.", hint="Restart kdproxy.")
 
     # -- on the thread ----------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Writer:
                 self.store = self._make_store()
                 opened.callback(self.store.close)
                 self.indexer = Indexer(self._journal, self.store, calls_row=self._events.row)
-                # Before the index is written on: its row of calls goes with its watermark.
+                # Before the index is written: its row of calls belongs to its watermark.
                 calls_row = self.store.get(event_reading.ROW)
                 report = self.indexer.recover()
                 self._events.recover(calls_row, self.indexer.answered, self._all_answered)
@@ -198,7 +198,7 @@ class Writer:
             self._serve()
 
     def note_calls(self) -> None:
-        """Put what the events log comes to into the index; on a full disk a later flush does. On the thread."""
+        """Put the state of the events log into the index; on a full disk a later flush does. On the thread."""
         row = self._events.row()
         if self.store.get(event_reading.ROW) != row and row is not None:
             with suppress(StorageFailed):
@@ -228,8 +228,8 @@ class Writer:
                 self._index()
         self.note_calls()
         for write in waiting:
-            log.error("answers lost: the disk refused them until the end", extra={"lines": len(write.items)})
-            write.tell(False)
+            log.error("answers lost: the disk refused them until exit", extra={"lines": len(write.items)})
+            write.report(False)
 
     def _idle_seconds(self, waiting: list[Write]) -> float | None:
         if waiting:
@@ -240,26 +240,26 @@ class Writer:
         return self._index_at is not None and time.monotonic() >= self._index_at
 
     def _commit(self, writes: list[Write]) -> list[Write]:
-        """Append, sync, tell; return what the disk refused."""
+        """Append, sync, report; return the writes that failed."""
         if not writes:
             return []
         self._journal_error = None
         try:
             self._append(writes)
-        except Exception as error:  # want of memory too: a writer that dies would leave every keeper waiting
+        except Exception as error:  # MemoryError too: if the writer died, every caller would wait forever
             self._journal_error = error
-        # First: who is told of a refusal must find `is_writable` false and the lines counted.
+        # Before the report: a caller whose write failed must find `is_writable` false and the lines counted.
         self._count_refused(writes)
         self._note_health()
         for write in writes:
-            write.tell(self._journal_error is None)
+            write.report(self._journal_error is None)
         return [] if self._journal_error is None else writes
 
     def _count_refused(self, writes: list[Write]) -> None:
         for write in writes:
-            if write.is_told and self._journal_error is None:
+            if write.is_reported and self._journal_error is None:
                 self.unwritten -= len(write.items)
-            elif not write.is_told and self._journal_error is not None:
+            elif not write.is_reported and self._journal_error is not None:
                 self.unwritten += len(write.items)
 
     def _append(self, writes: list[Write]) -> None:
@@ -292,7 +292,7 @@ class Writer:
             self._index_at = time.monotonic() + INDEX_SECONDS
 
     def _settled(self, items: Sequence[RecordLine | Draft], fold: Fold) -> Iterator[RecordLine]:
-        """Yield the lines as they are written. What `fold` has taken of one counts for the next."""
+        """Yield the lines as they are written. Each line sees what `fold` has taken from the lines before it."""
         if not self._has_started and any(map(self._is_own, items)):
             yield self._life.start(now=time.time(), release=__version__)
         for item in items:
@@ -305,12 +305,12 @@ class Writer:
         return isinstance(item, Draft) or item[0].name.origin == self._life.origin
 
     def _index(self) -> None:
-        """Bring the index on disk up to the journal."""
+        """Bring the index on disk up to date with the journal."""
         self._index_error = None
         try:
             self.indexer.flush()
             self._index_at = None
-        except Exception as error:  # whatever it is, as above
+        except Exception as error:  # any error, as above
             self._index_error = error
             self._index_at = time.monotonic() + RETRY_SECONDS
         self._note_health()
@@ -338,7 +338,7 @@ def _needed(item: RecordLine | Draft) -> list[str]:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what went wrong, as anybody may read it: what no code here has worded can name anything."""
+    """Return what went wrong, safe to publish: texts of foreign exceptions may contain anything and are left out."""
     if isinstance(error, StorageFailed):
         return error.message
     if isinstance(error, OSError) and error.strerror:
@@ -347,7 +347,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _hint(error: Exception) -> str:
-    """Return what to do: room helps a full disk alone."""
+    """Return what to do; it depends on the cause, since free space only helps a full disk."""
     if isinstance(error, StorageFailed) and not isinstance(error.__cause__, OSError):
         return error.hint
     cause = error.__cause__ if isinstance(error, StorageFailed) else error
@@ -357,13 +357,13 @@ def _hint(error: Exception) -> str:
         case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
             return "Make the data directory writable again (owner, mode, mount)."
         case OSError(errno=errno.EIO):
-            return "Look at the disk (dmesg): it fails. Copy api_recovery*.jsonl to another one now."
+            return "The disk is failing (see dmesg). Copy api_recovery*.jsonl to another disk now."
         case _:
-            return "The log has the cause."
+            return "See the proxy's log for the cause."
 
 
 def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-    """Call back on a loop, if it still runs."""
+    """Schedule a callback on a loop, if it is still running."""
     try:
         loop.call_soon_threadsafe(callback, *arguments)
     except RuntimeError:

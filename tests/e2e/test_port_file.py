@@ -67,7 +67,7 @@ async def test_what_a_killed_proxy_left_is_not_taken_for_the_next_one(tmp_path: 
     async with run_proxy_process(UPSTREAM, tmp_path / "data", "--port-file", str(path)) as proxy:
         assert (await ready(path, "--pid", str(proxy.pid)))[0] == 0
         code, out, err = await ready(path, "--pid", str(os.getpid()), "--wait", "0.3")
-        assert (code, out, f"of process {proxy.pid}, not {os.getpid()}" in err) == (1, "", True)
+        assert (code, out, f"belongs to process {proxy.pid}, not {os.getpid()}" in err) == (1, "", True)
 
 
 async def test_a_stranger_who_took_the_port_has_no_proof(tmp_path: Path, send: Any) -> None:

@@ -1,1 +1,1 @@
-"""`forget`: which samples are meant, and the tombstones that withdraw them."""
+"""`forget`: choosing samples, and the tombstones that withdraw them."""

@@ -1,5 +1,5 @@
-"""`forget`, its first half: which samples are meant. Runs with the user who asks, never in a serving proxy: a regular
-expression can take for ever.
+"""The first half of `forget`: chooses the samples. Runs in the user's command, never in a serving proxy: a regular
+expression can take forever.
 """
 
 import re
@@ -27,22 +27,22 @@ Stored = Entry | Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What shall be forgotten; a sample must fit all that is given."""
+    """Which samples to withdraw; a sample must match all the given conditions."""
 
     key: str | None = None
     match: str | None = None
     finish_reason: str | None = None
     invalid_json: bool = False
     empty: bool = False
-    """Nothing was generated and nothing is said."""
+    """The answer has no generated content."""
     broken: bool = False
-    """Today's rules would not keep it (docs/answers.md)."""
+    """The current rules would not store it (docs/answers.md)."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
-    """By name, with the settings by which their answers are judged."""
+    """By name, with the settings that decide whether their answers are stored."""
 
     @property
     def reason(self) -> str:
-        """The wish in words, for the tombstones."""
+        """The conditions as text, for the tombstones."""
         parts = [
             None if self.key is None else f"key {self.key}",
             None if self.match is None else f"match {self.match}",
@@ -56,7 +56,7 @@ class Wish:
 
 @dataclass(slots=True, kw_only=True)
 class Chosen:
-    """One sample that fits."""
+    """A sample that matches."""
 
     kind: str
     namespace: str
@@ -68,11 +68,11 @@ class Chosen:
     answered: str
     """First words of the answer."""
     seals: list[str]
-    """Of its recordings that fit."""
+    """Of its matching recordings."""
 
     @property
     def sample(self) -> dict[str, Any]:
-        """Return it as `withdraw` takes it."""
+        """Return it as an argument for `withdraw`."""
         return {name: getattr(self, name) for name in ("kind", "namespace", "key", "ordinal", "seals")}
 
     @property
@@ -82,7 +82,7 @@ class Chosen:
 
 
 def not_kept(lines: Iterable[bytes], upstreams: Mapping[str, Upstream]) -> Iterator[dict[str, Any]]:
-    """Yield, of some live lines, the answers that today's rules would not keep, and why."""
+    """Yield the answers among live lines that the current rules would not store, and why."""
     for line in lines:
         record = record_format.decode(line)
         if not isinstance(record, Entry):
@@ -93,7 +93,7 @@ def not_kept(lines: Iterable[bytes], upstreams: Mapping[str, Upstream]) -> Itera
 
 
 def choose(lines: Iterable[bytes], wish: Wish) -> list[Chosen]:
-    """Return the samples of some live lines that fit a wish. Raises KdproxyError where the wish makes no sense."""
+    """Return the samples of live lines that match a wish. Raises KdproxyError if the wish is malformed."""
     fits = compile_wish(wish)
     chosen: dict[tuple[str, str, str, int], Chosen] = {}
     for line in lines:
@@ -110,7 +110,7 @@ def compile_wish(wish: Wish) -> Callable[[Stored], bool]:
     """Make the test of a wish.
 
     Raises:
-        KdproxyError: nothing is wished, or a part of it is malformed.
+        KdproxyError: no condition is given, or one is malformed.
     """
     tests: list[Callable[[Stored], bool]] = []
     if wish.key is not None:
@@ -127,7 +127,7 @@ def compile_wish(wish: Wish) -> Callable[[Stored], bool]:
         tests.append(_broken_test(wish.upstreams))
     if not tests:
         raise _mistake(
-            "Nothing says which answers to forget.",
+            "No condition says which answers to withdraw.",
             "Give --key, --match, --finish-reason, --invalid-json, --empty or --broken.",
         )
     return lambda stored: all(test(stored) for test in tests)
@@ -137,8 +137,8 @@ def _key_test(prefix: str) -> Callable[[Stored], bool]:
     prefix = prefix.lower()
     if not _KEY.fullmatch(prefix):
         raise _mistake(
-            "The key is not hexadecimal, or too short to be sure.",
-            f"Give at least {LEAST_KEY_DIGITS} digits of it; Cache-Status names it on each reply.",
+            "The key is not hexadecimal, or it is too short.",
+            f"Give at least {LEAST_KEY_DIGITS} digits of it; Cache-Status shows the key of each reply.",
         )
     return lambda stored: any(key.startswith(prefix) for key in _keys_of(stored))
 
@@ -170,7 +170,7 @@ def _broken_test(upstreams: Mapping[str, Upstream]) -> Callable[[Stored], bool]:
 
 
 def _holds_invalid_json(stored: Stored) -> bool:
-    """Whether JSON was asked for, and a choice that is neither a tool call nor a refusal holds something else."""
+    """Whether JSON was asked for, and a choice that is neither a tool call nor a refusal is not valid JSON."""
     if isinstance(stored, Prompt) or not _asks_for_json(stored):
         return False
     choices = [choice for choice in choices_of(stored) if not choice.tool_calls and choice.refusal is None]
@@ -276,7 +276,7 @@ def _key_of(stored: Stored) -> str:
 
 
 def _keys_of(stored: Stored) -> Iterator[str]:
-    """Yield the key of a sample; of an answer bought under key version 1 also the one that replies name today."""
+    """Yield the key of a sample; of an answer bought under key version 1 also the current key, which replies show."""
     yield _key_of(stored)
     if isinstance(stored, Entry) and (current := v2_key_of(stored)) is not None:
         yield current

@@ -1,4 +1,4 @@
-"""`forget`, its second half: tombstones for chosen samples. Their lines stay; the next request buys anew."""
+"""The second half of `forget`: writes tombstones for chosen samples. Lines stay; the next request buys again."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +15,11 @@ from kdproxy.storage.settle import by_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawArguments:
-    """What `withdraw` is told."""
+    """The arguments of `withdraw`."""
 
     samples: tuple[dict[str, Any], ...]
-    """Each with `kind` (answer or prompt), `namespace`, `key`, `ordinal`, and `seals`: checksums of the lines that were
-    looked at. A sample that has changed since is left alone."""
+    """Each with `kind` (answer or prompt), `namespace`, `key`, `ordinal`, and `seals`: checksums of the lines that
+    were read. A sample that has changed since is left alone."""
     reason: str
 
 
@@ -54,11 +54,11 @@ def _read(sample: dict[str, Any], *, reason: str, now: float) -> tuple[Tombstone
                 namespace=namespace, key=key, ordinal=ordinal, kind=kind, reason=reason, created_at=now
             )
             return tombstone, frozenset(map(str, seals))
-    raise malformed("a sample is not whole")
+    raise malformed("a sample is incomplete")
 
 
 def _is_unchanged(library: Library, tombstone: Tombstone, seals: frozenset[str]) -> bool:
-    """Whether a recording that was looked at is still the sample's."""
+    """Whether the sample still has a recording that was read."""
     recordings = (recording for generation in _live(library, tombstone) for recording in generation.recordings)
     return any(seal_of(library.read(recording.location)) in seals for recording in recordings)
 

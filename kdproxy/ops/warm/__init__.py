@@ -1,1 +1,1 @@
-"""`warm`: records of any known format read from files, and put into the archive."""
+"""`warm`: reads records of any known format from files into the archive."""

@@ -1,4 +1,4 @@
-"""Batch jobs: a provider's input lines and output lines, which meet by their custom_id, made into full entries.
+"""Batch jobs: pairs a provider's input and output lines by custom_id and makes full entries of them.
 
 OpenAI: {"custom_id", "method", "url", "body"} with {"custom_id", "response": {"status_code", "body"}, "error"}
 (Batch API reference, read 2026-11). Anthropic: {"custom_id", "params"} with {"custom_id", "result": {"type",
@@ -43,7 +43,7 @@ class Side(StrEnum):
 
 
 def side_of(members: Mapping[str, Any]) -> Side | None:
-    """Tell a batch line by its members; None for any other line."""
+    """Return which half a batch line is, from its members; None for any other line."""
     if not isinstance(members.get("custom_id"), str):
         return None
     if isinstance(members.get("params"), dict) or isinstance(members.get("body"), dict):
@@ -54,7 +54,7 @@ def side_of(members: Mapping[str, Any]) -> Side | None:
 
 
 def is_failed(members: Mapping[str, Any]) -> bool:
-    """Whether an output line says that the provider did not answer."""
+    """Whether an output line reports that the provider did not answer."""
     try:
         _reply(members)
     except RowFailed:
@@ -73,13 +73,13 @@ class Half:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Input and output of one custom_id; a half that is in no file is None."""
+    """Input and output of one custom_id; a missing half is None."""
 
     custom_id: str
     input: Half | None
     output: Half | None
     is_ambiguous: bool
-    """Whether different lines of one side carry the same custom_id: nobody knows which belong together."""
+    """Whether different lines of one side have the same custom_id, so that they cannot be paired."""
 
     @property
     def place(self) -> Half:
@@ -103,7 +103,7 @@ class _Waiting:
 
 
 class Pairing:
-    """Collects halves until all files are read: only then is it known which belong together. Texts wait on disk."""
+    """Collects halves until all files are read, since pairs are only known then. Texts wait on disk."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="kdproxy-")  # noqa: SIM115 - closed by __exit__
@@ -120,10 +120,10 @@ class Pairing:
         self._file.close()
 
     def add(self, side: Side, custom_id: str, text: bytes, *, file: str, line: int, is_failed: bool = False) -> None:
-        """Take one half; the same line again changes nothing.
+        """Add one half; a repeated line changes nothing.
 
         Args:
-            is_failed: the provider did not answer. What was asked again, with success, is no other answer.
+            is_failed: the provider did not answer. A later success for the same custom_id replaces it.
         """
         halves = self._halves[side]
         digest = hashlib.sha256(text).digest()
@@ -139,7 +139,7 @@ class Pairing:
         self._size += len(text)
 
     def pairs(self) -> Iterator[Pair]:
-        """Yield all pairs, in the order of their outputs; then the inputs that have none."""
+        """Yield all pairs in the order of their outputs, then the inputs without an output."""
         inputs, outputs = self._halves[Side.INPUT], self._halves[Side.OUTPUT]
         for custom_id in (*outputs, *(name for name in inputs if name not in outputs)):
             yield Pair(
@@ -159,16 +159,16 @@ class Pairing:
 def entry_of(
     asked: bytes, answered: bytes, *, router: Router, now: float, anthropic_version: str | None = None
 ) -> tuple[Entry, float | None]:
-    """Make the entry that buying this answer live would have made, with its JSON body; and tell when it was given.
+    """Make the entry that buying this answer live would have made, with its JSON body and its time.
 
     Args:
         asked: the input line.
         answered: the output line.
-        anthropic_version: what live requests carry; None: told from the members of the request.
+        anthropic_version: what live requests carry; None: derived from the members of the request.
 
     Raises:
         RowFailed: the provider did not answer.
-        RowUnusable: the answer is not whole, or the question is none that is cached.
+        RowUnusable: the answer is incomplete, or such questions are not cached.
     """
     path, body, headers = _request(asked, anthropic_version)
     status, reply, request_id = _reply(orjson.loads(answered))
@@ -208,7 +208,7 @@ def entry_of(
             headers=tuple(response_headers),
             body=text,
             form=Form.JSON,
-            # The provider bills it as a batch, whatever tier its body names.
+            # The provider bills it as a batch, whatever tier the body names.
             usage=None if judgement.usage is None else judgement.usage._replace(tier="batch"),
         ),
         cost_usd=None,
@@ -261,7 +261,7 @@ def _reply(members: Mapping[str, Any]) -> tuple[int, dict[str, Any], str | None]
 
 
 def _message(value: Any) -> str:
-    """Find an error's text, however deep it is wrapped."""
+    """Return an error's text, however deeply it is nested."""
     while isinstance(value, dict):
         if isinstance(value.get("message"), str):
             return json.dumps(value["message"][:120], ensure_ascii=False)

@@ -1,14 +1,14 @@
-"""Which of the records that a file offers are taken: what is there stays, what was withdrawn stays withdrawn.
+"""Decides which records of a file are taken: stored answers are not replaced, withdrawn ones stay withdrawn.
 
-- Lines of a journal are copied as they are, by name: one that is here already is not copied again, one whose generation
-  was ended is not brought back, whatever any clock says. Where the question has another answer already, that one stays
-  the one that answers, and the copy is a spare.
-- A line of record version 1 that would supersede an answer is taken only behind a line of its own journal, as it was
-  there. Its tombstones become tombstones by name: they end the lines of their own journal that came before them.
+- Journal lines are copied unchanged, by name: a line that is already stored is not copied again, and a line whose
+  generation was ended is not restored, whatever the clocks say. If the question already has another answer, that one
+  is still served, and the copy is a spare.
+- A line of record version 1 that would supersede an answer is taken only after a line of its own journal, as in that
+  journal. Its tombstones become tombstones by name: they end the earlier lines of their own journal.
 - Rows of trackers and Batch files answer only questions that have no answer.
-- A damaged line is no answer: what a copy has takes its place.
+- A damaged line is not an answer: the line of a copy replaces it.
 
-So warming twice changes nothing, and neither does being interrupted in between.
+So warming twice changes nothing, even if the first run was interrupted.
 """
 
 import math
@@ -28,11 +28,11 @@ from kdproxy.storage.sample_row import PROMPT, Generation
 
 _ORIGIN_BYTES = 12
 _NOWHERE = 2**32 - 1
-"""Segment of lines that are not written yet."""
+"""The segment number of lines that are not written yet."""
 
 
 class Verdict(StrEnum):
-    """What becomes of a candidate."""
+    """What happens to a candidate."""
 
     TAKEN = "taken"
     ALREADY = "already"
@@ -46,18 +46,18 @@ class Candidate:
     named: NamedRecord
     line: bytes
     is_journal: bool
-    """Whether the line came as it is, from a journal."""
+    """Whether the line came unchanged from a journal."""
 
     @property
     def record(self) -> Record:
-        """What it says."""
+        """The record of the candidate."""
         return self.named.record
 
 
 def made(record: Record) -> Candidate:
-    """Make a candidate of what is no journal line: its name is made of what it says."""
+    """Make a candidate of a record that is not a journal line; its name is derived from its content."""
     if isinstance(record, Prompt) and math.isfinite(record.created_at):
-        # All else in it is text, so its line can be read back: no need to do so, a sixth of a row's cost.
+        # Everything else in it is text, so its line can be read back; checking that would cost a sixth of a row.
         name = content_name(record)
         named = NamedRecord(record, name, RECORD_VERSION)
         return Candidate(named=named, line=encode(record, name), is_journal=False)
@@ -71,10 +71,10 @@ class Selection:
 
     library: Library
     _seen: dict[bytes, bytes] = field(default_factory=dict)
-    """Lines of version 1 that went by, by sample: the names' origins, one behind the other."""
+    """The lines of version 1 so far, by sample: the origins of their names, joined."""
 
     def take(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """Keep those that are to be kept and return what became of each. Raises StorageFailed."""
+        """Store the accepted candidates and return the verdict on each. Raises StorageFailed."""
         verdicts: list[Verdict] = []
 
         def decide() -> list[RecordLine]:
@@ -94,7 +94,7 @@ class Selection:
         return verdicts
 
     def _by_name(self, candidate: Candidate, fold: Fold) -> RecordLine:
-        """Return a candidate as it is written: a tombstone of version 1 says what it ends."""
+        """Return a candidate as it is written: a version 1 tombstone then names what it ends."""
         named = candidate.named
         if not isinstance(named.record, Tombstone) or named.version > 1:
             return named, candidate.line
@@ -107,7 +107,7 @@ class Selection:
         match record:
             case Entry():
                 if _are_ended(fold, (record.generation or name,)):
-                    # What it has replaced stays replaced: that it did so is news here.
+                    # What it replaced stays replaced: this archive does not know that yet.
                     return Verdict.WITHDRAWN if _are_ended(fold, record.replaces) else Verdict.TAKEN
                 is_held = self._is_held(named, record.generation or name, record.answer.form, fold, is_journal)
             case Prompt():
@@ -158,7 +158,7 @@ def _are_ended(fold: Fold, ended: Iterable[LineName]) -> bool:
 
 
 def _place(record: Record) -> bytes:
-    """A short name of a sample: 64 bits are enough to tell ten million apart, and fit into memory."""
+    """A short name of a sample: 64 bits are enough to distinguish ten million, and fit into memory."""
     return blake2b((names.row_of(record) or "").encode(), digest_size=8).digest()
 
 

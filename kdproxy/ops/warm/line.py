@@ -1,4 +1,4 @@
-"""One line of a file to warm from, made into a record: its format is told from the line, not from the file's name."""
+"""One line of a file to warm from, made into a record. The line itself determines its format, not the file name."""
 
 import json
 from collections import Counter
@@ -44,7 +44,7 @@ class LineReader:
         self._equal_rows: Counter[int] = Counter()
 
     def begin(self, path: Path) -> None:
-        """Start a file: equal rows are counted anew."""
+        """Start a file, with new counts of equal rows."""
         self._source = path.name
         self._equal_rows.clear()
 
@@ -58,14 +58,14 @@ class LineReader:
             return _journal_line(text)
         members, plain = load(text)
         if not isinstance(members, dict):
-            raise RowUnusable("it is not a JSON object; each line must be one of its own")
+            raise RowUnusable("it is not a JSON object; each line must be one object")
         if "v" in members and "kind" in members:
             return _journal_line(text)
         side = batch.side_of(members)
         if side is None:
             return self._prompt(members)
         is_failed = side is batch.Side.OUTPUT and batch.is_failed(members)
-        kept = plain if side is batch.Side.OUTPUT else text  # a question's digits are in its key
+        kept = plain if side is batch.Side.OUTPUT else text  # the digits of a question's numbers are part of its key
         self._pairing.add(side, members["custom_id"], kept, file=str(path), line=number, is_failed=is_failed)
         return None
 
@@ -112,13 +112,13 @@ class LineReader:
 
 
 def load(text: bytes) -> tuple[Any, bytes]:
-    """Read JSON, and NaN and Infinity in it as null: pandas and log-probabilities write them beside texts.
+    """Read JSON, with NaN and Infinity as null: pandas and log-probabilities contain them.
 
     Returns:
-        The value, and its text without what is no JSON.
+        The value, and its text as valid JSON.
 
     Raises:
-        RowUnreadable: it is no JSON.
+        RowUnreadable: it is not JSON.
     """
     try:
         return orjson.loads(text), text
@@ -126,7 +126,7 @@ def load(text: bytes) -> tuple[Any, bytes]:
         reason = f"it is not JSON: {error.msg} at column {error.colno}"
     try:
         value = json.loads(text, parse_constant=lambda _: None)
-        # Lone surrogates could be neither indexed nor served, nor could numbers beyond double.
+        # Lone surrogates and numbers beyond double can be neither indexed nor served.
         plain = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise RowUnreadable(reason) from error
@@ -134,7 +134,7 @@ def load(text: bytes) -> tuple[Any, bytes]:
 
 
 def _journal_line(text: bytes) -> Candidate:
-    """Read a line of a journal; where a file was put behind a torn line, the whole one that stands behind it."""
+    """Read a journal line; if a file was appended to a torn line, the whole line at its end."""
     try:
         named = record_format.read(text)
     except RecordInvalid as error:
@@ -144,7 +144,7 @@ def _journal_line(text: bytes) -> Candidate:
         return _journal_line(text[start:])
     if isinstance(named.record, Other) and named.record.kind in EVENT_KINDS:
         raise RowUnusable(
-            "it is a line of an events log, which holds no answer; to keep it, put that file behind events.jsonl while "
+            "it is a line of an events log, which holds no answer; to keep it, append that file to events.jsonl while "
             "no kdproxy runs there"
         )
     return Candidate(named=named, line=text + b"\n", is_journal=True)

@@ -1,8 +1,8 @@
-"""Files to warm from, as lines: plain, gzip, bzip2, xz or Zstandard, told by their first bytes. Memory is bounded.
+"""Files to warm from, as lines: plain, gzip, bzip2, xz or Zstandard, detected by their first bytes. Memory is bounded.
 
-An array, or objects written over many lines, comes as if each value had a line of its own.
+An array, or objects written over several lines, is read as if each value had its own line.
 
-A file that unpacks to more than a hundred times its size is taken for a bomb and left at that point.
+A file that unpacks to more than a hundred times its size is treated as a decompression bomb: reading stops there.
 """
 
 import bz2
@@ -20,10 +20,10 @@ from kdproxy.ops.warm.values import BadShape, Splitter, is_spread
 
 MAX_LINE_BYTES = 64 << 20
 MAX_JOURNAL_LINE_BYTES = 1 << 30
-"""A journal line is as long as the proxy's limits for questions and answers let it be; the journal takes this much."""
+"""The longest line that the journal accepts; the proxy's limits for questions and answers are lower."""
 MAX_RATIO = 100
 RATIO_FREE_BYTES = 1 << 20
-"""So much may unpack from however little: short files of equal lines are honest."""
+"""Unpacked bytes that are always allowed: short files of equal lines are legitimate."""
 _CHUNK_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 16
 
@@ -43,7 +43,7 @@ _FOREIGN = (
     (b"ARROW1", "it is Arrow; write it as JSONL"),
     (b"PK\x03\x04", "it is a zip archive; unpack it"),
 )
-"""What cannot be read here, by its first bytes."""
+"""Formats that cannot be read, by their first bytes."""
 
 
 _Unpack = Callable[[Iterator[bytes]], Iterator[bytes]]
@@ -55,16 +55,16 @@ class SourceBroken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SourceLine:
-    """One line of a file, without its line break; None where it is too long to be held."""
+    """One line of a file, without its line break; None if it is too long."""
 
     number: int
     text: bytes | None
     has_end: bool = True
-    """Whether a line break follows. A file whose last line has none may have been cut there."""
+    """Whether a line break follows. If the last line has none, the file may have been cut off there."""
 
 
 class Source:
-    """One open file. `read_bytes` tells how far it is."""
+    """One open file. `read_bytes` is its progress."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -111,7 +111,7 @@ class Source:
         for chunk in unpack(packed):
             size += len(chunk)
             if size > RATIO_FREE_BYTES + MAX_RATIO * self.read_bytes:
-                raise SourceBroken(f"it unpacks to over {MAX_RATIO} times its size; unpack it yourself if it is honest")
+                raise SourceBroken(f"it unpacks to over {MAX_RATIO} times its size; unpack it yourself if you trust it")
             yield chunk
 
 
@@ -125,10 +125,10 @@ def size_of(path: Path) -> int:
 
 
 def unreadable(path: Path, error: OSError) -> KdproxyError:
-    """Say that a file cannot be read."""
+    """Return the error for a file that cannot be read."""
     return KdproxyError(
         f"{path} cannot be read ({error.strerror}).",
-        hint="Check the name and its permissions; a proxy that owns the data directory reads it itself.",
+        hint="Check its name and permissions. A proxy that owns the data directory reads the file as its own user.",
         code="file_unreadable",
         http_status=400,
     )
@@ -179,7 +179,7 @@ def _most_bytes(text: bytes | bytearray) -> int:
 
 
 def _bare(text: bytes) -> bytes:
-    """Take blanks off, and the byte order mark that a file brings along when it is put behind another."""
+    """Strip blanks, and the byte order mark of a file that was appended to another."""
     return text.removeprefix(_BOM).strip(b" \t\r")
 
 
@@ -220,7 +220,7 @@ def _gunzip(packed: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 chunk = stream.decompress(data, _CHUNK_BYTES)
             except zlib.error as error:
-                raise SourceBroken("it is damaged: the gzip data does not fit together") from error
+                raise SourceBroken("it is damaged: the gzip data is inconsistent") from error
             if chunk:
                 yield chunk
             data = stream.unused_data if stream.eof else stream.unconsumed_tail
@@ -245,7 +245,7 @@ def _unpack(
             try:
                 chunk = stream.decompress(data, _CHUNK_BYTES)
             except error_type as error:
-                raise SourceBroken(f"it is damaged: the {name} data does not fit together") from error
+                raise SourceBroken(f"it is damaged: the {name} data is inconsistent") from error
             if chunk:
                 yield chunk
             data = stream.unused_data if stream.eof else b""

@@ -1,6 +1,6 @@
 """Rows as training trackers and data sets write them: a prompt and its answer, under the usual names (docs/warm.md).
 
-Such a row says less than a request does, so it becomes a prompt line: it answers by the conversation's text alone.
+Such a row has less information than a request, so it becomes a prompt line, matched by the conversation's text alone.
 """
 
 import math
@@ -43,7 +43,7 @@ MODEL = ("model", "teacher", "teacher_model", "model_name", "model_id")
 SYSTEM = ("system", "system_prompt", "system_message")
 TIME = ("created_at", "timestamp", "created", "time", "date")
 FINISH = ("finish_reason", "stop_reason")
-"""The names under which a row may carry each thing; the first that is there counts."""
+"""The accepted names of each member; the first one present counts."""
 
 WHOLE = frozenset({"stop", "end_turn", "stop_sequence", "eos", "completed", "STOP"})
 """Finish reasons of an answer that ended by itself."""
@@ -59,12 +59,12 @@ _ROLES = {
 }
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _LATEST_SECONDS = 1e11
-"""Later than this (the year 5138) a number counts milliseconds."""
+"""A larger number (the year 5138 in seconds) is in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What a row says."""
+    """The content of a row."""
 
     model: str
     turns: tuple[Turn, ...]
@@ -74,7 +74,7 @@ class Row:
 
 
 def read(members: Mapping[str, Any], *, model: str | None = None) -> Row:
-    """Read a row; `model` is for those that name none.
+    """Read a row; `model` is for rows that do not name one.
 
     Raises:
         RowUnusable: with the reason.
@@ -93,7 +93,7 @@ def read(members: Mapping[str, Any], *, model: str | None = None) -> Row:
     asked = [turn.text for turn in turns if turn.role != "system"]
     prompt_hash = key.prompt_hash("\n".join(asked))
     claimed = members.get("prompt_hash")
-    # Of a conversation's hash nobody knows how the turns were joined.
+    # The hash of a conversation cannot be checked: how its turns were joined is unknown.
     if len(asked) == 1 and isinstance(claimed, str) and _SHA256.fullmatch(claimed) and claimed.lower() != prompt_hash:
         raise RowUnusable("its prompt_hash is not the SHA-256 of its prompt: the text was changed or cut")
     return Row(model=named, turns=turns, response=response, prompt_hash=prompt_hash, created_at=_time(members))
@@ -105,7 +105,7 @@ def _conversation(members: Mapping[str, Any]) -> tuple[tuple[Turn, ...], str]:
     asked = _asked(members)
     if asked is None:
         if isinstance(members.get("prompt_hash"), str):
-            raise RowUnusable("it has the prompt's hash but not its text: nothing can be matched by it")
+            raise RowUnusable("it has the prompt's hash but not its text, so it cannot match a request")
         raise RowUnusable(f"it has no prompt (none of {', '.join(PROMPT)})")
     if isinstance(asked, str):
         turns: tuple[Turn, ...] = (Turn(role="user", text=asked),)
@@ -129,7 +129,7 @@ def _asked(members: Mapping[str, Any]) -> str | list[Any] | None:
             continue
         if not isinstance(value, str | list):
             raise RowUnusable(f"its {name} is neither text nor a list of messages")
-        # Alpaca's rows split a task from what it is about; its own template joins them with an empty line.
+        # Alpaca's rows separate a task from its input; Alpaca's template joins them with an empty line.
         more = members.get("input") if name == "instruction" else None
         if isinstance(value, str) and isinstance(more, str) and more:
             return f"{value}\n\n{more}"
@@ -157,7 +157,7 @@ def _before_the_answer(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], str]:
     if last is None:
         raise RowUnusable("none of its messages is the assistant's")
     if last == 0:
-        raise RowUnusable("its first message is the answer: there is no question")
+        raise RowUnusable("its first message is the answer, so the question is missing")
     return turns[:last], turns[last].text
 
 
@@ -176,7 +176,7 @@ def _response(value: Any) -> str | None:
                 if choices[0].finish_reason not in (None, "stop"):
                     raise RowUnusable(_cut(choices[0].finish_reason))
                 return choices[0].text
-    raise RowUnusable("its answer is neither text nor one reply of a provider")
+    raise RowUnusable("its answer is neither text nor a provider's reply")
 
 
 def _refuse_failed(members: Mapping[str, Any]) -> None:
@@ -190,7 +190,7 @@ def _refuse_failed(members: Mapping[str, Any]) -> None:
 
 
 def _cut(reason: Any) -> str:
-    return f"its answer did not end by itself (finish reason {reason!s:.40}), and would be served as if it had"
+    return f"its answer is incomplete (finish reason {reason!s:.40}), but would be served as complete"
 
 
 def _first(members: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -202,7 +202,7 @@ def _first(members: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _time(members: Mapping[str, Any]) -> float | None:
-    """Return when the answer was written, in Unix seconds; None where the row does not say it clearly."""
+    """Return when the answer was written, in Unix seconds; None if the row is not clear about it."""
     value = _first(members, TIME)
     if isinstance(value, str):
         try:

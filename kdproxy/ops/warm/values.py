@@ -1,6 +1,6 @@
-"""JSON values that are not one a line: members of an array, or objects written over many lines, one after the other.
+"""Splits JSON values that are not one per line: members of an array, or consecutive objects over several lines.
 
-Told apart by brackets and strings alone, so that memory holds one value at a time; what is in it others read.
+Only brackets and strings are parsed, so that memory holds one value at a time; the values are parsed elsewhere.
 """
 
 import re
@@ -14,11 +14,11 @@ _ARRAY = re.compile(rb"\s*\[\s*(?:\{|$)")
 
 
 class BadShape(Exception):
-    """What comes is no array and no row of values."""
+    """The text is neither an array nor a sequence of values."""
 
 
 def is_spread(head: bytes) -> bool:
-    """Whether a file that begins so is one array of objects, or objects whose first line holds but their bracket."""
+    """Whether a file with this beginning is one array of objects, or objects whose first line is only a bracket."""
     line, _, rest = head.lstrip(_BLANK).partition(b"\n")
     line = line.strip(_BLANK)
     if line == b"{" or not _ARRAY.match(head):
@@ -29,34 +29,34 @@ def is_spread(head: bytes) -> bool:
         orjson.loads(line)
     except orjson.JSONDecodeError:
         return True
-    return False  # the first of many lines that are arrays, or of which one is
+    return False  # a file of lines, of which the first is an array
 
 
 class Splitter:
-    """Takes text in pieces; gives values with the number of the line that each begins in. Blank ones are left out."""
+    """Takes text in pieces; yields values with the number of their first line. Blank values are left out."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._pending = bytearray()
         self._at = 0
-        """Up to where `_pending` has been looked at."""
+        """How far `_pending` has been scanned."""
         self._line = 1
         self._starts_at: int | None = None
         """Line in which the pending value begins."""
         self._depth = 0
         self._base: int | None = None
-        """Depth of the values: 1 in an array, 0 one after the other; None: nothing has come yet."""
+        """Depth of the values: 1 in an array, 0 in a sequence; None: not known yet."""
         self._is_text = False
         self._is_over = False
         self._is_too_long = False
 
     def feed(self, text: bytes) -> Iterator[tuple[int, bytes | None]]:
-        """Take a piece; yield the values that end in it, None for one that is too long. Raises BadShape."""
+        """Add a piece; yield the values that end in it, None for a value that is too long. Raises BadShape."""
         self._pending += text
         while (mark := _MARK.search(self._pending, self._at)) is not None:
             found = mark[0]
             if found == b"\\":
-                break  # what it escapes comes with the next piece
+                break  # the escaped character comes with the next piece
             self._note_start(mark.start())
             self._at = mark.end()
             if found == b"\n":
@@ -71,14 +71,14 @@ class Splitter:
             self._note_start(len(self._pending))
             self._at = len(self._pending)
         if self._is_over and self._pending.strip(_BLANK):
-            raise BadShape("something comes after the end of the array; is it one array a line?")
+            raise BadShape("text follows the end of the array; does the file have one array per line?")
         if len(self._pending) > self._limit_bytes:
             self._is_too_long = True
             del self._pending[: self._at]
             self._at = 0
 
     def finish(self) -> None:
-        """Take the end. Raises BadShape if it is not one."""
+        """Finish. Raises BadShape if the text is cut off."""
         if self._base == 1 and not self._is_over:
             raise BadShape("it is cut off: the array has no end")
         if self._pending.strip(_BLANK) or self._is_too_long:

@@ -1,4 +1,4 @@
-"""`warm`: fill the archive from files of any of the known formats. docs/warm.md is the user's page."""
+"""`warm`: fills the archive from files of any known format. docs/warm.md is the user's page."""
 
 import re
 from collections import Counter
@@ -23,34 +23,34 @@ from kdproxy.ops.warm.source import MAX_LINE_BYTES, Source, SourceBroken, size_o
 
 BATCH_LINES = 500
 BATCH_BYTES = 16 << 20
-"""What is written at once."""
+"""Records that are written together."""
 REPORT_LINES = 1_000
-"""How often a file that gives nothing to write says how far it is."""
+"""How often a file without anything to write reports its progress."""
 MOST_SHOWN = 20
-"""Lines that are told one by one; all are counted."""
+"""Lines that are reported one by one; all are counted."""
 
 _SEGMENT = re.compile(r"api_recovery\.(?:(\d{6,})\.)?jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmArguments:
-    """What `warm` is told."""
+    """The arguments of `warm`."""
 
     files: tuple[str, ...]
-    """Absolute paths; a directory stands for the journal in it."""
+    """Absolute paths; a directory means the journal in it."""
     model: str | None = None
-    """For rows that name none."""
+    """For rows that do not name one."""
     upstream_name: str | None = None
     upstream_url: str | None = None
     """Where Batch answers come from; None: as the proxy is configured."""
     anthropic_version: str | None = None
-    """The `anthropic-version` that live requests carry, for Message Batches; None: told from each request."""
+    """The `anthropic-version` that live requests carry, for Message Batches; None: derived from each request."""
     strict: bool = False
     """Stop at the first line that cannot be used."""
 
 
 def warm(context: JobContext, arguments: WarmArguments) -> Events:
-    """Read the files and keep what is new in them. Raises KdproxyError where a file cannot be opened."""
+    """Read the files and store what is new. Raises KdproxyError if a file cannot be opened."""
     files = [file for name in arguments.files for file in _files(Path(name))]
     sizes = [size_of(file) for file in files]
     total = sum(sizes)
@@ -71,26 +71,26 @@ def warm(context: JobContext, arguments: WarmArguments) -> Events:
         done = 0
         for file, size in zip(files, sizes, strict=True):
             for read_bytes in run.take_file(file):
-                yield from run.told()
+                yield from run.unreported()
                 yield Progress(done_bytes=min(done + read_bytes, total), total_bytes=total)
             done += size
         for _ in run.take_pairs():
-            yield from run.told()
+            yield from run.unreported()
             yield Progress(done_bytes=total, total_bytes=total)
-        yield from run.told()
+        yield from run.unreported()
         result = Result(run.sums())
     yield result
 
 
 def _files(path: Path) -> list[Path]:
-    """Return a file as it is, and of a directory the segments of its journal, oldest first."""
+    """Return a file itself, or the segments of a directory's journal, oldest first."""
     if not path.is_dir():
         return [path]
     found = {child: match for child in path.iterdir() if (match := _SEGMENT.fullmatch(child.name))}
     if not found:
         raise KdproxyError(
             f"{path} is a directory without a journal.",
-            hint="Give files, or a data directory of kdproxy.",
+            hint="Give files, or a kdproxy data directory.",
             code="file_unreadable",
             http_status=400,
         )
@@ -98,7 +98,7 @@ def _files(path: Path) -> list[Path]:
 
 
 class _Run:
-    """One run: what it has counted, and what waits to be written. One batch is written while the next is read."""
+    """One run: its counts, and the records to write. One batch is written while the next is read."""
 
     def __init__(self, reader: LineReader, selection: Selection, *, is_strict: bool) -> None:
         self._reader = reader
@@ -108,7 +108,7 @@ class _Run:
         self._pending: list[Candidate] = []
         self._pending_bytes = 0
         self._counts: Counter[str] = Counter()
-        self._untold: list[Event] = []
+        self._unreported: list[Event] = []
         self._shown = 0
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kdproxy-warm")
         self._writing: tuple[list[Candidate], Future[list[Verdict]]] | None = None
@@ -122,7 +122,7 @@ class _Run:
         self._executor.shutdown()
 
     def take_file(self, path: Path) -> Iterator[int]:
-        """Take the lines of a file; yields, after each write, how many of its bytes are read."""
+        """Take the lines of a file; yield, after each write, how many of its bytes have been read."""
         source = Source(path)
         self._reader.begin(path)
         number = 0
@@ -139,7 +139,12 @@ class _Run:
                     self._add(self._reader.read(text, path=path, number=number))
                 except RowUnusable as error:
                     if isinstance(error, RowUnreadable) and not line.has_end:
-                        self._cut(path, number, "its last line has no end: it is cut off, or being written", source)
+                        self._cut(
+                            path,
+                            number,
+                            "its last line is incomplete: cut off, or being written",
+                            source,
+                        )
                     else:
                         self._report(path, number, "bad", str(error))
                 if self._is_due():
@@ -153,7 +158,7 @@ class _Run:
         yield source.read_bytes
 
     def take_pairs(self) -> Iterator[None]:
-        """Take the Batch pairs; yields after each write."""
+        """Take the Batch pairs; yield after each write."""
         for pair in self._reader.pairs():
             if self._is_stopped:
                 break
@@ -166,13 +171,13 @@ class _Run:
                 yield
         self._write()
 
-    def told(self) -> Iterator[Event]:
-        """Hand out what is to be shown."""
-        untold, self._untold = self._untold, []
-        yield from untold
+    def unreported(self) -> Iterator[Event]:
+        """Yield the findings that have not been reported yet."""
+        findings, self._unreported = self._unreported, []
+        yield from findings
 
     def sums(self) -> dict[str, Any]:
-        """Return what became of all lines, once the last are written."""
+        """Return the counts of all lines, once the last are written."""
         self._settle()
         return {**{name: self._counts[name] for name in _COUNTED}, "is_stopped": self._is_stopped}
 
@@ -191,7 +196,7 @@ class _Run:
             self._pending, self._pending_bytes = [], 0
 
     def _settle(self) -> None:
-        """Wait for the write under way and count what became of it. Raises StorageFailed."""
+        """Wait for the current write and count its outcome. Raises StorageFailed."""
         if self._writing is None:
             return
         candidates, verdicts = self._writing
@@ -202,22 +207,22 @@ class _Run:
             ] += 1
 
     def _cut(self, path: Path, number: int, reason: str, source: Source) -> None:
-        """Say that a file is not there in full: always, however many lines have been told."""
+        """Report an incomplete file: always, however many lines have been reported."""
         self._counts["bad"] += 1
         self._counts["broken"] += 1
         self._is_stopped = self._is_stopped or self._is_strict
-        told = f"{number - 1:,} {'line' if number == 2 else 'lines'} of it were read"
-        bytes_told = f"{source.read_bytes:,} of {max(source.read_bytes, size_of(path)):,} bytes"
-        text = f"the file cannot be read on: {reason}; {told} ({bytes_told}). What follows is missing"
-        self._untold.append(Finding({"kind": "broken", "file": str(path), "line": number, "reason": text}))
+        lines_read = f"{number - 1:,} {'line was' if number == 2 else 'lines were'} read"
+        bytes_read = f"{source.read_bytes:,} of {max(source.read_bytes, size_of(path)):,} bytes"
+        text = f"the rest of the file cannot be read: {reason}; {lines_read} ({bytes_read}). The rest is missing"
+        self._unreported.append(Finding({"kind": "broken", "file": str(path), "line": number, "reason": text}))
 
     def _report(self, path: Path, number: int, kind: str, reason: str) -> None:
         self._counts[kind] += 1
-        # A request that the provider refused is no mistake in the file.
+        # A request that the provider refused is not a mistake in the file.
         self._is_stopped = self._is_stopped or (self._is_strict and kind != "failed")
         if self._shown < MOST_SHOWN:
             self._shown += 1
-            self._untold.append(Finding({"kind": kind, "file": str(path), "line": number, "reason": reason}))
+            self._unreported.append(Finding({"kind": kind, "file": str(path), "line": number, "reason": reason}))
 
 
 _COUNTED = (

@@ -110,7 +110,7 @@ def test_a_mistake_in_a_table_blames_nothing_else(say: Say, tmp_path: Path, monk
 
 @pytest.mark.parametrize(
     ("made", "says"),
-    [("file", "is not a directory"), ("foreign", "holds what is not kdproxy's"), ("locked", "cannot be")],
+    [("file", "is not a directory"), ("foreign", "holds files that are not kdproxy's"), ("locked", "cannot be")],
 )
 def test_a_data_directory_that_cannot_be_taken(say: Say, tmp_path: Path, made: str, says: str) -> None:
     data = tmp_path / "data"

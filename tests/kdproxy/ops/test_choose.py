@@ -114,9 +114,9 @@ def test_a_key_may_be_cut_to_eight_digits_and_wishes_add_up(found: Any, entry: A
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        (Wish(), "Nothing says"),
-        (Wish(key="abc"), "hexadecimal, or too short"),
-        (Wish(key="not hexadecimal"), "hexadecimal, or too short"),
+        (Wish(), "No condition says"),
+        (Wish(key="abc"), "hexadecimal, or it is too short"),
+        (Wish(key="not hexadecimal"), "hexadecimal, or it is too short"),
         (Wish(match="("), "cannot be read"),
     ],
 )

@@ -161,7 +161,7 @@ def lines_of(path: Path) -> list[bytes]:
 def test_a_change_of_segments_is_no_surprise_at_the_next_start(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     list(rewrite(data, scrubbed, command="test"))
     opened = DataDirectory.open(data, command="test")
-    assert not opened.manifest.look(trusts_inodes=True)
+    assert not opened.manifest.rescan(trusts_inodes=True)
     assert not opened.manifest.changes
     opened.close()
 

@@ -137,7 +137,7 @@ def test_a_hash_of_another_kind_is_no_claim() -> None:
         ({"prompt": "", "response": "a", "model": "m"}, "empty"),
         ({"prompt": 5, "response": "a", "model": "m"}, "neither text nor"),
         ({"prompt": "q", "response": {"a": 1}, "model": "m"}, "neither text nor"),
-        ({"prompt": "q", "response": "a", "model": "m", "finish_reason": "length"}, "did not end by itself"),
+        ({"prompt": "q", "response": "a", "model": "m", "finish_reason": "length"}, "is incomplete (finish reason"),
         ({"prompt": "q", "response": "a", "model": "m", "error": "timeout"}, "error"),
         ({"prompt": "q", "response": "a", "model": "m", "tools": [{"type": "function"}]}, "tools"),
         ({"prompt": "q", "response": "a", "model": "m", "system": ["s"]}, "system"),
@@ -171,7 +171,7 @@ def test_a_hash_of_another_kind_is_no_claim() -> None:
                 "model": "m",
                 "api_response": {"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]},
             },
-            "did not end by itself",
+            "is incomplete (finish reason",
         ),
     ],
 )

@@ -60,7 +60,7 @@ def test_each_has_the_line_that_it_begins_in() -> None:
         (b'[{"a": 1}', "the array has no end"),
         (b'[{"a": "', "the array has no end"),
         (b'{\n"a": 1}\n{\n"a": ', "the last object has no end"),
-        (b'[{"a": 1}]\n[{"a": 2}]', "after the end of the array"),
+        (b'[{"a": 1}]\n[{"a": 2}]', "follows the end of the array"),
     ],
 )
 def test_what_is_cut_or_goes_on_is_said(text: bytes, reason: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from kdproxy.core import record
 from kdproxy.core.models import Form, LineName
-from kdproxy.core.ports import Intent, Location, Mending
+from kdproxy.core.ports import Intent, Location, Repair
 from kdproxy.core.routing import Router
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
@@ -37,7 +37,7 @@ def full(shelf: Any, entry: Any, tombstone: Any) -> Any:
 
 def plant(shelf: Any, rows: dict[str, tuple[bytes | None, bytes | None]], **sums: Any) -> None:
     """Change rows of the index behind the journal's back."""
-    shelf.archive.mend(Mending(rows=rows, answers=sums.get("answers", {}), prompts=sums.get("prompts", 0)))
+    shelf.archive.repair(Repair(rows=rows, answers=sums.get("answers", {}), prompts=sums.get("prompts", 0)))
 
 
 def single(location: Location) -> bytes:

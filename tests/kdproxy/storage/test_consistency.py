@@ -122,7 +122,7 @@ def test_a_touched_or_copied_segment_is_read_once_and_is_no_change(
         assert directory.archive.report.indexed_lines == 0
         assert found(directory, entries) == list(range(len(entries)))
         directory.close()
-        assert Manifest.load(path).look(trusts_inodes=True) is False
+        assert Manifest.load(path).rescan(trusts_inodes=True) is False
     assert caplog.text == ""
 
 

@@ -106,7 +106,7 @@ def test_the_sums_are_made_anew_from_the_logs(
     else:
         (tmp_path / "events.jsonl").unlink()
         assert sums(reopen())["sent"] == 0
-        assert "the events log is gone" in caplog.text
+        assert "the events log is missing" in caplog.text
 
 
 def test_a_start_reads_what_came_after_the_index(tmp_path: Path, make_entry: MakeEntry) -> None:

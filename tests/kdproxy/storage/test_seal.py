@@ -53,7 +53,7 @@ def test_sealing_replaces_no_file_of_others(
     assert target.read_bytes() == b"theirs\n"
     assert written(journal) == LINES
     assert journal.read(first) == LINES[0]
-    assert caplog.text.count("nothing is sealed") == 1
+    assert caplog.text.count("cannot be sealed") == 1
     foreign.rename(tmp_path / "moved away")
     journal.seal_if_full()
     journal.append([b"next\n"])
