@@ -213,7 +213,7 @@ class _Run:
         self._is_stopped = self._is_stopped or self._is_strict
         lines_read = f"{number - 1:,} {'line was' if number == 2 else 'lines were'} read"
         bytes_read = f"{source.read_bytes:,} of {max(source.read_bytes, size_of(path)):,} bytes"
-        text = f"the rest of the file cannot be read: {reason}; {lines_read} ({bytes_read}). The rest is missing"
+        text = f"the file could not be read to its end: {reason}; {lines_read} ({bytes_read}). The rest is missing"
         self._unreported.append(Finding({"kind": "broken", "file": str(path), "line": number, "reason": text}))
 
     def _report(self, path: Path, number: int, kind: str, reason: str) -> None:

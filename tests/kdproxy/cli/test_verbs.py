@@ -79,7 +79,7 @@ def test_a_file_that_is_cut_is_an_error_though_most_of_it_was_read(kdproxy: Run)
     ran = kdproxy("warm", "-", "--json", stdin=gzip.compress(rows)[:-30])
     assert ran.code == 1
     assert 0 < ran.json["prompts"] < 50
-    assert f"cut off: the gzip data has no end; {ran.json['lines']} lines of it were read" in ran.err
+    assert f"cut off: the gzip data has no end; {ran.json['lines']} lines were read" in ran.err
     assert "1 file could not be read to the end" in ran.err
     assert kdproxy("warm", "-", stdin=gzip.compress(rows)).code == 0
 

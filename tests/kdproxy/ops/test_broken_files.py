@@ -47,7 +47,7 @@ def test_a_cut_file_says_how_much_of_it_was_read(packing: str, shelf: Any, tmp_p
     assert read < 500
     (finding,) = outcome.findings
     assert "cut off" in finding["reason"]
-    assert f"; {read:,} lines of it were read ({len(cut):,} of {len(cut):,} bytes)" in finding["reason"]
+    assert f"; {read:,} lines were read ({len(cut):,} of {len(cut):,} bytes)" in finding["reason"]
     if packing != "zst":  # its one block of rows comes whole or not at all
         assert read > 0
 
@@ -55,7 +55,7 @@ def test_a_cut_file_says_how_much_of_it_was_read(packing: str, shelf: Any, tmp_p
 def test_a_plain_file_that_ends_within_a_line_is_cut(shelf: Any, write: Callable[..., str]) -> None:
     outcome = warmed(shelf, write("cut", *ROWS[:7], ROWS[7][:-20]))
     assert (outcome.result["prompts"], outcome.result["broken"], outcome.result["bad"]) == (7, 1, 1)
-    assert "7 lines of it were read" in outcome.findings[0]["reason"]
+    assert "7 lines were read" in outcome.findings[0]["reason"]
     # whole, but without a line break: nothing is missing
     outcome = warmed(shelf, write("whole", *ROWS[:7], ROWS[7].rstrip()))
     assert (outcome.result["prompts"], outcome.result["broken"]) == (1, 0)

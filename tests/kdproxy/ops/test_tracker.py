@@ -137,13 +137,13 @@ def test_a_hash_of_another_kind_is_no_claim() -> None:
         ({"prompt": "", "response": "a", "model": "m"}, "empty"),
         ({"prompt": 5, "response": "a", "model": "m"}, "neither text nor"),
         ({"prompt": "q", "response": {"a": 1}, "model": "m"}, "neither text nor"),
-        ({"prompt": "q", "response": "a", "model": "m", "finish_reason": "length"}, "is incomplete (finish reason"),
+        ({"prompt": "q", "response": "a", "model": "m", "finish_reason": "length"}, "its answer is incomplete"),
         ({"prompt": "q", "response": "a", "model": "m", "error": "timeout"}, "error"),
         ({"prompt": "q", "response": "a", "model": "m", "tools": [{"type": "function"}]}, "tools"),
         ({"prompt": "q", "response": "a", "model": "m", "system": ["s"]}, "system"),
         ({"messages": [], "model": "m"}, "no messages"),
         ({"messages": [{"role": "user", "content": "q"}], "model": "m"}, "none of its messages"),
-        ({"messages": [{"role": "assistant", "content": "q"}], "model": "m"}, "no question"),
+        ({"messages": [{"role": "assistant", "content": "q"}], "model": "m"}, "so the question is missing"),
         ({"messages": ["q"], "model": "m"}, "not an object"),
         (
             {
@@ -171,7 +171,7 @@ def test_a_hash_of_another_kind_is_no_claim() -> None:
                 "model": "m",
                 "api_response": {"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]},
             },
-            "is incomplete (finish reason",
+            "its answer is incomplete",
         ),
     ],
 )

@@ -68,14 +68,14 @@ def test_arguments_come_back_as_they_went(arguments: job.Arguments) -> None:
 @pytest.mark.parametrize(
     ("name", "members", "message"),
     [
-        ("delete", {}, "no job"),
+        ("delete", {}, "does not exist"),
         ("warm", [], "not a JSON object"),
         ("warm", {}, "files is missing"),
         ("warm", {"files": "/a"}, "files has the wrong type"),
         ("warm", {"files": [1]}, "files has the wrong type"),
         ("warm", {"files": [], "model": 3}, "model has the wrong type"),
         ("verify", {"repair": 1}, "repair has the wrong type"),
-        ("verify", {"everything": True}, "no argument of verify"),
+        ("verify", {"everything": True}, "not an argument of verify"),
     ],
 )
 def test_wrong_arguments_are_refused(name: str, members: Any, message: str) -> None:
