@@ -146,13 +146,13 @@ class AttemptFiles:
         snapshot.write(self.directory / snapshot.NAME, {**members, **asdict(summary)})
 
     def register(self, entry: Recoverable) -> None:
-        """Make a registration durable; what the disk refuses is told and still stands in metrics.jsonl."""
+        """Make a registration durable. If the disk refuses, a warning says so; metrics.jsonl still has the event."""
         self.recorder.flush(sync=True)
         self.catalog.register(entry)
         self.note_checkpoints(durable=True)
 
     def note_checkpoints(self, *, durable: bool = False) -> None:
-        """Make checkpoints.json again. Own checkpoints are told from their directories: for them nobody waits."""
+        """Write checkpoints.json again. It lists own checkpoints from their directories, so it need not be durable."""
         try:
             self._saved = self.catalog.write(durable=durable)
         except OSError as error:
@@ -187,7 +187,7 @@ class AttemptFiles:
             log.warning("session.json could not be written (%s)", error.strerror or error)
 
     def close(self, end: str) -> None:
-        """Write everything, durably, and let go of the directory. `end` says how the attempt ended.
+        """Write everything, durably, and release the directory. `end` says how the attempt ended.
 
         An attempt that has not begun leaves nothing behind.
         """

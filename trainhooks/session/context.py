@@ -1,4 +1,4 @@
-"""One training job as its loop sees it: steps with their batches, records, checkpoints, and where it goes on."""
+"""One training job as its loop sees it: steps with their batches, records, checkpoints, and where it resumes."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ PREEMPTED = "preempted"
 
 
 class TrainingProgressContext(SavingTracker):
-    """A training job that goes on where it stopped. Made by `training_progress_context`.
+    """A training job that resumes where it stopped; a `ProgressTracker` too. Made by `training_progress_context`.
 
     Args:
         state: the live objects by name: model, optimizer, scheduler, scaler. With it checkpoints are taken and an
-            earlier attempt is gone on with; without it there are records only.
+            earlier attempt is resumed; without it the session only records.
         checkpoints: when they are taken, which ones stay, how they are written.
         checkpoint_every_steps: take one whenever so many steps are finished, and let the training stand still until it
             is durable: short for `checkpoints=CheckpointPolicy(every_steps=..., asynchronous=False, ...)`.
         grace_seconds: from a signal (SIGTERM, SIGUSR1, SIGINT) to the kill, where neither Slurm nor torchrun says it.
             With `state` a signal is served when a step ends: the training is saved and left with exit code 75.
-        drift: what becomes of differences to the attempt that is gone on from: name or pattern to `block`, `warn` or
+        drift: how to treat differences from the attempt that is resumed: name or pattern to `block`, `warn` or
             `allow`, before the defaults of `core/drift.py`.
         restore: whose hyperparameters hold where an optimizer or scheduler is built with others than before:
             `checkpoint` (the saved ones) or `state-only` (the new ones, with the saved moments and counters), for all
@@ -217,7 +217,7 @@ class TrainingProgressContext(SavingTracker):
         replaces: bool = False,
         **options: Any,
     ) -> Loader | EvaluationLoader:
-        """Make a loader that goes on at the session's position.
+        """Make a loader that resumes at the session's position.
 
         Args:
             source: a data set (map-style or iterable), a `DataLoader`, or a loader with `state_dict` and
@@ -226,7 +226,7 @@ class TrainingProgressContext(SavingTracker):
                 only the number of the pass is saved. Within `evaluating()` every loader is.
             name: of a further stream of training data, with a position of its own; or of an evaluation.
             replaces: the data takes the place of what the training read so far, and begins at its first sample;
-                resumed in the middle of it, it goes on there.
+                a resume in the middle of it continues there.
 
         Raises:
             ConfigInvalid: the source or an option cannot be used, or a second source comes and nothing says what for.

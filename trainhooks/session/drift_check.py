@@ -1,4 +1,4 @@
-"""Whether this attempt is still the run that it goes on with: its facts, compared with those of an earlier attempt."""
+"""Whether this attempt is still the run that it resumes: its facts, compared with those of an earlier attempt."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ log = logging.getLogger("trainhooks")
 
 
 class DriftCheck:
-    """The facts of the running attempt. They go into session.json, and what differs from before is told or refused.
+    """The facts of the running attempt. They go into session.json, and a difference is reported or refused.
 
     Args:
         given: policies that go before the defaults: see `drift.rules_of`.
@@ -36,7 +36,7 @@ class DriftCheck:
         self._rules = drift.rules_of(self._given)
 
     def add(self, facts: Facts) -> None:
-        """Note facts of this attempt, and compare them if it goes on with an earlier one.
+        """Note facts of this attempt, and compare them if it resumes an earlier one.
 
         Raises:
             DriftBlocked: naming everything that may not differ.
@@ -46,7 +46,7 @@ class DriftCheck:
             self._compare({name: each for name, each in self._before.items() if name in facts}, facts)
 
     def go_on_from(self, attempt: int) -> None:
-        """Compare with the attempt whose checkpoint is gone on from.
+        """Compare with the attempt whose checkpoint is resumed.
 
         Raises:
             DriftBlocked: naming everything that may not differ.
@@ -68,11 +68,11 @@ class DriftCheck:
         blocked = [change for change in changes if change.policy is Policy.BLOCK]
         if blocked:
             raise DriftBlocked(
-                f"This is not the run that it would go on with: {'; '.join(map(str, blocked))}.", hint=_way_out(blocked)
+                f"This is not the run that it would resume: {'; '.join(map(str, blocked))}.", hint=_way_out(blocked)
             )
         for change in changes:
             if change.policy is Policy.WARN:
-                log.warning("since the checkpoint that is gone on from, %s", change)
+                log.warning("since the checkpoint that is resumed, %s", change)
             self._record(change)
 
 

@@ -1,4 +1,4 @@
-"""The data of a session: its loaders, where in each the session goes on, and what is known of each batch."""
+"""The data of a session: its loaders, where in each the session resumes, and what is known of each batch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Opening(NamedTuple):
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """What the drift check compares. Data that replaces other data is told by the checkpoint that is read at."""
+        """What the drift check compares. Data that replaces other data is not compared: the checkpoint names it."""
         return {} if self.replaces else {f"{self.facts_name}.{fact}": each for fact, each in self.data.facts.items()}
 
 
@@ -312,11 +312,11 @@ class Feed:
         from trainhooks.pytorch import fingerprint
 
         found = {name: each.origin for name, each in self._streams.items() if name != self._driver}
-        told = {name or "training": fingerprint.of_ids(each) for name, each in found.items() if each is not None}
+        last = {name or "training": fingerprint.of_ids(each) for name, each in found.items() if each is not None}
         for name, each in self._evaluations.items():
             if each.passes and each.origin is not None:
-                told[f"{EVALUATION} {each.passes} of {name!r}"] = fingerprint.of_ids(each.origin)
-        return told
+                last[f"{EVALUATION} {each.passes} of {name!r}"] = fingerprint.of_ids(each.origin)
+        return last
 
 
 def _not_told_apart(given: Source) -> ConfigInvalid:

@@ -44,8 +44,8 @@ def training_progress_context(
     )
     try:
         yield context
-    except Preempted as told:
-        context._close(f"preempted: {told.signal.name}")
+    except Preempted as preempted:
+        context._close(f"preempted: {preempted.signal.name}")
         raise
     except BaseException as error:
         context._close(f"failed: {type(error).__name__}")

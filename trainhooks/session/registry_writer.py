@@ -1,7 +1,7 @@
 """A running session's part of the experiment database, written by a thread of its own.
 
-The training never waits for the database but at its end, and then for seconds; what goes wrong is told once. Each write
-opens the database and lets go of it, so no fork carries a connection along.
+The training never waits for the database but at its end, and then for seconds; one warning says what goes wrong. Each
+write opens the database and closes it, so no fork carries a connection along.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The resume certificate while it is made: rows are compared as they are taken in, the verdict is told once."""
+"""The resume certificate while it is made: rows are compared as they are taken in, the verdict is logged once."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -44,7 +44,7 @@ class Replaying:
     def begins(self, step: int, digests: Mapping[str, Any], *, is_all: bool) -> None:
         """Compare the batch of a step that begins. With the recorder's lock held.
 
-        The verdict is told before the step runs where training on would be in vain, or nothing more can be compared:
+        The verdict is logged before the step runs where training on would be in vain, or nothing more can be compared:
         no earlier attempt recorded this step, and `is_all`.
         """
         self._replay.begins(step, digests)
@@ -60,7 +60,7 @@ class Replaying:
                 self.finish()
 
     def finish(self) -> None:
-        """Tell the verdict on what has been compared, if it has not been told."""
+        """Log the verdict on what has been compared, once."""
         if self._is_told:
             return
         self._is_told = True

@@ -69,7 +69,7 @@ class SavingTracker(ProgressTracker):
         """What is to be compared with the checkpoint, until the first steps have been."""
         self._keeper: Checkpointer | None = None
         self._saved_step: int | None = None
-        """Steps that the newest checkpoint covers which was gone on from or saved on demand."""
+        """Steps that the checkpoint covers which was resumed from or saved last on demand."""
         self._is_in_step = False
         """Whether the loop's body is running."""
         self._is_unfinished = False
@@ -115,8 +115,8 @@ class SavingTracker(ProgressTracker):
         if self._is_unfinished and not self._take_back_unseen():
             if self._is_broken_off:
                 log.warning(
-                    "step %d was broken off and counts as finished in this checkpoint: what goes on from it will not"
-                    " be what an uninterrupted training would have been",
+                    "step %d was broken off and counts as finished in this checkpoint: a training resumed from it will"
+                    " not equal an uninterrupted one",
                     self.current_step,
                 )
             self._finish_step()
@@ -136,7 +136,7 @@ class SavingTracker(ProgressTracker):
         The next start trains no further and shows 100 %. With several ranks all of them call it in the same step.
 
         Args:
-            reason: stands in the checkpoint and in the log; False: the training goes on after all.
+            reason: stands in the checkpoint and in the log; False: the training continues after all.
 
         Raises:
             CheckpointFailed: outside a step, the checkpoint could not be written.
@@ -194,7 +194,7 @@ class SavingTracker(ProgressTracker):
     def _serve_at_the_end(self, *, is_whole: bool) -> None:
         """The session ends. What a step asked for is taken now where a variable held the loop's iterator.
 
-        How that loop was left could not be told: `is_whole` says that no error ends the session.
+        Nothing shows how that loop was left: `is_whole` says that no error ends the session.
         """
         if self._demand is None:
             return

@@ -40,7 +40,7 @@ class Stopping:
         try:
             yield
         finally:
-            if self._loops == mine:  # a loop that an error left is let go of late: another may be running by then
+            if self._loops == mine:  # a loop that an error left is freed late: another may be running by then
                 self._preemption.release()
 
     def give_up(self) -> None:

@@ -382,3 +382,12 @@ def test_a_loop_that_counts_from_one_loses_no_row_where_it_is_resumed(tmp_path: 
     rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows] == list(range(first, 10 + first))
     assert [row["begun_at"] for row in rows] == [0] * 3 + [3] * 4 + [7] * 3
+
+
+def test_a_repr_says_which_run_how_far_and_whether_it_records(tmp_path: Path) -> None:
+    tracker = ProgressTracker({}, tmp_path, 10, database=False)
+    assert repr(tracker) == f"<ProgressTracker {tmp_path}: step 0 of 10, not begun>"
+    tracker.update_metrics(step=2, loss=1.0)
+    assert repr(tracker) == f"<ProgressTracker {tmp_path}: step 3 of 10, open>"
+    tracker.close()
+    assert repr(tracker) == f"<ProgressTracker {tmp_path}: step 3 of 10, closed>"
