@@ -4,6 +4,7 @@ Finish reasons use OpenAI's words (stop, length, tool_calls, content_filter); th
 """
 
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from kdproxy.core import sse
@@ -13,7 +14,7 @@ from kdproxy.ops.choice import Choice
 from kdproxy.ops.reading_interaction import read_interaction
 from kdproxy.ops.reading_native import read_candidates, read_messages
 from kdproxy.ops.reading_responses import read_responses
-from kdproxy.providers.base import answer_json
+from kdproxy.providers.base import answer_json, is_done
 
 __all__ = ["Choice", "choices_of", "choices_of_body"]
 
@@ -44,7 +45,9 @@ def _parts(answer: Answer) -> list[dict[str, Any]]:
         found = answer_json(answer.body)
         rows = found if isinstance(found, list) else [found]
     else:
-        rows = [answer_json(piece.data) for piece in sse.pieces(answer.body) if piece.data]
+        # The official client reads no further than [DONE]: what a gateway sends behind it is another answer.
+        events = takewhile(lambda piece: not is_done(piece.data), sse.pieces(answer.body))
+        rows = [answer_json(piece.data) for piece in events if piece.data]
     return [row for row in rows if isinstance(row, dict)]
 
 

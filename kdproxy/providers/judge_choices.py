@@ -92,6 +92,8 @@ class ChoiceStream:
             return
         if b"usage" in piece.data or b"service_tier" in piece.data:
             self._meter.take_openai(members)  # a third of an event's cost, for nothing in most
+        if self._is_done:
+            return  # no client reads what stands behind [DONE]
         choices = members.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             _note(self._tally, choice, 0)

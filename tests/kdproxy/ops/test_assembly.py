@@ -61,6 +61,13 @@ def test_text_that_repeats_itself_is_text(pieces: list[str], entry: Any) -> None
     assert message(stream(*({"content": each} for each in pieces)), entry)["content"] == "".join(pieces)
 
 
+def test_what_stands_behind_done_is_no_part_of_the_answer(entry: Any) -> None:
+    first = stream({"role": "assistant", "content": ""}, {"content": "Four."})
+    assert first.endswith(b"data: [DONE]\n\n")
+    for behind in (stream({"content": "Five."}), sse({"choices": [{"index": 0, "delta": {"content": " Or five."}}]})):
+        assert message(first + behind, entry)["content"] == "Four."
+
+
 def test_a_legacy_completion_that_is_repeated(entry: Any) -> None:
     texts = ["One, ", "two", "One, two"]
     chunks = [{"index": 0, "text": each, "finish_reason": "stop" if each == texts[-1] else None} for each in texts]

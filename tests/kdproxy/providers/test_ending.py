@@ -169,6 +169,8 @@ def second(event: dict[str, Any]) -> dict[str, Any]:
     ("events", "choices", "reason"),
     [
         ([TOKEN, DONE], 1, "it has no finish reason"),
+        ([TOKEN, DONE, STOP], 1, "it has no finish reason"),
+        ([DONE, TOKEN, STOP, DONE], 1, "it has no choices"),
         ([{"choices": [{**TOKEN["choices"][0], "finish_reason": ""}]}] * 2, 1, "it was cut"),
         ([TOKEN, second(TOKEN), STOP, DONE], 2, "it was cut"),
         ([TOKEN, STOP, DONE], 2, "2 were asked for and 1 came"),
