@@ -95,7 +95,7 @@ class Attempts:
 
     async def _sleep(self, seconds: float) -> None:
         # Without waiters this cancels the flight's task, which takes effect at its next await: at the sleep, even one
-        # of 0 s. Else the flight would go on to a free lane and buy an answer for nobody.
+        # of 0 s. Else the flight would take the next free lane and pay for an answer without a client.
         self.flight.phase = Phase.WAITING
         await self.fetcher.clock.sleep(seconds)
 

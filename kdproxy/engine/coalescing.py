@@ -13,7 +13,7 @@ from kdproxy.core.models import Form
 from kdproxy.core.ports import Archive
 from kdproxy.engine import keepalive
 from kdproxy.engine.call import Asked, Incoming
-from kdproxy.engine.errors import ComeAgain, come_again, draining, no_room
+from kdproxy.engine.errors import ComeAgain, come_again, disk_refuses, draining
 from kdproxy.engine.flights import Flight, FlightId, Flights, Head, Phase
 
 RETURN_SECONDS = 10.0
@@ -161,6 +161,6 @@ class Coalescer:
                 if flight.phase is Phase.WAITING:
                     trouble = self._archive.trouble
                     if flight.waits_for_disk and trouble is not None:
-                        raise no_room(trouble, self._archive.trouble_hint) from None
+                        raise disk_refuses(trouble, self._archive.trouble_hint) from None
                     raise come_again(flight) from None
                 patience = 1.0

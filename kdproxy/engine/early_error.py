@@ -26,7 +26,7 @@ _ERROR_STARTS_WITHIN = 64
 _BINARY_TYPES = ("audio/", "image/", "video/", "application/octet-stream")
 
 LONGEST_HOLD_SECONDS = 8.0
-"""For so long a stream is held that has said nothing yet but roles, pings and comments: they may be what keeps a client
+"""How long a stream is held that has sent only roles, pings and comments so far: they may be what keeps a client
 waiting."""
 
 ANSWERING = frozenset({200, 201, 203})

@@ -62,7 +62,7 @@ class ComeAgain(KdproxyError):
     """The client stops waiting; its request keeps its place in the queue for a while."""
 
 
-def no_room(trouble: str, hint: str) -> ComeAgain:
+def disk_refuses(trouble: str, hint: str) -> ComeAgain:
     """Answer a client whose patience is over while the disk accepts no writes; the hint names the cause."""
     return ComeAgain(
         f"The request waits for the disk, which refuses to store answers. {trouble}",
@@ -102,7 +102,7 @@ def come_again(flight: Flight) -> ComeAgain:
 
 @contextmanager
 def completing(flight: Flight) -> Iterator[None]:
-    """Land a flight at the end of the block, whatever happens in it."""
+    """Complete a flight at the end of the block, whatever happens in it."""
     try:
         yield
     except KdproxyError as error:
@@ -116,10 +116,10 @@ def completing(flight: Flight) -> Iterator[None]:
 
 
 def complete_refused(flight: Flight, result: Refusal | GaveUp) -> None:
-    """Hand the provider's own words over, with advice for the client's own retries.
+    """Complete a flight with the provider's own error, and with advice for the client's own retries.
 
     Raises:
-        KdproxyError: the provider said nothing.
+        KdproxyError: the provider sent no error of its own.
     """
     match result:
         case Refusal():
@@ -193,16 +193,14 @@ def no_such_path(method: str, url: str, status: int, words: str) -> KdproxyError
     bare = url.partition("?")[0]  # a query may hold a credential
     path = urlsplit(bare).path
     if _DOUBLED.search(path):
-        advice = "The version stands in it twice: leave one out of the client's base URL, or of --upstream."
+        advice = "It has the version twice: remove one from the client's base URL or from --upstream."
     elif not _VERSIONED.search(path):
         advice = "Most servers want /v1 in it: add it to --upstream."
     else:
-        advice = (
-            "What stands before the endpoint comes from --upstream: see what the provider's own examples have there."
-        )
+        advice = "The part before the endpoint comes from --upstream: compare it with the provider's own examples."
     return KdproxyError(
         f"The upstream has no path {method} {bare}: it answered {status}, {words}.",
-        hint=f"A call to a path that is not there is not billed. {advice}",
+        hint=f"A call to a path that does not exist is not billed. {advice}",
         code="upstream_no_such_path",
         http_status=status,
     )

@@ -64,13 +64,13 @@ class Flight:
         """Whether a waiter left before its end, or got a Retry-After."""
         self.waits_for_disk = False
         self.is_worth_finishing = True
-        """Whether its answer is of use when everybody has left: it is kept."""
+        """Whether its answer is of use once all waiters have left: it is stored."""
         self.advise: Callable[[], Advice] | None = None
         """Returns when to come again, once it is in the queue."""
         self.credentials: Callable[[], tuple[str, ...]] | None = None
         """Fingerprints of the credentials that it uses: a joiner may have others."""
         self.is_refused_credential = False
-        """Whether its answer is an error that speaks of those credentials."""
+        """Whether its answer is an error about those credentials."""
         self._chunks: list[bytes] = []
         self._waiting: list[asyncio.Future[None]] = []
 

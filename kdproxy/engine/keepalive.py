@@ -53,7 +53,7 @@ async def held(
         FailedLate: there is none.
         KdproxyError: it was cut.
     """
-    # google-genai takes a comment for a piece of JSON; a blank line ends an event that there is not.
+    # google-genai takes a comment for a piece of JSON; a blank line is harmless: no event is open.
     is_comment = question.form is Form.SSE and question.provider != "gemini"
     head = None
     while head is None:

@@ -13,8 +13,8 @@ from kdproxy.providers.base import Broken, Criteria, Judge, Judgement, StreamJud
 from kdproxy.providers.event import is_opening
 
 GRACE_SECONDS = 1.0
-"""How long a stream that has ended may go on without an event: for `[DONE]`, and a clean end that leaves the connection
-usable."""
+"""How long a stream that has ended may stay open without an event: for `[DONE]`, and a clean end that leaves the
+connection usable."""
 
 USAGE_GRACE_SECONDS = 10.0
 """The same, while the usage that was asked for is still to come."""

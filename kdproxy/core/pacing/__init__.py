@@ -1,1 +1,1 @@
-"""When the next request of a lane may go: quotas, back-off, the circuit breaker, limits found by trying. Pure."""
+"""When the next request of a lane may go: quotas, back-off, the circuit breaker, limits found by probing. Pure."""

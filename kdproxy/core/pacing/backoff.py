@@ -4,8 +4,9 @@ The first wait that a provider names in a row is honoured from 100 ms on. From t
 in between a floor of ours doubles, 1 s, 2 s, ... 60 s, whatever the provider says: `Retry-After: 0`, a date that has
 passed and a millisecond are all seen in the wild (nodejs/undici#5519, openai/openai-java#878, read 2026-11). A lane's
 floor counts the different requests that were refused in the row, a request's own floor the refusals of that request, so
-one request that is never taken holds up nobody else for long. Its refusals are its own, and not the lane's state, once
-a call that was sent after the last one of them has passed: it alone is too large, or its prompt is moderated.
+one request that is always refused does not delay the others for long. Its refusals are its own, and not the lane's
+state, once a call that was sent after the last one of them has passed: it alone is too large, or its prompt is
+moderated.
 """
 
 import math
@@ -14,7 +15,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 LEAST_WAIT_SECONDS = 0.1
-"""Less is no wait: the next call would meet the same state."""
+"""A shorter wait is pointless: the next call would meet the same state."""
 FIRST_BACKOFF_SECONDS = 1.0
 """AWS's base delay for throttling (SDK standard retry mode, 2026-11)."""
 LONGEST_BACKOFF_SECONDS = 60.0
@@ -62,7 +63,7 @@ class RequestBackoff:
 
     @property
     def yields(self) -> bool:
-        """Whether others in line go first."""
+        """Whether other waiters go first."""
         return self.refusals >= 2
 
     def rate_limited(
@@ -82,9 +83,9 @@ class RequestBackoff:
             passed_sent_at: when the youngest call of the lane that has passed was sent.
             wait_seconds: what the provider asked, a floor; None: it did not say.
             jitter: uniform in [0, 1).
-            is_late: it was sent before the wall was seen that others have met: it says nothing of this request.
+            is_late: it was sent before others met the same wall, so it shows nothing about this request.
             is_crowded: calls at once are bounded, and the end of another one makes room.
-            lanes: how many the request may go by: each is tried before it waits.
+            lanes: how many lanes may take the request: each is tried before it waits.
         """
         if is_late and not self.is_aside:
             return False

@@ -39,18 +39,18 @@ class RetryBudget:
     tokens: int = BUDGET
 
     def spend(self) -> bool:
-        """Pay for a retry after a transient failure; False: there is nothing left to pay with."""
+        """Pay for a retry after a transient failure; False: the budget is spent."""
         if self.tokens < RETRY_COST:
             return False
         self.tokens -= RETRY_COST
         return True
 
     def refill(self) -> None:
-        """An outage is over: what failed in it says nothing of now."""
+        """Refill at the end of an outage: its failures no longer count."""
         self.tokens = max(self.tokens, BUDGET // 2)
 
     def started(self, *, is_retry: bool) -> None:
-        """A call succeeded."""
+        """Take note of an answer that has begun: it gives tokens back."""
         self.tokens = min(BUDGET, self.tokens + (RETRY_COST if is_retry else 1))
 
 
@@ -60,7 +60,7 @@ class State(StrEnum):
     CLOSED = "closed"
     """Calls go through."""
     OPEN = "open"
-    """None do; a probe looks now and then."""
+    """Calls are held; half-open probes test the upstream."""
 
 
 @dataclass(slots=True)
@@ -72,15 +72,15 @@ class CircuitBreaker:
     opened: int = 0
     """How often it has opened."""
     probe_at: float = -math.inf
-    """When something may look whether the upstream is back."""
+    """When the next half-open probe is due."""
     _failed: set[Hashable] = field(default_factory=set)
     """Different questions, since one last succeeded."""
     _failed_again: set[Hashable] = field(default_factory=set)
     """Those of them since calls were last let in."""
     _interval: float = 0.0
-    """Between the opening, or a look in vain, and the next look; 0: nothing has opened it since a success."""
+    """From the opening, or a failed probe, to the next probe; 0: it has not opened since a success."""
     _trial: Hashable = None
-    """The question that is out while it stands open."""
+    """The question that is the half-open probe."""
     _ramp: int | None = None
     """Calls in flight at once after an outage; None: no bound."""
     _ramp_end: int = RAMP_END
@@ -96,13 +96,13 @@ class CircuitBreaker:
         return question in self._failed
 
     def wait(self, now: float) -> float:
-        """Return the seconds until a call may go, or a look where it is open; infinity: when a call has ended."""
+        """Return the seconds until a call may go, or a probe where it is open; infinity: when a call has ended."""
         if self.state is State.OPEN:
             return max(0.0, self.probe_at - now)
         return math.inf if self._ramp is not None and self.in_flight >= self._ramp else 0.0
 
     def take(self, now: float, *, question: Hashable) -> None:
-        """Count a call in. Where it stands open this one shows how the upstream is; a look may follow it soon."""
+        """Count a call in. Where the breaker is open this call is the probe; a GET may follow it soon."""
         self.in_flight += 1
         if self.state is State.OPEN:
             self._trial = question
@@ -110,7 +110,7 @@ class CircuitBreaker:
 
     @property
     def has_trial(self) -> bool:
-        """Whether a question is out that may show how the upstream is."""
+        """Whether a question is out as the probe."""
         return self._trial is not None
 
     def ended(self, question: Hashable) -> None:
@@ -120,7 +120,7 @@ class CircuitBreaker:
             self._trial = None
 
     def answered(self) -> bool:
-        """A question was answered (whatever was said, short of a failure); say whether an outage is over by that."""
+        """Take note of an answer, a refusal included; return whether that ends an outage."""
         was_suspect = self.is_suspect
         self._failed.clear()
         self._failed_again.clear()
@@ -133,7 +133,7 @@ class CircuitBreaker:
         return was_suspect
 
     def upstream_failed(self, now: float, *, question: Hashable, jitter: float) -> bool:
-        """A call failed; say whether the breaker opened by that.
+        """Take note of a call that the upstream failed; return whether that opened the breaker.
 
         Args:
             question: which one; the same one counts once.
@@ -154,20 +154,20 @@ class CircuitBreaker:
             return False
         self.state = State.OPEN
         self.opened += 1
-        # The first look is at once: several bad questions in a row cost the others no more than that. Where other calls
-        # are under way, their answers may say it sooner and for nothing.
+        # The first probe is at once: several bad questions in a row delay the others no longer than that. Where other
+        # calls are in flight, their answers may show it sooner at no cost.
         self.probe_failed(now, jitter=jitter)
         if self.in_flight > 1:
             self.probe_at = max(self.probe_at, now + FIRST_PROBE_SECONDS)
         return True
 
     def probe_failed(self, now: float, *, jitter: float) -> None:
-        """The upstream is down, as far as can be seen."""
+        """Take note of a failed probe: the upstream is still down."""
         self.probe_at = now + self._interval * (0.75 + 0.25 * jitter)
         self._interval = min(LONGEST_PROBE_SECONDS, max(FIRST_PROBE_SECONDS, self._interval * _PROBE_GROWTH))
 
     def probe_succeeded(self) -> None:
-        """It answers, though no question has shown so yet: let some out by and by."""
+        """Take note of a probe that was answered: let calls through, doubling from two."""
         self._failed_again.clear()
         self._close(beside=self.in_flight)
 

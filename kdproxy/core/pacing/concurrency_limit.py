@@ -1,12 +1,12 @@
-"""How many calls may be in flight at once where no header tells. Pure.
+"""How many calls may be in flight at once where no header names a limit. Pure.
 
 It widens by time: permits are added singly, at a rate that doubles each quarter of a second in which the bound is used
 and nothing is refused. Refusals come within a round trip, answers may take minutes; a thousand calls are out within
-two seconds. Latency is no signal: a batching server gets slower per answer and faster in all. A recognised one opens
-at full width, one that tells its slots has just those and as many in line again.
+two seconds. Latency is no signal: a batching server gets slower per answer and faster in all. A recognised one starts
+at the full bound; one that names its slots gets those, and as many again to wait at the server.
 
 Only a refusal narrows it (429, 503 that says overloaded, connection refused), or timeouts of several questions: one
-question's never do. Where the wall was, it treads softly: one more after some hundred answers.
+question's never do. Near the last wall it widens slowly: one more after some hundred answers.
 """
 
 import math
@@ -47,7 +47,7 @@ class ConcurrencyLimit:
     _next_at: float = 0.0
     """When the next permit is added."""
     _pressed_at: float = -math.inf
-    """When the bound was last in somebody's way."""
+    """When a request last waited for the bound."""
     _round_count: int = 0
     _round_peak: int = 0
 
@@ -79,7 +79,7 @@ class ConcurrencyLimit:
         if self._round_count < max(_SHORTEST_ROUND, self.bound):
             return
         if self._round_peak >= 0.9 * self.bound:
-            # A bound that nobody reached says nothing of a higher one.
+            # A bound that was not reached shows nothing about a higher one.
             self.bound = min(self.most, self.bound * _GROWTH)
             if self.bound >= max(_NEAR[1] * self.wall, self.wall + 1):
                 self.wall = None
@@ -118,7 +118,7 @@ class ConcurrencyLimit:
 
     def _widen(self, ceiling: float, now: float) -> None:
         if now - self._pressed_at > _STALE_SECONDS:
-            # Nobody was in its way meanwhile: what nobody tried says nothing.
+            # No request waited for it meanwhile: the bound is untested.
             self._rate, self._next_at = self.first_rate, now + 1 / self.first_rate
         self._pressed_at = now
         while self._next_at <= now and self.bound + 1 <= ceiling:

@@ -1,7 +1,7 @@
 """What lanes have learned, as it outlives the process: a pace, a bound on calls at once, no low limit. Pure.
 
 The form is that of `lanes.json` (docs/formats/lanes.md). A credential is named by a hash, keyed with the
-directory's secret. What headers tell is not kept: the first answer tells it again.
+directory's secret. Limits from headers are not kept: the first answer names them again.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ import orjson
 
 VERSION = 1
 STALE_SECONDS = 86_400.0
-"""Older than a day it says too little of now."""
+"""After a day it is no longer a useful start."""
 MOST_LANES = 1_000
 
 

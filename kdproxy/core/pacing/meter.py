@@ -1,8 +1,8 @@
-"""The meter of one quota: how long until a request of some cost fits, from what answers said and what was sent. Pure.
+"""The meter of one quota: when a request of some cost fits, from the headers of answers and what was sent. Pure.
 
-A provider's `remaining` is a look into the past: the request that brought it was admitted before others that are
-under way by now. So every send moves a mark, an answer is read against the mark of its own request, and what was sent
-since is taken off. `now` is a monotonic time throughout, never the wall clock.
+A provider's `remaining` is a reading of the past: its request was admitted before others that are in flight by now. So
+every send moves a mark, an answer is read against the mark of its own request, and what was sent since is subtracted.
+`now` is a monotonic time throughout, never the wall clock.
 """
 
 import math
@@ -73,14 +73,14 @@ class Meter:
     """Of a sliding window: what the neighbours leave to us of it."""
     _own_late_share: float = 0.0
     _blink: deque[tuple[float, float]] = field(default_factory=deque)
-    _flying: float = 0.0
-    """What is in flight, by estimate, not scaled: the scale may have changed when it ends."""
-    _trail: SlidingWindow = field(init=False)
-    _late_trail: SlidingWindow = field(init=False)
+    _outstanding: float = 0.0
+    """The estimated cost of what is in flight, not scaled: the scale may have changed when it ends."""
+    _log: SlidingWindow = field(init=False)
+    _late_log: SlidingWindow = field(init=False)
 
     def __post_init__(self) -> None:
-        self._trail = SlidingWindow(self.quota.window_seconds)
-        self._late_trail = SlidingWindow(self.quota.window_seconds * (1 + LATE_SHARE))
+        self._log = SlidingWindow(self.quota.window_seconds)
+        self._late_log = SlidingWindow(self.quota.window_seconds * (1 + LATE_SHARE))
         self.reset = Reset(self.quota.window_seconds, self._is_requests)
 
     @property
@@ -97,19 +97,19 @@ class Meter:
     @property
     def in_flight(self) -> float:
         """What is in flight, as the provider counts."""
-        return self._flying * self.scale.value
+        return self._outstanding * self.scale.value
 
     @property
     def mark(self) -> Mark:
         """How it stands now."""
-        return Mark(self._sent, self._trail.held, self._late_trail.held)
+        return Mark(self._sent, self._log.held, self._late_log.held)
 
     def _mark(self, amount: float, now: float) -> Mark:
         while self._blink and self._blink[0][0] <= now - BLINK_SECONDS:
             self._blink.popleft()
         others = sum(each for _, each in self._blink)
         self._blink.append((now, amount))
-        return Mark(self._sent - others, self._trail.held - others, self._late_trail.held - others)
+        return Mark(self._sent - others, self._log.held - others, self._late_log.held - others)
 
     def level(self, now: float) -> float | None:
         """Return how much is left, as far as is known; None without a limit."""
@@ -124,7 +124,7 @@ class Meter:
         if self.reset.refill is Refill.BUCKET:
             left = self._level + self._even(bound) * (now - self._level_at)
         else:
-            late_window = self._late_trail.total(now) * self.scale.value
+            late_window = self._late_log.total(now) * self.scale.value
             left = min(self._own_share - self._window(now), self._own_late_share - late_window)
         if self.reset.has_passed(now):
             # Whatever kind it is: by its reset all of it is back.
@@ -133,7 +133,7 @@ class Meter:
 
     def _window(self, now: float) -> float:
         """Return what was sent in the last window, as the provider counts."""
-        return self._trail.total(now) * self.scale.value
+        return self._log.total(now) * self.scale.value
 
     def _since(self, sent: float) -> float:
         """Return what was sent since a mark, as the provider counts."""
@@ -153,10 +153,10 @@ class Meter:
     def take(self, amount: float, now: float) -> Mark:
         """Count a send; return the mark to read its answer against."""
         price = amount * self.scale.value
-        self._trail.add(amount, now)
-        self._late_trail.add(amount, now)
+        self._log.add(amount, now)
+        self._late_log.add(amount, now)
         self._sent += amount
-        self._flying += amount
+        self._outstanding += amount
         bound = self.bound
         if bound is not None and bound > 0:
             level = self.level(now)
@@ -167,29 +167,29 @@ class Meter:
         return self._mark(amount, now)
 
     def ended(self, amount: float) -> None:
-        """A sent request has ended, however."""
-        self._flying = max(0.0, self._flying - amount)
+        """Count a request out, however it ended."""
+        self._outstanding = max(0.0, self._outstanding - amount)
 
     def upstream_failed(self, amount: float, now: float) -> None:
-        """The upstream failed on a send: its slot in the pace goes to another. What is left, readings tell."""
+        """Give the slot of a send on which the upstream failed to another. Readings say what is left."""
         bound = self.bound
         if bound is not None and bound > 0 and self.is_observed and not self.is_strict:
             self._spaced_at -= min(amount * self.scale.value, bound) / self._rate(bound, now)
 
     def not_sent(self, amount: float) -> None:
-        """Take a send back that never went out."""
-        self._trail.take_back(amount)
-        self._late_trail.take_back(amount)
+        """Take back a request that was not sent."""
+        self._log.take_back(amount)
+        self._late_log.take_back(amount)
         self._level += amount * self.scale.value
 
     def completed(self, estimated: float, used: float, now: float) -> None:
-        """Put what was used in the place of the estimate. Where answers say what is left, they are the truth."""
+        """Replace the estimate by what was used. Where answers say what is left, those readings decide."""
         if self.is_observed:
             return
         if used <= estimated:
-            self._trail.take_back(estimated - used)
+            self._log.take_back(estimated - used)
         else:
-            self._trail.add(used - estimated, now)
+            self._log.add(used - estimated, now)
 
     # -- learning ---------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class Meter:
         reset = self.reset
         is_late = sent_at < reset.began_at and not (is_new_window or reset.reads_late)
         if is_late and reset.refill is Refill.FIXED:
-            return  # it speaks of the window before
+            return  # it describes the previous window
         remaining = reading.remaining
         since = self._since(mark.sent)
         if self.allowed is not None and self.limit is not None and self.allowed < self.limit:
@@ -223,7 +223,7 @@ class Meter:
         seen = remaining - since + refill_rate * (now - sent_at)
         known = self.level(now) if self.is_observed else None
         if known is not None and mark.sent < self._last_mark and not is_new_window:
-            # An older look than the last one can only warn.
+            # A reading older than the last one can only lower the level.
             seen = min(seen, known)
         else:
             self._own_share = remaining + mark.window * self.scale.value
@@ -256,7 +256,7 @@ class Meter:
 
     def _until_room(self, price: float, bound: float, now: float) -> float:
         if not self.is_observed:
-            return self._trail.wait_for((bound - price) / self.scale.value, now)
+            return self._log.wait_for((bound - price) / self.scale.value, now)
         level = self.level(now)
         assert level is not None
         short = min(price + self._reserve(bound), bound) - level
@@ -266,10 +266,9 @@ class Meter:
             return max(0.0, self.reset.fixed_at - now)
         if self.reset.refill is Refill.SLIDING:
             freed = max(
-                trail.wait_for(trail.total(now) - short / self.scale.value, now)
-                for trail in (self._trail, self._late_trail)
+                log.wait_for(log.total(now) - short / self.scale.value, now) for log in (self._log, self._late_log)
             )
-            # Where nothing of ours will leave, time must: the neighbours' part is guessed to come back evenly.
+            # Nothing of ours will leave the window: assume that the share of other clients refills evenly.
             return freed if freed > 0 else short / self._even(bound)
         return short / self._even(bound)
 

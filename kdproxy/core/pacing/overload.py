@@ -1,4 +1,4 @@
-"""Tells too many at once from one bad question: failures of several questions in a short time. Pure."""
+"""Distinguishes an overload from one bad question: several questions fail in a short time. Pure."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field

@@ -29,7 +29,7 @@ from kdproxy.core.pacing.throughput import LEAST_BESIDE_BATCHING, Throughput
 
 PROBE_SECONDS = 2.0
 SHORTEST_WAIT = 0.0005
-"""Less is the dust of floating-point sums, not a wait."""
+"""Anything shorter is a floating-point rounding error, not a wait."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +58,7 @@ class Pace:
     is_hosted: bool = False
     """A hosted API that others use too: it may have a low limit."""
     expects_headers: bool = False
-    """Whether its answers tell of limits, as far as is known of the provider."""
+    """Whether its answers carry limit headers, as far as is known of the provider."""
     most_in_flight: int = 1_024
     in_flight: int = 0
     paused_until: float = -math.inf
@@ -68,7 +68,7 @@ class Pace:
     episodes: int = 0
     meters: dict[Quota, Meter] = field(default_factory=dict)
     rate_probe: RateProbe = field(default_factory=RateProbe)
-    width: ConcurrencyLimit = field(init=False)
+    concurrency: ConcurrencyLimit = field(init=False)
     start: SlowStart = field(default_factory=SlowStart)
     throughput: Throughput = field(default_factory=Throughput)
     overload: Overload = field(default_factory=Overload)
@@ -83,7 +83,7 @@ class Pace:
     """When the youngest call that has passed was sent."""
 
     def __post_init__(self) -> None:
-        self.width = ConcurrencyLimit(
+        self.concurrency = ConcurrencyLimit(
             float(self.most_in_flight), first_rate=CAREFUL_RATE if self.is_hosted else FIRST_RATE
         )
         self.start.expects_headers = self.expects_headers
@@ -95,7 +95,7 @@ class Pace:
 
     @property
     def has_limits(self) -> bool:
-        """Whether somebody said how many requests or tokens may be sent."""
+        """Whether a header or a setting says how many requests or tokens may be sent."""
         return bool(self.meters) and any(meter.bound is not None for meter in self.meters.values())
 
     @property
@@ -106,7 +106,7 @@ class Pace:
     @property
     def bound_in_flight(self) -> int:
         """How many calls may be in flight at once."""
-        bound = float(self.most_in_flight) if self.has_limits else min(self.width.bound, self.start.bound)
+        bound = float(self.most_in_flight) if self.has_limits else min(self.concurrency.bound, self.start.bound)
         return max(1, int(min(bound, self.throughput.bound)))
 
     @property
@@ -121,15 +121,15 @@ class Pace:
         return 0 if self.in_flight <= 1.25 * bound + 1 else self.in_flight - int(bound)
 
     def recognise(self, *, is_batching: bool, slots: int | None = None) -> None:
-        """Take what is known of the server: it opens at full width, or tells how many it runs at once."""
+        """Use what is known of the server: it takes full concurrency, or names how many it runs at once."""
         self.start.end()
         if slots is not None:
-            # As many again in line: none of them stands still between two answers.
-            self.width.most = min(float(self.most_in_flight), 2.0 * slots)
-            self.width.open()
+            # As many again wait at the server, so that no slot idles between two answers.
+            self.concurrency.most = min(float(self.most_in_flight), 2.0 * slots)
+            self.concurrency.open()
         elif is_batching:
             self.throughput.least_beside = LEAST_BESIDE_BATCHING
-            self.width.open()
+            self.concurrency.open()
 
     @property
     def learned(self) -> Learned:
@@ -138,40 +138,40 @@ class Pace:
             return Learned()
         return Learned(
             rate=self.rate_probe.rate,
-            wall=self.width.lasting_wall,
+            wall=self.concurrency.lasting_wall,
             has_started=self.is_hosted and self.start.is_over,
         )
 
     def restore(self, learned: Learned) -> None:
-        """Go on with what was learned before."""
+        """Resume with what an earlier process learned."""
         self.rate_probe.rate = learned.rate
         if learned.wall is not None and not self.finds_rate:
-            self.width.crowded(int(learned.wall), is_restored=True)
+            self.concurrency.crowded(int(learned.wall), is_restored=True)
         if learned.has_started:
             self.start.end()
 
     def wait(self, cost: Cost, now: float) -> float:
         """Return the seconds until a request may go: 0 for now, infinity for not before another one ends."""
-        most = self.most_in_flight if self.has_limits else min(self.width.most, self.start.bound)
+        most = self.most_in_flight if self.has_limits else min(self.concurrency.most, self.start.bound)
         if self.in_flight >= min(most, max(1.0, self.throughput.bound)):
             return math.inf
         longest = self.paused_until - now
         if self._is_probing and self._probe is not None:
             # Refusals come at once, answers may take minutes: a probe that is not refused soon has got through.
-            # At the start of a hosted API only an answer is proof: a bucket's next drop lets one in, and no more.
+            # At the start of a hosted API only an answer is proof: the next token of a bucket lets one in, and no more.
             patience = PROBE_SECONDS if self.start.is_over or self.has_limits else LONGEST_BACKOFF_SECONDS
             longest = max(longest, self._probe.granted_at + patience - now)
         if not self.has_limits:
-            # A pace that was found says more than a gentle start.
+            # A rate that was found replaces the slow start.
             longest = max(longest, self.start.wait(now) if self.rate_probe.rate is None else self.rate_probe.wait(now))
         for quota, meter in self.meters.items():
             longest = max(longest, meter.wait(cost.of(quota.dimension), now))
         if longest < SHORTEST_WAIT and not self.has_limits:
             # Asked last: it widens only where it alone is in the way.
             if self.start.is_over:
-                longest = self.width.wait(self.in_flight, now)
-            elif self.width.bound <= self.in_flight:
-                self.width.bound = min(self.width.most, self.in_flight + 1.0)
+                longest = self.concurrency.wait(self.in_flight, now)
+            elif self.concurrency.bound <= self.in_flight:
+                self.concurrency.bound = min(self.concurrency.most, self.in_flight + 1.0)
         return longest if longest >= SHORTEST_WAIT else 0.0
 
     def rate(self, cost: Cost | None = None) -> float | None:
@@ -204,14 +204,14 @@ class Pace:
         return grant
 
     def learn(self, grant: Grant, readings: Iterable[Reading], now: float) -> None:
-        """Take what an answer's head says of the limits, whatever its status."""
+        """Learn the limits from the headers of an answer, whatever its status."""
         for reading in readings:
             if not reading.quota.is_paced or (reading.limit is None and reading.quota not in self.meters):
                 continue
             meter = self.meters.get(reading.quota)
             if meter is None:
                 meter = self.meters[reading.quota] = Meter(reading.quota, is_strict=self.is_strict)
-            # A quota first heard of: what is in flight besides has not been counted yet.
+            # A quota that appears for the first time: what else is in flight has not been counted yet.
             mark = grant.marks.get(reading.quota, meter.mark)
             meter.learn(reading, mark=mark, sent_at=grant.granted_at, now=now)
 
@@ -228,7 +228,7 @@ class Pace:
     def completed(self, grant: Grant, now: float, *, used: Cost | None = None) -> None:
         """End: the answer was read to its end. `used` is what it took."""
         if self._end(grant):
-            self.width.completed(self.in_flight + 1)
+            self.concurrency.completed(self.in_flight + 1)
             self.throughput.completed(grant.beside, now - grant.granted_at, now)
             if used is not None:
                 self._settle(grant, used, now)
@@ -247,7 +247,7 @@ class Pace:
         self._end(grant)
 
     def upstream_failed(self, grant: Grant, now: float, *, overloaded_by: Hashable = None) -> None:
-        """End: the upstream failed. That slows nobody down: another request takes the slot.
+        """End: the upstream failed. The pace does not slow down: another request takes the slot.
 
         Args:
             overloaded_by: the question, where the failure may mean too many at once: a 503 that says so, a connection
@@ -259,7 +259,7 @@ class Pace:
                 if quota in grant.marks:
                     meter.upstream_failed(grant.cost.of(quota.dimension), now)
             if overloaded_by is not None and not self.has_limits and self.overload.upstream_failed(overloaded_by, now):
-                self.width.narrow(grant.beside - 1, now)
+                self.concurrency.narrow(grant.beside - 1, now)
 
     def not_sent(self, grant: Grant) -> None:
         """End: nothing was sent, or the call was taken back."""
@@ -313,7 +313,7 @@ class Pace:
         return max(0.0, self.paused_until - now)
 
     def _crowded(self, grant: Grant, now: float, *, wait_seconds: float | None, jitter: float) -> None:
-        self.width.crowded(self.in_flight)
+        self.concurrency.crowded(self.in_flight)
         if wait_seconds is not None:
             self._pause(now + named_seconds(wait_seconds, jitter=jitter))
         if grant.granted_at >= self._episode_at:
@@ -325,7 +325,7 @@ class Pace:
     def _pause_lane(
         self, grant: Grant, now: float, request: RequestBackoff, *, wait_seconds: float | None, jitter: float
     ) -> None:
-        # What was sent before the wall was seen is part of it.
+        # A request that was sent before the wall was seen is part of it.
         is_new = grant.granted_at >= self._episode_at
         is_first = is_new and not self._row
         if is_first:
@@ -345,7 +345,7 @@ class Pace:
         self._pause(now + wait)
         if is_new:
             self._episode_at = now
-            # Known limits say how to go on; else one goes ahead.
+            # Known limits name the next time; else one request goes ahead as a probe.
             self._is_probing, self._probe = not self.has_limits, None
             if is_first:
                 self._begin_episode(now)
@@ -357,7 +357,7 @@ class Pace:
         self.episodes += 1
         if not self.has_limits:
             if not self.finds_rate or self.rate_probe.rate is None:
-                self.width.narrow(self.in_flight, now)
+                self.concurrency.narrow(self.in_flight, now)
             if self.finds_rate:
                 self.rate_probe.episode_began(now)
         for meter in self.meters.values():
@@ -369,7 +369,7 @@ class Pace:
         grant.is_over = True
         self.in_flight -= 1
         if grant is self._probe:
-            # It ended without a word on limits: the next one is the probe.
+            # It ended and showed nothing of limits: the next one is the probe.
             self._probe = None
         for quota, meter in self.meters.items():
             if quota in grant.marks:

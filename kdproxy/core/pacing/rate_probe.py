@@ -1,8 +1,8 @@
-"""Finds the pace of a provider that says nothing of its limits, from when it refuses and when it lets in again. Pure.
+"""Finds the rate of a provider that sends no limit headers, from when it refuses and when it accepts again. Pure.
 
-A refusal is a wall. What got through before it, and how long it stayed closed, tell what kind of limit it was: a window
-of a minute stays closed for long, a bucket opens at once. The pace is set from what was measured, never by halving, and
-then tried upwards: slowly near the wall, faster the longer nothing is refused.
+The first refusal of an episode is a wall. What got through before it, and how long it stayed closed, show the kind of
+limit: a window of a minute stays closed for long, a token bucket opens at once. The rate is set from what was measured,
+never by halving, and then raised: slowly near the wall, faster the longer nothing is refused.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from kdproxy.core.pacing.sliding_window import SlidingWindow
 
 _WINDOW = 60.0
 _LONG_CLOSED = 5.0
-"""A wall that stays closed for longer is a window's, not a bucket's."""
+"""A wall that stays closed for longer is that of a window, not of a token bucket."""
 _MEASURED_SECONDS = 8.0
 _ENOUGH = 10
 """Answers that make a measurement."""
@@ -22,7 +22,7 @@ _LARGEST_STEP = 0.1
 _STEP_GROWTH = 1.41
 _CLEAN_SECONDS = 15.0
 _GUESS = 0.2
-"""A first wall that opens at once says only that what came before was too much."""
+"""After a first wall that opens at once only this is known: the rate before it was too high."""
 _BURST_SECONDS = 1.0
 LOWEST_RATE = 1 / 60
 
@@ -40,7 +40,7 @@ class RateProbe:
     _before_wall: float = 0.0
     """What passed in the minute before the wall."""
     _recent: float | None = None
-    """What passed a second just before the wall; None where that was too little to tell."""
+    """What passed a second just before the wall; None where that was too little to measure."""
     _walls: list[float] = field(default_factory=list)
     """When the walls of the last minute were met."""
     _is_guess: bool = False
@@ -72,7 +72,7 @@ class RateProbe:
     def started(self, now: float, *, sent_at: float) -> None:
         """A request got through: its answer has begun."""
         if self._is_closed:
-            # What was sent before the wall says nothing of how it is now.
+            # A request that was sent before the wall does not show that it is open now.
             if self._wall_at is not None and sent_at >= self._wall_at:
                 self._reopen(now)
         elif self.rate is not None:
@@ -116,21 +116,21 @@ class RateProbe:
         self._spaced_at = max(self._spaced_at, now)
 
     def _found(self, closed: float, now: float) -> float | None:
-        """Return the pace that the walls so far speak for."""
+        """Return the rate that the walls so far suggest."""
         assert self._began_at is not None  # something passed
         if self._before_wall < 1:
-            return self.rate  # a wall before which nothing passed says nothing of how much would
+            return self.rate  # nothing passed before this wall, so it measures nothing
         a_minute = max(LOWEST_RATE, self._before_wall / _WINDOW)
         if closed >= _LONG_CLOSED:
             return a_minute
         first = self._walls[0]
         if len(self._walls) == 1:
             if self.rate is not None:
-                # A small step too far, after a minute without a wall: what that minute carried is known to pass.
+                # A small step too far, after a minute without a wall: the rate of that minute is known to pass.
                 return min(0.97 * self.rate, max(0.98 * a_minute, 0.8 * self.rate))
             return self._guess()
         if now - first >= _MEASURED_SECONDS:
-            # At a wall a bucket is empty: what passed since is what comes back. Our own pauses are in that, though.
+            # At a wall a bucket is empty, so what passed since is its refill rate; our own pauses lower it, though.
             since = self._passed.since(first) / (now - first)
             carried = a_minute if self.rate is None else min(a_minute, 0.94 * self.rate)
             return max(LOWEST_RATE, _CAUTION * max(since, carried))

@@ -1,7 +1,7 @@
-"""When a quota comes back, and how: told from what its resets do over time. Pure.
+"""When and how a quota refills, inferred from how its resets change over time. Pure.
 
-One header name means three things. A fixed window's reset is a moment that stands still. A token bucket's says when it
-will be full, and a sliding window's when the newest send leaves it: both move on with time.
+One header name means three things. The reset of a fixed window is a moment that stays. That of a token bucket is when
+it will be full, that of a sliding window when the newest send leaves it: both move with time.
 """
 
 import math
@@ -81,7 +81,7 @@ class Reset:
             self.refill = Refill.BUCKET if is_bucket else Refill.FIXED
             self._reference = (sent_at, now, seconds)
         else:
-            self._tell(seconds, sent_at, now, is_bucket=is_bucket)
+            self._infer(seconds, sent_at, now, is_bucket=is_bucket)
         # Whole seconds may have been rounded down.
         slack = 1.0 if seconds >= 1 and float(seconds).is_integer() else SLACK_SECONDS
         latest = (sent_at if self._reads_early else now) + seconds + slack
@@ -98,7 +98,7 @@ class Reset:
             self._true_seconds = max(latest - self.began_at, SLACK_SECONDS)
         elif is_new and self._true_seconds is not None:
             self._true_seconds = min(self.nominal_seconds, latest - self.began_at)
-        # The look that it reports was taken between sending and answer: the moment lies between these two.
+        # The provider read the quota between sending and answer: the moment lies between these two.
         self.at = latest if is_new else min(max(known, earliest), latest)
         return is_new
 
@@ -107,8 +107,8 @@ class Reset:
         tolerance = _FIT_SHARE * self.window_seconds + _FIT_SECONDS + (1 / even if self.is_whole else 0.0)
         return abs(seconds - used / even) <= tolerance
 
-    def _tell(self, seconds: float, sent_at: float, now: float, *, is_bucket: bool) -> None:
-        """Which of two clocks a reset stands still on tells also when the provider looks."""
+    def _infer(self, seconds: float, sent_at: float, now: float, *, is_bucket: bool) -> None:
+        """Infer the refill; the clock on which a reset stands still also shows when the provider reads the quota."""
         assert self._reference is not None  # the first reading has set it
         sent_before, came_before, seconds_before = self._reference
         since_sent, since_came = sent_at - sent_before, now - came_before

@@ -26,7 +26,7 @@ class SlidingWindow:
             self._bins.append([now, amount])
 
     def take_back(self, amount: float) -> None:
-        """Count off what turned out smaller, from the newest on."""
+        """Subtract what turned out smaller, the newest first."""
         for each in reversed(self._bins):
             part = min(each[1], amount)
             each[1] -= part
@@ -37,7 +37,7 @@ class SlidingWindow:
 
     @property
     def held(self) -> float:
-        """What the window held when last looked at."""
+        """What the window held when it was last read."""
         return self._total
 
     def total(self, now: float) -> float:

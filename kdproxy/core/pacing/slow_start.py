@@ -1,6 +1,6 @@
-"""The start of a lane to a hosted API, before anything has told of limits: gentle until 32 have passed. Pure.
+"""The start of a lane to a hosted API, before any limit is known: slow until 32 requests have passed. Pure.
 
-Where answers will tell of limits, five go at once and one more for each that has begun. Where they will not, two a
+Where answers will carry limit headers, five go at once and one more for each that has begun. Where they will not, two a
 second go: a limit of 5 or 15 a minute costs two refusals so, and the pace that a refusal shows is a real one.
 """
 

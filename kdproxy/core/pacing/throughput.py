@@ -45,7 +45,13 @@ class Throughput:
             self._deadline, self._deadline_at = deadline_seconds, now
 
     def completed(self, beside: int, seconds: float, now: float) -> None:
-        """A call ended well: it was sent as so many-th at once, and took so long."""
+        """Take note of an answer that was read to its end.
+
+        Args:
+            beside: how many calls were in flight when it was sent, itself included.
+            seconds: how long it took.
+            now: monotonic seconds.
+        """
         self._ends.add(1.0, now)
         if beside < self.least_beside:
             return

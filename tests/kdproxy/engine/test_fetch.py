@@ -78,7 +78,7 @@ def test_a_rate_limit_is_not_a_failure_however_often_it_comes() -> None:
 
 
 @pytest.mark.parametrize("callers", [1, 8, 64])
-def test_an_outage_costs_a_probe_now_and_then_and_ends_gently(callers: int) -> None:
+def test_an_outage_costs_few_probes_and_ends_gently(callers: int) -> None:
     """At most 1.10 attempts a minute for each distinct request, and success within 2 s of the permitted probe."""
     healed_at = 1_000.0
 
@@ -91,11 +91,11 @@ def test_an_outage_costs_a_probe_now_and_then_and_ends_gently(callers: int) -> N
     assert all(isinstance(result, FetchedResponse) for result in results)
     # Once it is known to be down no question is a probe that has failed before: a fresh one is, or a GET.
     assert sum(at < healed_at for at in provider.sent_at) <= callers + SUSPECT_FROM
-    looks = [*provider.probed_at, *provider.sent_at]
-    by_minute = Counter(int(at // 60) for at in looks if at < healed_at)
+    attempts = [*provider.probed_at, *provider.sent_at]
+    by_minute = Counter(int(at // 60) for at in attempts if at < healed_at)
     for minute in range(1, int(healed_at // 60)):
         assert by_minute[minute] <= 6
-    probe = min(at for at in looks if at >= healed_at)
+    probe = min(at for at in attempts if at >= healed_at)
     assert probe - healed_at <= 15
     assert provider.succeeded_at[0] - probe <= 2
     # No synchronised burst: the first success lets two in, these four, and so on.
@@ -143,7 +143,7 @@ def test_a_spent_quota_fails_fast_in_the_providers_words() -> None:
         scripted = ScriptedFetcher(provider)
         results = await asyncio.gather(*(scripted.buy() for _ in range(200)))
         assert all(isinstance(result, Refusal) and result.is_fatal and result.status == 429 for result in results)
-        # Twenty at once before the first word came, one look, and no more.
+        # Twenty at once before the first word came, one probe, and no more.
         assert len(provider.sent_at) <= 22
         assert asyncio.get_running_loop().time() < 5
 

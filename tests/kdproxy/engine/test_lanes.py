@@ -178,9 +178,9 @@ def test_a_spent_quota_fails_all_that_wait_with_one_call() -> None:
         rest = [asyncio.create_task(turn(queue)) for _ in range(50)]
         await asyncio.sleep(0.1)
         permit.lane_stopped(Park(reason="insufficient_quota"), SPENT)
-        # The first in line looks whether it is true; its word holds for the rest.
-        look = await rest[0]
-        look.lane_stopped(Park(reason="insufficient_quota"), SPENT)
+        # The first waiter is the probe; its answer holds for the rest.
+        probe = await rest[0]
+        probe.lane_stopped(Park(reason="insufficient_quota"), SPENT)
         for result in await asyncio.gather(*rest[1:], return_exceptions=True):
             assert isinstance(result, LaneQueueClosed)
             assert result.refusal is SPENT
@@ -191,13 +191,13 @@ def test_a_spent_quota_fails_all_that_wait_with_one_call() -> None:
     virtually(main)
 
 
-def test_a_parked_lane_holds_looks_rarely_and_goes_on() -> None:
+def test_a_parked_lane_holds_probes_rarely_and_resumes() -> None:
     async def main() -> tuple[int, float]:
         queue = queue_of(policy=Policy.PARK)
-        looks, paid_at = 0, 3_000.0
+        probes, paid_at = 0, 3_000.0
 
         async def one() -> float:
-            nonlocal looks
+            nonlocal probes
             at_front = False
             while True:
                 permit = await turn(queue, at_front=at_front)
@@ -205,20 +205,20 @@ def test_a_parked_lane_holds_looks_rarely_and_goes_on() -> None:
                     permit.started(())
                     permit.completed()
                     return queue.now()
-                looks += 1
+                probes += 1
                 permit.lane_stopped(Park(reason="insufficient_quota"), SPENT)
                 at_front = True
 
         at = await asyncio.gather(*(one() for _ in range(20)))
-        return looks, max(at)
+        return probes, max(at)
 
-    looks, last = virtually(main)
+    probes, last = virtually(main)
     # Twenty went out before the first word came; then one now and then.
-    assert looks <= 20 + 7
+    assert probes <= 20 + 7
     assert last < 3_000 + 900
 
 
-def test_a_parked_lane_whose_quota_says_when_it_is_back_is_looked_at_then() -> None:
+def test_a_parked_lane_is_probed_when_its_quota_resets() -> None:
     async def main() -> float:
         queue = queue_of(policy=Policy.PARK)
         (await turn(queue)).lane_stopped(Park(reason="requests_per_day is spent", wait_seconds=500.0), SPENT)

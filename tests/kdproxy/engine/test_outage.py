@@ -1,4 +1,4 @@
-"""An upstream that is down, and one question that fails alone: who is held, who is not, and what looks."""
+"""An upstream that is down, and one question that fails alone: who is held, who is not, and what the probe is."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ def test_a_ten_minute_outage_fails_nobody(bad: Any, is_seen: bool, callers: int)
 
     provider, results = virtually(main)
     assert all(isinstance(result, FetchedResponse) for result in results)
-    # Fewer callers than open a breaker go by their own back-off; more are held, and then few go and look.
+    # Fewer callers than open a breaker go by their own back-off; more are held, and then few probes go.
     assert sum(at < 600 for at in provider.sent_at) <= min(90 * callers, 3 * callers + 360)
     assert max(provider.sent_at) < 650
 
@@ -102,7 +102,7 @@ def test_a_failed_question_is_never_a_probe() -> None:
     assert set(Counter(provider.bodies).values()) == {3}
 
 
-def test_what_looks_is_a_question_that_has_not_failed_or_a_get() -> None:
+def test_the_probe_is_a_question_that_has_not_failed_or_a_get() -> None:
     """Six questions are cut, and GETs find it down: none of the six goes out again, and the seventh shows it is up."""
 
     async def main() -> None:

@@ -137,13 +137,13 @@ def test_width_is_at_most_what_is_configured() -> None:
 def test_failures_of_several_questions_narrow_it_and_those_of_one_never_do() -> None:
     pace = Pace()
     sent = _send_all_that_may_go(pace, 0.0, 1.5)
-    bound = pace.width.bound
+    bound = pace.concurrency.bound
     for grant in sent[-40:-20]:
         pace.upstream_failed(grant, 2.0, overloaded_by="one")
-    assert pace.width.bound == bound
+    assert pace.concurrency.bound == bound
     for number, grant in enumerate(sent[-20:-17]):
         pace.upstream_failed(grant, 2.0, overloaded_by=number)
-    assert pace.width.bound < 0.85 * bound
+    assert pace.concurrency.bound < 0.85 * bound
 
 
 def test_failures_of_calls_sent_with_few_in_flight_do_not_narrow_it() -> None:
@@ -152,7 +152,7 @@ def test_failures_of_calls_sent_with_few_in_flight_do_not_narrow_it() -> None:
     pace.recognise(is_batching=True)
     for number in range(20):
         pace.upstream_failed(pace.take(ONE, 0.0), 0.1, overloaded_by=number)
-    assert pace.width.bound == 1_024
+    assert pace.concurrency.bound == 1_024
 
 
 # -- what the server can answer in time ---------------------------------------------------------------------

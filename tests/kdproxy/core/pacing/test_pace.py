@@ -159,7 +159,7 @@ def test_server_errors_do_not_narrow_the_lane() -> None:
     pace = Pace()
     for _ in range(100):
         pace.upstream_failed(pace.take(ONE, 0.0), 0.0)
-    assert pace.width.bound == FIRST
+    assert pace.concurrency.bound == FIRST
 
 
 def test_what_was_in_flight_is_gone_when_it_has_landed_whatever_the_scale_is_by_then() -> None:
@@ -210,17 +210,17 @@ def test_one_question_never_opens_it() -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_looks_are_rarer_the_longer_it_lasts() -> None:
+def test_probes_are_rarer_the_longer_it_lasts() -> None:
     breaker = CircuitBreaker()
     _open(breaker)
     assert breaker.wait(0.0) == 0.0
-    now, looks = 0.0, []
+    now, probes = 0.0, []
     while now < 600:
         now += breaker.wait(now)
-        looks.append(now)
+        probes.append(now)
         breaker.probe_failed(now, jitter=0.5)
-    assert len([at for at in looks if 60 <= at < 120]) <= 6
-    gaps = [after - before for before, after in pairwise(looks)]
+    assert len([at for at in probes if 60 <= at < 120]) <= 6
+    gaps = [after - before for before, after in pairwise(probes)]
     assert gaps == pytest.approx(sorted(gaps))
     assert gaps[-1] <= LONGEST_PROBE_SECONDS
 
