@@ -79,7 +79,7 @@ async def test_an_outage_is_held_and_ends(teacher: ScriptedTeacher, proxy: Runni
     assert row["breaker"] == "closed"
 
 
-async def test_a_parked_run_goes_on_when_the_quota_is_topped_up(
+async def test_a_parked_run_resumes_when_the_quota_is_topped_up(
     teacher: ScriptedTeacher, send: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(lane_module, "FIRST_PROBE_SECONDS", 0.2)
@@ -87,13 +87,13 @@ async def test_a_parked_run_goes_on_when_the_quota_is_topped_up(
         teacher.script(*[InsufficientQuota()] * 8)
         got = asyncio.gather(*(send(proxy.address + CHAT, ask(number)) for number in range(30)))
         await teacher.wait_for_ended(5)
-        # Those that were refused get in line again one after the other; one may be out to look.
+        # Refused requests join the queue again one after the other; one may be the probe.
         await until(lambda: proxy.app._lanes.snapshot()[0]["queued"] >= 29)
         (row,) = proxy.app._lanes.snapshot()
         assert row["stopped"]["policy"] == "park"
         assert {answer.status for answer in await got} == {200}
     assert "parked" in caplog.text
-    assert "goes on" in caplog.text
+    assert "lane resumed" in caplog.text
 
 
 async def test_stats_shows_each_lane_with_its_limits_its_queue_and_how_long_that_takes(
