@@ -92,7 +92,7 @@ async def test_no_redirect_sends_a_client_past_the_proxy(
             assert (got.status, got.headers.get("Location"), got.headers["x-should-retry"]) == (502, None, "false")
             error = orjson.loads(got.body)["error"]
             assert error["code"] == "upstream_redirects"
-            assert "http://127.0.0.1:1/elsewhere," in error["message"]
+            assert "http://127.0.0.1:1/elsewhere. " in error["message"]
             assert b"canary" not in got.body
             assert b"word" not in got.body
     assert teacher.count() == 10

@@ -47,7 +47,7 @@ async def ask_all(send: Any, *, is_billed: bool) -> tuple[OneSlot, Any, list[int
             # The width opens with time where nothing is refused; here all find it open.
             for road in (await _first(send, proxy)).values():
                 for lane in road.lanes:
-                    lane.pace.width.open()
+                    lane.pace.concurrency.open()
             bodies = [{"model": "m", "messages": [{"role": "user", "content": str(n)}]} for n in range(CALLERS)]
             got = await asyncio.gather(*(send(proxy.address + CHAT, body, headers=PATIENCE) for body in bodies))
             return server, proxy.app.ledger.as_dict()["calls"], [answer.status for answer in got]
@@ -55,7 +55,7 @@ async def ask_all(send: Any, *, is_billed: bool) -> tuple[OneSlot, Any, list[int
 
 async def _first(send: Any, proxy: Any) -> Any:
     await send(proxy.address + CHAT, {"model": "m", "messages": []}, headers=PATIENCE)
-    return proxy.app._lanes._roads
+    return proxy.app._lanes._queues
 
 
 async def test_what_a_free_server_cannot_answer_in_time_is_taken_back_and_everybody_is_answered(send: Any) -> None:
