@@ -4,7 +4,6 @@ For scripts. The process that listens there is sent a challenge only: an unknown
 """
 
 import http.client
-import os
 import secrets
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from kdproxy.cli.options import say
 from kdproxy.core.proof import is_proof
 from kdproxy.errors import KdproxyError
 from kdproxy.storage import port_file
+from kdproxy.storage.lock import is_alive
 from kdproxy.storage.port_file import Listening
 
 _POLL_SECONDS = 0.1
@@ -41,12 +41,12 @@ def _await(path: Path, pid: int | None, wait_seconds: float) -> Listening:
     why = f"{path} does not exist yet"
     while True:
         # Checked before the read: a port file that it left may still be valid.
-        has_ended = pid is not None and not _is_alive(pid)
+        has_ended = pid is not None and not is_alive(pid)
         listening = port_file.read(path)
         if listening is not None:
             if pid is not None and listening.pid != pid:
                 why = f"{path} belongs to process {listening.pid}, not {pid}"
-            elif not _is_alive(listening.pid):
+            elif not is_alive(listening.pid):
                 why = f"process {listening.pid}, which {path} names, has exited"
             else:
                 why = _doubt(listening)
@@ -80,20 +80,6 @@ def _doubt(listening: Listening) -> str:
     if status != 200:
         return f"its state is {members.get('status', 'unhealthy')}"
     return ""
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        # Z: it has exited, and its parent has not waited for it yet (proc_pid_stat(5)).
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
-    except (OSError, IndexError):
-        return True
 
 
 def _not_ready(what: str, hint: str) -> KdproxyError:

@@ -29,12 +29,21 @@ class Location(NamedTuple):
     length: int
 
 
+_SEAL_TAIL_BYTES = 66  # the checksum's hex digits with the closing `"}`
+
+
 class Watermark(NamedTuple):
     """Up to where the index has read the journal; `seal` is the end of the last line read, to know it again."""
 
     segment: int
     offset: int
     seal: str
+
+    @classmethod
+    def after(cls, location: Location, line: bytes) -> "Watermark":
+        """Return the mark that says: read up to the end of this line."""
+        seal = line.rstrip(b"\n")[-_SEAL_TAIL_BYTES:].decode("latin-1")
+        return cls(location.segment, location.offset + location.length, seal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,16 +10,14 @@ from kdproxy.core.sse import Piece
 from kdproxy.providers.answer import members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
-    NO_JSON_EVENT,
     ONE_ANSWER,
     Broken,
     Criteria,
     Judgement,
-    answer_object,
     is_done,
 )
 from kdproxy.providers.ending import ANTHROPIC, error_in, says
-from kdproxy.providers.event import is_bare_error, is_heartbeat
+from kdproxy.providers.event import is_bare_error, members_of_event
 from kdproxy.providers.tally import Tally
 from kdproxy.providers.usage import UsageMeter, read_anthropic
 
@@ -60,11 +58,11 @@ class MessageStream:
     def take(self, piece: Piece) -> bool:
         """Look at an event."""
         if piece.data and self._tally.failure is None and not is_done(piece.data):
-            members = answer_object(piece.data)
-            if members is not None:
+            members = members_of_event(piece)
+            if isinstance(members, Broken):
+                self._tally.failure = members
+            elif members is not None:
                 self._read(members, piece)
-            elif not is_heartbeat(piece):
-                self._tally.failure = NO_JSON_EVENT
         if piece.bare and is_bare_error(piece):
             self._tally.failure = CARRIES_ERROR
         return self._is_stopped or self._tally.is_finished

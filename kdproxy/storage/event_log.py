@@ -18,9 +18,9 @@ from kdproxy.core.call_event import Ended, Sent, encode_event
 from kdproxy.core.call_set import CallSet
 from kdproxy.core.call_state import CallState
 from kdproxy.core.models import LineName
-from kdproxy.core.ports import JournalLine, Location
+from kdproxy.core.ports import JournalLine, Location, Watermark
 from kdproxy.errors import CallNotRecorded, StorageFailed
-from kdproxy.storage.event_reading import Calls, mark_after, recover
+from kdproxy.storage.event_reading import Calls, recover
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.life import Life
 
@@ -205,7 +205,7 @@ class EventLog:
         files = self._files or self._open()
         segment, start = files.end
         files.write(data)
-        self._calls.mark = mark_after(Location(segment, start + len(data) - len(last), len(last)), last)
+        self._calls.mark = Watermark.after(Location(segment, start + len(data) - len(last), len(last)), last)
         self._calls.origin = self._life.origin
         self._written += 1
 

@@ -25,7 +25,6 @@ log = logging.getLogger("kdproxy.storage")
 
 ROW = "events/1"
 """Name of the index's row with the state of the calls and the mark up to which it was read."""
-_SEAL_TAIL_BYTES = 66
 
 
 @dataclass(slots=True)
@@ -144,13 +143,6 @@ def _call_name(call: object) -> LineName | None:
         return None
 
 
-def mark_after(location: Location, raw: bytes) -> Watermark:
-    """Return the mark that says: read up to the end of this line."""
-    return Watermark(
-        location.segment, location.offset + location.length, raw.rstrip(b"\n")[-_SEAL_TAIL_BYTES:].decode()
-    )
-
-
 def _read_on(log_files: Journal, calls: Calls, answered: CallSet) -> None:
     state = calls.state
     for name in [name for name in state.open if name in answered]:
@@ -209,4 +201,4 @@ def _events(log_files: Journal, mark: Watermark | None, state: CallState) -> Ite
                 found = read_event(raw)
             except RecordInvalid:
                 continue
-        yield found, mark_after(line.location, raw)
+        yield found, Watermark.after(line.location, raw)

@@ -22,7 +22,6 @@ log = logging.getLogger("kdproxy.storage")
 
 BATCH = 500
 """Records in one transaction."""
-_SEAL_TAIL_BYTES = 66  # the checksum's hex digits with the closing `"}`
 _REPORTED_DAMAGE = 20
 
 
@@ -159,7 +158,7 @@ class Indexer:
             for location, found in readable(line):
                 if not isinstance(found, RecordInvalid):
                     page.append((found, location))
-                    last = watermark_after(location, line.raw)
+                    last = Watermark.after(location, line.raw)
                     continue
                 name = self._journal.name(location.segment)
                 damage.append(Damage(segment_name=name, location=location, reason=found.message))
@@ -196,12 +195,6 @@ def readable(line: JournalLine) -> Iterator[tuple[Location, NamedRecord | Record
         yield Location(segment, offset, start), error
         rest = JournalLine(location=Location(segment, offset + start, length - start), raw=line.raw[start:])
         yield from readable(rest)
-
-
-def watermark_after(location: Location, line: bytes) -> Watermark:
-    """Return the mark that says: read up to the end of this line."""
-    seal = line.rstrip(b"\n")[-_SEAL_TAIL_BYTES:].decode("latin-1")
-    return Watermark(location.segment, location.offset + location.length, seal)
 
 
 def report_unreadable(segment_name: Callable[[int], str], location: Location, error: KdproxyError) -> None:

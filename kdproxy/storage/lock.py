@@ -210,7 +210,7 @@ def _refuse_beating(directory: Path) -> None:
         owner = read_owner(directory)
     if owner is None:
         return
-    is_dead_here = owner.host == socket.gethostname() and not _is_alive(owner.pid)
+    is_dead_here = owner.host == socket.gethostname() and not is_alive(owner.pid)
     if not is_dead_here and time.time() - owner.beat_at < STALE_SECONDS:
         raise busy(directory, owner)
 
@@ -234,11 +234,16 @@ def _pause() -> None:
     time.sleep(0.2)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        # Z: it has exited, and its parent has not waited for it yet (proc_pid_stat(5)).
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except (OSError, IndexError):
+        return True

@@ -19,13 +19,13 @@ from typing import TypeVar
 from kdproxy import __version__
 from kdproxy.core.call_set import CallSet
 from kdproxy.core.models import LineName
-from kdproxy.core.ports import Batch, Location, RecordLine, Store
+from kdproxy.core.ports import Batch, Location, RecordLine, Store, Watermark
 from kdproxy.errors import StorageFailed
 from kdproxy.storage import event_reading
 from kdproxy.storage.event_log import EventLog
 from kdproxy.storage.fold import Fold
 from kdproxy.storage.fold import needed as rows_needed
-from kdproxy.storage.indexer import BATCH, Indexer, OpenReport, watermark_after
+from kdproxy.storage.indexer import BATCH, Indexer, OpenReport
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.life import Life
 from kdproxy.storage.settle import Draft, settle
@@ -284,7 +284,7 @@ class Writer:
             self._before_first = None
         last = self._journal.append(lines)[-1]
         self._has_started = self._has_started or any(map(self._is_own, items))
-        self.indexer.accept(fold, watermark_after(last, lines[-1]), count=len(lines))
+        self.indexer.accept(fold, Watermark.after(last, lines[-1]), count=len(lines))
         self._on_change(fold.changes)
         for call in calls:
             self._events.answered(call)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -12,6 +11,7 @@ import pytest
 from kdproxy.core import retry
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from tests.wire import Play, Request, Reset, WireServer, answer, chat, json_answer, sse, sse_head
+from tests.wire.posts import posts, to_posts
 
 pytestmark = pytest.mark.asyncio
 
@@ -27,22 +27,6 @@ SILENCE: Play = [asyncio.Event()]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds between paid attempts are tested in virtual time."""
     monkeypatch.setattr(retry, "billed_backoff_seconds", lambda attempt, *, jitter: 0.01)
-
-
-def posts(upstream: WireServer) -> int:
-    return sum(request.line.startswith("POST") for request in upstream.requests)
-
-
-def to_posts(*plays: Play) -> Callable[[Request], Play]:
-    """Play to each POST in turn, the last one for ever; a GET finds nothing."""
-    left = list(plays)
-
-    def play(request: Request) -> Play:
-        if request.line.startswith("GET"):
-            return [answer(b"{}", status="404 Not Found")]
-        return left.pop(0) if len(left) > 1 else left[0]
-
-    return play
 
 
 def calls(proxy: RunningProxy) -> dict[str, int]:

@@ -30,6 +30,7 @@ from kdproxy.core.models import (
 from kdproxy.core.record import decode, decode_answer, encode, read, seal
 from kdproxy.core.record_encode import draft, settled
 from kdproxy.errors import RecordInvalid
+from tests.kdproxy.core.sample_entry import ENTRY
 
 DATA = Path(__file__).parents[2] / "data"
 SAMPLES = DATA / "journal_v1.jsonl"
@@ -137,24 +138,6 @@ SEATS = st.builds(
     st.integers(0, 99),
 )
 STARTS = st.builds(Start, created_at=SECONDS, release=NAME)
-
-ENTRY = Entry(
-    address=Address(namespace="default", key="ab" * 32, ordinal=0),
-    upstream="openai",
-    provider="openai",
-    endpoint="chat.completions",
-    method="POST",
-    path="/v1/chat/completions",
-    query="",
-    request_headers=(),
-    request=b'{"model":"m","messages":[]}',
-    prompt_hash=None,
-    model="m",
-    answer=Answer(status=200, headers=(("Content-Type", "application/json"),), body=b'{"id":"x"}', form=Form.JSON),
-    cost_usd=None,
-    created_at=1790000000.25,
-    elapsed_seconds=0.5,
-)
 
 
 def changed(entry: Entry, **members: Any) -> Entry:

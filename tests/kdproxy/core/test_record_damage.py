@@ -9,30 +9,13 @@ import orjson
 import pytest
 
 from kdproxy.core import line as lines
-from kdproxy.core.models import Address, Answer, Entry, Form
+from kdproxy.core.models import Address, Form
 from kdproxy.core.record import RECORD_VERSION, check, decode, decode_answer, encode, seal
 from kdproxy.errors import RecordInvalid
+from tests.kdproxy.core.sample_entry import ENTRY
 
 DATA = Path(__file__).parents[2] / "data"
 SAMPLES = DATA / "journal_v1.jsonl"
-
-ENTRY = Entry(
-    address=Address(namespace="default", key="ab" * 32, ordinal=0),
-    upstream="openai",
-    provider="openai",
-    endpoint="chat.completions",
-    method="POST",
-    path="/v1/chat/completions",
-    query="",
-    request_headers=(),
-    request=b'{"model":"m","messages":[]}',
-    prompt_hash=None,
-    model="m",
-    answer=Answer(status=200, headers=(("Content-Type", "application/json"),), body=b'{"id":"x"}', form=Form.JSON),
-    cost_usd=None,
-    created_at=1790000000.25,
-    elapsed_seconds=0.5,
-)
 
 
 @pytest.mark.parametrize(
