@@ -1,4 +1,4 @@
-"""An upstream's URL as it is often mistyped: that of an endpoint in place of the base of all, a version twice. Pure."""
+"""Detects common mistakes in an upstream's URL: an endpoint's URL instead of the base, a doubled version. Pure."""
 
 import re
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ _ENDPOINT = re.compile(
     r"|/api/(?:chat|generate|tags|embed)"
     r"|/models/[^/:]+:\w+)$"
 )
-"""Of OpenAI's dialect, Anthropic's, Gemini's, and Ollama's own."""
+"""Endpoint paths of OpenAI's, Anthropic's and Gemini's dialects, and of Ollama."""
 
 _DOUBLED = re.compile(r"/(v\d+[a-z0-9]*)/(?:\1)$")
 
@@ -22,18 +22,18 @@ _SLASH = re.compile(r"^(https?):/?(?=[^/])", re.IGNORECASE)
 
 
 def misspelt(url: str) -> str | None:
-    """Say what is wrong with the text of a URL, as it is often mistyped; None: none of that."""
+    """Return which common mistake a URL has; None if it has none."""
     if not url.strip():
         return "is empty: the variable that it comes from may not be set"
     if _VARIABLE.search(url):
         return "holds a variable that was not filled in"
     meant = _SLASH.sub(r"\1://", _SCHEME_TWICE.sub("", url))
-    # What stands before an @ or after a ? may be a credential, and is not repeated.
+    # Text before an @ or after a ? may be a credential and is not repeated.
     return None if meant == url or set("@?") & set(meant) else f"is no URL: did you mean {meant}?"
 
 
 def base_of(url: str) -> str | None:
-    """Return the base that an endpoint's URL, or a path with its version twice, was meant for; None: it is a base."""
+    """Return the intended base of an endpoint's URL or of a doubled version; None if the URL is a base."""
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     endpoint = _ENDPOINT.search(path)

@@ -1,4 +1,4 @@
-"""Settings from flags over KDPROXY_* over kdproxy.toml over defaults: validated whole, all problems at once."""
+"""Settings from flags over KDPROXY_* over kdproxy.toml over defaults. All problems are reported together."""
 
 import difflib
 import os
@@ -49,7 +49,7 @@ def load(
 
     Args:
         flags: by setting name; None where the flag was not given.
-        config: TOML file; None: `kdproxy.toml` in the working directory, if there is one.
+        config: TOML file; None: `kdproxy.toml` in the working directory, if it exists.
 
     Raises:
         ConfigError: with all problems.
@@ -82,7 +82,7 @@ def load(
     _check_door(settings, problems)
     _check_loop(settings, problems)
     if problems:
-        raise ConfigError(problems, hint="Fix them all and start again; `kdproxy config` shows what is in force.")
+        raise ConfigError(problems, hint="Fix them all and start again; `kdproxy config` shows the effective settings.")
     return Loaded(
         settings=Settings(**{**values, "credentials": credentials}),
         origins=origins,
@@ -141,7 +141,7 @@ def _read_toml(config: Path | None, problems: list[str]) -> tuple[dict[str, Any]
 
 
 def _at(origin: str, lines: Mapping[str, int], name: str) -> str:
-    """Say where a value comes from; of the file the line too: the table's, where a member has none of its own."""
+    """Return where a value comes from; for the file also the line (the table's, if the member has none)."""
     if origin == "flag" or origin.startswith(ENV_PREFIX):
         return origin
     while name and name not in lines:
@@ -171,23 +171,23 @@ def _token(path: Path | None, environment: Mapping[str, str], problems: list[str
 def _credentials(
     settings: Settings, environment: Mapping[str, str], problems: list[str]
 ) -> dict[str, tuple[Secret, ...]]:
-    """Find the upstreams' credentials; only a proxy with a token of its own puts them in."""
+    """Return the upstreams' credentials; only a proxy with its own token inserts them."""
     if settings.token is None:
         return {}
     found: dict[str, tuple[Secret, ...]] = {}
     upstreams = settings.upstreams or tuple(UpstreamSettings(name=built.name, url=built.url) for built in BUILT_IN)
     for upstream in upstreams:
-        # The well-known variables belong to the built-in hosts alone: nobody else gets an OpenAI key.
+        # The well-known variables are for the built-in hosts only: no other gets an OpenAI key.
         well_known = _BUILT_IN_CREDENTIALS.get(built_in_at(upstream.url) or "")
         variables = upstream.credential_env or ((well_known,) if well_known else ())
         values = {variable: environment.get(variable, "").strip() for variable in variables}
         problems += [
-            f"upstreams.{upstream.name}: the variable {variable} holds what no header may (a line break in it, perhaps)"
+            f"upstreams.{upstream.name}: the value of {variable} cannot be sent in a header (a line break in it?)"
             for variable, value in values.items()
             if not (value.isascii() and value.isprintable())
         ]
         if any(values.values()):
-            # The same key twice would be one limit taken for two.
+            # The same key twice has one limit, not two.
             found[upstream.name] = tuple(Secret(value) for value in dict.fromkeys(values.values()) if value)
         problems += [
             f"upstreams.{upstream.name}.credential_env: the variable {variable} is not set"
@@ -200,13 +200,13 @@ def _credentials(
 def _check_door(settings: Settings, problems: list[str]) -> None:
     if not is_loopback(settings.host) and settings.token is None:
         problems.append(
-            f"host: {settings.host} can be reached from outside this machine, which needs a token: "
+            f"host: {settings.host} can be reached from other machines, which requires a token: "
             "set KDPROXY_TOKEN or token_file"
         )
 
 
 def _named_variables(given: tuple[Any, str] | None) -> set[str]:
-    """Return the variables that upstreams name, also those of tables that hold a mistake."""
+    """Return the variables that upstreams name, including those of tables with mistakes."""
     tables = given[0].values() if given is not None and isinstance(given[0], dict) else ()
     named = [table.get("credential_env") for table in tables if isinstance(table, dict)]
     lists = [[each] if isinstance(each, str) else each for each in named if isinstance(each, str | list)]
@@ -214,7 +214,7 @@ def _named_variables(given: tuple[Any, str] | None) -> set[str]:
 
 
 def _check_variables(named: set[str], environment: Mapping[str, str], problems: list[str]) -> None:
-    """A misspelt variable is a mistake like a misspelt key of the file. Its value is not shown: it may be a secret."""
+    """Report misspelt variables, like misspelt keys of the file. Values are not shown: they may be secrets."""
     known = {*_VARIABLES, f"{ENV_PREFIX}CONFIG", f"{ENV_PREFIX}TOKEN", *named}
     for variable in sorted(environment.keys() - known):
         if variable.startswith(ENV_PREFIX):
@@ -225,7 +225,7 @@ def _check_variables(named: set[str], environment: Mapping[str, str], problems: 
 
 
 def _check_loop(settings: Settings, problems: list[str]) -> None:
-    """What can be seen of a proxy that would ask itself; the rest is seen when a request comes round."""
+    """Report an upstream that is this proxy, if its address shows it; other loops are detected by the first request."""
     for upstream in settings.upstreams:
         parts = urlsplit(upstream.url)
         if settings.port and parts.port == settings.port and _is_here(parts.hostname or "", settings.host):
@@ -241,7 +241,7 @@ def _is_here(host: str, bound: str) -> bool:
 
 
 def _instead(value: Any) -> str:
-    """Say what was given, without what a URL in it may hold of a credential; a table is too long to be quoted."""
+    """Return the given value, without possible credentials in a URL; a table is too long to quote."""
     match value:
         case dict():
             return ""
@@ -249,7 +249,7 @@ def _instead(value: Any) -> str:
             given = ", ".join(map(repr, value))
         case _:
             given = repr(value)
-    # What may be user:password@host or a query stays out, with and without a scheme.
+    # A possible user:password@ or query is left out, with and without a scheme.
     return ", not " + re.sub(r"\?[^\s'\",]*", "?...", re.sub(r"(//|['=])[^\s'\"/]*@", r"\1...@", given))
 
 

@@ -1,6 +1,6 @@
 """Readers of setting values: each takes a TOML value or the text of a flag or variable.
 
-They raise ValueError with what they want; who calls them adds what was given and where.
+They raise ValueError with what is expected; the caller adds the value and its origin.
 """
 
 import difflib
@@ -16,15 +16,15 @@ from kdproxy.settings.base_url import base_of, misspelt
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}|[A-Za-z0-9._:-]{1,255}:\d{1,5}(?:/[\w.~%!$&'()*+,;@:-]+)*", re.ASCII
 )
-"""A word, or what `name_of` makes of a URL: with it answers that were bought under that name are found again."""
+"""A word, or the name that `name_of` makes of a URL, so that answers bought under that name are still found."""
 _BARE = re.compile(
     r"(?:(?P<near>localhost|[\d.]+)|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:\d))(?::\d+)?(?:/[\w./-]*)?"
 )
-"""A host and perhaps a path, without `https://`."""
+"""A host and an optional path, without `https://`."""
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean NAME?` where a known name is spelt nearly so, else nothing."""
+    """Return `; did you mean NAME?` if a known name is similar, else an empty text."""
     name, names = name.strip().lower(), list(known)
     close = difflib.get_close_matches(name, names, n=1) or [each for each in names if name.startswith(each)]
     return f"; did you mean {close[0]}?" if close else ""
@@ -46,7 +46,7 @@ def host(value: Any) -> str:
 
 
 def _is_name(name: str) -> bool:
-    """Whether DNS can be asked for it (RFC 1035 section 2.3.4): who asks for another gets no answer but a crash."""
+    """Whether it is a valid DNS name (RFC 1035 section 2.3.4): looking up any other raises UnicodeError."""
     try:
         return bool(name.encode("idna"))
     except UnicodeError:
@@ -59,7 +59,7 @@ def path(value: Any) -> Path:
 
 
 def optional_path(value: Any) -> Path | None:
-    """The same, or nothing."""
+    """A file or directory, or None."""
     return None if value is None else path(value)
 
 
@@ -145,7 +145,7 @@ def _expanded(name: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError:
-        raise ValueError("names the home of a user that is not there") from None
+        raise ValueError("names the home of a user that does not exist") from None
 
 
 def upstream_name(name: str) -> str:

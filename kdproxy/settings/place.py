@@ -1,7 +1,7 @@
-"""Where the data lies unless somebody says: in one place for every working directory, outside any checkout.
+"""The default data directory: one for all working directories, outside any checkout.
 
-`git clean -xdf` deletes ignored files, and what lies below one working directory is bought again from the next one. So
-the default is `~/kdproxy-data`; a `./kdproxy-data`, the default of earlier releases, is used where there is one.
+`git clean -xdf` deletes ignored files, and answers stored below one working directory would be bought again from
+another. So the default is `~/kdproxy-data`; an existing `./kdproxy-data`, the default of earlier releases, is used.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ NAME = "kdproxy-data"
 
 
 def usual_data_directory() -> Path:
-    """Return `kdproxy-data` of the working directory if there is one, else that of the home directory."""
+    """Return `kdproxy-data` of the working directory if it exists, else that of the home directory."""
     here = Path(NAME)
     try:
         return here if here.is_dir() else Path.home() / NAME
@@ -19,7 +19,7 @@ def usual_data_directory() -> Path:
 
 
 def checkout_of(path: Path) -> Path | None:
-    """Return the git checkout that holds `path`, whose `git clean -xdf` would delete it; a home kept in git is none."""
+    """Return the git checkout that holds `path`, whose `git clean -xdf` would delete it; not a home in git."""
     try:
         home = Path.home()
     except RuntimeError:

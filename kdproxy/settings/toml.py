@@ -1,4 +1,4 @@
-"""The config file: its members, and at which line each stands."""
+"""The config file: its members and their lines."""
 
 import re
 import tomllib
@@ -20,10 +20,10 @@ class Unreadable(Exception):
 def read(path: Path) -> tuple[dict[str, Any], Mapping[str, int]]:
     """Return the members, and the line of each by its name with dots.
 
-    A byte order mark, which Windows editors write, is no mistake.
+    A byte order mark, which Windows editors write, is accepted.
 
     Raises:
-        Unreadable: there is none, it is no file, or not TOML.
+        Unreadable: it is missing, not a file, or not TOML.
     """
     try:
         raw = path.read_bytes()

@@ -26,24 +26,24 @@ def _setting(default: Any, sentence: str, read: Callable[[Any], Any]) -> Any:
 class Settings:
     """Everything that can be set. Names are the TOML keys; `KDPROXY_` and the name in capitals is the variable."""
 
-    host: str = _setting("127.0.0.1", "Address to listen on; another than loopback needs a token.", parse.host)
+    host: str = _setting("127.0.0.1", "Address to listen on; any other than loopback needs a token.", parse.host)
     port: int = _setting(8400, "Port to listen on; 0 takes a free one.", parse.integer(0, 65_535))
     port_file: Path | None = _setting(
-        None, "File that says where it listens, once it does; `kdproxy ready` reads it.", parse.optional_path
+        None, "File for the address, written once the proxy listens; `kdproxy ready` reads it.", parse.optional_path
     )
     data_dir: Path = _setting(
         usual_data_directory,
-        "Where the journal and its index lie: everything that was paid for. Keep it outside of any git checkout.",
+        "Directory of the journal and its index: everything that was paid for. Keep it outside any git checkout.",
         parse.path,
     )
     mode: Mode = _setting(Mode.CACHE, "What to do with cacheable requests.", parse.mode)
     upstreams: tuple[UpstreamSettings, ...] = _setting((), "Teacher APIs; none: the built-in ones.", upstreams)
     warm: tuple[Path, ...] = _setting((), "Files to fill the cache from at start.", parse.paths)
     allowed_hosts: tuple[str, ...] = _setting(
-        (), "Host names, beside loopback's, that requests may carry.", parse.text_list
+        (), "Host names, besides loopback's, that requests may use.", parse.text_list
     )
     token_file: Path | None = _setting(None, "File with the proxy's token (or KDPROXY_TOKEN).", parse.optional_path)
-    prices: Path | None = _setting(None, "TOML file with prices that go before the built-in ones.", parse.optional_path)
+    prices: Path | None = _setting(None, "TOML file with prices that override the built-in ones.", parse.optional_path)
     match_prompts: bool = _setting(True, "Whether recorded prompts answer requests with the same text.", parse.flag)
     allow_hosted_tools: bool = _setting(
         False, "Whether to cache answers of tools that run at the provider.", parse.flag
@@ -66,22 +66,24 @@ class Settings:
     )
     retry_seconds: float = _setting(
         1_800.0,
-        "Longest time over all failed attempts at one call that cost nothing; a rate limit is not a failure.",
+        "Longest time for retries of one call that cost nothing; a rate limit is not a failure.",
         parse.number(0, 604_800),
     )
     retry_attempts: int = _setting(
         0,
-        "Most failed attempts at one call, whatever they cost; 0: as their kind has it, 3 where each may be billed.",
+        "Most failed attempts at one call, whatever they cost; 0: by their kind, 3 if each may be billed.",
         parse.integer(0, 1_000),
     )
     fail_fast: bool = _setting(
-        False, "Whether requests fail at once while the upstream is down, in place of being held.", parse.flag
+        False, "Whether requests fail at once while the upstream is down, instead of being held.", parse.flag
     )
     check_upstreams: bool = _setting(
-        True, "Whether start looks if the upstreams answer: a GET of their models, which costs nothing.", parse.flag
+        True, "Whether the start checks that upstreams answer: a GET of their models, at no cost.", parse.flag
     )
     spent_policy: str = _setting(
-        "fail", "When a quota is spent: fail at once, or park requests until it is back.", parse.choice("fail", "park")
+        "fail",
+        "When a quota is spent: fail at once, or park requests until it is available again.",
+        parse.choice("fail", "park"),
     )
     max_in_flight: int = _setting(
         1_024,
@@ -95,11 +97,11 @@ class Settings:
     )
     keep_alive_seconds: float = _setting(
         0.0,
-        "How often a waiting client is sent bytes that say nothing, at the price of a status 200; 0: never.",
+        "How often a waiting client is sent bytes without meaning, after a status 200; 0: never.",
         parse.number(0, 600),
     )
     detached_max_seconds: float = _setting(
-        900.0, "How long a sent call is finished after its last client left.", parse.number(0, 86_400)
+        900.0, "How long a sent call may run after its last client left.", parse.number(0, 86_400)
     )
     drain_seconds: float = _setting(
         60.0, "How long running calls may take to finish at shutdown.", parse.number(0, 3_600)

@@ -1,6 +1,6 @@
 """Readers of upstreams: from a TOML table of tables, or from the texts of --upstream and KDPROXY_UPSTREAM.
 
-All that is wrong in all tables is raised together, each mistake with the name of its member.
+All mistakes in all tables are raised together, each with the name of its member.
 """
 
 import re
@@ -27,23 +27,23 @@ class UpstreamSettings:
     url: str
     provider: str | None = None
     credential_env: tuple[str, ...] = ()
-    """Environment variables with the upstream's credentials, used where the proxy has a token of its own."""
+    """Environment variables with the upstream's credentials, used if the proxy has its own token."""
     policy: str | None = None
     """What to do when its quota is spent: `fail` or `park`; None: as `spent_policy` says."""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """Limits of our own, such as `requests_per_minute`, under what the provider allows."""
+    """Own limits, such as `requests_per_minute`, below those of the provider."""
     max_in_flight: int | None = None
     """Calls at once; None: as the setting of that name says."""
     rules: str | None = None
-    """Name of the table of limits and errors that holds for it; None: told from its host."""
+    """Name of the table of limits and errors for it; None: chosen by its host."""
     billed: bool | None = None
-    """Whether its calls cost money; None: they do, unless its server is recognised as one of one's own."""
+    """Whether its calls cost money; None: they do, unless its server is recognised as self-hosted."""
     end: str = "finish"
-    """What proves that an answer ended: `finish` reasons, or `done`, where its server sends none."""
+    """What proves that an answer is complete: `finish` reasons, or `done` if its server sends none."""
     choices: str = "as-asked"
-    """How many choices, rows and vectors a whole answer has: `as-asked`, or `as-served`, where `n` is ignored."""
+    """How many choices, rows and vectors a complete answer has: `as-asked`, or `as-served` if `n` is ignored."""
     keep_empty: bool = False
-    """Whether answers are kept in which nothing was generated and nothing is said."""
+    """Whether answers without any generated content are stored."""
     key_headers: tuple[str, ...] = ()
     """Request headers that choose who answers: they are in the key, by their hash."""
     ignore: tuple[Ignore, ...] = ()
@@ -51,7 +51,7 @@ class UpstreamSettings:
 
 
 class Wrong(ValueError):
-    """What is wrong in the tables: (name of the member with dots, what it must be) of each mistake."""
+    """The mistakes in the tables: (dotted name of the member, what it must be) each."""
 
     def __init__(self, mistakes: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{name} {what}" for name, what in mistakes))
@@ -93,7 +93,7 @@ _MEMBERS = {found.name for found in fields(UpstreamSettings)} - {"name"}
 
 
 def _of_table(name: str, table: Any, mistakes: list[tuple[str, str]]) -> UpstreamSettings | None:
-    """Read one table; what is wrong is added to `mistakes`."""
+    """Read one table; add its mistakes to `mistakes`."""
     path = f"upstreams.{name}"
     if not isinstance(table, dict):
         mistakes.append((path, 'must be a table with a url: [upstreams.teacher] and url = "https://host/v1" below it'))
@@ -114,7 +114,7 @@ def _of_table(name: str, table: Any, mistakes: list[tuple[str, str]]) -> Upstrea
             mistakes += [(f"{path}.{member}.{inner}", what) for inner, what in error.mistakes]
         except ValueError as error:
             mistakes.append((f"{path}.{member}", str(error)))
-    # One that is misspelt was told already.
+    # A misspelt one has been reported already.
     if "url" not in table and not any(near(member, ["url"]) for member in table):
         mistakes.append((path, 'has no url; give it one, such as url = "https://host/v1"'))
     return None if len(mistakes) > before else UpstreamSettings(name=name, **members)

@@ -1,6 +1,6 @@
-"""Jobs against one's own server in virtual time, through our lanes and past them: how long each takes.
+"""Measures jobs against a self-hosted server in virtual time, with and without our lanes.
 
-Nothing is random but by a seeded generator, and nothing waits in real time; what is driven is the engine that ships.
+All randomness is seeded, nothing waits in real time, and the engine is the one that ships.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Models of an inference server that one runs oneself: continuous batching, and a few slots with a line before them.
+"""Models of self-hosted inference servers: continuous batching, and a few slots with a queue.
 
 They wait on the running loop's clock, so they run in virtual time (`kdproxy.testing.virtual`) and in real time alike.
 
@@ -36,7 +36,7 @@ REASONING: Spread = {"median": 180, "sigma": 1.2, "most": 16_384}
 
 @dataclass(slots=True)
 class Batching:
-    """Runs so many at once, a token each per step; a step takes longer the more run. The rest waits in order."""
+    """Runs a number of requests at once, one token each per step; more requests make a step slower. The rest queue."""
 
     running: int = RUNNING
     step_seconds: float = STEP_SECONDS
@@ -50,7 +50,7 @@ class Batching:
     _task: "asyncio.Task[None] | None" = None
 
     async def serve(self, tokens: int) -> None:
-        """Return when so many tokens have been made. Cancelled, it makes room for another."""
+        """Return once that many tokens are generated. Cancelling frees the place."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((max(1, tokens), done))
         self.most_at_once = max(self.most_at_once, len(self._waiting) + len(self._ends))
@@ -68,7 +68,7 @@ class Batching:
                     heapq.heappush(self._ends, (self._step + tokens, next(self._numbers), done))
             if not self._ends:
                 continue
-            # By the clock and not by sleeps, which are late on a busy machine; steps in which nothing changes are one.
+            # By the clock and not by sleeps, which are late on a busy machine; steps without changes are merged.
             steps = max(1, self._ends[0][0] - self._step) if not self._waiting or self._is_full else 1
             steps = min(steps, 8)
             at += steps * (self.step_seconds + self.step_seconds_each * len(self._ends))
@@ -86,7 +86,7 @@ class Batching:
 
 @dataclass(slots=True)
 class Slots:
-    """Answers so many at once, each in the same time; the rest waits in order (llama.cpp)."""
+    """Answers a number of requests at once, each in the same time; the rest queue (llama.cpp)."""
 
     slots: int
     seconds: float
@@ -96,7 +96,7 @@ class Slots:
         self._free = asyncio.Semaphore(self.slots)
 
     async def serve(self, tokens: int) -> None:
-        """Return when it is answered. Cancelled, it makes room for another."""
+        """Return once it is answered. Cancelling frees the slot."""
         async with self._free:
             await asyncio.sleep(self.seconds)
 

@@ -1,4 +1,4 @@
-"""Run a proxy inside anybody's test: in the test's own loop, or as the real process that can be killed.
+"""Runs a proxy inside a test: in the test's own loop, or as a real process that can be killed.
 
 async with ScriptedTeacher() as teacher, run_proxy(teacher) as proxy:
     client = openai.AsyncOpenAI(base_url=proxy.base_url, api_key="any")
@@ -61,9 +61,9 @@ async def run_proxy(
     """Run a proxy on a free port while entered.
 
     Args:
-        teacher: where it buys.
-        data_dir: where it keeps; None: a directory that is removed afterwards.
-        environment: what it reads in place of the process's environment; nothing, by default.
+        teacher: its upstream.
+        data_dir: its data directory; None: a directory that is removed afterwards.
+        environment: replaces the process's environment; empty by default.
         settings: by name, as in `kdproxy.toml`.
 
     Raises:
@@ -106,28 +106,28 @@ class ProxyProcess:
         return self.process.pid
 
     def said(self) -> bytes:
-        """Return what has come on stderr so far."""
+        """Return the stderr output so far."""
         return bytes(self._err)
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it."""
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
     async def kill(self) -> None:
-        """SIGKILL, as a power cut does: nothing is written any more."""
+        """Send SIGKILL: nothing is written after it."""
         if self.process.returncode is None:
             self.process.kill()
         await self.wait()
 
     async def wait(self) -> int:
-        """Return the exit code. Raises TimeoutError if the process goes on."""
+        """Return the exit code. Raises TimeoutError if the process does not exit."""
         async with asyncio.timeout(STOP_SECONDS):
             return await self.process.wait()
 
     async def lanes_until(self, is_so: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """Ask for the lanes, as `kdproxy stats` does, until a condition holds; return them. Raises TimeoutError."""
         owner = read_owner(self.data_dir)
-        assert owner is not None, "it has ended"
+        assert owner is not None, "the proxy has exited"
         url, headers = f"{self.address}/_kdproxy/api/stats", {"Authorization": f"Bearer {owner.token}"}
         async with aiohttp.ClientSession() as session, asyncio.timeout(STATE_SECONDS):
             while True:
@@ -150,11 +150,11 @@ async def run_proxy_process(
     *arguments: str,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ProxyProcess]:
-    """Run `kdproxy serve` as a process of its own while entered; it is killed on the way out if it still runs.
+    """Run `kdproxy serve` as its own process while entered; it is killed on exit if it still runs.
 
     Args:
         arguments: more flags.
-        environment: what it gets beside PATH and HOME.
+        environment: variables besides PATH and HOME.
 
     Raises:
         RuntimeError: it ended before it listened; the text is its stderr.
@@ -179,7 +179,7 @@ async def start_serve(
 ) -> asyncio.subprocess.Process:
     """Start `kdproxy serve` on a free port and return at once; its output is piped.
 
-    It does not look if the upstreams answer, so that a teacher counts the questions alone; the environment may say so.
+    It does not check the upstreams at start, so that a teacher counts only questions; the environment can enable it.
     """
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     upstreams = [part for upstream in _upstreams(teacher) for part in ("--upstream", upstream)]

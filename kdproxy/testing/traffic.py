@@ -1,6 +1,6 @@
-"""Days of traffic in seconds: a lane's pace against exact models of what providers enforce, in virtual time.
+"""Simulates days of traffic in seconds: a lane's pace against exact models of providers' limits, in virtual time.
 
-Nothing here sleeps, and nothing is random but by a seeded generator; what is driven is the pace that ships.
+Nothing sleeps, all randomness is seeded, and the pace is the one that ships.
 
     result = Traffic(Scenario(window="sliding", requests_per_minute=600)).run()
 """
@@ -34,39 +34,39 @@ class Scenario:
     has_headers: bool = True
     has_retry_after: bool = True
     counts_at_admission: bool = True
-    """Requests are counted when they come in; else when they are answered."""
+    """Whether requests are counted on arrival, or else when they are answered."""
     latency_seconds: float = 0.3
     latency_spread: float = 0.3
     network_seconds: float = 0.01
     cold_seconds: float = 0.0
-    """How much longer the way there takes until as many are answered as there are callers: connections are new."""
+    """Extra delay of requests over new connections, until as many are answered as there are callers."""
     callers: int = 64
     requests: int = 2_000
     tokens: int = 200
     estimate_factor: float = 1.0
     """How wrong our estimate of a request's tokens is."""
     used_factor: float = 1.0
-    """What an answer says that it used, of what was counted: OpenAI counts all of max_tokens."""
+    """Share of the counted tokens that an answer reports: OpenAI counts all of max_tokens."""
     neighbour_share: float = 0.0
     """Share of the limit that another client takes, evenly."""
     error_share: float = 0.0
     """Share of the attempts that end in a 5xx."""
     counts_errors: bool = False
-    """Whether those take from the limit as well."""
+    """Whether those count towards the limit too."""
     change_at: float | None = None
     change_factor: float = 1.0
-    """What becomes of the limit then."""
+    """The limit from then on."""
     concurrency_limit: int | None = None
-    """The provider refuses more than so many at once."""
+    """Most concurrent requests that the provider accepts."""
     is_hosted: bool = False
-    """Whether our side knows that others use it too."""
+    """Whether our side knows that other clients use the limit too."""
     most_in_flight: int = 256
     seed: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """How it went."""
+    """The result of a scenario."""
 
     started_at: float = 0.0
     seconds: float = 0.0
@@ -77,7 +77,7 @@ class Result:
     peak_in_flight: int = 0
     longest_wait_seconds: float = 0.0
     sent_early: int = 0
-    """Sends before a moment that the provider had given."""
+    """Requests sent before the time that the provider had given."""
     served_at: list[float] = field(default_factory=list)
     refused_at: list[float] = field(default_factory=list)
     first_sent: list[int] = field(default_factory=list)
@@ -128,7 +128,7 @@ class Traffic:
         self._wake_at = math.inf
 
     def at(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do something later."""
+        """Schedule an action."""
         heapq.heappush(self.events, (self.now + seconds, next(self._ids), act))
 
     def run(self, most_seconds: float = 86_400.0) -> Result:
@@ -154,7 +154,7 @@ class Traffic:
             self._pump()
 
     def cost(self) -> Cost:
-        """Return what a request is thought to cost."""
+        """Return the estimated cost of a request."""
         return Cost(input_tokens=self.scenario.tokens * self.scenario.estimate_factor)
 
     def _pump(self) -> None:
@@ -163,7 +163,7 @@ class Traffic:
             assert wait >= 0.0
             if wait > 0:
                 if wait == math.inf and not self.pace.in_flight:
-                    raise AssertionError("it waits for a call to end, and none is under way")
+                    raise AssertionError("it waits for a call to end, but no call is in flight")
                 if wait < math.inf and self.now + wait < self._wake_at - 1e-9:
                     self._wake_at = self.now + wait
                     self.at(wait, self._woken)

@@ -1,6 +1,6 @@
-"""An event loop whose time jumps to the next thing that is due: hours of waiting in milliseconds, in exact order.
+"""An event loop whose time jumps to the next timer: hours of waiting in milliseconds, in exact order.
 
-For code that only waits for timers and for itself. A real socket does not hurry: use a real loop for those.
+For code that waits only for timers and its own tasks. For real sockets use a real loop.
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner: runner.run(main())
 """
@@ -14,13 +14,13 @@ START_AT = 1_800_000_000.0
 
 
 class _Impatient(selectors.DefaultSelector):
-    """Does not sleep: what would be waited for is added to the clock."""
+    """Does not sleep: advances the clock by the waiting time."""
 
     slept = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise RuntimeError("everybody waits, and nothing is due: a deadlock")
+            raise RuntimeError("deadlock: all tasks wait and no timer is due")
         if timeout > 0:
             self.slept += timeout
         return super().select(0)

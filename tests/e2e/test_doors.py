@@ -126,7 +126,7 @@ async def test_an_unknown_upstream_is_named_with_those_there_are(send: Any, pars
 
 async def test_a_bind_beyond_loopback_needs_a_token(teacher: ScriptedTeacher) -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
-        with pytest.raises(ConfigError, match="which needs a token"):
+        with pytest.raises(ConfigError, match="which requires a token"):
             async with run_proxy(teacher, host=host):
                 pytest.fail("it listens")
 

@@ -1,4 +1,4 @@
-"""An answer before it is sent: whole, or as the events of a stream whose end is told apart from its start."""
+"""An answer before it is sent: whole, or as the events of a stream, with its start and end separate."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streamed:
-    """A chunked body in pieces: `lead` tells, `finish` says why it ends, `terminator` that it has ended."""
+    """A chunked body in pieces: `lead` has the content, `finish` the finish reason, `terminator` the end."""
 
     lead: tuple[bytes, ...]
     finish: tuple[bytes, ...] = ()

@@ -17,7 +17,7 @@ class Dialect(Protocol):
         ...
 
     def refuse(self, fault: Fault, call: TeacherCall) -> Whole:
-        """Say no in the provider's shape."""
+        """Return a refusal in the provider's format."""
         ...
 
     def error_event(self, call: TeacherCall, *, position: int) -> bytes:

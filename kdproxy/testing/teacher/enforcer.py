@@ -21,7 +21,7 @@ LIMIT_HEADERS = ("x-ratelimit-", "anthropic-ratelimit-")
 
 @dataclass(slots=True, kw_only=True)
 class Enforcer:
-    """Admits questions or says why not. Counts what it did."""
+    """Admits or refuses questions, and counts both."""
 
     window: str = "fixed"
     window_seconds: float = 60.0
@@ -78,7 +78,7 @@ class Enforcer:
         return None
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Put the true state in the place of the limit headers that an answer has by default."""
+        """Replace the default limit headers of an answer with the true state."""
         kept = {name: value for name, value in headers.items() if not name.startswith(LIMIT_HEADERS)}
         if not self.has_headers:
             return kept

@@ -1,4 +1,4 @@
-"""Which provider a call is meant for: told by the path's end, so that any base path works."""
+"""Which provider a call is meant for: decided by the end of the path, so that any base path works."""
 
 from kdproxy.testing.teacher.anthropic.dialect import AnthropicDialect
 from kdproxy.testing.teacher.call import TeacherCall
@@ -21,7 +21,7 @@ class Dialects:
     def of(self, call: TeacherCall) -> Dialect:
         if call.path.endswith(_ANTHROPIC_ENDS) or "anthropic-version" in call.headers:
             return self._anthropic
-        # Google's newer client asks for /v1/models too: its header tells it from OpenAI's.
+        # Google's newer client asks for /v1/models too: its header distinguishes it from OpenAI's.
         has_google_key = "x-goog-api-key" in call.headers and "/models" in call.path
         if has_google_key or "/v1beta/models" in call.path or METHOD.search(call.path):
             return self._gemini

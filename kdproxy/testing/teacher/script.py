@@ -24,7 +24,7 @@ _PAGE = b"<!doctype html><html><title>Sign in</title><p>Please sign in to the ne
 
 
 def reply_for(step: Step, call: TeacherCall, dialect: Dialect, stamp: Stamp) -> Reply:
-    """Return what the step sends; steps about the manner of sending leave the usual answer as it is."""
+    """Return what the step sends; steps about the transfer do not change the usual answer."""
     match step:
         case Respond(status=status, headers=headers, body=body):
             kinds = [value for name, value in headers.items() if name.lower() == "content-type"]

@@ -27,9 +27,9 @@ _CONTROL = "/_teacher/"
 class ScriptedTeacher:
     """Serve on 127.0.0.1 while entered; record every call; act out the script, then answer as usual.
 
-    Every answer differs from every other, so that an answer bought twice can be told from a replay, unless
+    Every answer differs from every other, so that an answer bought twice differs from a replay, unless
     `deterministic` makes them depend on the request alone. `constant` answers chat with prepared bytes, for
-    benchmarks. With `remember=False` calls are counted and not kept.
+    benchmarks. With `remember=False` calls are counted but not recorded.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ScriptedTeacher:
         self._runner: web.ServerRunner | None = None
 
     async def __aenter__(self) -> Self:
-        # A handler goes on when its client has left, as a provider's does: the answer is billed all the same.
+        # A handler continues after its client has left, as at a provider: the answer is billed anyway.
         server = web.Server(self._handle, access_log=None, handler_cancellation=False)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.05)
         await self._runner.setup()
@@ -106,38 +106,38 @@ class ScriptedTeacher:
         return self._log.ended
 
     def count(self, suffix: str | None = None) -> int:
-        """Return how many calls came in, on all paths or on those that end so."""
+        """Return the number of calls, on all paths or on those with this ending."""
         return self._log.count(suffix)
 
     def script(self, *steps: Step) -> None:
-        """Append what the next questions (POSTs that carry a credential) get, one step each."""
+        """Append steps for the next questions (POSTs with a credential), one each."""
         self._steps.extend(steps)
 
     @property
     def unplayed(self) -> int:
-        """How many steps of the script no question has met yet."""
+        """Number of script steps that have not been used yet."""
         return len(self._steps)
 
     def hold(self) -> None:
-        """Keep every answer back before its head, until `release`."""
+        """Hold every answer before its head, until `release`."""
         self._open.clear()
 
     def release(self) -> None:
-        """Let held and hanging answers go, and all that follow."""
+        """Send held and hanging answers, and stop holding."""
         self._open.set()
         self._unhang.set()
         self._unhang = asyncio.Event()
 
     async def wait_for_calls(self, count: int, *, suffix: str | None = None, timeout_seconds: float = 10.0) -> None:
-        """Return once so many calls have come in; raise TimeoutError if they do not in time."""
+        """Return once that many calls have arrived; raise TimeoutError if they do not in time."""
         await self._log.wait_until(lambda: self.count(suffix) >= count, timeout_seconds=timeout_seconds)
 
     async def wait_for_ended(self, count: int, *, timeout_seconds: float = 10.0) -> None:
-        """Return once so many calls have ended; raise TimeoutError if they do not in time."""
+        """Return once that many calls have ended; raise TimeoutError if they do not in time."""
         await self._log.wait_until(lambda: self.ended >= count, timeout_seconds=timeout_seconds)
 
     def reset(self) -> None:
-        """Forget calls, script and spent limits; answers keep being unique."""
+        """Forget calls, script and spent limits; answers stay unique."""
         self._log.clear()
         self._steps.clear()
         if self._limit is not None:

@@ -43,12 +43,12 @@ class ServerError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overloaded:
-    """Say that there is no capacity: 529 at Anthropic, 503 elsewhere."""
+    """Report no capacity: 529 at Anthropic, 503 elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InsufficientQuota:
-    """Say that the money is gone: no wait helps."""
+    """Report a spent credit balance, which waiting does not restore."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

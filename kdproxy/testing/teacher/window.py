@@ -1,6 +1,6 @@
 """The ways in which providers enforce a limit, each an exact model: fixed window, sliding window, token bucket.
 
-Made for the teacher and for simulations alike: time comes from the clock that is given.
+For the teacher and for simulations: time comes from a given clock.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Window(Protocol):
-    """Admits so much in a window of time."""
+    """Admits a limited amount per window of time."""
 
     limit: float
     """May be changed while it runs."""
@@ -123,7 +123,7 @@ class SlidingWindow:
 
 @dataclass(slots=True, kw_only=True)
 class TokenBucket:
-    """Comes back bit by bit, up to the limit: how OpenAI's and Anthropic's resets behave."""
+    """Refills continuously up to the limit, as at OpenAI and Anthropic."""
 
     limit: float
     seconds: float

@@ -1,4 +1,4 @@
-"""OpenAI's dialect: which endpoint a path names, told by its end so that any base path works."""
+"""OpenAI's dialect: which endpoint a path names, decided by its end, so that any base path works."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from kdproxy.testing.teacher.openai.response import answer_response, finished_re
 from kdproxy.testing.teacher.openai.shelf import Shelf, model, models
 from kdproxy.testing.teacher.stamp import Stamp
 
-# The first suffix that fits wins: chat/completions ends in completions too.
+# The first suffix that matches wins: chat/completions ends in completions too.
 _QUESTIONS: dict[str, Callable[[Json, Stamp], Reply]] = {
     "/chat/completions": answer_chat,
     "/completions": answer_completion,
@@ -34,7 +34,7 @@ _BROKEN = Fault(problem=Problem.SERVER_ERROR, message="The server had an error."
 
 
 class OpenAIDialect:
-    """Answers OpenAI's paths, and says 404 to those that nobody has."""
+    """Answers OpenAI's paths, and 404 to unknown ones."""
 
     def __init__(self) -> None:
         self._shelf = Shelf()

@@ -1,4 +1,4 @@
-"""What OpenAI keeps between calls: models, files, batches, stored responses; enough to pass them through."""
+"""What OpenAI stores between calls: models, files, batches, stored responses; enough to pass them through."""
 
 import json
 from collections.abc import Callable
@@ -57,7 +57,7 @@ class Shelf:
         return whole(self._file(f"file-{stamp.token}", name, purpose, form["file"], stamp))
 
     def add_batch(self, body: Json, stamp: Stamp, answer: Callable[[Json, Stamp], Reply]) -> Reply:
-        """Start a batch; it is finished when next looked at."""
+        """Start a batch; it is complete at the next request for it."""
         source = self.contents.get(str(body.get("input_file_id")))
         if source is None:
             raise not_found(f"No such File object: {body.get('input_file_id')}")
