@@ -1,4 +1,4 @@
-"""trainhooks: checkpoints, dataset position and metrics for PyTorch loops; a job goes on exactly where it stopped."""
+"""trainhooks: checkpoints, dataset position and metrics for PyTorch loops; a job resumes exactly where it stopped."""
 
 from trainhooks.core.direction import Mode
 from trainhooks.core.metric_value import MetricValue

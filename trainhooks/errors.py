@@ -23,13 +23,13 @@ class TrainhooksError(Exception):
 
 
 class ConfigInvalid(TrainhooksError):
-    """The configuration or an argument cannot be used; every problem is listed at once."""
+    """The configuration or an argument is invalid; every problem is listed at once."""
 
     default_code = "config_invalid"
 
 
 class ExtraMissing(TrainhooksError, ImportError):
-    """A package that this needs is not installed; the hint has the extra that brings it."""
+    """A required package is not installed; the hint names the extra that installs it."""
 
     default_code = "extra_missing"
 
@@ -59,13 +59,13 @@ class CheckpointFailed(TrainhooksError):
 
 
 class RankLost(TrainhooksError):
-    """Another process of this training has ended or does not answer, so this one cannot go on."""
+    """Another process of this training ended or does not respond, so this one cannot continue."""
 
     default_code = "rank_lost"
 
 
 class PositionInvalid(TrainhooksError):
-    """A saved position does not fit the data that it is applied to."""
+    """A saved position does not match the data that it is applied to."""
 
     default_code = "position_invalid"
 
@@ -77,7 +77,7 @@ class SessionInvalid(TrainhooksError):
 
 
 class DirectoryUnusable(TrainhooksError):
-    """The output directory cannot be made or written to."""
+    """The output directory cannot be created or written."""
 
     default_code = "directory_unusable"
 
@@ -89,6 +89,6 @@ class NoRun(TrainhooksError):
 
 
 class DriftBlocked(TrainhooksError):
-    """This run is not the one that it would go on with: its configuration, model, data or tokenizer has changed."""
+    """The configuration, model, data or tokenizer has changed since the run that would be resumed."""
 
     default_code = "drift_blocked"

@@ -1,10 +1,10 @@
-"""Which stored teacher answers a sample was made of: told by a response hook of the official clients.
+"""Which stored teacher answers a sample was made of, noted by a response hook of the official clients.
 
     client = OpenAI(http_client=DefaultHttpxClient(event_hooks={"response": [lineage.note]}))
 
-What is asked while a data set makes a sample is that sample's; what is asked in the body of a loop over `steps()` is
-the step's. Only what the same thread asks, or a task that it started: of anything else nobody could say whose it is, so
-it is left out.
+An answer requested while a data set makes a sample belongs to that sample; one requested in the body of a loop over
+`steps()` belongs to the step. Only requests of the same thread, or of a task that it started, are noted: the owner of
+any other request is unknown.
 """
 
 import re
@@ -18,7 +18,7 @@ _MEMBER = re.compile(rf'(?:^|,)\s*kdproxy((?:\s*;\s*[a-z-]+(?:=(?:{_STRING}|[^;,
 _KEY = re.compile(r'; *key="([0-9a-f]{64})"')
 _DETAIL = re.compile(r"; *detail=([a-z-]+)")
 _NOT_STORED = frozenset({"prompt-match", "incomplete", "cut"})
-"""What is not in the journal under the question's key: a recorded prompt's answer, one that was not whole."""
+"""Details of answers that are not in the journal under the question's key: a recorded prompt's, an incomplete one."""
 _FIRST_ERROR = 400
 
 
@@ -28,7 +28,7 @@ class TeacherKey(NamedTuple):
     key: str
     """SHA-256 of the question, 64 hex digits."""
     ordinal: int | None
-    """Which answer to that question; None where it is not known."""
+    """Which answer to that question; None if unknown."""
 
 
 _heard: ContextVar[list[TeacherKey] | None] = ContextVar("trainhooks_lineage", default=None)
@@ -41,16 +41,16 @@ def note(response: Any) -> None:
         return
     key = key_of(response.headers.get("cache-status", ""))
     if key is not None:
-        heard.append(TeacherKey(key, None))  # the header does not say the ordinal
+        heard.append(TeacherKey(key, None))  # the header does not name the ordinal
 
 
 async def anote(response: Any) -> None:
-    """As `note`, for asynchronous clients."""
+    """Same as `note`, for asynchronous clients."""
     note(response)
 
 
 def key_of(cache_status: str) -> str | None:
-    """Return the key of the stored answer that a `Cache-Status` names; None where it names none."""
+    """Return the key of the stored answer that a `Cache-Status` names, or None."""
     members = _MEMBER.findall(cache_status)
     if not members or "; fwd=bypass" in members[-1]:
         return None
@@ -61,7 +61,7 @@ def key_of(cache_status: str) -> str | None:
 
 @contextmanager
 def noting() -> Iterator[list[TeacherKey]]:
-    """Collect what is noted in this block: for a loop or a data set that asks ahead of time."""
+    """Collect what is noted in this block: for a loop or a data set that requests answers ahead of time."""
     heard: list[TeacherKey] = []
     token = _heard.set(heard)
     try:
@@ -71,12 +71,12 @@ def noting() -> Iterator[list[TeacherKey]]:
 
 
 def listen() -> None:
-    """Begin to collect what is noted from now on, and forget what was noted before."""
+    """Start collecting, and forget what was noted before."""
     _heard.set([])
 
 
 def take() -> tuple[TeacherKey, ...]:
-    """Return what was noted since `listen`, and collect no more."""
+    """Return what was noted since `listen`, and stop collecting."""
     heard = _heard.get()
     _heard.set(None)
     return tuple(heard or ())

@@ -1,6 +1,6 @@
-"""What a notebook's cells call: each gives its result, or one sentence that says which cell to run. Never a traceback.
+"""What notebook cells call: each returns its result, or one sentence that says which cell to run. Never a traceback.
 
-Each takes the notebook's variables, `globals()`, and works after a training and after a recovery alike.
+Each takes the notebook's variables, `globals()`, and works after a training or a recovery.
 """
 
 import math
@@ -27,12 +27,12 @@ except ImportError as error:
     raise missing(error, "trainhooks.notebook") from error
 
 _RECOVERED = "_trainhooks_recovered"
-_NOT_OVER = frozenset({"running", "not started", None})
-"""States of a run that may still write. None: of another writer, who leaves no word of its end."""
+_MAY_WRITE = frozenset({"running", "not started", None})
+"""States of a run that may still write. None: a run of another tool, which does not record its end."""
 
 
 class Sentence(str):
-    """What a cell says in place of a result; shown as it is, without quotes."""
+    """What a cell says in place of a result; displayed without quotes."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class Sentence(str):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A dashboard as a notebook shows it, and the files that it was written to."""
+    """A dashboard as a notebook displays it, and its files."""
 
     image: bytes
     files: tuple[Path, ...]
@@ -56,12 +56,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """A run in progress as it was at one moment."""
+    """A run in progress at one moment."""
 
     shown: Picture | str
-    """The dashboard, or a sentence on why there is none."""
+    """The dashboard, or a sentence that says why it is missing."""
     said: str
-    """How the run is, in one sentence."""
+    """The state of the run in one sentence."""
     status: str | None
 
 
@@ -71,7 +71,7 @@ def recover(
     *,
     database: str | os.PathLike[str] | bool = False,
 ) -> Table | Sentence:
-    """Find a run and set the variables that the other cells read. An empty `path` looks where runs usually are."""
+    """Find a run and set the variables that the other cells read. An empty `path` searches the usual places."""
     try:
         found = recover_run(path or None, database=database)
     except TrainhooksError as error:
@@ -83,8 +83,8 @@ def recover(
         ("rows", f"{len(found.metrics_df):,}"),
         ("best checkpoint", str(found.best_checkpoint.path) if found.best_checkpoint else "none"),
         ("last checkpoint", str(found.last_checkpoint.path) if found.last_checkpoint else "none"),
-        *(("not there", gap) for gap in found.gaps),
-        *(("passed over", f"{each.path}: {each.reason}") for each in found.passed_over),
+        *(("missing", gap) for gap in found.gaps),
+        *(("skipped", f"{each.path}: {each.reason}") for each in found.passed_over),
     ]
     return Table(title="Recovered", columns=("", ""), rows=rows, closing="All other cells work now.")
 
@@ -97,17 +97,17 @@ def _set(names: MutableMapping[str, Any], found: Recovered) -> None:
 def dashboard(
     names: Mapping[str, Any], *, theme: str = "light", refresh_seconds: float | None = None
 ) -> Picture | Sentence:
-    """Draw the dashboard; writes it as PNG and as a self-contained page to `WORKSPACE/results/`.
+    """Draw the dashboard; write it as a PNG and as a self-contained page to `WORKSPACE/results/`.
 
     Args:
-        theme: of the picture, light or dark. The page is as the reader's system is.
-        refresh_seconds: how often the page loads itself again.
+        theme: of the picture, light or dark. The page follows the reader's system.
+        refresh_seconds: how often the page reloads itself.
     """
     metrics, drift = names.get("metrics_df"), names.get("drift_data")
     if not isinstance(metrics, pd.DataFrame):
-        return Sentence(f"Nothing to draw yet: metrics_df is not there. {summary.RUN_FIRST}")
+        return Sentence(f"Nothing to draw yet: metrics_df is not set. {summary.RUN_FIRST}")
     if theme not in THEMES:
-        return Sentence(f"There is no theme {theme!r}. Choose {' or '.join(THEMES)}.")
+        return Sentence(f"Unknown theme {theme!r}. Choose {' or '.join(THEMES)}.")
     found = names.get(_RECOVERED)
     recovered = found if isinstance(found, Recovered) and found.metrics_df is metrics else None
     board = panel.compose(
@@ -134,7 +134,7 @@ def dashboard(
 
 
 def diagnose(names: Mapping[str, Any]) -> Table:
-    """Say what this notebook has, what it lacks, and what to run."""
+    """Report what this notebook has, what is missing, and which cell to run."""
     return summary.diagnose(names)
 
 
@@ -147,7 +147,7 @@ def export_csv(names: Mapping[str, Any]) -> Sentence:
     """Write the metrics as CSV, named after the run."""
     metrics = names.get("metrics_df")
     if not isinstance(metrics, pd.DataFrame):
-        return Sentence(f"Nothing to export yet: metrics_df is not there. {summary.RUN_FIRST}")
+        return Sentence(f"Nothing to export yet: metrics_df is not set. {summary.RUN_FIRST}")
     try:
         return Sentence(f"Metrics: {export(metrics, _workspace(names), _run_name(names))}")
     except TrainhooksError as error:
@@ -155,16 +155,16 @@ def export_csv(names: Mapping[str, Any]) -> Sentence:
 
 
 def watch(path: str | os.PathLike[str], *, seconds: float = 3600.0, every_seconds: float = 5.0) -> None:
-    """Show a run in progress, drawn anew until it ends or `seconds` are over. Interrupting the cell stops it alone."""
+    """Show a run in progress until it ends or `seconds` have passed. Interrupting the cell does not stop the run."""
     deadline = time.monotonic() + seconds
     try:
         for look in follow(path, every_seconds=every_seconds):
-            is_late = time.monotonic() >= deadline and look.status in _NOT_OVER
-            _show(look, f"Looked for {seconds:g} s: run the cell again to look on." if is_late else "")
+            is_late = time.monotonic() >= deadline and look.status in _MAY_WRITE
+            _show(look, f"Watched for {seconds:g} s. Run the cell again to continue." if is_late else "")
             if is_late:
                 return
     except KeyboardInterrupt:
-        _say("Stopped looking. The run itself goes on.")
+        _say("Stopped watching. The run itself continues.")
     except TrainhooksError as error:
         _say(str(error))
 
@@ -193,13 +193,13 @@ def follow(
     theme: str = "light",
     workspace_root: str | os.PathLike[str] | None = None,
 ) -> Iterator[Look]:
-    """Draw a run each `every_seconds` until it ends; wait for one that has not begun.
+    """Draw a run every `every_seconds` until it ends; wait for one that has not started.
 
     Args:
         workspace_root: where the files go. None: the run's own.
 
     Raises:
-        TrainhooksError: there is a run and it cannot be read.
+        TrainhooksError: a run was found but cannot be read.
     """
     while True:
         names: dict[str, Any] = {}
@@ -208,24 +208,24 @@ def follow(
         except TrainhooksError as error:
             if error.code != "run_not_found":
                 raise
-            where = f"in {path}" if path else "where runs usually are"
-            said = f"No run {where} yet: waiting for it to begin."
+            where = f"in {path}" if path else "in the usual places"
+            said = f"No run {where} yet. Waiting for it to start."
             yield Look(shown=said, said=said, status="not started")
         else:
             status = names[_RECOVERED].status
             if workspace_root is not None:
                 names["workspace_root"] = str(workspace_root)
-            shown = dashboard(names, theme=theme, refresh_seconds=every_seconds if status in _NOT_OVER else None)
-            yield Look(shown=shown, said=_how_it_is(names[_RECOVERED]), status=status)
-            if status not in _NOT_OVER:
+            shown = dashboard(names, theme=theme, refresh_seconds=every_seconds if status in _MAY_WRITE else None)
+            yield Look(shown=shown, said=_state_of(names[_RECOVERED]), status=status)
+            if status not in _MAY_WRITE:
                 return
         time.sleep(every_seconds)
 
 
-def _how_it_is(run: Recovered) -> str:
+def _state_of(run: Recovered) -> str:
     steps = int(run.metrics_df["step"].max()) + 1 if "step" in run.metrics_df and len(run.metrics_df) else 0
     so_far = f"{steps:,} of {run.total_steps:,} steps" if run.total_steps else f"{steps:,} steps"
-    if run.status in _NOT_OVER:
+    if run.status in _MAY_WRITE:
         return f"{run.run_name}: {so_far} so far."
     return f"{run.run_name} has ended ({run.status}) after {so_far}."
 

@@ -1,1 +1,1 @@
-"""The command line: status, verify, ls, tail. Never loads torch."""
+"""The `trainhooks` command line. Never loads torch."""

@@ -10,7 +10,7 @@ import click
 @click.option("--format", "kind", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Workspace folder.  [the run's own]")
 def command(directory: Path | None, kind: str, out: Path | None) -> None:
-    """Write the metrics of the run in DIR, one row a step, to WORKSPACE/results/RUN_metrics.csv."""
+    """Write the metrics of the run in DIR, one row per step, to WORKSPACE/results/RUN_metrics.csv."""
     from trainhooks.recovery import recover
     from trainhooks.views.export import export
 

@@ -1,4 +1,4 @@
-"""`trainhooks lineage`: which samples and which stored answers of a teacher the steps were made of."""
+"""`trainhooks lineage`: which samples and which stored teacher answers each step used."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,17 +15,19 @@ from trainhooks.storage.lineage import Lineage, read_lineage
 
 
 @click.command("lineage")
-@click.option("--step", type=click.IntRange(min=0), help="The samples of this step, and their answers.")
-@click.option("--key", metavar="HEX", help="The steps that the answers to this question were in; first digits will do.")
+@click.option("--step", type=click.IntRange(min=0), help="Show the samples of this step and their answers.")
+@click.option(
+    "--key", metavar="HEX", help="Show the steps that used answers to this question; the first digits suffice."
+)
 @click.option(
     "--journal",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="kdproxy's data directory: what the answers have cost.",
+    help="kdproxy's data directory: show what the answers cost.",
 )
 @run_argument
 @json_option
 def command(directory: Path, step: int | None, key: str | None, journal: Path | None, as_json: bool) -> None:
-    """Show what the steps of the run in DIR were made of: how much is known, one step, or the steps of one answer."""
+    """Show which samples and stored answers the steps of the run in DIR used: a summary, one step, or one answer."""
     found = read_lineage(inspection.find(directory))
     if journal is not None:
         _show_bill(found, step, journal, as_json)
@@ -40,14 +42,14 @@ def command(directory: Path, step: int | None, key: str | None, journal: Path | 
 
 def _show_bill(found: Lineage, step: int | None, journal: Path, as_json: bool) -> None:
     steps = found.steps.values() if step is None else [_step(found, step)]
-    told = read_bill(journal, {key for of in steps for key, _ in of.answers})
+    bill = read_bill(journal, {key for of in steps for key, _ in of.answers})
     if as_json:
-        print_json({**asdict(told), "cost_usd": str(told.cost_usd)})
+        print_json({**asdict(bill), "cost_usd": str(bill.cost_usd)})
         return
-    click.echo(f"{told.found} of {told.questions} questions are in the journal, {told.answers} answers were bought")
-    click.echo(f"{told.input_tokens:,} tokens in, {told.output_tokens:,} out, {told.cost_usd} USD")
-    if told.without_cost:
-        click.echo(f"{told.without_cost} answers have no price there")
+    click.echo(f"{bill.found} of {bill.questions} questions are in the journal, {bill.answers} answers were bought")
+    click.echo(f"{bill.input_tokens:,} tokens in, {bill.output_tokens:,} out, {bill.cost_usd} USD")
+    if bill.without_cost:
+        click.echo(f"{bill.without_cost} answers have no recorded price")
 
 
 def _step(found: Lineage, step: int) -> StepLineage:
@@ -99,10 +101,10 @@ def _summary(found: Lineage) -> dict[str, int]:
     }
 
 
-def _show_summary(told: dict[str, int], as_json: bool) -> None:
+def _show_summary(counts: dict[str, int], as_json: bool) -> None:
     if as_json:
-        print_json(told)
+        print_json(counts)
         return
-    click.echo(f"{told['steps']} steps, {told['steps_with_answers']} with known answers")
-    click.echo(f"{told['samples']} samples, {told['samples_with_answers']} with known answers")
-    click.echo(f"{told['answers']} stored answers; --step N and --key HEX show more")
+    click.echo(f"{counts['steps']} steps, {counts['steps_with_answers']} with known answers")
+    click.echo(f"{counts['samples']} samples, {counts['samples_with_answers']} with known answers")
+    click.echo(f"{counts['answers']} stored answers; --step N and --key HEX show more")

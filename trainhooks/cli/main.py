@@ -11,34 +11,34 @@ from trainhooks.errors import TrainhooksError
 from trainhooks.host.extra import missing
 
 VERBS = {
-    "status": "Show how far a run is, alive or dead.",
-    "verify": "Check checkpoints byte by byte and every recorded line.",
-    "ls": "List the checkpoints that a run can go on from.",
+    "status": "Show the progress of a run, live or ended.",
+    "verify": "Verify every byte of the checkpoints and every recorded line.",
+    "ls": "List the checkpoints that a run can resume from.",
     "tail": "Show the last recorded steps; -f follows.",
-    "lineage": "Show which samples and stored answers a step was made of.",
-    "recover": "Say what can be had of a run, whoever wrote it.",
-    "plot": "Draw a run as PNG and as one HTML file.",
+    "lineage": "Show which samples and stored answers each step used.",
+    "recover": "Find a run of any tool and report what can be recovered.",
+    "plot": "Draw a run as a PNG and as one HTML file.",
     "export": "Write a run's metrics as CSV or Parquet.",
-    "rehearse": "Kill a short run of a command, resume it, and compare it with one that nobody killed.",
-    "sessions": "Look into an experiment database.",
+    "rehearse": "Kill a short run of a command, resume it, and compare it with an uninterrupted one.",
+    "sessions": "Query an experiment database.",
 }
 
 NEXT = """What to do next:
-  trainhooks status     the newest run where runs usually are, or: trainhooks status DIR
-  trainhooks recover    what can be had of it, whoever wrote it
-  trainhooks plot       a picture of it
-How a training is recorded: docs/training.md"""
+  trainhooks status DIR the progress of the run in DIR
+  trainhooks recover    finds the newest run in the usual places, whichever tool wrote it
+  trainhooks plot       draws it
+How to record a training: docs/training.md"""
 
 EXIT_PROBLEM = 1
 EXIT_INTERRUPTED = 130
 
 KEPT = {
     "tail": "",
-    "recover": "The run was not changed. With --database, run it again: what was written is replaced.",
-    "plot": "The run was not changed. Each file is either as before or whole.",
-    "export": "The run was not changed. Each file is either as before or whole.",
+    "recover": "The run was not changed. If you gave --database, run the command again.",
+    "plot": "The run was not changed. Each output file is either unchanged or complete.",
+    "export": "The run was not changed. Each output file is either unchanged or complete.",
 }
-"""What Ctrl-C in a verb left behind; looking on (`tail -f`) ends without a word."""
+"""What a verb says after Ctrl-C. `tail -f` says nothing."""
 
 
 @contextmanager
@@ -71,6 +71,6 @@ def _ending(ctx: click.Context) -> Iterator[None]:
 @click.version_option(package_name="kdproxy", prog_name="trainhooks")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Look at trainings that trainhooks records. Never loads torch."""
+    """Inspect training runs. Never loads torch."""
     if ctx.invoked_subcommand is None:
         click.echo(f"{NEXT}\n\n{ctx.get_help()}")

@@ -1,4 +1,4 @@
-"""`trainhooks plot`: the dashboard of a run as PNG and as one HTML file; of one in progress, again and again."""
+"""`trainhooks plot`: the dashboard of a run as a PNG and as one HTML file, redrawn while the run is in progress."""
 
 import sys
 from pathlib import Path
@@ -18,13 +18,15 @@ EXIT_INTERRUPTED = 130
 @click.command("plot")
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the files.  [RUN/results]")
-@click.option("--every", type=click.FloatRange(min=0.2), help="Draw again each so many seconds until the run ends.")
-@click.option("--theme", type=click.Choice(("light", "dark")), default="light", show_default=True, help="Of the PNG.")
+@click.option("--every", type=click.FloatRange(min=0.2), help="Redraw every so many seconds until the run ends.")
+@click.option(
+    "--theme", type=click.Choice(("light", "dark")), default="light", show_default=True, help="Theme of the PNG."
+)
 @json_option
 def command(directory: Path | None, out: Path | None, every: float | None, theme: str, as_json: bool) -> None:
-    """Draw the run in DIR, or the newest one where runs usually are.
+    """Draw the run in DIR, or the newest one in the usual places.
 
-    With --every, a run that has not begun is waited for, and Ctrl-C ends with exit code 130.
+    With --every, wait for a run that has not started; Ctrl-C exits with code 130.
     """
     if every is None:
         _once(directory, out, theme, as_json)
@@ -32,7 +34,7 @@ def command(directory: Path | None, out: Path | None, every: float | None, theme
     try:
         _live(directory, out, theme, as_json, every)
     except KeyboardInterrupt:
-        click.echo("Stopped looking. The run itself goes on.", err=True)
+        click.echo("Stopped watching. The run itself continues.", err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 

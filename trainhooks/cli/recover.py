@@ -1,4 +1,4 @@
-"""`trainhooks recover`: what can be had of a run."""
+"""`trainhooks recover`: what can be recovered of a run."""
 
 from pathlib import Path
 
@@ -9,10 +9,12 @@ from trainhooks.cli.options import json_option, print_json
 
 @click.command("recover")
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("--database", type=click.Path(path_type=Path, dir_okay=False), help="Write it there as a run of its own.")
+@click.option(
+    "--database", type=click.Path(path_type=Path, dir_okay=False), help="Record the recovery there as a run of its own."
+)
 @json_option
 def command(directory: Path | None, database: Path | None, as_json: bool) -> None:
-    """Find the run in DIR, or where runs usually are; say what is there, what is missing, and what was passed over."""
+    """Find the run in DIR, or in the usual places; report what was found, what is missing, and what was skipped."""
     from trainhooks.recovery import recover
 
     run = recover(directory, database=database or False)
@@ -34,6 +36,6 @@ def command(directory: Path | None, database: Path | None, as_json: bool) -> Non
         if value is not None:
             click.echo(f"  {name}: {value}")
     for gap in run.gaps:
-        click.echo(f"  not there: {gap}")
+        click.echo(f"  missing: {gap}")
     for each in run.passed_over:
-        click.echo(f"  passed over: {each.path}: {each.reason}")
+        click.echo(f"  skipped: {each.path}: {each.reason}")

@@ -1,4 +1,4 @@
-"""`trainhooks rehearse`: kill and resume a command before the long run does."""
+"""`trainhooks rehearse`: kill and resume a short run of a command before the long one."""
 
 import shutil
 import sys
@@ -38,36 +38,36 @@ class _Ended(Exception):
     type=click.IntRange(min=2),
     default=5,
     show_default=True,
-    help="Kill when so many steps are finished; a checkpoint is taken two steps before, or one.",
+    help="Kill after so many finished steps; a checkpoint is saved two steps earlier, at step 1 at the earliest.",
 )
 @click.option(
     "--time-limit",
     type=click.FloatRange(min=1),
     default=600.0,
     show_default=True,
-    help="Seconds that all of it may take.",
+    help="Time limit of the whole rehearsal, in seconds.",
 )
 @click.option(
     "--scratch",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with room for two runs and their checkpoints.  [the system's temporary folder]",
+    help="Folder with space for two runs and their checkpoints.  [the system's temporary folder]",
 )
 @json_option
 @click.argument("command", nargs=-1, required=True, metavar="-- CMD")
 def command(
     command: tuple[str, ...], steps: int, kill_at: int, time_limit: float, scratch: Path | None, as_json: bool
 ) -> None:
-    """Run CMD for a few steps, kill it (SIGKILL), resume it, and compare its steps with those of a run without a kill.
+    """Run CMD for a few steps, kill it (SIGKILL), resume it, and compare its steps with those of an uninterrupted run.
 
     The session of CMD (a loop with state=, loader() and steps()) writes to a scratch folder; its own output directory
-    is neither written nor read. What the script writes by itself goes where it writes it; what stands behind its loop
-    is not run. Calls to a teacher are made in each run, unless kdproxy answers them.
+    is neither read nor written. Files that the script itself writes go where they always go. Code after its loop does
+    not run. Each run makes its own calls to a teacher, unless kdproxy answers them.
 
-    Exit code 0: exact. 1: a step differs. 3: it could not be compared. 124: the time limit. Where CMD fails by itself,
-    its own code.
+    Exit code 0: exact. 1: a step differs. 3: the runs could not be compared. 124: time limit reached. If CMD itself
+    fails: its exit code.
     """
     if kill_at >= steps:
-        raise click.UsageError("--kill-at has to be less than --steps: the steps behind it are compared.")
+        raise click.UsageError("--kill-at must be less than --steps: the steps after the kill are compared.")
     folder = Path(tempfile.mkdtemp(prefix="trainhooks-rehearsal-", dir=scratch))
     try:
         outcome = _rehearse(command, folder, steps=steps, kill_at=kill_at, time_limit=time_limit)
@@ -90,22 +90,22 @@ def _rehearse(command: Sequence[str], folder: Path, *, steps: int, kill_at: int,
     killed, whole = folder / "killed", folder / "whole"
     commands = Commands(limit_seconds=time_limit)
     click.echo(
-        f"rehearsal in {folder}: {kill_at} steps and SIGKILL, {steps - save_at} from the checkpoint of step {save_at}"
-        f" on, {steps} without a kill. Calls that the command makes are made in each of the three, unless kdproxy"
-        " answers them.",
+        f"rehearsal in {folder}: {kill_at} steps and SIGKILL, {steps - save_at} steps resumed from the checkpoint at"
+        f" step {save_at}, {steps} steps without a kill. Each of the three makes its own calls to a teacher, unless"
+        " kdproxy answers them.",
         err=True,
     )
     plan = Plan(directory=str(killed), steps=steps, save_at=save_at, kill_at=kill_at)
     code = _start(commands, command, plan)
     if not (killed / KILLED).exists():
         raise _unmet(killed, code, f"before {kill_at} steps were finished")
-    if len(_attempts(killed)) < 2:  # else a launcher has started it again already
+    if len(_attempts(killed)) < 2:  # else a launcher has already restarted it
         code = _start(commands, command, plan)
         if code:
-            raise _unmet(killed, code, "when it was to resume")
+            raise _unmet(killed, code, "when it should have resumed")
     code = _start(commands, command, replace(plan, directory=str(whole), kill_at=None))
     if code:
-        raise _unmet(whole, code, "in the run without a kill")
+        raise _unmet(whole, code, "in the uninterrupted run")
     certificate = _attempts(killed)[-1].get("certificate")
     return rehearsal.judge(metrics.read_lines(_run_in(killed)), metrics.read_lines(_run_in(whole)), certificate)
 
@@ -115,13 +115,13 @@ def _start(commands: Commands, command: Sequence[str], plan: Plan) -> int:
     try:
         code = commands.run(command, {VARIABLE: plan.encode()})
     except FileNotFoundError:
-        raise _Ended(f"there is no command {command[0]}", _NOT_FOUND) from None
+        raise _Ended(f"command not found: {command[0]}", _NOT_FOUND) from None
     except OSError as error:
         raise _Ended(f"{command[0]} cannot be started ({error.strerror})", _NOT_FOUND - 1) from None
     except TimeIsUp:
-        raise _Ended("the time limit came (--time-limit)", EXIT_TIME) from None
+        raise _Ended("time limit reached (--time-limit)", EXIT_TIME) from None
     if commands.signalled:
-        raise _Ended(f"signal {commands.signalled} ended it", 128 + commands.signalled)
+        raise _Ended(f"signal {commands.signalled} ended the command", 128 + commands.signalled)
     return code
 
 
@@ -129,12 +129,12 @@ def _unmet(directory: Path, code: int, when: str) -> _Ended:
     if code:
         return _Ended(f"the command ended with exit code {code} {when}", code)
     if not _attempts(directory):
-        return _Ended("the command has opened no session of trainhooks with state= and steps()", EXIT_UNKNOWN)
+        return _Ended("the command opened no trainhooks session with state= and steps()", EXIT_UNKNOWN)
     return _Ended(f"the command ended {when}", EXIT_UNKNOWN)
 
 
 def _run_in(directory: Path) -> Path:
-    """Return the run in a plan's directory; of several, the one that has most rows."""
+    """Return the run in a plan's directory; of several, the one with the most rows."""
     found = sorted(directory.glob("*/progress"), key=lambda each: (each / metrics.NAME).stat().st_size)
     return found[-1].parent
 

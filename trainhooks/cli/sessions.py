@@ -22,20 +22,20 @@ _LONGEST_ID = 12
 _database = click.option(
     "--database",
     type=click.Path(path_type=Path),
-    help="The database, or its folder.  [where runs usually are]",
+    help="The database, or its folder.  [in the usual places]",
 )
 
 
 @click.group("sessions")
 def command() -> None:
-    """Look into an experiment database: list, show, compare. Changes nothing."""
+    """Query an experiment database: list, show, compare. Read-only."""
 
 
 @command.command("list")
 @_database
 @json_option
 def list_runs(database: Path | None, as_json: bool) -> None:
-    """List the runs, newest first; each with an id that `show` and `compare` take."""
+    """List the runs, newest first, each with an id that `show` and `compare` accept."""
     runs = _read(database)
     if as_json:
         print_json([{**asdict(run), "state": state(run)} for run in runs])
@@ -45,7 +45,7 @@ def list_runs(database: Path | None, as_json: bool) -> None:
 
 
 def _listing(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield lines of at most 80 columns, but for long names and paths: whatever stands there can be copied."""
+    """Yield lines of at most 80 columns. Long names and paths are never broken, so that they can be copied."""
     states = [state(run) or "" for run in runs]
     rows = [
         (short_id(runs, run), run.name, how.partition(":")[0], _time(run.created_at), _best(run))
@@ -82,12 +82,12 @@ def _best(run: Run) -> str:
 @_database
 @json_option
 def show(wanted: str, database: Path | None, as_json: bool) -> None:
-    """Show a run's settings, sessions, metrics and checkpoints. RUN: its id, the id's beginning, or its name."""
+    """Show a run's settings, sessions, metrics and checkpoints. RUN: its id, a prefix of the id, or its name."""
     run = pick(_read(database), wanted)
     if as_json:
         print_json({**asdict(run), "state": state(run)})
         return
-    # Not by rich, which breaks long lines: an id or a path in two parts cannot be copied.
+    # Not through rich, which breaks long lines: a broken id or path cannot be copied.
     click.echo(f"{run.run_id}  {run.name}  {state(run) or ''}  {_time(run.created_at)}  {run.directory}")
     if run.tags:
         click.echo(f"  tags: {', '.join(run.tags)}")
@@ -119,7 +119,7 @@ def show(wanted: str, database: Path | None, as_json: bool) -> None:
 @_database
 @json_option
 def compare(wanted: tuple[str, ...], database: Path | None, as_json: bool) -> None:
-    """Put runs side by side: the settings that differ, and the best of every metric."""
+    """Compare runs side by side: the settings that differ, and the best value of each metric."""
     known = _read(database)
     runs = [pick(known, each) for each in wanted]
     settings = sorted({name for run in runs for name in run.config})
@@ -139,7 +139,7 @@ def compare(wanted: tuple[str, ...], database: Path | None, as_json: bool) -> No
 
 
 def _read(database: Path | None) -> list[Run]:
-    """Read the database that was named, or the first where runs usually are; of several, stderr says which it was."""
+    """Read the given database, or the first in the usual places; if there are several, stderr names the one used."""
     path = workspace.usual() if database is None else workspace.in_folder(database)
     with closing(Registry(path, is_copy=True)) as registry:
         runs = registry.runs()
@@ -150,7 +150,7 @@ def _read(database: Path | None) -> list[Run]:
 
 
 def _near(directory: str) -> str:
-    """Return a folder as it is named from here, where it lies below."""
+    """Return a folder relative to the working directory if it is inside it."""
     path, here = Path(directory), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else directory
 

@@ -1,4 +1,4 @@
-"""`trainhooks status`: how far a run is."""
+"""`trainhooks status`: the progress of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from trainhooks.storage import inspection
 @run_argument
 @json_option
 def command(directory: Path, as_json: bool) -> None:
-    """Show how far the run in DIR is, how fast, when it ends, and where its time went."""
+    """Show the progress, speed, time left and time use of the run in DIR."""
     found = inspection.status(inspection.find(directory))
     if as_json:
         print_json(found)
@@ -46,17 +46,17 @@ def _add_progress(table: Table, last: dict[str, Any]) -> None:
     table.add_row("step", f"{last['step']:,} of {last['total_steps']:,} ({last['percent']:.1f} %)")
     table.add_row("loss", f"{number(last['loss'])} ({last['loss_trend']})")
     table.add_row("learning rate", number(last["learning_rate"]))
-    table.add_row("a step takes", duration(last["step_seconds"]))
+    table.add_row("step time", duration(last["step_seconds"]))
     table.add_row(
         "throughput",
         f"{number(last['samples_per_second'])} samples/s, {number(last['tokens_per_second'])} tokens/s",
     )
-    table.add_row("to the end", duration(last["eta_seconds"]))
+    table.add_row("time left", duration(last["eta_seconds"]))
     spent = [f"{name} {duration(seconds)}" for name, seconds in last["seconds"].items() if seconds]
     table.add_row("time", ", ".join(spent) or "none")
     if last["failures"]:
         now = ", down now" if last["is_down"] else ""
         counts = f"{last['failures']} failures, {last['recoveries']} recoveries"
-        table.add_row("connection", f"{counts}, {duration(last['down_seconds'])} down in all{now}")
+        table.add_row("connection", f"{counts}, {duration(last['down_seconds'])} down in total{now}")
     for problem in last["problems"]:
         table.add_row("problem", problem)

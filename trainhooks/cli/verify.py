@@ -1,4 +1,4 @@
-"""`trainhooks verify`: whether a run's files are as they were written."""
+"""`trainhooks verify`: whether a run's files are intact."""
 
 import sys
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from trainhooks.storage import inspection
 @run_argument
 @json_option
 def command(directory: Path, as_json: bool) -> None:
-    """Read every checkpoint in DIR byte by byte, and every recorded line. Exit code 1: problems found."""
+    """Verify every byte of the checkpoints in DIR and every recorded line. Exit code 1: problems found."""
     problems, checked = [], []
     for name, found in inspection.verify(inspection.find(directory)):
         checked.append(name)

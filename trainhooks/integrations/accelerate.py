@@ -1,4 +1,4 @@
-"""Accelerate: its user owns the loop, so a session does everything; or Accelerate saves, and receipts vouch for it.
+"""Accelerate: the user owns the loop, so a session does everything; or Accelerate saves, and receipts verify it.
 
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)  # not the data
     state = training_state(accelerator, model=model, optimizer=optimizer, scheduler=scheduler)
@@ -9,7 +9,7 @@
                 ...
 
 resumes exactly, also inside an accumulation window. Where only Accelerate can save (FSDP, DeepSpeed), `save_state` and
-`load_state` stand in for its own two: what they resume, and how exactly, is Accelerate's matter.
+`load_state` replace its own two: what they resume, and how exactly, is up to Accelerate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WHOLE = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_C
 
 
 def training_state(accelerator: Accelerator, **objects: Any) -> dict[str, Any]:
-    """Return what to give as `state=`: prepared objects without their wrapping, and what the Accelerator itself counts.
+    """Return the value for `state=`: prepared objects without their wrappers, and the Accelerator's own counters.
 
     Args:
         objects: model, optimizer, scheduler and so on, after `accelerator.prepare`, by the names they are saved under.
@@ -58,7 +58,7 @@ def training_state(accelerator: Accelerator, **objects: Any) -> dict[str, Any]:
 
 
 class AccumulationWindow:
-    """Where in an accumulation window an Accelerator is."""
+    """The position of an Accelerator in an accumulation window."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
@@ -68,18 +68,18 @@ class AccumulationWindow:
         return {"step": self._accelerator.step, "sync_gradients": self._accelerator.sync_gradients}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let it count on from there."""
+        """Continue counting from there."""
         self._accelerator.step = state["step"]
         self._accelerator.sync_gradients = state["sync_gradients"]
 
 
 def save_state(accelerator: Accelerator, progress: ProgressTracker) -> Path:
-    """Let Accelerate save to `output_dir/checkpoint-STEP`, and give it a receipt; returns once it is durable.
+    """Let Accelerate save to `output_dir/checkpoint-STEP`, and issue a receipt; return once both are durable.
 
     Call it on all ranks, when `progress.current_step` steps are finished.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the checkpoint could not be written.
     """
     path = progress.output_dir / f"checkpoint-{progress.current_step}"
     with progress.checkpointing():
@@ -93,15 +93,15 @@ def save_state(accelerator: Accelerator, progress: ProgressTracker) -> Path:
 
 
 def load_state(accelerator: Accelerator, progress: ProgressTracker) -> int:
-    """Load the newest checkpoint of `save_state` that is whole; returns its finished steps, 0 where there is none.
+    """Load the newest intact checkpoint of `save_state`; return its finished steps, 0 without a checkpoint.
 
-    Call it on all ranks, after `prepare` and before the loop. Where in the data to go on is the caller's matter.
+    Call it on all ranks, after `prepare` and before the loop. Restoring the data position is up to the caller.
     """
     ranks = connect()
     found = receipts.newest_good(progress.output_dir) if ranks.rank == 0 else None
-    told = json.loads(ranks.share(json.dumps(None if found is None else [found.path, found.step]).encode()))
+    shared = json.loads(ranks.share(json.dumps(None if found is None else [found.path, found.step]).encode()))
     ranks.close()
-    path, step = told or (None, 0)
+    path, step = shared or (None, 0)
     if path is not None:
         accelerator.load_state(str(progress.output_dir / path))
     progress.resume_at(step)

@@ -1,4 +1,4 @@
-"""What every callback does: record what a trainer tells, vouch for the checkpoints that it writes, and hear signals."""
+"""What every callback does: record metrics, issue receipts for the checkpoints of the trainer, and serve signals."""
 
 import os
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ from trainhooks.storage.receipts import Receipts
 
 
 class CallbackBase:
-    """Beside one `fit` or `train` of a trainer that owns the loop. Made, asked and closed on all ranks alike.
+    """Records one `fit` or `train` of a trainer that owns the loop. Created, polled and closed on every rank.
 
     Args:
-        config: of the run, stored with it.
-        output_dir: `progress/` goes there.
+        config: stored with the run.
+        output_dir: receives `progress/`.
         total_steps: optimizer steps of the whole training.
-        step: finished ones.
-        grace_seconds: from a signal to the kill, where neither Slurm nor torchrun says it.
+        step: finished steps.
+        grace_seconds: time from a signal to the kill, if neither Slurm nor torchrun sets it.
 
     Raises:
         SessionBusy: another process writes to this directory.
@@ -48,28 +48,28 @@ class CallbackBase:
         self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
         self._evaluation, self._saving = ExitStack(), ExitStack()
         self._is_evaluating = False
-        self._told = False
+        self._must_stop = False
         self._origins: list[Origin] = []
         self._sees_batches = False
 
     def saw_metrics(self, step: int, members: Mapping[str, Any]) -> None:
-        """Record numbers when `step` optimizer steps are finished; what is no number is left out."""
+        """Record numbers when `step` optimizer steps are finished; anything but a number is left out."""
         numbers = {name: each for name, each in members.items() if name not in RESERVED and _is_number(each)}
         if numbers:
-            if self._origins or not self._sees_batches:  # of a trainer that shows none, unknown
+            if self._origins or not self._sees_batches:  # a trainer that shows no batches: unknown
                 self.tracker.record_origin(together(self._origins))
                 self._origins.clear()
             self.tracker.update_metrics(max(0, step - 1), **numbers)
 
     def saw_batch(self, batch: Any, *, epoch: int) -> None:
-        """Note what a batch's columns `id`, `key` and `ordinal` tell; the row of its step holds it."""
+        """Note a batch's columns `id`, `key` and `ordinal` for the row of its step."""
         self._sees_batches = True
         self._origins.append(origin_of_batch(batch, epoch=epoch))
 
     def saw_checkpoint(self, path: str | os.PathLike[str], step: int, metrics: Mapping[str, Any] | None = None) -> None:
-        """Register a checkpoint that is written whole, and give it a receipt. Counts on rank 0 alone.
+        """Register a complete checkpoint and issue a receipt, on rank 0 only.
 
-        The receipt is made in a thread; what is cut off before it has one is not resumed from.
+        A thread writes the receipt. A checkpoint without one, such as after a kill, is not resumed from.
         """
         if self._ranks.rank == 0:
             self._receipts.issue(Path(path), step=step)
@@ -80,14 +80,14 @@ class CallbackBase:
         """Return once every rank is here, and so has written its part of a checkpoint."""
         self._ranks.barrier()
 
-    def evaluation_goes_on(self) -> None:
+    def evaluation_runs(self) -> None:
         """Count the time as evaluation, from the first call until `evaluation_ends`."""
         if not self._is_evaluating:
             self._is_evaluating = True
             self._evaluation.enter_context(self.tracker.evaluating())
 
     def evaluation_ends(self) -> None:
-        """Count it as steps again."""
+        """Count the time as steps again."""
         self._is_evaluating = False
         self._evaluation.close()
 
@@ -97,35 +97,35 @@ class CallbackBase:
         self._saving.enter_context(self.tracker.checkpointing())
 
     def saving_ends(self) -> None:
-        """Count it as steps again."""
+        """Count the time as steps again."""
         self._saving.close()
 
-    def is_told_to_stop(self) -> bool:
-        """Whether all ranks are to save and stop now, since a signal came. Ask when a step has ended, on every rank."""
-        self._told = self._stopping.poll() != 0
-        return self._told
+    def must_stop(self) -> bool:
+        """Whether all ranks must save and stop now because a signal came. Call it after each step, on every rank."""
+        self._must_stop = self._stopping.poll() != 0
+        return self._must_stop
 
     def close(self, *, is_finished: bool) -> None:
         """Wait for receipts and write everything.
 
         Args:
-            is_finished: whether the training is; one that stopped since it was told to is not.
+            is_finished: whether the training is finished; one that a signal stopped is not.
 
         Raises:
-            Preempted: the training was told to stop: ends the process with the code that asks for another go.
-            KeyboardInterrupt: told so by SIGINT.
+            Preempted: SIGTERM or SIGUSR1 stopped the training; the exit code asks the scheduler to requeue it.
+            KeyboardInterrupt: SIGINT stopped it.
         """
         self._evaluation.close()
         self._saving.close()
         try:
             self._receipts.close()
             self.tracker.close()
-            if self._told and not is_finished:
+            if self._must_stop and not is_finished:
                 self._stopping.leave()
         finally:
             self._stopping.close(deliver=is_finished)
 
 
 def _is_number(each: Any) -> bool:
-    """Whether it is one; a tensor or numpy scalar counts, a bool does not."""
+    """Whether it is a number; a tensor or numpy scalar counts, a bool does not."""
     return isinstance(each, int | float | np.number | Tensor) and not isinstance(each, bool)

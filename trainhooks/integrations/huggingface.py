@@ -1,10 +1,10 @@
-"""Hugging Face's Trainer, and TRL's, which are built on it: records, verified checkpoints, a stop when told to.
+"""Hugging Face's Trainer, and TRL's, which are built on it: records, verified checkpoints, a clean stop on a signal.
 
     trainer = Trainer(..., callbacks=[TrainhooksCallback()])
     trainer.train(resume_from_checkpoint=newest_good_checkpoint(args.output_dir))
 
 A signal (SIGTERM, SIGUSR1, SIGINT) lets the step end and the Trainer save; the process then leaves with exit code 75.
-What is resumed, and how exactly, stays the Trainer's own matter: its checkpoints are read here, never changed.
+What is resumed, and how exactly, is up to the Trainer: its checkpoints are read here, never changed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ except ImportError as error:
 
 
 class TrainhooksCallback(TrainerCallback):
-    """Records to `output_dir/progress`, and vouches for the checkpoints in it.
+    """Records to `output_dir/progress`, and issues receipts for the checkpoints in `output_dir`.
 
     Args:
-        output_dir: the arguments' `output_dir` by default; it is where `newest_good_checkpoint` is to look.
+        output_dir: the arguments' `output_dir` by default; `newest_good_checkpoint` searches it.
         config: stored beside the arguments of the training.
-        grace_seconds: from a signal to the kill, where neither Slurm nor torchrun says it.
+        grace_seconds: time from a signal to the kill, if neither Slurm nor torchrun sets it.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class TrainhooksCallback(TrainerCallback):
         self.output_dir = output_dir
         self.config = dict(config or {})
         self.grace_seconds = grace_seconds
-        self._witness: CallbackBase | None = None
+        self._run: CallbackBase | None = None
         self._ended: CallbackBase | None = None
-        """Of the training that has ended: a later evaluation is recorded with it."""
+        """The training that has ended: a later evaluation is recorded with it."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -53,7 +53,7 @@ class TrainhooksCallback(TrainerCallback):
         """Open the records where the training begins or goes on."""
         self._close(is_finished=True)  # of a training that an error ended, in a notebook
         members: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
-        self._witness = CallbackBase(
+        self._run = CallbackBase(
             {**members, **self.config},
             self.output_dir or _output_dir(args),
             total_steps=state.max_steps,
@@ -70,58 +70,58 @@ class TrainhooksCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Record what the trainer logs."""
-        witness = self._witness or self._ended
-        if witness is not None and logs:
-            witness.saw_metrics(state.global_step, logs)
+        run = self._run or self._ended
+        if run is not None and logs:
+            run.saw_metrics(state.global_step, logs)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Let the trainer save and stop if a signal came, and count the time of any save as such."""
-        if self._witness is not None and self._witness.is_told_to_stop():
+        """Let the trainer save and stop if a signal came, and count the time of a save as checkpointing."""
+        if self._run is not None and self._run.must_stop():
             control.should_save = control.should_training_stop = True
         return self.on_epoch_end(args, state, control)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """See whether a checkpoint comes next: its time does not count as steps."""
-        if self._witness is not None and control.should_save:
-            self._witness.saving_begins()
+        """If a checkpoint comes next, stop counting its time as steps."""
+        if self._run is not None and control.should_save:
+            self._run.saving_begins()
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Vouch for the checkpoint that the trainer has just written."""
-        if self._witness is None:
+        """Issue a receipt for the checkpoint that the trainer has just written."""
+        if self._run is None:
             return
-        self._witness.wait_for_all()
+        self._run.wait_for_all()
         path = _written_last(Path(_output_dir(args)), f"checkpoint-{state.global_step}")
-        self._witness.saw_checkpoint(path, state.global_step, state.log_history[-1] if state.log_history else None)
-        self._witness.saving_ends()
+        self._run.saw_checkpoint(path, state.global_step, state.log_history[-1] if state.log_history else None)
+        self._run.saving_ends()
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """An evaluation is under way."""
-        if self._witness is not None:
-            self._witness.evaluation_goes_on()
+        """An evaluation runs."""
+        if self._run is not None:
+            self._run.evaluation_runs()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """An evaluation is over."""
-        if self._witness is not None:
-            self._witness.evaluation_ends()
+        """An evaluation ended."""
+        if self._run is not None:
+            self._run.evaluation_ends()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Close the records, and leave if the training has stopped since it was told to."""
+        """Close the records, and exit if a signal stopped the training."""
         self._close(is_finished=state.global_step >= state.max_steps)
 
     def _close(self, *, is_finished: bool) -> None:
-        witness, self._witness = self._witness, None
-        if witness is not None:
-            self._ended = witness
-            witness.close(is_finished=is_finished)
+        run, self._run = self._run, None
+        if run is not None:
+            self._ended = run
+            run.close(is_finished=is_finished)
 
 
 def _written_last(output_dir: Path, name: str) -> Path:

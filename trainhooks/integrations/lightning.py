@@ -4,10 +4,10 @@
     trainer.fit(model, data, ckpt_path=newest_good_checkpoint("run"))
 
 A signal (SIGTERM, SIGUSR1, SIGINT) lets the step end and the Trainer save to `run/checkpoints/preempted.ckpt`; the
-process then leaves with exit code 75. What is resumed, and how exactly, stays the Trainer's own matter: its checkpoints
-are read here, never changed. Seen with pytorch-lightning 2.6: what was saved at an epoch's end goes on exactly; what
-was saved inside one runs its last batch again (Lightning-AI/pytorch-lightning#19815) and, unless the loader has a state
-of its own, begins the epoch's data anew.
+process then leaves with exit code 75. What is resumed, and how exactly, is up to the Trainer: its checkpoints are read
+here, never changed. Observed with pytorch-lightning 2.6: a checkpoint saved at the end of an epoch resumes exactly; one
+saved inside an epoch repeats its last batch (Lightning-AI/pytorch-lightning#19815) and, unless the loader has a state of
+its own, restarts the data of the epoch.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ log = logging.getLogger("trainhooks")
 
 
 class TrainhooksCallback(Callback):
-    """Records to `output_dir/progress`, and vouches for every checkpoint that the Trainer writes, wherever that is.
+    """Records to `output_dir/progress`, and issues a receipt for each checkpoint of the Trainer, wherever it is.
 
     Args:
-        output_dir: where `newest_good_checkpoint` is to look.
+        output_dir: where `newest_good_checkpoint` searches.
         config: stored beside the module's hyperparameters.
-        grace_seconds: from a signal to the kill, where neither Slurm nor torchrun says it.
+        grace_seconds: time from a signal to the kill, if neither Slurm nor torchrun sets it.
     """
 
     def __init__(
@@ -52,27 +52,30 @@ class TrainhooksCallback(Callback):
         self.output_dir = Path(output_dir)
         self.config = dict(config or {})
         self.grace_seconds = grace_seconds
-        self._witness: CallbackBase | None = None
+        self._run: CallbackBase | None = None
         self._ended: CallbackBase | None = None
-        """Of the training that has ended: a later evaluation is recorded with it."""
+        """The training that has ended: a later evaluation is recorded with it."""
         self._recorded_step = 0
         self._logged: dict[str, Any] = {}
         self._preempted = self.output_dir / "checkpoints" / "preempted.ckpt"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stand behind what writes checkpoints: no hook of a callback comes after the writing."""
+        """Wrap the CheckpointIO: no hook of a callback comes after the write."""
         io = trainer.strategy.checkpoint_io
         if isinstance(io, AsyncCheckpointIO):
-            log.warning("checkpoints that AsyncCheckpointIO writes get no receipt: it does not say when one is whole")
+            log.warning(
+                "checkpoints of AsyncCheckpointIO get no receipt, since it does not report when one is complete:"
+                " newest_good_checkpoint ignores them"
+            )
         elif not isinstance(io, VouchingIO):
             trainer.strategy.checkpoint_io = VouchingIO(
                 io, lambda path, step: self._saw_checkpoint(path, _step(trainer, step))
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the records where the training begins or goes on."""
-        self._close(is_finished=True)  # of a training that an error ended, in a notebook
-        self._witness = CallbackBase(
+        """Open the records when the training starts or resumes."""
+        self._close(is_finished=True)  # a training that an error ended, in a notebook
+        self._run = CallbackBase(
             {**dict(pl_module.hparams), **self.config},
             self.output_dir,
             total_steps=_total(trainer),
@@ -84,11 +87,11 @@ class TrainhooksCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Record a step's loss and learning rate, and what the module has logged as often as loggers get it."""
+        """Record a step's loss and learning rate, and what the module has logged, as often as its loggers get it."""
         step = _step(trainer, trainer.global_step)
-        if self._witness is None:
+        if self._run is None:
             return
-        self._witness.saw_batch(batch, epoch=trainer.current_epoch)
+        self._run.saw_batch(batch, epoch=trainer.current_epoch)
         if step == self._recorded_step:  # inside an accumulation window
             return
         self._recorded_step = step
@@ -97,47 +100,47 @@ class TrainhooksCallback(Callback):
         if step % every == 0:
             members |= self._fresh(trainer)
         if isinstance(outputs, Mapping) and outputs.get("loss") is not None:
-            members["loss"] = outputs["loss"] * trainer.accumulate_grad_batches  # it comes divided by them
+            members["loss"] = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning has divided it by them
         if trainer.optimizers:
             members["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-        self._witness.saw_metrics(step, members)
-        if self._witness.is_told_to_stop() and not trainer.should_stop:
+        self._run.saw_metrics(step, members)
+        if self._run.must_stop() and not trainer.should_stop:
             trainer.save_checkpoint(self._preempted)
             trainer.should_stop = True
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """An evaluation is under way."""
-        if self._witness is not None:
-            self._witness.evaluation_goes_on()
+        """An evaluation runs."""
+        if self._run is not None:
+            self._run.evaluation_runs()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record what an evaluation has found."""
-        if self._witness is not None:
-            self._witness.evaluation_ends()
+        """Record the results of an evaluation."""
+        if self._run is not None:
+            self._run.evaluation_ends()
         self._saw_evaluation(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record what a test has found, with the training before it."""
+        """Record the results of a test with the training before it."""
         self._saw_evaluation(trainer)
 
     def _saw_evaluation(self, trainer: Trainer) -> None:
-        witness = self._witness or self._ended
-        if witness is not None:
-            witness.saw_metrics(_step(trainer, trainer.global_step), self._fresh(trainer))
+        run = self._run or self._ended
+        if run is not None:
+            run.saw_metrics(_step(trainer, trainer.global_step), self._fresh(trainer))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the records. Lightning's own exit at SIGTERM saves nothing and has no code: ours goes before it.
+        """Close the records. Lightning's own exit on SIGTERM saves nothing and has no exit code: ours comes first.
 
-        It is raised when a step has ended, on all ranks, also where the signal came too late for `on_train_batch_end`.
+        It is raised after a step, on all ranks, even if the signal came too late for `on_train_batch_end`.
         """
-        if self._witness is not None and isinstance(exception, SIGTERMException):
-            told = [self._witness.is_told_to_stop() for _ in range(2)]  # several ranks agree in the second call
-            if any(told) and not trainer.should_stop:
+        if self._run is not None and isinstance(exception, SIGTERMException):
+            answers = [self._run.must_stop() for _ in range(2)]  # several ranks agree in the second call
+            if any(answers) and not trainer.should_stop:
                 trainer.save_checkpoint(self._preempted)
         self._close(is_finished=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the records, and leave if the training has stopped since it was told to."""
+        """Close the records, and exit if a signal stopped the training."""
         self._close(is_finished=_is_done(trainer))
         if isinstance(io := trainer.strategy.checkpoint_io, VouchingIO):
             trainer.strategy.checkpoint_io = io.inner
@@ -148,14 +151,14 @@ class TrainhooksCallback(Callback):
         return {name: each for name, each in self._logged.items() if each is not before.get(name)}
 
     def _saw_checkpoint(self, path: str | Path, step: int) -> None:
-        if self._witness is not None:
-            self._witness.saw_checkpoint(path, step)
+        if self._run is not None:
+            self._run.saw_checkpoint(path, step)
 
     def _close(self, *, is_finished: bool) -> None:
-        witness, self._witness = self._witness, None
-        if witness is not None:
-            self._ended = witness
-            witness.close(is_finished=is_finished)
+        run, self._run = self._run, None
+        if run is not None:
+            self._ended = run
+            run.close(is_finished=is_finished)
 
 
 def _is_manual(trainer: Trainer) -> bool:
@@ -164,9 +167,9 @@ def _is_manual(trainer: Trainer) -> bool:
 
 
 def _step(trainer: Trainer, step: int) -> int:
-    """Return the finished steps. `step` is what the Trainer counts.
+    """Return the finished steps. `step` is the Trainer's count.
 
-    With optimizers that the module steps by hand that is the steps of each of them; then a batch is a step.
+    With manual optimization the Trainer counts the steps of every optimizer; then each batch is a step.
     """
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready if _is_manual(trainer) else step
 
@@ -188,14 +191,14 @@ def _is_done(trainer: Trainer) -> bool:
 
 
 class VouchingIO(CheckpointIO):
-    """Does what another CheckpointIO does, and tells of each checkpoint once it is written."""
+    """Delegates to another CheckpointIO, and reports each checkpoint once it is written."""
 
     def __init__(self, inner: CheckpointIO, saved: Callable[[str | Path, int], None]) -> None:
         self.inner = inner
         self._saved = saved
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write, then tell."""
+        """Write, then report."""
         self.inner.save_checkpoint(checkpoint, path, storage_options=storage_options)
         self._saved(path, checkpoint["global_step"])
 
@@ -208,5 +211,5 @@ class VouchingIO(CheckpointIO):
         self.inner.remove_checkpoint(path)
 
     def teardown(self) -> None:
-        """End what is under way."""
+        """Finish pending writes."""
         self.inner.teardown()

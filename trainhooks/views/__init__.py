@@ -1,1 +1,1 @@
-"""What a person looks at: the dashboard, the diagnostic, the summary. Fed by tables, never by a live training."""
+"""What a person sees: the dashboard, the diagnostic, the summary. Fed by tables, never by a live training."""

@@ -1,4 +1,4 @@
-"""What a dashboard is made of, before it is drawn: series, panels, the board. No tables here, no drawing."""
+"""What a dashboard consists of before it is drawn: series, panels, the board. No tables here, no drawing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One line of a panel: equally long x and y, x ascending, y without holes."""
+    """One line of a panel: x and y of equal length, x ascending, y without gaps."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     smooth: Sequence[float] | None = None
-    """The running mean at `smooth_x`, drawn over it; the single values then stand in the background."""
+    """The running mean at `smooth_x`, drawn over the single values, which are then faint."""
     smooth_x: Sequence[float] | None = None
-    told: str | None = None
-    """The last value with its unit and what it is of, in place of the label and the number: `4.2 min left`."""
+    caption: str | None = None
+    """Legend text in place of the label and the last value: `4.2 min left`."""
 
     @property
     def last(self) -> float:
-        """The newest value as it was recorded, whatever is drawn over it."""
+        """The newest recorded value, not smoothed."""
         return self.y[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A value that means something wherever the lines are: drawn across, with its meaning beside it."""
+    """A threshold: drawn as a horizontal line, with its meaning beside it."""
 
     value: float
     meaning: str
@@ -41,13 +41,13 @@ class Panel:
     x_label: str = "step"
     series: tuple[Series, ...] = ()
     missing: str | None = None
-    """What is not there, in place of a chart."""
+    """Text in place of a chart without data."""
     best_at: float | None = None
     """Where on the x axis the best value lies, if this panel marks it."""
     is_log: bool = False
     limit: Limit | None = None
     least_top: float | None = None
-    """The y axis goes from 0 to this at least: smaller values are nothing, and are drawn so."""
+    """The y axis covers at least 0 to this value, so that negligible values look small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,20 +56,20 @@ class Board:
 
     title: str
     subtitle: str
-    """State, when, how far."""
+    """State, time, progress."""
     config: str = ""
     """The settings in one line."""
     absent: tuple[str, ...] = ()
-    """Panels that were left out since nothing was recorded for them."""
+    """Titles of panels left out because nothing was recorded for them."""
     panels: tuple[Panel, ...]
     best: str | None = None
-    """What the mark of the best row says."""
+    """Legend text of the mark at the best row."""
     resumes: tuple[float, ...] = ()
     """Steps at which a later attempt resumed."""
     rewinds: tuple[tuple[float, float], ...] = ()
-    """(from, to) in steps: stretches that were trained twice."""
+    """(from, to) in steps: ranges that were trained twice."""
 
 
 def number(value: float) -> str:
-    """Write a number as a person reads it: four figures, thousands set apart."""
+    """Format a number for a person: four digits, thousands separated."""
     return f"{value:,.0f}" if 1_000 <= abs(value) < 10_000_000 else f"{value:.4g}"

@@ -1,6 +1,6 @@
-"""Draw a board with matplotlib: a PNG, or one SVG a panel for the page. Light and dark, told apart by the colour-blind.
+"""Draw a board with matplotlib: a PNG, or one SVG per panel for the page. Lines differ for colour-blind readers, too.
 
-Nothing of the caller's matplotlib settings shows: the same run looks the same in each notebook.
+The caller's matplotlib settings have no effect: the same run looks the same in each notebook.
 """
 
 import io
@@ -24,22 +24,22 @@ _COLUMNS = 2
 _PANEL_INCHES = (5.0, 2.7)
 _ALONE_INCHES = (4.4, 2.7)
 _LEFT_INCHES, _RIGHT_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.66, 0.26, 0.5, 0.42
-"""Around the axes of a panel, whatever is written there: so all axes stand in line."""
+"""Margins around the axes of each panel, the same for all, so that the axes align."""
 _TITLE_INCHES, _KEY_INCHES, _LINE_INCHES = 0.62, 0.24, 0.19
 _ROUND_STEPS = (1, 2, 5, 10)
 _TICKS = 6
 _NOTHING = 1e-3
-"""A range below this share of the values is noise of the last digits."""
+"""A range below this share of the values is noise in the last digits."""
 _SHOWN_RANGE = 0.02
 """The share of the values that the axis of such a range covers."""
 _MARKED = 30
-"""Lines of so few points show each of them."""
+"""Lines of at most this many points mark each point."""
 _DASHES = ("-", (0, (5, 1.5)), "-.", (0, (1, 1.2)))
 _MARKERS = ("o", "s", "^", "D")
 _FEW_DECADES = 1_000.0
 _LONGEST = 100
 _ROOM, _ROOM_OF_A_SIGN = 58, 6
-"""Characters that fit above a chart, and how many of them the sign before each name takes."""
+"""Characters that fit above a chart, and how many the marker before each name takes."""
 _SETTINGS: Mapping[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9,
@@ -76,7 +76,7 @@ def svg(board: Board, panel: Panel, *, theme: str = "light") -> str:
 @contextmanager
 def _settings() -> Iterator[None]:
     with mpl.style.context(["default", dict(_SETTINGS)]), warnings.catch_warnings():
-        # A run's name in a script that DejaVu lacks is drawn as boxes in the PNG; the page has it in letters.
+        # In the PNG, letters that DejaVu lacks are drawn as boxes; the page shows them.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         yield
 
@@ -131,7 +131,7 @@ def _absent(board: Board) -> str:
 
 
 def _key(board: Board, theme: Theme) -> list[Any]:
-    """Say once what the marks in the panels mean."""
+    """Explain once what the marks in the panels mean."""
     key: list[Any] = []
     if board.best is not None:
         key.append(Line2D([], [], color=theme.text, marker="*", markersize=10, linewidth=0, label=board.best))
@@ -149,7 +149,7 @@ def _draw_panel(axes: Axes, panel: Panel, board: Board, theme: Theme, *, is_lowe
     axes.tick_params(which="both", colors=theme.faint)
     axes.tick_params(length=3)
     axes.set_title(panel.title, color=theme.text, loc="left", fontsize=10.5, fontweight="bold", pad=17)
-    # The unit stands beside the title: beside the axis it would meet the ticks' own numbers.
+    # The unit is beside the title: beside the axis it would overlap the tick labels.
     unit = "" if panel.y_label.lower() == panel.title.lower() else panel.y_label
     axes.set_title(unit, color=theme.faint, loc="right", fontsize=8.5, pad=18)
     if panel.missing is not None:
@@ -189,7 +189,7 @@ def _draw_series(axes: Axes, panel: Panel, theme: Theme) -> None:
 
 
 def _style(panel: Panel, at: int, theme: Theme) -> dict[str, Any]:
-    """Colour and, for who does not see it, form: points or dashes."""
+    """Colour and, for colour-blind readers, markers or dashes."""
     each, at = panel.series[at], at % len(theme.lines)
     is_marked = len(each.y) <= _MARKED
     return {
@@ -202,7 +202,7 @@ def _style(panel: Panel, at: int, theme: Theme) -> dict[str, Any]:
 
 
 def _names(panel: Panel, theme: Theme) -> list[Line2D]:
-    """Name each line, with its last value where there is room for it, and what the thicker line ends with."""
+    """Label each line, with its last value and its last smoothed value where they fit."""
     is_few = len(panel.series) < len(theme.lines)
     room = _ROOM - _ROOM_OF_A_SIGN * len(panel.series)
     names = sum(len(each.label) for each in panel.series)
@@ -214,7 +214,9 @@ def _names(panel: Panel, theme: Theme) -> list[Line2D]:
     longest = room // len(panel.series) - max(map(len, values))
     if sum(len(each.label) + len(value) for each, value in zip(panel.series, values, strict=True)) <= room:
         longest = room
-    labels = [each.told or _cut(each.label, longest) + value for each, value in zip(panel.series, values, strict=True)]
+    labels = [
+        each.caption or _cut(each.label, longest) + value for each, value in zip(panel.series, values, strict=True)
+    ]
     return [Line2D([], [], label=label, **_style(panel, at, theme)) for at, label in enumerate(labels)]
 
 
@@ -246,7 +248,7 @@ def _draw_axes(axes: Axes, panel: Panel, board: Board, theme: Theme, *, is_lowes
 
 
 def _set_range(axes: Axes, panel: Panel) -> None:
-    """Keep noise small: an axis that is stretched over it would make something of nothing."""
+    """Keep noise small: an axis scaled to it would show a trend where there is no trend."""
     low = min(min(each.y) for each in panel.series)
     high = max(max(each.y) for each in panel.series)
     floor = panel.limit.value if panel.limit is not None else panel.least_top
@@ -284,7 +286,7 @@ def _draw_marks(axes: Axes, panel: Panel, board: Board, theme: Theme) -> None:
 
 
 def _best(panel: Panel) -> list[tuple[float, float]]:
-    """Return the point of the validation's line that is marked as the best."""
+    """Return the point of the validation line that is marked as the best."""
     lines = (each for each in panel.series if each.label == "validation")
     return [(x, y) for each in lines for x, y in zip(each.x, each.y, strict=True) if x == panel.best_at][:1]
 

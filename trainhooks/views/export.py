@@ -12,9 +12,9 @@ from trainhooks.views import results
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-"""Characters without width, and those that turn the direction of what follows: a formula could hide behind them."""
+"""Zero-width characters and direction marks: a formula could hide behind them."""
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Also full width: Japanese spreadsheets take them too. Tab and line break are control characters."""
+"""Full-width forms too: Japanese spreadsheets accept them. Tab and line break are control characters."""
 
 
 def export(
@@ -24,18 +24,18 @@ def export(
     *,
     kind: str = "csv",
 ) -> Path:
-    """Write `WORKSPACE/results/RUN_metrics.csv` (or .parquet) and return its path. Folders are made.
+    """Write `WORKSPACE/results/RUN_metrics.csv` (or .parquet) and return its path. Creates the folders.
 
-    Text that a spreadsheet would run as a formula is led by an apostrophe (OWASP, CSV injection); control characters
-    become spaces, invisible ones go.
+    Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection); control characters
+    become spaces, invisible ones are removed.
 
     Raises:
-        TrainhooksError: nothing to write, a place that cannot be written, or Parquet without pyarrow.
+        TrainhooksError: nothing to write, a path that cannot be written, or Parquet without pyarrow.
     """
     if metrics.empty:
         raise TrainhooksError(
             "There are no metrics to export.",
-            hint="`trainhooks recover DIR` says what the run has, and where else was looked.",
+            hint="`trainhooks recover DIR` reports what the run has and which other places were searched.",
             code="export_failed",
         )
     path = results.place(workspace_root, run_name, f"metrics.{kind}")
@@ -47,10 +47,14 @@ def export(
         elif kind == "parquet":
             table.to_parquet(path, index=False)
         else:
-            raise TrainhooksError(f"{kind!r} is no kind of table.", hint="Choose csv or parquet.", code="export_failed")
+            raise TrainhooksError(
+                f"Unknown table format {kind!r}.", hint="Choose csv or parquet.", code="export_failed"
+            )
     except OSError as error:
         raise TrainhooksError(
-            f"{path} cannot be written ({error.strerror}).", hint="Name another workspace_root.", code="export_failed"
+            f"{path} cannot be written ({error.strerror}).",
+            hint="Set workspace_root to another folder.",
+            code="export_failed",
         ) from error
     except ImportError as error:
         raise TrainhooksError(

@@ -1,6 +1,6 @@
-"""One self-contained HTML file: the summary, a chart a panel, what was recorded. Loads nothing, runs nothing.
+"""One self-contained HTML file: the summary, one chart per panel, what was recorded. Loads nothing, runs nothing.
 
-Charts are drawn once; their colours are names that the style sheet defines, light or dark as the reader's system is.
+Charts are drawn once; their colours are CSS variables, light or dark as the reader's system is.
 """
 
 import html
@@ -41,8 +41,8 @@ def render(board: Board, *, tables: Sequence[Table] = (), refresh_seconds: float
     """Return the page.
 
     Args:
-        tables: what stands below the charts, such as the best model's.
-        refresh_seconds: how often a page of a run in progress loads itself again.
+        tables: shown below the charts, such as the one of the best model.
+        refresh_seconds: how often the page of a run in progress reloads itself.
     """
     title = html.escape(board.title)
     refresh = (
@@ -100,7 +100,7 @@ def _names(theme: Theme) -> list[tuple[str, str]]:
 
 
 def _named(svg: str, prefix: str) -> str:
-    """Name the colours, and make ids unique: several charts stand in one document, and an id must name one thing."""
+    """Replace colours by variables, and make ids unique: several charts share one document."""
     for name, colour in _names(THEMES["light"]):
         svg = svg.replace(colour, f"var(--{name})")
     return re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{prefix}-", svg)

@@ -1,6 +1,6 @@
 """Which panels a dashboard has, and which columns of a run's table feed them. No drawing here.
 
-A panel without data takes no room: its name is listed instead. Nothing here fails over what is missing.
+A panel without data takes no space: its title is listed instead. A missing column is never an error.
 """
 
 import math
@@ -19,7 +19,7 @@ _LOG_PERPLEXITY_ABOVE = 20.0
 _MOST_LINES = 4
 _LARGEST_EXPONENT = 50.0
 _NOTICEABLE_JS_BITS = 0.05
-"""For small changes PSI is about 8 times Jensen-Shannon in nats: this is a PSI of 0.25, above which it has shifted."""
+"""For small changes PSI is about 8 times Jensen-Shannon in nats: this is a PSI of 0.25, the threshold of a shift."""
 
 
 def compose(
@@ -35,8 +35,8 @@ def compose(
     """Choose panels for a run's table: up to six, and up to ten where drift data exists.
 
     Args:
-        metrics: one row a step or epoch; columns as docs/recovery.md lists them. Any may be missing.
-        drift: one row a window: `step` and distances by feature, `length/psi`, `tokens/js`, ...
+        metrics: one row per step or epoch; columns as docs/recovery.md lists them. Any may be missing.
+        drift: one row per window: `step` and distances by feature, `length/psi`, `tokens/js`, ...
         resumes: steps at which a later attempt resumed.
         rewinds: (from, to) in steps, trained twice.
     """
@@ -75,7 +75,7 @@ def compose(
 
 
 def best_row(metrics: pd.DataFrame) -> tuple[int, str] | None:
-    """Return the index of the best row and the column that says so: least `val/loss`, else the last row with a loss."""
+    """Return the index of the best row and the deciding column: lowest `val/loss`, else the last row with a loss."""
     for column in ("val/loss", "train/loss"):
         if column in metrics and metrics[column].notna().any():
             values = pd.to_numeric(metrics[column], errors="coerce").dropna()
@@ -115,7 +115,7 @@ def _throughput(metrics: pd.DataFrame, x: pd.Series) -> Panel:
     ):
         if _has(metrics, column):
             panel = _lines(metrics, x, {column: label}, "Throughput", label, smooth=True)
-            return replace(panel, series=tuple(replace(each, told=_rate(each, label)) for each in panel.series))
+            return replace(panel, series=tuple(replace(each, caption=_rate(each, label)) for each in panel.series))
     return Panel(title="Throughput", y_label="per second", missing="no samples, tokens or times were recorded")
 
 
@@ -139,12 +139,12 @@ def _time(metrics: pd.DataFrame, x: pd.Series) -> Panel:
     longest = float(np.nanmax(made.to_numpy()))
     size, unit = next(((size, unit) for least, size, unit in _TIME_UNITS if longest >= least), (1.0, "seconds"))
     panel = _lines(made / size, x, {name: name for name in made}, "Time", unit)
-    told = (replace(each, told=f"{_duration(each.last * size)} {each.label}") for each in panel.series)
-    return replace(panel, series=tuple(told))
+    captions = (replace(each, caption=f"{_duration(each.last * size)} {each.label}") for each in panel.series)
+    return replace(panel, series=tuple(captions))
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in the unit that a person would choose for it, whatever the axis has."""
+    """Return a duration in the unit that suits it, whatever the unit of the axis."""
     size, unit = next(((size, unit) for least, size, unit in _TIME_UNITS if abs(seconds) >= least), (1.0, "s"))
     return f"{seconds / size:.3g} {'min' if unit == 'minutes' else 'h' if unit == 'hours' else unit}"
 
@@ -189,13 +189,13 @@ def _lines(
 
 
 def _logarithmic(panel: Panel, above: float) -> Panel:
-    """Give the panel a logarithmic axis where all values are positive and the greatest is `above` times the least."""
+    """Use a log axis if all values are positive and the max is more than `above` times the min."""
     values = [value for each in panel.series for value in each.y]
     return replace(panel, is_log=bool(values) and min(values) > 0 and max(values) > above * min(values))
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Every column as float64; what is no finite number becomes a hole."""
+    """Return every column as float64; anything but a finite number becomes NaN."""
     numbers = table.apply(lambda values: pd.to_numeric(values, errors="coerce").astype(float))
     return pd.DataFrame(numbers, columns=table.columns, index=table.index).replace([np.inf, -np.inf], np.nan)
 

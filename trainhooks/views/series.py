@@ -1,4 +1,4 @@
-"""A column of a run as a line on a screen: a thousand points of a million, each spike kept, a running mean over it."""
+"""A column of a run as a line on screen: at most 1,000 points, with every spike and a running mean."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from trainhooks.views.board import Series
 
 MAX_POINTS = 1_000
-"""A line on screen has no more: above it, each stretch is drawn by its least and its greatest value."""
+"""A longer line is drawn by the min and max of each stretch."""
 _SMOOTH_ABOVE = 60
 _SMOOTH_SHARE = 0.02
 
@@ -15,11 +15,11 @@ Numbers = NDArray[np.float64]
 
 
 def line(label: str, x: Numbers, y: Numbers, *, smooth: bool) -> Series:
-    """Return a series of finite x (ascending) and y, thinned; with a running mean where asked and worth it."""
+    """Return a thinned series of finite x (ascending) and y, with a running mean if `smooth` and long enough."""
     xs, ys = thin(x, y)
     if not smooth or len(y) <= _SMOOTH_ABOVE:
         return Series(label=label, x=xs.tolist(), y=ys.tolist())
-    # Centred: a mean of the past alone lags behind a falling loss and seems to say that it is worse than it is.
+    # Centred: a mean of past values alone lags behind a falling loss and makes it look worse than it is.
     window = max(3, int(len(y) * _SMOOTH_SHARE))
     mean = pd.Series(y).rolling(window, center=True, min_periods=1).mean().to_numpy()
     smooth_x, smooth_y = thin(x, mean)
@@ -27,7 +27,7 @@ def line(label: str, x: Numbers, y: Numbers, *, smooth: bool) -> Series:
 
 
 def thin(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    """Return at most MAX_POINTS points with the first, the last, and the extremes of each of equally long stretches."""
+    """Return at most MAX_POINTS points: the first, the last, and the min and max of each of equally long stretches."""
     if len(y) <= MAX_POINTS:
         return x, y
     stretches = (MAX_POINTS - 2) // 2

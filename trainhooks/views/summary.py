@@ -1,6 +1,6 @@
 """What is there, what is missing, what to do next; the best model; what was recorded. As tables and sentences.
 
-Each works on a notebook's variables (`globals()`), whatever is in them, and never raises over what is not there.
+Each works on a notebook's variables (`globals()`), whatever they hold, and never raises because one is missing.
 """
 
 import math
@@ -22,7 +22,7 @@ from trainhooks.views.table import Table
 
 REQUIRED = {
     "results": "what the training returned",
-    "metrics_df": "metrics, one row a step or epoch",
+    "metrics_df": "metrics, one row per step or epoch",
     "workspace_root": "where the run writes",
     "training_config": "the run's settings",
 }
@@ -49,7 +49,7 @@ _NOT_SETTINGS = {"run_name", "name", "checkpoint_dir", "output_dir", "workspace_
 
 
 def diagnose(names: Mapping[str, Any]) -> Table:
-    """Say which variables a notebook has, which it lacks, and which cell to run."""
+    """Report which variables a notebook has, which are missing, and which cell to run."""
     rows = [(name, "✔ there" if _has(names, name) else "✘ MISSING", about) for name, about in REQUIRED.items()]
     rows += [(name, "✔ there" if _has(names, name) else "○ not there", about) for name, about in OPTIONAL.items()]
     missing = [name for name in REQUIRED if not _has(names, name)]
@@ -64,17 +64,17 @@ def _has(names: Mapping[str, Any], name: str) -> bool:
 def _run(names: Mapping[str, Any]) -> str:
     metrics = names["metrics_df"]
     if not isinstance(metrics, pd.DataFrame):
-        return f"But metrics_df is no table of pandas. {RUN_FIRST}"
+        return f"But metrics_df is not a pandas DataFrame. {RUN_FIRST}"
     counted = count_epochs(metrics)
     passed = "" if counted is None else f"{counted:g} epochs, "
     return (
         f"Run {setting(names, 'run_name') or 'without a name'}: {passed}{len(metrics)} rows, workspace "
-        f"{names['workspace_root']}, checkpoints in {setting(names, 'checkpoint_dir') or 'no known folder'}."
+        f"{names['workspace_root']}, checkpoints in {setting(names, 'checkpoint_dir') or 'an unknown folder'}."
     )
 
 
 def count_epochs(metrics: pd.DataFrame) -> float | None:
-    """Return how many epochs a table tells of; None where it tells of none. A cell may have put anything there."""
+    """Return how many epochs a table covers; None if it has none. A cell may have put anything there."""
     if "epoch" not in metrics:
         return None
     numbers = map(as_float, pd.to_numeric(metrics["epoch"], errors="coerce").dropna().unique())
@@ -82,13 +82,13 @@ def count_epochs(metrics: pd.DataFrame) -> float | None:
 
 
 def setting(names: Mapping[str, Any], name: str) -> Any:
-    """Return a member of `training_config`, which users keep as a namespace, a dataclass or a dict; None without."""
+    """Return one entry of `training_config`, which may be a namespace, a dataclass or a dict; None if missing."""
     settings = names.get("training_config")
     return settings.get(name) if isinstance(settings, Mapping) else getattr(settings, name, None)
 
 
 def summarise_best(names: Mapping[str, Any]) -> Table:
-    """Describe the best model: lowest `val/loss`, else the last row; optional metrics where they are there."""
+    """Describe the best model: lowest `val/loss`, else the last row; optional metrics where recorded."""
     metrics = names.get("metrics_df")
     if not isinstance(metrics, pd.DataFrame):
         return Table(title="Best model", columns=("", ""), rows=(), closing=f"No metrics yet. {RUN_FIRST}")
@@ -111,7 +111,7 @@ def summarise_best(names: Mapping[str, Any]) -> Table:
 
 
 def summarise_columns(metrics: pd.DataFrame) -> Table:
-    """List what was recorded, also what no panel shows: how often, the last value, min and max."""
+    """List what was recorded, including what no panel shows: rows, last value, min and max."""
     rows = []
     for name in list(metrics)[:_MOST_COLUMNS]:
         values = pd.to_numeric(metrics[name], errors="coerce").astype(float).dropna()
@@ -122,7 +122,7 @@ def summarise_columns(metrics: pd.DataFrame) -> Table:
 
 
 def _date(at: float) -> str:
-    """Return UTC Unix seconds as a date; what is none as a number."""
+    """Return UTC Unix seconds as a date; any other number as it is."""
     try:
         return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z"
     except (ValueError, OverflowError, OSError):
@@ -130,7 +130,7 @@ def _date(at: float) -> str:
 
 
 def describe_settings(names: Mapping[str, Any]) -> str:
-    """Return a notebook's settings in one line, simple values alone; paths and the run's name are elsewhere."""
+    """Return a notebook's settings in one line: simple values only, without paths and the run's name."""
     settings = names.get("training_config")
     members = settings if isinstance(settings, Mapping) else getattr(settings, "__dict__", {})
     shown = {
@@ -150,17 +150,17 @@ def when(metrics: pd.DataFrame) -> str:
 
 
 def _checkpoint(names: Mapping[str, Any]) -> str:
-    """Name the best checkpoint and say what is found at its path; its bytes are checked when it is loaded."""
+    """Name the best checkpoint and report what is at its path; its bytes are verified when it is loaded."""
     results = names.get("results")
     known = results.get("best_checkpoint") if isinstance(results, Mapping) else None
     if not isinstance(known, str | Path) or not str(known):
-        return "none is known"
+        return "unknown"
     path = Path(known)
     try:
         if path.is_file():
             return f"{path} ({_size(path.stat().st_size)})"
         if not path.is_dir():
-            return f"{path} is not there any more"
+            return f"{path} no longer exists"
         if not (path / MANIFEST).is_file():
             return f"{path} (a folder)"
         return _ours(path)
@@ -175,8 +175,8 @@ def _ours(path: Path) -> str:
     for name, record in files.items():
         found = path / name
         if not found.is_file() or found.stat().st_size != record.size_bytes:
-            return f"{path} is damaged: {name} is not as its manifest says"
-    return f"{path} ({len(files)} files, {_size(sum(record.size_bytes for record in files.values()))}, all there)"
+            return f"{path} is damaged: {name} does not match its manifest"
+    return f"{path} ({len(files)} files, {_size(sum(record.size_bytes for record in files.values()))}, complete)"
 
 
 def _size(count: int) -> str:
@@ -188,7 +188,7 @@ def _size(count: int) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """Return a cell as a number; None where there is none, or something else."""
+    """Return a cell as a finite number; None for anything else."""
     found = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
     return None if pd.isna(found) or not math.isfinite(found) else float(found)
 

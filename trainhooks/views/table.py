@@ -1,4 +1,4 @@
-"""Rows for a person: as text in a terminal, as HTML in a notebook and on the page."""
+"""Rows for a person: text in a terminal, HTML in a notebook and on the page."""
 
 import html
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A title, rows of equally many cells, a sentence to end with. Columns without names have no head."""
+    """A title, rows of equal length, a closing sentence. Columns without names have no header."""
 
     title: str
     columns: Sequence[str]
@@ -24,7 +24,7 @@ class Table:
         return f"<b>{html.escape(self.title)}</b>{self.body()}<p>{html.escape(self.closing)}</p>"
 
     def body(self) -> str:
-        """Return the `<table>` alone; nothing where there are no rows."""
+        """Return the `<table>` alone; empty without rows."""
         if not self.rows:
             return ""
         head = f"<tr>{''.join(_cell('th', name, 'col') for name in self.columns)}</tr>" if any(self.columns) else ""
@@ -36,6 +36,6 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(tag: str, text: str, scope: str | None = None) -> str:
-    # A notebook aligns the cells of a table to the right unless each says otherwise.
+    # A notebook right-aligns the cells of a table unless each cell says otherwise.
     of = "" if scope is None else f' scope="{scope}"'
     return f'<{tag}{of} style="text-align:left">{html.escape(text)}</{tag}>'

@@ -1,7 +1,7 @@
-"""Colours, light and dark. Lines follow Okabe and Ito (2008), moved in lightness until each stands out from its ground.
+"""Colours, light and dark. Lines follow Okabe and Ito (2008), with lightness adjusted to the background.
 
-Text has a contrast of 4.5 to 1 and lines of 3 to 1 (WCAG 2.2, 1.4.3 and 1.4.11); the tests compute both, and how far
-apart the lines are for the three kinds of colour blindness.
+Text has a contrast of 4.5 to 1 and lines of 3 to 1 (WCAG 2.2, 1.4.3 and 1.4.11); the tests compute both, and the
+distance between lines for the three kinds of colour blindness.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Theme:
-    """One set of colours, as #rrggbb. No two of one theme are equal, so that the page can name them."""
+    """One set of colours, as #rrggbb. No two are equal in one theme, so that the page can make them variables."""
 
     back: str
     text: str
@@ -18,9 +18,9 @@ class Theme:
     grid: str
     lines: tuple[str, str, str, str]
     shade: float
-    """How opaque a stretch that was trained again is."""
+    """Opacity of a range that was trained twice."""
     raw: float
-    """How opaque single values behind their running mean are."""
+    """Opacity of single values behind their running mean."""
 
 
 THEMES: Mapping[str, Theme] = {

@@ -75,7 +75,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recover(work: Path) -> None:
     text = good("recover", "runs/a", cwd=work)
     assert text.startswith("a (trainhooks, 10 rows, 1 checkpoints) from runs/a\n")
-    assert "not there: No input statistics" in text
+    assert "missing: No input statistics" in text
     found = json.loads(good("recover", "runs/a", "--json", cwd=work))
     assert (found["run_name"], found["kind"], found["rows"], found["status"]) == ("a", "trainhooks", 10, "closed")
     assert found["best_checkpoint"] == "runs/a/mine.pt"

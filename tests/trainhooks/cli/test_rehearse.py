@@ -56,7 +56,7 @@ def test_a_state_that_is_not_restored_is_named(zygote: Zygote, tmp_path: Path) -
     assert outcome.difference is not None
     assert outcome.difference.startswith("optimizer.state.0: was 1 members, is not there")
     assert judge(metrics.read_lines(one), metrics.read_lines(other)).result is Result.DIFFERS, "the rows tell too"
-    assert not (tmp_path / "real").exists(), "what stands behind the loop is not run"
+    assert not (tmp_path / "real").exists(), "code after the loop does not run"
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_a_state_that_is_not_restored_is_named(zygote: Zygote, tmp_path: Path) -
     [
         (["sh", "-c", "exit 7"], 7, "the command ended with exit code 7 before 5 steps were finished"),
         (["sh", "-c", "kill -9 $$"], 137, "the command ended with exit code 137 before"),
-        (["true"], 3, "the command has opened no session of trainhooks with state= and steps()"),
-        (["no-such-command"], 127, "there is no command no-such-command"),
+        (["true"], 3, "the command opened no trainhooks session with state= and steps()"),
+        (["no-such-command"], 127, "command not found: no-such-command"),
     ],
 )
 def test_what_cannot_be_compared_ends_with_the_commands_own_code(
@@ -80,7 +80,7 @@ def test_the_time_limit_ends_the_command_and_what_it_started(tmp_path: Path) -> 
     script = f"sleep 60 & echo $! > {tmp_path}/pid; wait"
     done = rehearse(tmp_path, "--time-limit", "1", "--", "sh", "-c", script)
     assert done.returncode == 124
-    assert "the time limit came" in done.stdout
+    assert "time limit reached" in done.stdout
     stat = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
     end = time.monotonic() + 30
     while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX":

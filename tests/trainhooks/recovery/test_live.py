@@ -124,7 +124,7 @@ def test_a_run_is_waited_for_drawn_while_it_trains_and_over_with_it(
 ) -> None:
     out = tmp_path / "later"
     looking = plot(out)
-    assert looking.stderr.readline() == f"No run in {out} yet: waiting for it to begin.\n"
+    assert looking.stderr.readline() == f"No run in {out} yet. Waiting for it to start.\n"
     training = Training(out)
     started.append(training.process)
     training.steps(30)
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_the_looking_alone(tmp_path: Path, plot: Any, started: list[
     looking.send_signal(signal.SIGINT)
     _, said = looking.communicate()
     assert looking.returncode == 130
-    assert said.splitlines()[-1] == "Stopped looking. The run itself goes on."
+    assert said.splitlines()[-1] == "Stopped watching. The run itself continues."
     assert "Traceback" not in said
     assert [file.name for file in Path(files[0]).parent.iterdir() if file.name.startswith(".")] == []
     training.steps(5)
@@ -223,7 +223,7 @@ def test_interrupting_the_cell_ends_it_in_a_sentence(tmp_path: Path, started: li
         "notebook.watch('.', every_seconds=0.2)",
     )
     assert not [output for output in outputs if output.output_type == "error"]
-    assert outputs[-1].data["text/plain"] == "Stopped looking. The run itself goes on."
+    assert outputs[-1].data["text/plain"] == "Stopped watching. The run itself continues."
     training.end()
 
 
@@ -232,5 +232,5 @@ def test_a_watched_run_that_never_begins_is_one_sentence(tmp_path: Path) -> None
         tmp_path, "from trainhooks import notebook\nnotebook.watch('nowhere', seconds=0, every_seconds=0.2)"
     )
     assert [output.data["text/plain"] for output in outputs] == [
-        "No run in nowhere yet: waiting for it to begin. Looked for 0 s: run the cell again to look on."
+        "No run in nowhere yet. Waiting for it to start. Watched for 0 s. Run the cell again to continue."
     ]

@@ -74,7 +74,7 @@ def test_the_least_validation_loss_is_best() -> None:
         "train/loss": "2",
         "learning_rate": "0.0005",
         "val/perplexity": "9.025 (exp of val/loss)",
-        "checkpoint": "none is known",
+        "checkpoint": "unknown",
     }
 
 
@@ -101,7 +101,7 @@ def test_the_checkpoint_is_looked_for(tmp_path: Path) -> None:
             progress.update_metrics(step, loss=1.0)
     path = list(directories(tmp_path / "checkpoints"))[-1]
     names = there(results={"best_checkpoint": str(path)})
-    assert cells(summarise_best(names))["checkpoint"].endswith("all there)")
+    assert cells(summarise_best(names))["checkpoint"].endswith("complete)")
     largest = max((file for file in path.iterdir() if file.is_file()), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-1])
     assert f"is damaged: {largest.name}" in cells(summarise_best(names))["checkpoint"]
@@ -111,7 +111,7 @@ def test_the_checkpoint_is_looked_for(tmp_path: Path) -> None:
     weights.write_bytes(b"x" * 1_500)
     assert cells(summarise_best(there(results={"best_checkpoint": weights})))["checkpoint"] == f"{weights} (1.5 KB)"
     gone = there(results={"best_checkpoint": "/runs/gone.pt"})
-    assert cells(summarise_best(gone))["checkpoint"] == "/runs/gone.pt is not there any more"
+    assert cells(summarise_best(gone))["checkpoint"] == "/runs/gone.pt no longer exists"
 
 
 def test_what_was_recorded_is_listed() -> None:
