@@ -31,7 +31,7 @@ def _show(found: dict[str, Any]) -> None:
     table.add_row("state", found["state"] + ("" if held is None else f" (process {held['pid']} on {held['host']})"))
     table.add_row("attempts", str(found["attempts"]))
     if found["certificate"] is not None:
-        table.add_row("last resume", certificate.told(found["certificate"]))
+        table.add_row("last resume", certificate.describe(found["certificate"]))
     if found["progress"] is not None:
         _add_progress(table, found["progress"])
         table.add_row("last seen", f"{duration(found['seen_seconds_ago'])} ago")

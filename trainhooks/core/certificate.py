@@ -102,8 +102,8 @@ def members(certificate: Certificate) -> dict[str, Any]:
     return {name: value for name, value in asdict(certificate).items() if value is not None and value != ()}
 
 
-def told(members: Mapping[str, Any]) -> str:
-    """Return the line of what session.json says."""
+def describe(members: Mapping[str, Any]) -> str:
+    """Return the line for the keys in session.json."""
     known = {each.name for each in fields(Certificate)}
     given = {name: value for name, value in members.items() if name in known}
     lists = {name: tuple(given.get(name, ())) for name in ("compared", "at_start")}

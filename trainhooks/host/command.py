@@ -1,4 +1,4 @@
-"""One command as a child: in a process group of its own, with signals passed on and an end to its time."""
+"""One command as a child: in its own process group, with signals forwarded and a time limit."""
 
 import os
 import signal
@@ -12,18 +12,18 @@ from typing import Any
 
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _GRACE_SECONDS = 35.0
-"""From asking a command to end to killing it: torchrun gives its workers 30 seconds."""
-_LOOK_SECONDS = 0.02
+"""From SIGTERM to SIGKILL: torchrun gives its workers 30 seconds."""
+_POLL_SECONDS = 0.02
 
 
 class TimeIsUp(Exception):
-    """The command ran longer than it may, and was ended."""
+    """The command exceeded its time limit and was terminated."""
 
 
 class Commands:
     """Starts commands one after the other, within one time limit.
 
-    While one runs, signals of this process go to its process group; `signalled` then tells the last one.
+    While one runs, signals of this process go to its process group; `signalled` is the last one.
     """
 
     def __init__(self, *, limit_seconds: float) -> None:
@@ -32,13 +32,13 @@ class Commands:
         self._child: subprocess.Popen[bytes] | None = None
 
     def run(self, command: Sequence[str], environ: Mapping[str, str]) -> int:
-        """Run a command to its end; returns its exit code, of one that a signal ended 128 + its number.
+        """Run a command to its end; return its exit code, or 128 + the number of the signal that ended it.
 
         What it prints goes to stderr.
 
         Raises:
             OSError: it cannot be started.
-            TimeIsUp: it was ended, since the time limit came.
+            TimeIsUp: the time limit was reached and the command was terminated.
         """
         numbers = [getattr(signal, name) for name in _PASSED_ON if hasattr(signal, name)]
         before = {number: signal.signal(number, self._pass_on) for number in numbers}
@@ -46,7 +46,7 @@ class Commands:
             child = self._child = subprocess.Popen(  # noqa: S603 # the user's own command
                 command, env={**os.environ, **environ}, stdout=sys.stderr.fileno(), start_new_session=True
             )
-            if self.signalled:  # it came while the command was being started
+            if self.signalled:  # a signal came while the command was starting
                 self._signal(self.signalled)
             is_in_time = self._ends(child, self._ends_at)
             if not is_in_time:
@@ -63,11 +63,11 @@ class Commands:
                 signal.signal(number, handler)
 
     def _ends(self, child: subprocess.Popen[bytes], at: float) -> bool:
-        """Wait for a child's end and leave it there to be waited for: until then its number is nobody else's."""
+        """Wait for a child's end without reaping it, so that its process id is not reused yet."""
         while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if time.monotonic() >= at:
                 return False
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return True
 
     def _pass_on(self, number: int, frame: FrameType | None) -> Any:

@@ -1,4 +1,4 @@
-"""Says which extra of the package brings what is not installed: one place where a missing import becomes a sentence."""
+"""Turns a missing import into an error that names the extra to install."""
 
 import importlib
 
@@ -9,7 +9,7 @@ NOTEBOOK = frozenset({"pandas", "matplotlib", "pyarrow"})
 
 
 def missing(error: ImportError, what: str) -> ImportError:
-    """Return the error to raise in place of one of an import that `what` needs; the same one for any other module."""
+    """Return the error to raise for a failed import that `what` needs; the same error for any other module."""
     module = (error.name or "").partition(".")[0]
     if module not in TRAIN | NOTEBOOK:
         return error
@@ -24,7 +24,7 @@ def require(what: str, *modules: str) -> None:
     """Import them.
 
     Raises:
-        ExtraMissing: one is not installed; says how.
+        ExtraMissing: one is not installed; the hint says how to install it.
     """
     for module in modules:
         try:

@@ -1,4 +1,4 @@
-"""Which of how many processes this is, without loading torch."""
+"""The rank and world size of this process, without loading torch."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """This process among those that were launched together."""
+    """This process among those launched together."""
 
     rank: int = 0
     world: int = 1

@@ -1,7 +1,7 @@
-"""Signals that tell a training to go: noted when they come, served when the loop is between two steps.
+"""Signals that ask a training to stop: recorded when they arrive, served between two steps.
 
-A handler runs between any two bytecodes of the main thread, also in the middle of a step or of a save, so it only notes
-the signal; a thread says what will happen and when time gets short.
+A handler runs between any two bytecodes of the main thread, even inside a step or a save, so it only records the
+signal; a thread logs what will happen and when time runs short.
 """
 
 import logging
@@ -20,19 +20,19 @@ from trainhooks.core import grace
 log = logging.getLogger("trainhooks")
 
 EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: run it again. Of a process that left because it was told to, after a save."""
+"""EX_TEMPFAIL of sysexits.h, run it again: the exit code of a process that a signal stopped after a save."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 """Windows has no SIGUSR1."""
 
 _REPEAT_SECONDS = 1.0
 _REPEAT_SECONDS_TORCHRUN = 5.0
-"""The group gets a signal and torchrun hands on the one that it got itself; timeout(1) sends to child and group, too.
-What comes within this time is the same notice."""
+"""A process may get one signal twice: with its group, and from torchrun or timeout(1). A repeat within this time is
+ignored."""
 _DONE = b"\0"
 
 
 class Preempted(SystemExit):
-    """The training has stopped between two steps because of a signal, and is saved. Its exit code is 75."""
+    """A signal stopped the training between two steps, after a save. The exit code is 75."""
 
     def __init__(self, number: int) -> None:
         super().__init__(EXIT_CODE)
@@ -42,11 +42,11 @@ class Preempted(SystemExit):
 class Preemption:
     """Handlers for SIGTERM, SIGUSR1 and SIGINT, from `install` to `close`. Earlier handlers are called, too.
 
-    What an earlier handler raises (SystemExit, say) is held back until `leave`. A signal that was ignored stays so. The
-    same signal again, later than a second after the first, acts as if nobody had waited for it.
+    An exception of an earlier handler (such as SystemExit) is held back until `leave`. An ignored signal stays ignored.
+    The same signal again, more than a second after the first, acts at once.
 
     Args:
-        grace_seconds: from a signal to the kill; by default what Slurm and torchrun say in the environment.
+        grace_seconds: time from a signal to the kill; by default from the environment of Slurm and torchrun.
     """
 
     def __init__(self, *, grace_seconds: float | None = None) -> None:
@@ -57,20 +57,23 @@ class Preemption:
         self._held: BaseException | None = None
         self._has_left = False
         self._is_waiting = False
-        """Whether a signal waits for a step to end; else it acts at once."""
+        """Whether a signal waits for the end of a step; otherwise it acts at once."""
         self._pipe: tuple[socket.socket, socket.socket] | None = None
-        """From the handler to the watcher. Sockets, since Windows can wait for nothing else."""
+        """From the handler to the watcher. Sockets, because select() on Windows accepts nothing else."""
         self._watcher: threading.Thread | None = None
 
     @property
     def number(self) -> int:
-        """The signal that came, 0 for none; of several the largest, so that SIGTERM counts more than Ctrl-C."""
+        """The signal that arrived, 0 for none; of several the largest, so that SIGTERM outranks Ctrl-C."""
         return max(self._received, default=0)
 
     def install(self) -> None:
-        """Take the signals over, also after `release`. Outside the main thread that cannot be: a warning says so."""
+        """Install the handlers, also after `release`. Outside the main thread this only logs a warning."""
         if threading.current_thread() is not threading.main_thread():
-            log.warning("signals cannot be served: the training was opened outside the main thread")
+            log.warning(
+                "signals cannot be served: the training was opened outside the main thread. A preemption loses the"
+                " steps since the last checkpoint"
+            )
             return
         if self._pipe is None:
             self._pipe = socket.socketpair()
@@ -84,17 +87,17 @@ class Preemption:
         _installed.add(self)
 
     def release(self) -> None:
-        """Let signals act at once, since no step ends for now. If one has come, it and what follows it still wait."""
+        """Let signals act at once, because no step ends for now. A signal that has arrived still waits."""
         if not self._received:
             self._restore()
 
     def leave(self, number: int) -> NoReturn:
-        """Go, now that everything is saved. `number` is this process's signal or one that another rank got.
+        """Exit, now that everything is saved. `number` is the signal of this process or of another rank.
 
         Raises:
             Preempted: for SIGTERM and SIGUSR1.
             KeyboardInterrupt: for SIGINT.
-            BaseException: what an earlier handler raised.
+            BaseException: the exception of an earlier handler.
         """
         self._has_left = True
         self._tell_watcher()
@@ -105,10 +108,10 @@ class Preemption:
         raise Preempted(number)
 
     def close(self, *, deliver: bool = False) -> None:
-        """Give the signals back to whom they belonged.
+        """Restore the earlier handlers.
 
         Args:
-            deliver: let a signal that came and was not served act now. Nobody waits for it any more.
+            deliver: let a signal that arrived and was not served act now.
         """
         _installed.discard(self)
         self._restore()
@@ -124,7 +127,7 @@ class Preemption:
             signal.raise_signal(signal.Signals(number))
 
     def forget(self) -> None:
-        """In a forked child: it is told to go by other means, and nobody there comes to a safe point."""
+        """In a forked child, restore the handlers: the child never reaches a safe point."""
         self._restore()
         self._pipe = self._watcher = None
 
@@ -135,11 +138,11 @@ class Preemption:
                 if signal.getsignal(number) == self._handle:
                     signal.signal(number, earlier)
                     del self._earlier[number]
-                # else a handler that was set since then stays, and perhaps calls ours
+                # otherwise a later handler stays, and may call ours
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         earlier = self._earlier[number]
-        if not self._is_waiting:  # called by a handler that was set after ours
+        if not self._is_waiting:  # called by a handler installed after ours
             if callable(earlier):
                 earlier(number, frame)
             else:
@@ -163,15 +166,15 @@ class Preemption:
             self._pipe[1].send(_DONE)
 
     def _watch(self, pipe: socket.socket) -> None:
-        """Say what comes, and when the time gets short. Ends when the signal is served."""
+        """Log each signal, and when time runs short. Ends when the signal is served."""
         kill_at: float | None = None
         said: set[int] = set()
         while True:
             timeout = None if kill_at is None else max(0.0, kill_at - time.monotonic())
             if not select.select([pipe], [], [], timeout)[0]:
                 log.error(
-                    "no step has ended since the signal, and this process is likely to be killed in a moment:"
-                    " the training will then go on from its last checkpoint"
+                    "no step has ended since the signal, and this process is likely to be killed soon: the next"
+                    " attempt then resumes from the last checkpoint"
                 )
                 kill_at = None
                 continue
@@ -183,7 +186,7 @@ class Preemption:
                 continue
             said.add(number)
             log.warning(
-                "%s: the training is saved and left when this step ends; the same signal again ends it at once",
+                "%s: the training saves and stops when this step ends; the same signal again ends it at once",
                 signal.Signals(number).name,
             )
             left = grace.seconds_left(number, os.environ, now=time.time(), given=self._grace_seconds)
@@ -209,7 +212,7 @@ _mask = _Mask()
 
 
 def _before_fork() -> None:
-    # CPython drops what comes to the child before its handlers are given back (_clear_pending_signals).
+    # CPython drops signals that reach the child before its handlers are restored (_clear_pending_signals).
     if _installed:
         _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 

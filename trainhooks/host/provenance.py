@@ -15,9 +15,9 @@ _LIBRARIES = ("numpy", "safetensors", "torch", "transformers")
 
 
 def code() -> dict[str, str | bool]:
-    """Say which commit the running script belongs to, and what differs from it; empty where git does not know.
+    """Return the commit of the running script, and whether the code differs from it; empty without git.
 
-    Untracked files are not looked at.
+    Untracked files are ignored.
     """
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     folder = Path.cwd() if script is None else Path(script).resolve().parent
@@ -35,7 +35,7 @@ def code() -> dict[str, str | bool]:
 
 
 def environment() -> dict[str, str]:
-    """Say which Python, machine and libraries this is; libraries are looked up and not imported."""
+    """Return the versions of Python, machine and libraries; nothing is imported."""
     facts = {
         "environment.python": platform.python_version(),
         "environment.machine": f"{platform.system()} {platform.machine()}",
@@ -50,7 +50,7 @@ def environment() -> dict[str, str]:
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    # No hook, monitor or lock of the repository's own: asking changes nothing and runs nothing else.
+    # No hook, monitor or lock of the repository: the query changes nothing and runs nothing else.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_GIT_SECONDS, check=False, stdin=subprocess.DEVNULL)  # noqa: S603

@@ -1,9 +1,9 @@
-"""Loader workers live through signals that a scheduler or a terminal sends to the whole process group.
+"""Loader workers survive signals that a scheduler or a terminal sends to the whole process group.
 
-The main process wants one more step and a save after such a signal, and gets neither once a worker is gone. So workers
-start with the signals blocked (the mask is inherited, also through exec) and keep them blocked. A SIGTERM from the main
-process itself still ends them, since that is how torch and multiprocessing get rid of a worker that hangs; and they end
-by themselves when the main process is gone.
+After such a signal the main process finishes its step and saves, which fails once a worker is gone. So workers start
+with the signals blocked (the mask is inherited, also through exec) and keep them blocked. A SIGTERM from the main
+process itself still ends them, because that is how torch and multiprocessing stop a worker that hangs; and they exit
+when the main process is gone.
 """
 
 import multiprocessing
@@ -15,18 +15,18 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 SHIELDED = frozenset(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 @contextmanager
 def starting_workers(start_method: str | None) -> Iterator[None]:
-    """Start processes in here: they are born shielded. This process gets its signals when the block ends.
+    """Start processes in this block: they are born shielded. Signals to this process wait for the end of the block.
 
     Args:
         start_method: multiprocessing's. All but fork start a resource tracker first, which would lift the mask
             (CPython's resource_tracker.ensure_running, 3.11), so it is started before.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows has no such signals to shield from
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has no such signals
         yield
         return
     if start_method != "fork":
@@ -50,15 +50,15 @@ class WorkerInit:
         self._main = os.getpid()
 
     def __call__(self, worker_id: int) -> None:
-        """Run first thing in the worker."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _shielded())  # a fork server has the mask of its own start
+        """Run first in the worker."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _shielded())  # a fork server has the mask of its start
         threading.Thread(target=_watch, args=(self._main,), name="trainhooks-shield", daemon=True).start()
         if self._then is not None:
             self._then(worker_id)
 
 
 def _shielded() -> frozenset[signal.Signals]:
-    # Without sigtimedwait (macOS) nobody could tell the main process's own SIGTERM from the group's.
+    # Without sigtimedwait (macOS) the SIGTERM of the main process looks like that of the group.
     return SHIELDED if hasattr(signal, "sigtimedwait") else SHIELDED - {signal.SIGTERM}
 
 
@@ -75,9 +75,9 @@ def _is_alive_behind_a_fork_server() -> bool:
 
 
 def _is_dismissed(main: int) -> bool:
-    """Wait a moment; tell whether the main process has sent SIGTERM. That of anybody else is taken and dropped."""
+    """Wait briefly; return whether the main process sent SIGTERM. One from any other process is dropped."""
     if not hasattr(signal, "sigtimedwait"):
-        threading.Event().wait(_LOOK_SECONDS)
+        threading.Event().wait(_POLL_SECONDS)
         return False
-    info = signal.sigtimedwait({signal.SIGTERM}, _LOOK_SECONDS)
+    info = signal.sigtimedwait({signal.SIGTERM}, _POLL_SECONDS)
     return info is not None and info.si_pid == main

@@ -3,8 +3,8 @@
 `break`, `return` and an error all close the generator with GeneratorExit, and the error is not shown to it. An error is
 unwinding the loop's frame exactly if a traceback refers to that frame and was taken at the instruction where it stands
 (`tb_lasti == f_lasti`): an older traceback of the frame was taken elsewhere. Behind a `finally` it stands at RERAISE.
-Where no error unwinds it, the instruction tells a loop that lets go of its iterator from a variable that held it: how
-that loop was left cannot be told any more.
+Where no error unwinds it, the instruction distinguishes a loop that drops its iterator from a variable that held
+it: how that loop was left is then unknown.
 
 This rests on how CPython unwinds, so the first use tries it, on a loop that breaks and on one that fails.
 """
@@ -33,7 +33,7 @@ class Left(Enum):
 
 
 def how_left() -> Left:
-    """Tell it, in a generator that is being closed. Looks at every object of the process: 70 ms."""
+    """Return it, in a generator that is being closed. Looks at every object of the process: 70 ms."""
     return _look(sys._getframe(2)) if _is_trusted() else Left.UNKNOWN
 
 

@@ -6,8 +6,8 @@
 A signal (SIGTERM, SIGUSR1, SIGINT) lets the step end and the Trainer save to `run/checkpoints/preempted.ckpt`; the
 process then leaves with exit code 75. What is resumed, and how exactly, is up to the Trainer: its checkpoints are read
 here, never changed. Observed with pytorch-lightning 2.6: a checkpoint saved at the end of an epoch resumes exactly; one
-saved inside an epoch repeats its last batch (Lightning-AI/pytorch-lightning#19815) and, unless the loader has a state of
-its own, restarts the data of the epoch.
+saved inside an epoch repeats its last batch (Lightning-AI/pytorch-lightning#19815) and, unless the loader has a state
+of its own, restarts the data of the epoch.
 """
 
 from __future__ import annotations

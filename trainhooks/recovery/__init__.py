@@ -1,4 +1,4 @@
-"""Any run, finished or killed, in a fresh process or notebook: `recover()` finds it and says what it found."""
+"""Any run, finished or killed, in a fresh process or notebook: `recover()` finds it and reports what it found."""
 
 from trainhooks.host.extra import missing
 

@@ -1,4 +1,4 @@
-"""Weights of an adapter alone, as PEFT writes them: they go into a model that has such an adapter already."""
+"""Weights of an adapter alone, as PEFT writes them: they load into a model that already has such an adapter."""
 
 import re
 from collections.abc import Mapping
@@ -29,12 +29,12 @@ _ADAPTER_NAME = re.compile(rf"((?:^|\.)(?:{'|'.join(_KINDS)}))\.[^.]+(?=\.|$)")
 
 
 def is_adapter(weights: Mapping[str, Tensor]) -> bool:
-    """Whether every one of some weights is an adapter's."""
+    """Whether all weights belong to an adapter."""
     return bool(weights) and all(_PART.search(name) for name in weights)
 
 
 def put(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Load an adapter's weights. Its name (`default`) stands in a live model's names and not in the file's.
+    """Load an adapter's weights. The names in a live model contain its name (`default`); the names in the file do not.
 
     Raises:
         TrainhooksError: the model has no such adapter.
@@ -50,7 +50,7 @@ def put(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     ]
     if problems:
         raise TrainhooksError(
-            f"{path} holds an adapter alone, which this model does not have: {'; '.join(sorted(problems)[:5])}.",
+            f"{path} holds only an adapter, which this model does not have: {'; '.join(sorted(problems)[:5])}.",
             hint="Build the base model and its adapter first, as with peft.get_peft_model(base, config).",
             code="weights_do_not_fit",
         )

@@ -9,10 +9,10 @@ from trainhooks.core.metric_name import SPELLINGS, rank, standard_name
 
 
 def tidy(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-    """Return rows as a table under the standard names, one row a step (or epoch), ascending, gaps as NaN.
+    """Return rows as a table under the standard names, one row per step (or epoch), ascending, gaps as NaN.
 
-    Where several spellings of one thing are there, each row takes the first that it has. Rows of one step, such as an
-    evaluation's beside the training's, become one row.
+    If one metric has several spellings, each row takes the first that it has. Rows of the same step, such as those of
+    an evaluation and the training, become one row.
     """
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame.from_records(list(rows))
     tidied: dict[str, pd.Series] = {}

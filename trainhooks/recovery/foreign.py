@@ -66,7 +66,7 @@ def read_hugging_face(root: Path) -> Found:
 
 
 def _name_of(path: Any) -> str | None:
-    """Return the last part of a path that was written on this or another system, such as `C:\\out\\checkpoint-4`."""
+    """Return the last part of a path written on any system, such as `C:\\out\\checkpoint-4`."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1] if isinstance(path, str) and path else None
 
 
@@ -107,7 +107,7 @@ def read_lightning(root: Path) -> Found:
 
 
 def read_torch(root: Path) -> Found:
-    """Read metrics inside the checkpoints of a folder, or in a table beside them.
+    """Read metrics from the checkpoints of a folder, or from a table beside them.
 
     Raises:
         TrainhooksError: no checkpoint is readable without executing what is in it.
@@ -122,7 +122,7 @@ def read_torch(root: Path) -> Found:
     except ImportError as error:
         if error.name != "torch":
             raise
-        gaps.append("torch is not installed: what is inside the checkpoints is not read.")
+        gaps.append("torch is not installed: the contents of the checkpoints were not read.")
         saved += torch_files(root)
     for file in torch_files(root) if not gaps else ():
         try:
@@ -150,7 +150,7 @@ def read_torch(root: Path) -> Found:
         saved.append(SavedModel(path=file.path, step=step, epoch=epoch, metrics=own, tags=file.tags))
     if not saved:
         raise _unreadable(root, gaps)
-    is_counted = rows is None  # steps inside checkpoints count what is finished; a table beside them may do either
+    is_counted = rows is None  # steps in checkpoints count finished steps; those of a table may do either
     if rows is None:
         rows = pd.DataFrame.from_records(history)
     saved, doubt = in_order(saved)
@@ -168,7 +168,7 @@ def read_torch(root: Path) -> Found:
 
 
 def read_sharded(root: Path) -> Found:
-    """Read which checkpoints DeepSpeed or torch's distributed checkpoint wrote, and a table beside them."""
+    """Read the checkpoints of DeepSpeed or torch's distributed checkpoint, and a table beside them."""
     rows, gaps = _table_beside(root), []
     tags = [SavedModel(path=path, step=_step(path)) for path in sharded.tagged(root)]
     parts = [
@@ -178,7 +178,7 @@ def read_sharded(root: Path) -> Found:
     ]
     saved, doubt = in_order([*tags, *parts])
     if not saved:
-        raise _unreadable(root, ["its parts have names that are not known here."])
+        raise _unreadable(root, ["the names of its parts are unknown."])
     named = sharded.latest(root)
     if doubt:
         gaps.append(doubt)
@@ -266,7 +266,7 @@ def _name(root: Path) -> str:
 
 
 def _run_id(root: Path) -> str:
-    """Return an id of this folder and no other: many runs are called `version_0` or `checkpoints`."""
+    """Return an id that is unique to this folder: many runs are called `version_0` or `checkpoints`."""
     place = root.resolve()
     return f"{_name(root)}-{hashlib.sha256(str(place).encode(errors='surrogateescape')).hexdigest()[:8]}"
 
@@ -280,7 +280,7 @@ def _scalar(text: str) -> Any:
 
 def _unreadable(root: Path, gaps: Iterable[str]) -> TrainhooksError:
     return TrainhooksError(
-        f"{root} holds nothing that can be read: " + (" ".join(gaps) or "it is empty."),
+        f"{root} contains nothing readable: " + (" ".join(gaps) or "it is empty."),
         hint="Name the folder that holds `progress/`, `trainer_state.json`, `metrics.csv` or checkpoints.",
         code="run_unreadable",
     )

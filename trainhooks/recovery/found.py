@@ -1,4 +1,4 @@
-"""What a reader got out of a run's folder, before it is made into tables."""
+"""What a reader found in a run's folder, before it becomes tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ class SavedModel:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     created_at: float | None = None
-    """UTC Unix seconds, where its writer says it."""
+    """UTC Unix seconds, if its writer recorded it."""
     order: int | None = None
-    """Its place among the checkpoints of its run, oldest first, where the reader could tell."""
+    """Its place among the checkpoints of its run, oldest first, if known."""
     is_abandoned: bool = False
-    """Behind a step that the run was rolled back to."""
+    """Its step is after one that the run was rolled back to."""
     is_ours: bool = False
     """Written by trainhooks: verified against its manifest before it is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A run as it was read."""
+    """A run as read."""
 
     run_id: str
     run_name: str
@@ -49,4 +49,4 @@ class Found:
     status: str | None = None
     sessions: tuple[Session, ...] = ()
     gaps: tuple[str, ...] = ()
-    """What is not there or could not be read, a sentence each."""
+    """What is missing or unreadable, one sentence each."""

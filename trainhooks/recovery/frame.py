@@ -1,7 +1,7 @@
 """Rows of metrics.jsonl as a table, column by column: a million rows are never a million dicts at once.
 
-What counts is what `core.row.settle` says. Here it is told the lines' numbers in place of the lines, and the values lie
-in one array for each member meanwhile.
+`core.row` decides which rows count. It gets line numbers in place of lines, while the values are in one array per
+member.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ from trainhooks.core.metric_name import part_prefix
 from trainhooks.storage import metrics
 
 _LEFT_OUT = frozenset({"v", "seq", "kind", "replay", "lineage"})
-"""Members that measure nothing."""
+"""Members that are not measurements."""
 _BLOCK_ROWS = 16_384
 _SPELLED = ("NaN", "Infinity", "-Infinity")
 
 
 class _Nothing:
-    """What a line says that does not have a member; null is something else."""
+    """Stands for a member that a line does not have, unlike null."""
 
 
 _NOTHING = _Nothing()
@@ -37,7 +37,7 @@ class _Part(int):
 
 
 def read(path: Path, gaps: list[str]) -> pd.DataFrame:
-    """Return the rows that count, in the order of steps. What is damaged or missing is said in `gaps`."""
+    """Return the rows that count, in the order of steps. Appends to `gaps` what is damaged or missing."""
     written = _count(path)  # before they are read: a training may be adding some
     lines = _Lines()
     first, further = rows.settle_numbered(lines.numbered(metrics.read_lines(path)))
@@ -55,12 +55,12 @@ class _Lines:
     def __init__(self) -> None:
         self.columns = _Columns(is_nested=True)
         self.count = 0
-        """Of all lines, events too."""
+        """All lines, including events."""
         self.written = 0
-        """Lines that were written, as far as the sequence numbers tell."""
+        """Lines written, according to the sequence numbers."""
 
     def numbered(self, lines: Iterable[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield each line with its number among the rows; of an event that of the next row."""
+        """Yield each line with its row number; an event has the number of the next row."""
         block: list[dict[str, Any]] = []
         number = 0
         for line in lines:
@@ -88,7 +88,7 @@ class _Columns:
         self._parts: dict[str, _Columns] = {}
 
     def take(self, block: list[dict[str, Any]]) -> None:
-        """Put rows behind the others."""
+        """Append rows."""
         for name in dict.fromkeys(chain.from_iterable(block)):
             if self._is_nested and name in _LEFT_OUT:
                 continue
@@ -107,7 +107,7 @@ class _Columns:
             self._fill(blocks)
 
     def _fill(self, blocks: list[np.ndarray]) -> None:
-        """Note that the last rows do not have a member."""
+        """Mark a member as missing in the last rows."""
         if (missing := self._count - sum(map(len, blocks))) > 0:
             blocks.append(_array([_NOTHING] * missing, {_Nothing}))
 
@@ -122,8 +122,8 @@ class _Columns:
 
         Args:
             first: the first line of each row.
-            further: by it, lines that belong to the row as well: the last that has a member tells it.
-            spell: gives what is not a number as a table can hold it.
+            further: by first line, more lines of the same row: the last one with a member sets its value.
+            spell: converts anything but a number to what a table can hold.
         """
         chosen = np.array(first, dtype=np.int64)
         more = [(at, number) for at, each in enumerate(first) if each in further for number in further[each]]
@@ -143,7 +143,7 @@ class _Columns:
         return pd.DataFrame({**parts, **made}, index=pd.RangeIndex(len(first)))
 
     def _placed(self, rows_at: Sequence[tuple[int, ...]], spell: Callable[[Any], Any], prefix: str) -> dict[str, Any]:
-        """Return the columns of the parts, where the row of each is told; there may be none."""
+        """Return the columns of the parts. `rows_at` has the part of each row, if any."""
         has = np.fromiter((bool(each) for each in rows_at), dtype=bool, count=len(rows_at))
         numbers = np.fromiter((each[0] for each in rows_at if each), dtype=np.int64)
         placed = {}
@@ -158,7 +158,7 @@ class _Columns:
 
 
 def _array(values: list[Any], kinds: set[type]) -> np.ndarray:
-    """Return values compactly where all are of one kind of number that an array has."""
+    """Return values compactly if all have one number type that an array supports."""
     if kinds == {float}:
         return np.array(values, dtype=np.float64)
     if kinds == {int} and min(values) >= -(2**63) and max(values) < 2**63:
@@ -177,14 +177,14 @@ def _joined(blocks: list[np.ndarray]) -> np.ndarray:
 
 
 def _column(values: np.ndarray, spell: Callable[[Any], Any]) -> Any:
-    """Return a column as pandas makes one of such values; NaN where there is nothing."""
+    """Return a column as pandas makes it from such values; NaN where a value is missing."""
     if values.dtype != object:
         return values
     return pd.Series([np.nan if value is _NOTHING else spell(value) for value in values])
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the seconds that were worked, and make numbers of what is written as text where a number has no other way."""
+    """Add the active seconds, and convert columns whose numbers are written as text (NaN, Infinity)."""
     if {"at", "attempt"} <= set(table):
         seconds = table.groupby("attempt")["at"].diff().clip(lower=0).fillna(0.0)
         table["active_seconds"] = seconds.cumsum()
@@ -201,7 +201,7 @@ def _same(value: Any) -> Any:
 
 
 def _writable(value: Any) -> Any:
-    """Text of a model that was cut within a character may hold half a surrogate pair, which no file takes."""
+    """Text cut within a character may hold half a surrogate pair, which cannot be written to a file."""
     match value:
         case str():
             return value.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Which of a folder's checkpoints is the newest: told from their names, from what is inside, from the time."""
+"""Which checkpoint of a folder is the newest: by name, content or file time."""
 
 import re
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ _METRIC = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """What a name says of when its checkpoint was taken."""
+    """What a file name says about when its checkpoint was taken."""
 
     step: int | None = None
     epoch: int | None = None
     other: int | None = None
-    """A number that nothing names, such as in `model_3.pt`."""
+    """A number without a word, such as in `model_3.pt`."""
 
     @property
     def kinds(self) -> frozenset[str]:
-        """Which of them it has: names are compared where they have the same."""
+        """The kinds of numbers in the name: only names with the same kinds are compared."""
         return frozenset(name for name in ("step", "epoch", "other") if getattr(self, name) is not None)
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """What names of the same kinds are compared by: a step counts over all epochs, mostly."""
+        """The sort key among names of the same kinds: a step mostly counts over all epochs."""
         return (self.epoch or 0, self.step or 0, self.other or 0)
 
 
@@ -52,10 +52,10 @@ def numbers_in(name: str) -> Numbers:
 
 
 def in_order(checkpoints: Sequence[SavedModel]) -> tuple[list[SavedModel], str | None]:
-    """Put a folder's checkpoints in order, oldest first; the second is a sentence where the order is not certain.
+    """Put a folder's checkpoints in order, oldest first; the second value is a sentence if the order is uncertain.
 
-    The numbers in the names decide where all names have the same kind of them, else the steps inside where all have
-    one, else the epochs inside, else the times of the files.
+    The numbers in the names decide if all names have the same kinds of them, else the steps inside if all have one,
+    else the epochs inside, else the file times.
     """
     numbers = [numbers_in(saved.path.name) for saved in checkpoints]
     doubt = None
@@ -69,14 +69,14 @@ def in_order(checkpoints: Sequence[SavedModel]) -> tuple[list[SavedModel], str |
         ordered = sorted(checkpoints, key=lambda saved: changed_at(saved.path))
         if len(ordered) > 1:
             doubt = (
-                f"Neither their names nor what is inside puts all {len(ordered)} checkpoints in order: the last one is"
-                f" the file that was written last, {ordered[-1].path.name}."
+                f"Neither names nor contents order all {len(ordered)} checkpoints: the file written last is taken as"
+                f" the last one, {ordered[-1].path.name}."
             )
     return [replace(saved, order=number) for number, saved in enumerate(ordered)], doubt
 
 
 def torch_files(root: Path) -> list[SavedModel]:
-    """Return the torch files of a folder with what their names say."""
+    """Return the torch files of a folder with the numbers in their names."""
     if not root.is_dir():
         return []
     found = []

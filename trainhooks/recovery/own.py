@@ -1,7 +1,7 @@
 """Our own runs: session.json, metrics.jsonl, checkpoint directories. Read beside a process that writes, without torch.
 
-A columnar copy of the rows (`progress/metrics.parquet`) is left behind where reading took long, and used as long as
-metrics.jsonl is what it was made from.
+If metrics.jsonl is large, a columnar copy of the rows (`progress/metrics.parquet`) is written, and used as long as
+metrics.jsonl does not change.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ _SOURCE = "trainhooks_source"
 
 
 def read(root: Path) -> Found:
-    """Read a run of ours, finished, killed or still going on; without its session.json as far as the rest goes.
+    """Read a run of ours, finished, killed or running; without session.json, as much as the other files hold.
 
     Raises:
-        TrainhooksError: there is neither that nor a row or a checkpoint.
+        TrainhooksError: there is no session.json, no row and no checkpoint.
     """
     gaps: list[str] = []
     members = _session(root, gaps)
@@ -45,7 +45,7 @@ def read(root: Path) -> Found:
     live = {entry.path for entry in inspection.live_of(root, checkpoints)}
     if "created_at" not in members and table.empty and not checkpoints:
         raise TrainhooksError(
-            f"{gaps[0]} Neither is there a row or a checkpoint.", hint="Name another run.", code="run_unreadable"
+            f"{gaps[0]} No row and no checkpoint were found either.", hint="Name another run.", code="run_unreadable"
         )
     _look_for_lost_rows(table, checkpoints, gaps)
     if aside := set_aside(root / CHECKPOINTS):
@@ -85,10 +85,10 @@ def read(root: Path) -> Found:
 
 
 def _session(root: Path, gaps: list[str]) -> dict[str, Any]:
-    """Return session.json, or what stands in for it: the run is then called after its checkpoints, or its folder."""
+    """Return session.json, or a substitute: the run is then named after its checkpoints or its folder."""
     try:
         members = session.read(root / "progress" / session.NAME)
-        trouble = "There is no session.json"
+        trouble = "session.json is missing"
     except SessionInvalid as error:
         members, trouble = None, error.message.rstrip(".")
     if members is not None:
@@ -99,11 +99,11 @@ def _session(root: Path, gaps: list[str]) -> dict[str, Any]:
 
 
 def _look_for_lost_rows(table: pd.DataFrame, checkpoints: Iterable[Recoverable], gaps: list[str]) -> None:
-    """A checkpoint is published once every row before it is on the medium."""
+    """A checkpoint is published only once every row before it is durable."""
     saved = max((entry.step for entry in checkpoints if not entry.is_registered), default=0)
     recorded = int(table["step"].max()) + 1 if "step" in table and len(table) else 0
     if 0 < recorded < saved:
-        gaps.append(f"metrics.jsonl ends at step {recorded - 1}, and there is a checkpoint of {saved} steps.")
+        gaps.append(f"metrics.jsonl ends at step {recorded - 1}, but a checkpoint has {saved} steps: rows are lost.")
 
 
 Event = tuple[dict[str, Any], int]
@@ -113,7 +113,7 @@ Event = tuple[dict[str, Any], int]
 def _metrics(root: Path, gaps: list[str]) -> tuple[pd.DataFrame, list[Event]]:
     path = root / "progress" / metrics.NAME
     if not path.is_file():
-        gaps.append("There is no metrics.jsonl: nothing was recorded.")
+        gaps.append("metrics.jsonl is missing: no metrics were recorded.")
         return pd.DataFrame(), []
     source = _identity(path)
     events = list(_events(path))
@@ -136,14 +136,14 @@ def _events(path: Path) -> Iterator[Event]:
 
 
 def _resumes(events: Iterable[Event]) -> Iterator[tuple[int, int]]:
-    """Yield (where an attempt went on, how far the one before had come)."""
+    """Yield (the step an attempt resumed at, the steps that the previous one had reached)."""
     for members, reached in events:
         if members["kind"] == rows.ATTEMPT and (start := members.get("from_step")):
             yield start, reached
 
 
 def _drift(events: Iterable[Event]) -> pd.DataFrame | None:
-    """Return one row a window of inputs, with its distances from the first one; None where none was recorded."""
+    """Return one row per window of inputs, with its distances from the first one; None if none was recorded."""
     windows: dict[int, Mapping[str, Mapping[str, int]]] = {}
     for members, _ in events:
         if members["kind"] == rows.ATTEMPT and (start := members.get("from_step")) is not None:
@@ -188,7 +188,7 @@ def _sidecar(path: Path, source: str) -> pd.DataFrame | None:
 
 
 def _leave_sidecar(table: pd.DataFrame, path: Path, source: str) -> None:
-    """Write the columnar copy; a reader that may not write, or cannot, goes without."""
+    """Write the columnar copy, if this reader can write."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Where runs usually are, and what kind of run a folder holds."""
+"""The usual places of runs, and which kind of run a folder holds."""
 
 import errno
 import os
@@ -25,8 +25,8 @@ _USUAL = (
 )
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".pth.tar", ".pt.tar")
-LOOK_SECONDS = 15.0
-"""How long is looked, in all; what was not looked into by then is told."""
+SEARCH_SECONDS = 15.0
+"""Time limit of a search; folders that it did not reach are reported."""
 _PARTS = frozenset({"checkpoints", "ckpt", "weights"})
 _MOUNT_GONE = frozenset({errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.ENODEV, errno.ENXIO})
 
@@ -54,14 +54,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassedOver:
-    """A place that was looked at and not taken."""
+    """A place that was searched and skipped."""
 
     path: Path
     reason: str
 
 
 def usual() -> list[tuple[Path, int]]:
-    """Return where runs usually are, each with the levels of folders below it that are looked into."""
+    """Return the usual places, each with the levels of folders below it to search."""
     here = [(Path(folder), 1) for folder in _USUAL]
     if not _is_folder(COLAB):
         return here
@@ -71,11 +71,11 @@ def usual() -> list[tuple[Path, int]]:
 
 
 def look(folders: Sequence[tuple[Path, int]]) -> tuple[list[Place], list[PassedOver]]:
-    """Return the runs in folders, beside them and below them, each once, the newest first; and what was passed over.
+    """Return the runs in folders, beside them and below them, each once, newest first; and what was skipped.
 
-    A run's own folder of checkpoints comes after all runs: it is what is left where the rest of its run is damaged.
+    A run's own folder of checkpoints comes after all runs: it is used only if the rest of its run is damaged.
     """
-    until = time.monotonic() + LOOK_SECONDS
+    until = time.monotonic() + SEARCH_SECONDS
     places: dict[Path, Place] = {}
     passed: list[PassedOver] = []
     for folder, levels in folders:
@@ -103,7 +103,7 @@ def look(folders: Sequence[tuple[Path, int]]) -> tuple[list[Place], list[PassedO
 
 
 def reason(path: Path, error: Exception) -> str:
-    """Say in half a sentence why a place cannot be looked at."""
+    """Say in half a sentence why a place cannot be searched."""
     drive = COLAB / _DRIVE
     is_drive = path.is_relative_to(drive)
     number = error.errno if isinstance(error, OSError) else None
@@ -115,7 +115,7 @@ def reason(path: Path, error: Exception) -> str:
     if isinstance(error, NotADirectoryError):
         return "it is a file: name its folder"
     if isinstance(error, PermissionError):
-        return "it may not be read (permission denied)"
+        return "permission denied"
     return f"it cannot be read ({os.strerror(number) if number is not None else error})"
 
 
@@ -136,7 +136,8 @@ def _around(path: Path, levels: int, until: float, passed: list[PassedOver]) -> 
             left = len(children) - number
             passed.append(
                 PassedOver(
-                    path=path, reason=f"{left:,} of its {len(children):,} folders were not looked into, for time"
+                    path=path,
+                    reason=f"{left:,} of its {len(children):,} folders were not searched within the time limit",
                 )
             )
             return
@@ -149,7 +150,7 @@ def _around(path: Path, levels: int, until: float, passed: list[PassedOver]) -> 
 
 
 def recognise(folder: Path) -> Place | None:
-    """Tell what kind of run a folder is, if it is one.
+    """Return which run a folder holds, if any.
 
     Raises:
         OSError: it cannot be read.
@@ -174,12 +175,12 @@ def recognise(folder: Path) -> Place | None:
 
 
 def is_torch_file(name: str) -> bool:
-    """Whether a file is called as those that `torch.save` writes are."""
+    """Whether a file has a suffix that is usual for `torch.save`."""
     return name.endswith(_TORCH_SUFFIXES)
 
 
 def stem_of(name: str) -> str:
-    """Return a file's name without the suffix of a torch file; every other name as it is."""
+    """Return a file's name without the suffix of a torch file; any other name unchanged."""
     suffixes = sorted(_TORCH_SUFFIXES, key=len, reverse=True)
     return next((name.removesuffix(suffix) for suffix in suffixes if name.endswith(suffix)), name)
 
@@ -196,7 +197,7 @@ def _sharded(folder: Path) -> list[Path]:
 
 
 def _ours(folder: Path) -> list[Path]:
-    """Return the files that tell a run of ours; each of them alone will do, whatever has become of the others."""
+    """Return the files that identify a run of ours; any one of them suffices."""
     progress = folder / "progress"
     found = [each for each in (progress / "session.json", progress / "metrics.jsonl") if each.is_file()]
     return found or list(folder.glob("checkpoints/step-*/manifest.json"))
@@ -207,7 +208,7 @@ def _place(root: Path, kind: Kind, files: list[Path]) -> Place:
 
 
 def changed_at(path: Path) -> float:
-    """Return when a file was last written to, UTC Unix seconds; 0 where that cannot be told."""
+    """Return the modification time of a file, UTC Unix seconds; 0 if unknown."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -1,4 +1,4 @@
-"""Find a run and read it, whoever wrote it and however it ended."""
+"""Find a run and read it, whichever tool wrote it and however it ended."""
 
 import os
 import time
@@ -33,16 +33,16 @@ _READERS: Mapping[Kind, Callable[[Path], Found]] = {
 def recover(
     path: str | os.PathLike[str] | None = None, *, database: str | os.PathLike[str] | bool = False
 ) -> Recovered:
-    """Find a run and return all that can be had of it. Nothing is trained, executed or changed.
+    """Find a run and return all that can be recovered of it. Trains, executes and changes nothing.
 
     Args:
-        path: where to look: a run's folder, its `checkpoints/` or `progress/`, or a folder of runs. None: where runs
-            usually are, relative to the working directory, and on Colab's Drive.
+        path: a run's folder, its `checkpoints/` or `progress/`, or a folder of runs. None: the usual places,
+            relative to the working directory, and on Colab's Drive.
         database: write the recovery to an experiment database as a run of its own, `<run>_recovered`, that names its
             origin. True: `experiments.db` in the folder that the run's own folder lies in.
 
     Raises:
-        TrainhooksError: no run was found; the message lists where it was looked for and why each place was passed over.
+        TrainhooksError: no run was found; the message lists each place and why it was skipped.
     """
     folders = usual() if path is None or not str(path) else [(Path(path).expanduser(), 1)]
     places, passed = look(folders)
@@ -53,7 +53,7 @@ def recover(
             passed.append(PassedOver(path=place.root, reason=error.message))
         except OSError as error:
             passed.append(PassedOver(path=place.root, reason=reason(place.root, error)))
-        except Exception as error:  # what others wrote, or half of it, can be anything
+        except Exception as error:  # files of other tools, or half of one, can hold anything
             passed.append(PassedOver(path=place.root, reason=f"it cannot be read ({type(error).__name__}: {error})"))
         else:
             return _registered(recovered, database) if database else recovered
@@ -67,7 +67,7 @@ def _nothing(path: str | os.PathLike[str] | None, passed: Sequence[PassedOver]) 
             f": {passed[0].reason}." if str(passed[0].path) in where else f": {passed[0].path}: {passed[0].reason}."
         )
     else:
-        listing = ". Looked at:\n" + "\n".join(f"  - {each.path}: {each.reason}" for each in passed) + "\n"
+        listing = ". Searched:\n" + "\n".join(f"  - {each.path}: {each.reason}" for each in passed) + "\n"
     return TrainhooksError(
         f"No run was found{where}{listing}",
         hint="Run the training first, or give recover() the folder that holds progress/, checkpoints or metrics.csv.",
@@ -83,7 +83,7 @@ def _assemble(place: Place, found: Found, passed: tuple[PassedOver, ...]) -> Rec
     if metrics.empty:
         gaps.append("No metrics were found.")
     elif "val/loss" not in metrics and (best is None or best is last):
-        gaps.append("No validation loss was recorded: the best model is the last one.")
+        gaps.append("No validation loss was recorded: the last checkpoint counts as the best.")
     if last is None:
         gaps.append("No checkpoint was found.")
     if found.drift is None:
@@ -141,7 +141,7 @@ def _registered(recovered: Recovered, database: str | os.PathLike[str] | bool) -
 
 
 def as_run(recovered: Recovered) -> Run:
-    """Return what the experiment database keeps of a run."""
+    """Return the record of a run for the experiment database."""
     config = vars(recovered.training_config)
     return Run(
         run_id=recovered.run_id,

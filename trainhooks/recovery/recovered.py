@@ -22,7 +22,7 @@ NAMES = ("results", "metrics_df", "workspace_root", "training_config", "config",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """One run, as far as it can be had.
+    """One run, as far as it can be recovered.
 
     Attributes are named as the seed notebook's variables, so that `into(globals())` is all that its cells need.
     """
@@ -43,7 +43,7 @@ class Recovered:
     checkpoints: tuple[SavedModel, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
-    """What is missing, a sentence each."""
+    """What is missing, one sentence each."""
     passed_over: tuple[PassedOver, ...] = ()
     resumes: tuple[int, ...] = ()
     rewinds: tuple[tuple[int, int], ...] = ()
@@ -73,10 +73,8 @@ class Recovered:
             TrainhooksError: no such checkpoint, a damaged one, or weights that do not fit the model.
         """
         if which not in ("best", "last"):
-            raise TrainhooksError(
-                f"{which!r} is no choice of a checkpoint.", hint="Choose best or last.", code="weights_missing"
-            )
-        from trainhooks.recovery import weights  # torch is loaded only when weights are
+            raise TrainhooksError(f"Unknown checkpoint {which!r}.", hint="Choose best or last.", code="weights_missing")
+        from trainhooks.recovery import weights  # loads torch only for weights
 
         return weights.load(model, self.checkpoints_by_choice(which))
 
@@ -93,8 +91,8 @@ class Recovered:
 
 
 def newest_first(checkpoints: Iterable[SavedModel]) -> list[SavedModel]:
-    """Return the newest first: by the order that the reader found, else by the step, the epoch, the order that they
-    were read in. Those of an abandoned branch come last."""
+    """Return the newest first: by the order that the reader determined, else by step, epoch, reading order.
+    Checkpoints of an abandoned branch come last."""
     ordered = sorted(
         enumerate(checkpoints),
         key=lambda pair: (
@@ -110,8 +108,8 @@ def newest_first(checkpoints: Iterable[SavedModel]) -> list[SavedModel]:
 
 
 def choose_best(checkpoints: Iterable[SavedModel], metrics: pd.DataFrame) -> SavedModel | None:
-    """Return the best checkpoint: the one tagged so; else by `val/loss`, else by what its metrics are known to tell
-    (an accuracy rises); else the last."""
+    """Return the best checkpoint: the one tagged `best`; else by `val/loss`, else by a metric that is known to rise
+    (an accuracy); else the last."""
     newest = newest_first(checkpoints)
     if not newest:
         return None
@@ -128,14 +126,14 @@ def choose_best(checkpoints: Iterable[SavedModel], metrics: pd.DataFrame) -> Sav
 
 
 def _rising(checkpoints: Iterable[SavedModel], metrics: pd.DataFrame) -> list[str]:
-    """Return the metrics that tell the better of two models by rising, an evaluation's before a training's."""
+    """Return the metrics for which higher is better, those of an evaluation before those of the training."""
     names = {standard_name(name) for saved in checkpoints for name in saved.metrics} | set(map(str, metrics.columns))
     rising = [name for name in names if direction_of(name) is Mode.MAX and not name.startswith("train")]
     return sorted(rising, key=lambda name: (not name.startswith(("val", "eval")), name))
 
 
 def _value(saved: SavedModel, name: str, metrics: pd.DataFrame) -> float | None:
-    """Return what a metric was when a checkpoint was taken: as it says itself, else as the rows before it do."""
+    """Return a metric at the time of a checkpoint: from the checkpoint itself, else from the rows before it."""
     for spelling, value in saved.metrics.items():
         if standard_name(spelling) == name and not math.isnan(value):
             return float(value)

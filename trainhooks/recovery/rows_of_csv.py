@@ -1,4 +1,4 @@
-"""A table of metrics from a CSV file whose writer may have changed its mind about the columns in the middle."""
+"""A table of metrics from a CSV file whose columns may change in the middle."""
 
 import csv
 from pathlib import Path
@@ -7,14 +7,14 @@ import pandas as pd
 
 
 def read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Return every row of a CSV file, and a sentence for each thing that is odd about it.
+    """Return every row of a CSV file, and a sentence for each irregularity.
 
-    A line that names columns again begins a new header: what it adds is a column from there on. A longer row than its
-    header keeps its further fields under `column N`, a shorter one has none in the rest.
+    A line that names columns again starts a new header. A row that is longer than its header keeps the extra fields
+    under `column N`; a shorter one lacks the rest.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it has no header, is no CSV, or no UTF-8.
+        ValueError: it has no header, or is not CSV in UTF-8.
     """
     header: list[str] = []
     rows: list[dict[str, str]] = []
@@ -43,14 +43,16 @@ def read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
             table[name] = numbers
     odd = []
     if longer:
-        odd.append(f"{longer} rows of {path.name} have more fields than its header: these are called `column N`.")
+        odd.append(
+            f"{longer} rows of {path.name} have more fields than its header: the extra ones are called `column N`."
+        )
     if shorter:
         odd.append(f"{shorter} rows of {path.name} have fewer fields than its header.")
     return table, odd
 
 
 def _is_header(fields: list[str], header: list[str]) -> bool:
-    """Whether a row names columns: it has half of the names that are known, at least."""
+    """Whether a row names columns: it has at least half of the known names."""
     return len(set(fields) & set(header)) * 2 >= len(header) and not any(_is_number(field) for field in fields)
 
 

@@ -33,10 +33,10 @@ _FILES = (
 
 
 def load(model: nn.Module, candidates: Sequence[SavedModel]) -> nn.Module:
-    """Load the first candidate that is whole.
+    """Load the first intact candidate.
 
     Raises:
-        TrainhooksError: there is none, or its weights do not fit the model.
+        TrainhooksError: no candidate is intact, or its weights do not fit the model.
     """
     refused = []
     for saved in candidates:
@@ -48,7 +48,7 @@ def load(model: nn.Module, candidates: Sequence[SavedModel]) -> nn.Module:
         _put(model, weights, saved.path)
         return model
     raise TrainhooksError(
-        "No checkpoint of this run has weights that can be read. " + " ".join(refused),
+        "No checkpoint of this run has readable weights. " + " ".join(refused),
         hint="`recover()` lists the run's checkpoints in `.checkpoints`.",
         code="weights_missing",
     )
@@ -79,7 +79,7 @@ def read(saved: SavedModel) -> Mapping[str, Tensor]:
 
 
 def _ours(path: Path) -> Mapping[str, Tensor]:
-    """Read the model of a checkpoint of ours, also what was dealt out over ranks."""
+    """Read the model of a checkpoint of ours, including one sharded over ranks."""
     described = saved_files.read_json(path, saved_files.STATE)["objects"].get("model")
     if described is None:
         raise CheckpointInvalid(f"{path.name} has no weights of a model.", hint="Name the model `model` in state=.")
@@ -88,7 +88,7 @@ def _ours(path: Path) -> Mapping[str, Tensor]:
 
 
 def _parts(index: Path) -> Mapping[str, Tensor]:
-    """Read a model that is spread over several files; the index is believed only where it stays in its folder."""
+    """Read a model that is spread over several files; the index may only name files in its folder."""
     try:
         names = set(json.loads(index.read_bytes())["weight_map"].values())
         found: dict[str, Tensor] = {}
@@ -114,7 +114,7 @@ def _file(path: Path) -> Mapping[str, Tensor]:
     if isinstance(members, Mapping) and members and all(isinstance(value, Tensor) for value in members.values()):
         return members
     raise CheckpointInvalid(
-        f"{path.name} holds no weights under a usual name.",
+        f"{path.name} has no weights under a usual name.",
         hint=f"Looked for {', '.join(_INSIDE)} and a bare state_dict.",
     )
 
@@ -127,7 +127,7 @@ def _put(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     found = _under_a_prefix(weights, own)
     if not own.keys() <= found.keys():
         found = _under_a_prefix(wrapper.fitted(model, weights, own), own)
-    for group in _tied(model, own):  # a writer keeps one name of shared weights
+    for group in _tied(model, own):  # a file keeps one name of shared weights
         known = next((found[name] for name in group if name in found), None)
         if known is not None:
             found.update({name: known for name in group if name not in found})
@@ -148,7 +148,7 @@ def _put(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _under_a_prefix(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights below the one prefix under which all of the model's are, as a trainer's module has them."""
+    """Return the weights without the one prefix that all of them have, such as the attribute of a trainer's module."""
     if own.keys() <= found.keys():
         return dict(found)
     parts = [name.split(".") for name in found]

@@ -1,8 +1,7 @@
-"""Files that are either as before or as after, also across a power cut: temp, fsync, rename, fsync the folder.
+"""Atomic replacement of files, also across a power cut: temp, fsync, rename, fsync the folder.
 
-Some file systems (Lustre, SMB, FUSE, object stores) cannot sync a folder, and each says so with an errno of its own.
-There the sync is left out, and said once: what lies in the files is durable, their names are as the file system has
-them. A fault (EIO, a full disk) is raised.
+Some file systems (Lustre, SMB, FUSE, object stores) cannot sync a folder, each with its own errno. There the sync is
+skipped, with one warning: file contents are durable, file names may not be. A fault (EIO, a full disk) is raised.
 """
 
 import errno
@@ -22,12 +21,12 @@ _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 _NOT_OFFERED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY})
 _NO_FOLDER_SYNC = _NOT_OFFERED | {errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
 
-_told: set[str] = set()
-"""What was said of the file systems of this process."""
+_warned: set[str] = set()
+"""Warnings already given in this process."""
 
 
 def write(path: Path, text: bytes, *, durable: bool = True) -> None:
-    """Replace `path` by `text` in one step. `durable` False leaves out the syncs, for what can be made again."""
+    """Replace `path` by `text` atomically. `durable=False` skips the syncs, for files that can be rebuilt."""
     scratch = path.with_name(f".{path.name}.tmp")
     with scratch.open("wb") as file:
         file.write(text)
@@ -40,11 +39,11 @@ def write(path: Path, text: bytes, *, durable: bool = True) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a folder, and those above it, durably: without its name in the one above, what is in it is gone as well."""
+    """Create a folder and its parents durably: a folder whose name is lost loses its content, too."""
     new = [each for each in (path, *path.parents) if not each.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for each in new:
-        with suppress(PermissionError):  # one that may be written to and not be read
+        with suppress(PermissionError):  # a folder that is writable but not readable
             sync_directory(each.parent)
 
 
@@ -62,12 +61,11 @@ def sync_file(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _NOT_OFFERED:
             raise
-        _tell("files", error)
+        _warn("files", error)
 
 
 def sync_data(descriptor: int) -> bool:
-    """Return once what is written so far is on the medium, its name and size apart; False where only `sync_file` does
-    that."""
+    """Return once all written data is on the medium, name and size apart; False if only `sync_file` can do that."""
     if _FULL_SYNC is not None or not hasattr(os, "fdatasync"):
         return False
     try:
@@ -80,10 +78,10 @@ def sync_data(descriptor: int) -> bool:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a folder durable, where the file system can.
+    """Make the names in a folder durable, if the file system supports it.
 
     Raises:
-        OSError: a fault of the disk; that it cannot is none.
+        OSError: a disk fault.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
@@ -94,14 +92,14 @@ def sync_directory(path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
-        _tell("folders", error)
+        _warn("folders", error)
 
 
-def _tell(what: str, error: OSError) -> None:
-    if what not in _told:
-        _told.add(what)
+def _warn(what: str, error: OSError) -> None:
+    if what not in _warned:
+        _warned.add(what)
         log.warning(
-            "the file system cannot sync %s (%s): a power cut may take the newest ones, a kill takes nothing",
+            "the file system cannot sync %s (%s): a power cut may lose the newest ones, a kill loses nothing",
             what,
             error.strerror or error,
         )

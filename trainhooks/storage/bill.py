@@ -1,4 +1,4 @@
-"""What the answers to some questions have cost, as kdproxy's journal has it. Changes nothing there."""
+"""What the answers to some questions cost, according to kdproxy's journal. Read-only."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ _SEGMENTS = "api_recovery*.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """Everything that was bought for some questions, each purchase once, however often it was used."""
+    """All purchases for some questions, each counted once, however often it was used."""
 
     questions: int
     found: int
-    """Of them, those that the journal has an answer to."""
+    """Questions with an answer in the journal."""
     answers: int
-    """A question that was asked as a stream too, or again on purpose, was bought more than once."""
+    """A question may be bought more than once: as a stream too, or again on purpose."""
     input_tokens: int
     output_tokens: int
     cost_usd: Decimal
     without_cost: int
-    """Answers whose price is not known; they are in no sum of money."""
+    """Answers with unknown price, not in `cost_usd`."""
 
 
 def read_bill(journal: Path, keys: Set[str]) -> Bill:
-    """Read a data directory of kdproxy, sealed segments too; damaged lines and one without its end are left out.
+    """Read a data directory of kdproxy, including sealed segments; damaged and torn lines are skipped.
 
     Raises:
         OSError: it cannot be read.

@@ -1,7 +1,7 @@
-"""Which checkpoints of a run lie on the branch that it continues, and which on one that was rolled back.
+"""Which checkpoints of a run are on its live branch, and which on one that was rolled back.
 
-An attempt that resumes at step S abandons what earlier attempts did after S. metrics.jsonl says where each attempt
-resumed and which one registered a file, in the order in which it happened: no clock is asked.
+An attempt that resumes at step S abandons what earlier attempts did after S. metrics.jsonl records where each
+attempt resumed and which one registered a file, in order, independent of any clock.
 """
 
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from trainhooks.core import row as rows
 from trainhooks.storage import metrics
 
 REGISTERED = "checkpoint"
-"""Kind of the event in metrics.jsonl that a registration leaves."""
+"""Kind of the event that a registration appends to metrics.jsonl."""
 _EVENT = b'"kind":'
 
 
 @dataclass(slots=True)
 class Branch:
-    """The attempts of a run as metrics.jsonl has them."""
+    """The attempts of a run according to metrics.jsonl."""
 
     starts: dict[int, int] = field(default_factory=dict)
-    """The finished steps that each attempt resumed at; an attempt that recorded no step is not there."""
+    """The finished steps that each attempt resumed at, without attempts that recorded no step."""
     registered_by: dict[str, int] = field(default_factory=dict)
     """The attempt that last registered each path."""
 
@@ -31,7 +31,7 @@ class Branch:
         return all(step <= start for number, start in self.starts.items() if number > attempt)
 
     def is_path_live(self, path: str, step: int) -> bool:
-        """Whether a registered file is; of one whose registration is not recorded, yes."""
+        """Whether a registered file is part of the run; True if its registration is not recorded."""
         attempt = self.registered_by.get(path)
         return attempt is None or self.is_live(step, attempt)
 

@@ -1,7 +1,7 @@
-"""checkpoints.json: every checkpoint that a run can go on from, with its tags. docs/formats/session.md.
+"""checkpoints.json: every checkpoint that a run can resume from, with its tags. docs/formats/session.md.
 
-Own checkpoints are told from their directories each time. Files that the user saved and registered have nothing but
-their entry here (and an event in metrics.jsonl, from which a damaged file is made again); they are never touched.
+Own checkpoints are found by their directories each time. Files that the user saved and registered have only their
+entry here (and an event in metrics.jsonl, from which a damaged file is rebuilt); they are never touched.
 """
 
 import json
@@ -26,19 +26,19 @@ CATALOG_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recoverable:
-    """A checkpoint that a run can go on from."""
+    """A checkpoint that a run can resume from."""
 
     path: str
-    """Relative to the output directory where it lies inside, else absolute."""
+    """Relative to the output directory if inside it, else absolute."""
     step: int
     created_at: float
     """UTC Unix seconds."""
     tags: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     size_bytes: int | None = None
-    """None: the file was not there when it was registered."""
+    """None: the file did not exist when it was registered."""
     position: Any = None
-    """Where in the data it was, as the user gave it."""
+    """The data position that the user gave."""
     is_registered: bool = False
     """Whether the user saved it; else it is one of our own."""
 
@@ -53,12 +53,12 @@ class Catalog:
         self._registered = registered(output_dir)
 
     def register(self, entry: Recoverable) -> None:
-        """Remember a file that the user saved; the last one of a path counts. `write` makes it durable."""
+        """Remember a file that the user saved; the last registration of a path counts. `write` makes it durable."""
         with self._lock:
             self._registered[entry.path] = entry
 
     def write(self, *, durable: bool = True) -> list[Recoverable]:
-        """Make checkpoints.json again; returns what it lists. Half of it after a power cut is made again as well."""
+        """Rewrite checkpoints.json; return its entries. A torn file after a power cut is rebuilt later."""
         with self._lock:
             found = self.entries()
             members = {"v": CATALOG_VERSION, "checkpoints": [asdict(entry) for entry in found]}
@@ -66,25 +66,25 @@ class Catalog:
         return found
 
     def entries(self) -> list[Recoverable]:
-        """Return all that are there, oldest step first."""
+        """Return all checkpoints, oldest step first."""
         return entries(self._output_dir, published(self._output_dir / CHECKPOINTS), self._registered.values())
 
 
 def entries(output_dir: Path, own: Iterable[Checkpoint], others: Iterable[Recoverable]) -> list[Recoverable]:
-    """Put own checkpoints and registered ones into one list, oldest step first."""
+    """Merge own and registered checkpoints into one list, oldest step first."""
     found = [_own(output_dir, checkpoint) for checkpoint in own]
     return sorted([*found, *others], key=lambda entry: (entry.step, entry.created_at))
 
 
 def newest(output_dir: Path, tag: str | None = None, *, resumed: tuple[int, int] | None = None) -> Path | None:
-    """Return the checkpoint with the highest step on the branch that the run continues, own or registered.
+    """Return the checkpoint with the highest step on the live branch, own or registered.
 
-    What an attempt did after the step that a later one resumed at is abandoned: it is returned only for a `tag` that
-    nothing else carries. A registered file that has another size by now is passed over, which is logged. Works on a
-    directory that nobody writes to, and beside one who does.
+    Steps after the one that a later attempt resumed at are abandoned: their checkpoint is returned only for a `tag`
+    that no other has. A registered file whose size has changed is skipped with a warning. Safe beside a process that
+    writes.
 
     Args:
-        resumed: the running attempt and the step that it resumed at, which no file says yet.
+        resumed: the running attempt and the step that it resumed at, which no file has yet.
     """
     own = published(output_dir / CHECKPOINTS)
     found = [
@@ -99,14 +99,18 @@ def newest(output_dir: Path, tag: str | None = None, *, resumed: tuple[int, int]
         if not path.exists():
             continue
         if has_other_size(path, entry):
-            log.warning("%s is passed over: it had %d bytes when it was registered", path, entry.size_bytes)
+            log.warning(
+                "%s was skipped: it had %d bytes when it was registered and has another size now",
+                path,
+                entry.size_bytes,
+            )
             continue
         return path
     return None
 
 
 def live_of(found: Iterable[Recoverable], attempts: Branch, own: Iterable[Checkpoint]) -> list[Recoverable]:
-    """Return the entries that lie on the branch which the run continues, in their order."""
+    """Return the entries on the live branch, in order."""
     by_attempt = {each.path.name: each.manifest.attempt for each in own}
 
     def is_live(entry: Recoverable) -> bool:
@@ -119,12 +123,12 @@ def live_of(found: Iterable[Recoverable], attempts: Branch, own: Iterable[Checkp
 
 
 def has_other_size(path: Path, entry: Recoverable) -> bool:
-    """Whether a registered file is not as long as it was. Of directories nothing is said."""
+    """Whether the size of a registered file has changed. False for directories."""
     return entry.is_registered and path.is_file() and entry.size_bytes not in (None, path.stat().st_size)
 
 
 def describe(path: Path, output_dir: Path, *, step: int, tags: tuple[str, ...], **more: Any) -> Recoverable:
-    """Say what a file or directory of the user's is, as it lies there now."""
+    """Describe a file or directory of the user as it is now."""
     whole, root = path.absolute(), output_dir.absolute()
     size: int | None
     if path.is_dir():

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: written beside the others, published by one rename, verified before they are believed.
+"""Checkpoints on disk: written beside the others, published by one rename, verified before use.
 
-The directories are the truth. A directory without a whole manifest is no checkpoint; one whose files do not match it is
-moved aside and never used. docs/formats/checkpoint.md.
+The directories are the truth. A directory without an intact manifest is no checkpoint; one whose files do not match it
+is moved aside and never used. docs/formats/checkpoint.md.
 """
 
 import logging
@@ -28,7 +28,7 @@ QUARANTINE = "quarantine"
 CHECKPOINTS = "checkpoints"
 """The directory below a session's output directory."""
 _SPACE_FACTOR = 1.2
-"""Free space that is asked for, in sizes of the last checkpoint."""
+"""Free space required for a save, in sizes of the last checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,8 @@ class CheckpointStore:
     """The checkpoints of one session, in one directory. One process publishes and deletes.
 
     Args:
-        root: the directory; it is made when the first checkpoint is begun.
-        session_id: whose checkpoints are published here. Others' are read, never deleted.
+        root: the directory; created with the first checkpoint.
+        session_id: the session that publishes here. Checkpoints of other sessions are read, never deleted.
     """
 
     def __init__(self, root: Path, session_id: str) -> None:
@@ -52,19 +52,19 @@ class CheckpointStore:
         self.session_id = session_id
         self._damaged: dict[Path, str] = {}
         self._unmeasured: set[str] = set()
-        """Metrics of `keep_best` that no checkpoint had, each said once."""
+        """Metrics of `keep_best` that no checkpoint had, each reported once."""
 
     def clean(self) -> None:
-        """At the owner's start: remove what a killed process of this session left half written or half deleted."""
+        """At start: remove what a killed process of this session left half written or half deleted."""
         for kind in (_DRAFT, _DOOMED):
             for path in self.root.glob(f"{kind}-{self.session_id}-*"):
                 shutil.rmtree(path)
 
     def require_space(self, size_bytes: int) -> None:
-        """Look whether a checkpoint of about this size fits.
+        """Check that a checkpoint of about this size fits on the disk.
 
         Raises:
-            CheckpointFailed: it does not.
+            CheckpointFailed: it does not fit.
         """
         last = self.published()[-1:]
         needed = max(size_bytes, *(int(_SPACE_FACTOR * each.manifest.size_bytes) for each in last), 0)
@@ -73,7 +73,7 @@ class CheckpointStore:
         if free < needed:
             raise CheckpointFailed(
                 f"A checkpoint needs {needed / 1e6:,.0f} MB and {self.root} has {free / 1e6:,.0f} MB free.",
-                hint="Make room on this disk, or keep fewer checkpoints (keep_last, keep_best, keep_every_steps).",
+                hint="Free space on this disk, or keep fewer checkpoints (keep_last, keep_best, keep_every_steps).",
                 code="no_space",
             )
 
@@ -82,7 +82,7 @@ class CheckpointStore:
         return self.root / f"{_DRAFT}-{self.session_id}-{step:09d}"
 
     def begin(self, step: int) -> Draft:
-        """Start a checkpoint; what an earlier attempt left of it goes."""
+        """Start a checkpoint; delete what an earlier attempt left of it."""
         path = self.draft_path(step)
         if path.exists():
             shutil.rmtree(path)
@@ -90,8 +90,8 @@ class CheckpointStore:
         return Draft(path)
 
     def publish(self, draft: Draft, manifest: Manifest) -> Checkpoint:
-        """Make a draft a checkpoint. Each file was read back from the disk as it was written, and exactly these must be
-        there; a power cut leaves it whole or not there.
+        """Publish a draft. Each file was read back from the disk when it was written, and exactly these files must
+        exist. After a power cut the checkpoint is either complete or absent.
 
         Raises:
             CheckpointInvalid: what was read back is not what was written.
@@ -116,13 +116,13 @@ class CheckpointStore:
         return published(self.root)
 
     def newest_good(self) -> Checkpoint | None:
-        """Return the newest checkpoint whose every byte is as it was written. Nothing is changed: what was found
-        damaged is moved aside by `move_damaged_aside`.
+        """Return the newest intact checkpoint, every byte verified. Changes nothing: `move_damaged_aside` moves the
+        damaged ones.
 
-        None only where there has never been one.
+        None only if no checkpoint was ever published.
 
         Raises:
-            CheckpointInvalid: there were checkpoints, and none is good; or one comes from a newer release.
+            CheckpointInvalid: no checkpoint is intact, or one comes from a newer release.
         """
         reasons = []
         for path in directories(self.root):
@@ -139,13 +139,13 @@ class CheckpointStore:
         if damaged:
             raise CheckpointInvalid(
                 f"No checkpoint in {self.root} is whole: {' '.join(sorted(damaged))}",
-                hint=f"Put a copy of one back, or move {self.root} away to start from the beginning.",
+                hint=f"Restore one from a backup, or move {self.root} away to start from the beginning.",
                 code="no_good_checkpoint",
             )
         return None
 
     def prune(self, rules: Retention) -> list[Path]:
-        """Delete this session's checkpoints that no rule keeps; returns where they were."""
+        """Delete this session's checkpoints that no rule keeps; return their paths."""
         mine = {each.manifest.serial: each for each in self.published() if each.manifest.session_id == self.session_id}
         candidates = [
             Candidate(
@@ -187,14 +187,14 @@ class CheckpointStore:
         return error.message
 
     def move_damaged_aside(self) -> None:
-        """Move what `newest_good` found damaged to quarantine/, each with the reason beside it."""
+        """Move what `newest_good` found damaged to quarantine/, each with a file that names the reason."""
         for path, reason in self._damaged.items():
             target = self.quarantine(path, reason)
-            log.warning("%s is moved to %s", path.name, target.relative_to(self.root))
+            log.warning("%s was moved to %s", path.name, target.relative_to(self.root))
         self._damaged.clear()
 
     def quarantine(self, path: Path, reason: str) -> Path:
-        """Move a checkpoint aside, with the reason beside it."""
+        """Move a checkpoint to quarantine/, with a file that names the reason."""
         folder = self.root / QUARANTINE
         folder.mkdir(exist_ok=True)
         number = 0
@@ -207,7 +207,7 @@ class CheckpointStore:
         return target
 
     def _remove(self, path: Path) -> None:
-        """Delete a published checkpoint: first its name, so that no half of it is ever found."""
+        """Delete a published checkpoint: rename it first, so that no half of it is ever found."""
         doomed = self.root / f"{_DOOMED}-{self.session_id}-{path.name}"
         path.rename(doomed)
         atomic.sync_directory(self.root)
@@ -236,5 +236,5 @@ def set_aside(root: Path) -> list[tuple[Path, str]]:
 
 
 def directories(root: Path) -> list[Path]:
-    """Return every directory that was published as a checkpoint, whole or not, by name."""
+    """Return every directory that was published as a checkpoint, intact or not, by name."""
     return sorted(path for path in root.glob("step-*") if _PUBLISHED.fullmatch(path.name) and path.is_dir())

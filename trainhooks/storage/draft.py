@@ -31,12 +31,12 @@ class Draft:
         self.files[name] = durable_file.write(self.path / name, [memoryview(text)])
 
     def share(self, rank: int) -> None:
-        """Tell rank 0 what this rank has written."""
+        """Report to rank 0 what this rank has written."""
         records = {name: asdict(record) for name, record in self.files.items()}
         atomic.write(self.path / _SHARE.format(rank), json.dumps(records).encode())
 
     def gather(self, world: int) -> None:
-        """On rank 0: take over what the other ranks have written."""
+        """On rank 0: collect what the other ranks have written."""
         for rank in range(1, world):
             path = self.path / _SHARE.format(rank)
             self.files |= {name: FileRecord(**record) for name, record in json.loads(path.read_bytes()).items()}
@@ -48,5 +48,5 @@ class Draft:
             atomic.sync_directory(folder)
 
     def discard(self) -> None:
-        """Take it away again; what cannot be removed is cleaned at the next start."""
+        """Delete the draft; what cannot be deleted is removed at the next start."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Write a large file so that it is known to be on the medium: hashed, synced and read back while it is written.
+"""Write a large file and prove that it is on the medium: hashed, synced and read back while it is written.
 
-What has been written is synced in spans, its pages are dropped and it is read again, each on a thread of its own, so
-that the end of the file waits for its last span alone. What was read is compared by hash before the call returns.
+Written data is synced in spans, its pages are dropped and it is read again, each on its own thread, so that the end of
+the file waits only for the last span. Hashes of written and read data are compared before the call returns.
 Dropping the pages also leaves the page cache to the training.
 """
 
@@ -24,14 +24,14 @@ _SPAN_BYTES = 64 << 20
 _CHUNK_PIECES = 512
 """Below IOV_MAX (1,024 on Linux and macOS)."""
 _PAGE_BYTES = 4096
-"""Of a span that ends within a page the page stays, to be read with the next one: half of it may not be written yet."""
+"""A span that ends within a page leaves the page to the next span: half of it may not be written yet."""
 
 
 def write(path: Path, pieces: Iterable[memoryview]) -> FileRecord:
     """Write bytes to a new file, sync it, read it back and return its size and SHA-256.
 
     Args:
-        pieces: may be made while they are asked for.
+        pieces: may be generated lazily.
 
     Raises:
         CheckpointInvalid: what was read back is not what was written.
@@ -48,7 +48,7 @@ def write(path: Path, pieces: Iterable[memoryview]) -> FileRecord:
     if writer.read.digest() != writer.written.digest():
         raise CheckpointInvalid(
             f"{path.name} is damaged: its SHA-256 does not match what was written.",
-            hint="The disk or its controller returns other bytes than it was given: check it before it loses more.",
+            hint="The disk or its controller returned wrong bytes: check it before it loses more data.",
         )
     return FileRecord(size_bytes=writer.size_bytes, sha256=writer.written.hexdigest())
 
@@ -94,7 +94,7 @@ class _Writer:
         self._finish()
 
     def _sync(self, end: int) -> bool:
-        """Have all on the medium that is written, and as far as `end` nowhere else; False where that is not offered."""
+        """Sync what is written and drop its pages up to `end`; False if the system cannot do that."""
         if not atomic.sync_data(self._descriptor):
             return False
         self._drop(end)
@@ -117,14 +117,14 @@ class _Writer:
     def _hash_to(self, end: int) -> None:
         start = self._read_bytes
         view = memoryview(bytearray(min(CHUNK_BYTES, end - start)))
-        while count := self._reader.readinto(view[: end - self._read_bytes]):  # ends early in a file that is short
+        while count := self._reader.readinto(view[: end - self._read_bytes]):  # ends early if the file is short
             self.read.update(view[:count])
             self._read_bytes += count
         drop_pages(self._descriptor, start, end - start)
 
 
 def _chunks(pieces: Iterable[memoryview]) -> Iterator[list[memoryview]]:
-    """Cut what is large and gather what is small."""
+    """Split large pieces and group small ones."""
     chunk: list[memoryview] = []
     room = CHUNK_BYTES
     for piece in pieces:
@@ -172,12 +172,12 @@ def digest(path: Path) -> FileRecord:
 
 
 def drop_pages(descriptor: int, start: int = 0, length: int = 0) -> None:
-    """Let the page cache forget what is on the medium; a length of 0: to the end."""
+    """Drop pages from the page cache; a length of 0 means to the end."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 def read_ahead(descriptor: int, start: int, length: int) -> None:
-    """Have the page cache begin to read from the medium what is wanted next."""
+    """Start reading the next span into the page cache."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)

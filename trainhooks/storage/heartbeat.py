@@ -1,8 +1,8 @@
 """A lock for file systems without flock: the holder changes the lock file every few seconds, others watch it change.
 
-Watching takes time and compares no clocks. Who finds a file that was not released watches it for five beats; who finds
-none, or one that stands still, writes its own name, and is the holder if that stands a beat and a half later. A holder
-whose process stands still for longer than five beats can lose the lock; it says so at its next beat.
+Watching takes time but compares no clocks. A process that finds an unreleased file watches it for five beats. If there
+is no file, or it does not change, the process writes its own name, and holds the lock if the name is still there a beat
+and a half later. A holder that is suspended for more than five beats can lose the lock; it logs that at its next beat.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _BYTES = 256
 
 
 def taken(path: Path, holder: dict[str, Any]) -> "Heartbeat | None":
-    """Take the lock, or return None where somebody else holds it or is taking it. Waits for 3 to 13 seconds.
+    """Take the lock, or return None if another process holds it or is taking it. Waits for 3 to 13 seconds.
 
     Raises:
         OSError: the file cannot be written.
@@ -48,7 +48,7 @@ def taken(path: Path, holder: dict[str, Any]) -> "Heartbeat | None":
 
 
 def is_beating(path: Path) -> bool:
-    """Tell whether the file changes within five beats; at once where it was released or never beat."""
+    """Return whether the file changes within five beats; at once if it was released or never had a beat."""
     first = read(path)
     if BEAT.encode() not in first:
         return False
@@ -62,14 +62,14 @@ def is_beating(path: Path) -> bool:
 
 
 def read(path: Path) -> bytes:
-    """Return the file's bytes, none where it is not there. Opens it anew, which makes NFS ask the server."""
+    """Return the file's bytes, empty if it is missing. Reopens it, which makes NFS ask the server."""
     with contextlib.suppress(FileNotFoundError):
         return path.read_bytes()
     return b""
 
 
 class Heartbeat:
-    """A held lock file, from `start` to `release`. The thread is a daemon's: it ends with the process."""
+    """A held lock file, from `start` to `release`. The daemon thread ends with the process."""
 
     def __init__(self, path: Path, holder: dict[str, Any]) -> None:
         self._path = path
@@ -77,11 +77,11 @@ class Heartbeat:
         self._holder = {**holder, "token": self._token}
         self._beats = 0
         self._is_over = threading.Event()
-        self._has_told = False
+        self._has_warned = False
         self._pid = os.getpid()
 
     def beat(self) -> None:
-        """Write the next beat, and have it on the server when this returns."""
+        """Write the next beat; return once it is on the server."""
         self._beats += 1
         text = json.dumps({**self._holder, BEAT: self._beats}).encode().ljust(_BYTES - 1) + b"\n"
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -100,13 +100,13 @@ class Heartbeat:
 
     def start(self) -> None:
         """Beat until `release`."""
-        threading.Thread(target=self._go_on, name="trainhooks-heartbeat", daemon=True).start()
+        threading.Thread(target=self._beat_on, name="trainhooks-heartbeat", daemon=True).start()
 
-    def _go_on(self) -> None:
+    def _beat_on(self) -> None:
         while not self._is_over.wait(BEAT_SECONDS):
-            with contextlib.suppress(OSError):  # a full disk, a server that is away: the next beat may do
-                if not self.is_own() and not self._has_told:
-                    self._has_told = True
+            with contextlib.suppress(OSError):  # a full disk, an unreachable server: the next beat may work
+                if not self.is_own() and not self._has_warned:
+                    self._has_warned = True
                     log.error(
                         "%s was written by another process: two may write to this directory, and records or"
                         " checkpoints of one of them may be lost. Stop one of them",
@@ -116,7 +116,7 @@ class Heartbeat:
                     self.beat()
 
     def release(self) -> None:
-        """Let the next one in without a wait. In a forked child the lock stays the parent's."""
+        """Release the lock, so that the next process need not wait. Does nothing in a forked child."""
         if os.getpid() != self._pid:
             return
         self._is_over.set()

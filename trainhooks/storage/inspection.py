@@ -1,4 +1,4 @@
-"""A run as its files show it, from outside, alive or dead. Changes nothing."""
+"""A run as its files show it, live or ended. Read-only."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -18,14 +18,14 @@ from trainhooks.storage.verification import verify as verify_checkpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something in a run's files that is not as it was written."""
+    """Damage in a run's files."""
 
     where: str
     what: str
 
 
 def find(path: Path) -> Path:
-    """Return the output directory that `path` is, or its parent where `path` is a `progress/` or `checkpoints/`.
+    """Return `path` if it is an output directory, or its parent if `path` is a `progress/` or `checkpoints/`.
 
     Raises:
         NoRun: neither holds a session.
@@ -36,12 +36,12 @@ def find(path: Path) -> Path:
             return candidate
     raise NoRun(
         f"{path} holds no run: there is no progress/{session.NAME}.",
-        hint="Give the output_dir of a training that trainhooks has recorded.",
+        hint="Give the output_dir of a training that trainhooks recorded.",
     )
 
 
 def status(output_dir: Path) -> dict[str, Any]:
-    """Return who the run is, whether it lives, and its last snapshot; JSON."""
+    """Return the identity, state and last snapshot of a run, as JSON."""
     members = session.read(output_dir / "progress" / session.NAME)
     assert members is not None
     held = lock.holder(output_dir / "progress")
@@ -70,14 +70,14 @@ def _state(attempts: list[dict[str, Any]], *, is_held: bool) -> str:
 
 
 def recoverable(output_dir: Path) -> list[Recoverable]:
-    """Return every checkpoint that is there, own and registered, oldest step first."""
+    """Return every existing checkpoint, own and registered, oldest step first."""
     own = published(output_dir / CHECKPOINTS)
     others = [each for each in catalog.registered(output_dir).values() if (output_dir / each.path).exists()]
     return catalog.entries(output_dir, own, others)
 
 
 def live_of(output_dir: Path, found: Iterable[Recoverable]) -> list[Recoverable]:
-    """Return the checkpoints that lie on the branch which the run continues, in their order."""
+    """Return the checkpoints on the live branch, in order."""
     return catalog.live_of(found, branch.read(output_dir), published(output_dir / CHECKPOINTS))
 
 
@@ -112,10 +112,10 @@ def verify(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
 
 
 def _verify_registered(output_dir: Path) -> Iterator[tuple[str, list[Problem]]]:
-    """Files of the user's by their size, those of a trainer by their receipts.
+    """Verify files of the user by size, those of a trainer by receipt.
 
-    Who keeps the last few deletes the others: what is gone is a problem only where nothing later is there, and of a
-    trainer, which may keep the best, only where nothing at all is.
+    Users who keep the last few delete the others: a missing file is a problem only if no later one exists. Trainers may
+    keep only the best: a missing file of theirs is a problem only if none exists.
     """
     receipts = {each.path: each for each in issued(output_dir)}
     entries = sorted(catalog.registered(output_dir).values(), key=lambda entry: (entry.step, entry.created_at))
@@ -135,7 +135,7 @@ def _verify_file(output_dir: Path, entry: Recoverable, receipt: Receipt | None) 
         except CheckpointInvalid as error:
             return [Problem(where=entry.path, what=error.message)]
     elif catalog.has_other_size(path, entry):
-        what = f"It has another size than when it was registered ({entry.size_bytes})."
+        what = f"Its size has changed since it was registered ({entry.size_bytes} bytes)."
         return [Problem(where=entry.path, what=what)]
     return []
 
@@ -150,12 +150,12 @@ def _verify_metrics(path: Path) -> Iterator[Problem]:
             expected += 1
             continue
         if members["seq"] != expected:
-            yield Problem(where=where, what=f"Line {expected} should come here and {members['seq']} does.")
+            yield Problem(where=where, what=f"Line {expected} is expected here, but {members['seq']} follows.")
         expected = members["seq"] + 1
 
 
 def _verify_reach(path: Path, checkpoints: list[Checkpoint]) -> Iterator[Problem]:
-    """Rows are on the medium before the checkpoint that follows from them: what ends before it has lost some."""
+    """Rows are durable before the checkpoint of their steps is: a file that ends earlier has lost rows."""
     newest = max(checkpoints, key=lambda each: each.manifest.serial, default=None)
     if newest is None:
         return
@@ -180,6 +180,6 @@ def _verify_responses(path: Path) -> Iterator[Problem]:
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
-    """A last line without its end is being written, or is cut off at the next start: no problem."""
+    """A torn last line is being written, or is cut off at the next start: no problem."""
     with path.open("rb") as file:
         yield from (line for line in file if line.endswith(b"\n"))

@@ -1,4 +1,4 @@
-"""What the steps of a run were made of, read from its metrics.jsonl."""
+"""Which samples and answers the steps of a run used, read from its metrics.jsonl."""
 
 import os
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ class Lineage:
     """Step -> samples -> stored answers, and back."""
 
     steps: Mapping[int, StepLineage]
-    """Of every recorded step, superseded ones left out, ascending."""
+    """Every recorded step without superseded rows, ascending."""
 
     def steps_of_key(self, key: str) -> list[int]:
-        """Return the steps that are known to have a stored answer in them; the first digits of its key will do."""
+        """Return the steps known to use a stored answer; a prefix of its key suffices."""
         return [step for step, found in self.steps.items() if any(each.startswith(key) for each, _ in found.answers)]
 
 
 def read_lineage(path: str | os.PathLike[str]) -> Lineage:
-    """Return what every step of a run was made of, whatever was killed and resumed in between.
+    """Return which samples and answers every step of a run used, across kills and resumes.
 
     Args:
         path: an output directory, its `progress/`, or the file.

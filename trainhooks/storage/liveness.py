@@ -1,4 +1,4 @@
-"""Whether a run of the experiment database still runs: a killed process has told nobody."""
+"""Whether a run of the experiment database still runs: a killed process records no end."""
 
 import contextlib
 import os
@@ -18,8 +18,8 @@ _SILENT_SECONDS = 5 * HEARTBEAT_SECONDS
 def state(run: Run) -> str | None:
     """Return `running`, `interrupted`, or how the last session ended; None for a run that has no sessions.
 
-    The lock of the run's own directory decides. Where that is out of reach the process does, or the last sign of life;
-    that too where another host held the lock, since a network file system may not tell of it.
+    The lock in the run's directory decides. If it is out of reach, the process or the last heartbeat decides; so it
+    does if another host held the lock, which a network file system may not show.
     """
     if not run.sessions:
         return None
@@ -38,7 +38,7 @@ def state(run: Run) -> str | None:
 
 
 def _is_held(directory: Path) -> bool | None:
-    """Tell whether somebody writes there; None where that cannot be seen."""
+    """Return whether a process writes there; None if unknown."""
     with contextlib.suppress(OSError):
         if (directory / lock.NAME).exists():
             return lock.holder(directory) is not None
@@ -46,7 +46,7 @@ def _is_held(directory: Path) -> bool | None:
 
 
 def _end(directory: Path, attempt: int) -> str:
-    """Return how an attempt ended, which its own directory may know although the database does not."""
+    """Return how an attempt ended, which its directory may record although the database does not."""
     with contextlib.suppress(OSError, SessionInvalid):
         members = session.read(directory / session.NAME) or {"attempts": ()}
         for each in sessions_of(members["attempts"], running=None):

@@ -1,4 +1,4 @@
-"""Where a user says that something lies: checked before anything is looked for or made there."""
+"""Paths that a user gives, checked before anything is searched or created there."""
 
 import os
 from pathlib import Path

@@ -1,8 +1,8 @@
 """One process writes to an output directory: the kernel's lock on progress/lock, with who holds it inside.
 
-The lock goes with its process, however that dies. Data-loading workers are forked with a copy of the descriptor, which
+The kernel releases the lock when its process ends, however it ends. Forked loader workers inherit the descriptor, which
 would keep the lock of a killed trainer: every child closes its copy at once. Where the file system has no such lock
-(Lustre, some NFS and FUSE mounts; Windows), whatever errno it says so with, `heartbeat` stands in for it.
+(Lustre, some NFS and FUSE mounts; Windows), whatever the errno, `heartbeat` replaces it.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ NAME = "lock"
 _HAS_KERNEL_LOCKS = fcntl is not None
 
 _CONFLICT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
-"""EACCES: POSIX lets a lock of fcntl say so, and some file systems make flock of one."""
+"""EACCES: POSIX allows it for fcntl locks, and some file systems implement flock with those."""
 _FAULT = frozenset({errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EROFS})
 
 
@@ -47,7 +47,7 @@ class Holder:
 
 
 class DirectoryLock:
-    """Held from its making to `release`. On a file system without locks its making takes 3 to 13 seconds.
+    """Held from construction to `release`. On a file system without locks construction takes 3 to 13 seconds.
 
     Raises:
         SessionBusy: another process, or another session of this one, writes there.
@@ -71,18 +71,18 @@ class DirectoryLock:
             os.close(descriptor)
             raise
         if reason is None:
-            if heartbeat.is_beating(path):  # by a host whose mount has no locks
+            if heartbeat.is_beating(path):  # held by a host whose mount has no locks
                 os.close(descriptor)
                 raise _busy(directory, _read(path))
             os.ftruncate(descriptor, 0)
-            with contextlib.suppress(OSError):  # a full disk: the lock holds, only its name is missing
+            with contextlib.suppress(OSError):  # a full disk: the lock holds, only the holder is unnamed
                 os.write(descriptor, json.dumps(asdict(holder)).encode() + b"\n")
             self._descriptor = descriptor
         else:
             os.close(descriptor)
             log.warning(
-                "%s lies on a file system without locks (%s): a second process is told by watching the lock file, which"
-                " takes 3 seconds now, 13 after a kill",
+                "%s is on a file system without locks (%s): a heartbeat in the lock file replaces them, which takes"
+                " 3 seconds now, 13 after a kill",
                 directory,
                 reason,
             )
@@ -92,12 +92,12 @@ class DirectoryLock:
         _held.add(self)
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         _held.discard(self)
         self.forget()
 
     def forget(self) -> None:
-        """Close the descriptor; in a forked child that leaves the parent's lock as it is."""
+        """Close the descriptor; in a forked child the parent keeps the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -109,7 +109,7 @@ class DirectoryLock:
 def holder(directory: Path) -> Holder | None:
     """Return who holds a directory now, or None. Changes nothing.
 
-    Where a process without working locks held it and did not release it, this watches for up to 10 seconds.
+    If a process without kernel locks did not release it, this watches for up to 10 seconds.
     """
     path = directory / NAME
     try:
@@ -126,10 +126,10 @@ def holder(directory: Path) -> Holder | None:
 
 
 def _flock(descriptor: int, *, exclusive: bool) -> str | None:
-    """Take the kernel's lock; return why there is none to take, in words.
+    """Take the kernel's lock; return why the file system has no locks, in words.
 
     Raises:
-        BlockingIOError: another one has it.
+        BlockingIOError: another process has it.
         OSError: a fault.
     """
     if not _HAS_KERNEL_LOCKS:
@@ -156,13 +156,13 @@ def _busy(directory: Path, found: Holder | None) -> SessionBusy:
     if found is not None and (found.pid, found.host) == (os.getpid(), socket.gethostname()):
         return SessionBusy(
             f"{directory.parent} is being written by this process itself.",
-            hint="It was opened before and not closed: call its close(). In a notebook that is progress.close() in a"
-            " cell, or a new kernel.",
+            hint="An earlier session was not closed: call its close(). In a notebook, run progress.close() in a cell or"
+            " restart the kernel.",
         )
     who = "another process" if found is None else f"process {found.pid} on {found.host}"
     return SessionBusy(
         f"{directory.parent} is being written by {who}.",
-        hint="Wait until it ends or stop it; or give this run another output directory.",
+        hint="Wait until it ends, stop it, or give this run another output directory.",
     )
 
 

@@ -21,16 +21,16 @@ class Tail:
     """Where a file ends."""
 
     seq: int = -1
-    """Of its last whole line."""
+    """Sequence number of the last whole line."""
     attempt: int = 0
     steps: int = 0
     """Steps that its last rows reach: their highest step + 1."""
     torn_bytes: int = 0
-    """A last line without its end: the process or the machine died within a write."""
+    """Length of a torn last line: the process or the machine died within a write."""
 
 
 class MetricsLog:
-    """The file while an attempt writes to it. Not thread-safe; what the disk refuses stays in `pending_bytes`."""
+    """The file while an attempt writes to it. Not thread-safe; lines that the disk refused stay pending."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -41,19 +41,19 @@ class MetricsLog:
 
     @property
     def pending_bytes(self) -> int:
-        """What is not with the operating system yet."""
+        """Bytes not yet written to the operating system."""
         return len(self._pending)
 
     def add(self, members: dict[str, Any]) -> None:
-        """Put a line behind the others; `write` hands it over."""
+        """Append a line to the buffer; `write` writes it."""
         self._pending += rows.encode({"v": rows.ROW_VERSION, "seq": self._seq, **members})
         self._seq += 1
 
     def write(self) -> None:
-        """Hand what is pending to the operating system.
+        """Write what is pending to the operating system.
 
         Raises:
-            OSError: the disk refused; what was not written stays pending, and the next call goes on behind it.
+            OSError: the disk refused; the rest stays pending, and the next call continues there.
         """
         while self._pending:
             count = os.write(self._descriptor, self._pending)
@@ -67,12 +67,12 @@ class MetricsLog:
             self._is_synced = True
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._descriptor)
 
 
 def _repair(descriptor: int, path: Path) -> Tail:
-    """Cut a torn last line off, and say so; return where the file then ends."""
+    """Cut off a torn last line, with a warning; return where the file then ends."""
     tail = read_tail(descriptor)
     if tail.torn_bytes:
         os.ftruncate(descriptor, os.fstat(descriptor).st_size - tail.torn_bytes)
@@ -104,7 +104,7 @@ def read_tail(descriptor: int) -> Tail:
 
 
 def tail_of(path: Path) -> Tail:
-    """Find a file's end without changing it; of one that is not there, where it would begin."""
+    """Find a file's end without changing it; for a missing file, where it would begin."""
     try:
         with path.open("rb") as file:
             return read_tail(file.fileno())
@@ -122,14 +122,14 @@ def locate(path: str | os.PathLike[str]) -> Path:
 
 
 class Follower:
-    """Reads a file again and again, each time what has come since. Safe beside a process that writes."""
+    """Reads a growing file: each call reads what was added since the last. Safe beside a process that writes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield rows and events as they were written; damaged lines and one without its end are left out."""
+        """Yield rows and events as they were written; damaged and torn lines are skipped."""
         with self._path.open("rb") as file:
             file.seek(self._offset)
             for line in file:
@@ -141,12 +141,12 @@ class Follower:
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Yield rows and events as they were written, superseded ones too; damaged lines and a torn one are left out."""
+    """Yield rows and events as they were written, including superseded ones; damaged and torn lines are skipped."""
     return Follower(locate(path)).read()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return exactly one row a step, in order, whatever was killed and resumed in between.
+    """Return exactly one row per step, in order, across kills and resumes.
 
     Args:
         path: an output directory, its `progress/`, or the file.

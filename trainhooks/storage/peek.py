@@ -1,4 +1,4 @@
-"""What the newest checkpoint says before anything is restored: for what has to be set up before a model is wrapped."""
+"""What the newest checkpoint holds, read before anything is restored, to prepare a model before it is wrapped."""
 
 import json
 import os
@@ -14,19 +14,19 @@ _STATE = "state.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peek:
-    """The newest checkpoint of a run, from outside."""
+    """The newest checkpoint of a run, without its tensors."""
 
     path: Path
     step: int
     """Finished steps."""
     frozen: Mapping[str, Sequence[str]]
-    """Of each module in `state=`, the parameters whose `requires_grad` is False, by name."""
+    """For each module in `state=`, the parameters whose `requires_grad` is False, by name."""
     groups: Mapping[str, Sequence[Sequence[str | None]]]
-    """Of each optimizer, the parameters of each group as `OBJECT.NAME`; None for one that no module in `state=` has."""
+    """For each optimizer, the parameters of each group as `OBJECT.NAME`; None for one in no module of `state=`."""
 
 
 def peek(output_dir: str | os.PathLike[str]) -> Peek | None:
-    """Return what the newest checkpoint of a run holds beside its tensors; None where there is none. Changes nothing.
+    """Return what the newest checkpoint of a run holds beside its tensors; None without a checkpoint. Read-only.
 
     Its files are not verified here; a resume does that, and may fall back to an earlier one.
     """

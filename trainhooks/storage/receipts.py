@@ -1,8 +1,8 @@
-"""Receipts: what a checkpoint that a trainer wrote consists of, with sizes and SHA-256. docs/formats/receipt.md.
+"""Receipts: the files of a trainer's checkpoint, with sizes and SHA-256. docs/formats/receipt.md.
 
 Trainers write checkpoints in pieces, sync nothing and keep no hash: what a kill or a full disk leaves looks like a
-checkpoint. A receipt is written once every byte is on the medium, so what has one was whole; what no longer matches it
-is damaged. The trainer's files are read and synced, never changed, moved or deleted.
+checkpoint. A receipt is written once every byte is on the medium, so a checkpoint with a receipt was complete; one that
+no longer matches its receipt is damaged. The trainer's files are read and synced, never changed, moved or deleted.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ log = logging.getLogger("trainhooks.storage")
 RECEIPT_VERSION = 1
 FOLDER = "receipts"
 _TRAINERS = "checkpoint-*"
-"""How the trainers that write into an output directory itself call their checkpoints."""
+"""Checkpoint names of trainers that write directly into an output directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Receipt:
     """One checkpoint of a trainer: a directory or a single file."""
 
     path: str
-    """Relative to the output directory where it lies inside, else absolute."""
+    """Relative to the output directory if inside it, else absolute."""
     step: int
     """Optimizer steps that were finished."""
     created_at: float
@@ -42,14 +42,14 @@ class Receipt:
 
 
 class Receipts:
-    """Issues receipts in a thread of its own, one checkpoint after the other, while the training goes on."""
+    """Issues receipts in its own thread, one checkpoint after the other, while the training continues."""
 
     def __init__(self, output_dir: Path) -> None:
         self._output_dir = output_dir
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trainhooks-receipts")
 
     def issue(self, path: Path, *, step: int) -> None:
-        """Give a checkpoint that its trainer has just finished a receipt, soon; an earlier one of its path goes."""
+        """Issue a receipt for a complete checkpoint in the background; it replaces an earlier one of its path."""
         self._thread.submit(self._issue, path, step)
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class Receipts:
 
 
 def issue(output_dir: Path, path: Path, *, step: int) -> Receipt:
-    """Sync and hash a checkpoint, then write its receipt, durably. Receipts of deleted checkpoints go.
+    """Sync and hash a checkpoint, then write its receipt, durably. Delete receipts of deleted checkpoints.
 
     Raises:
         OSError: a file cannot be read or synced, or the receipt not be written.
@@ -87,7 +87,7 @@ def issue(output_dir: Path, path: Path, *, step: int) -> Receipt:
 
 
 def issued(output_dir: Path) -> list[Receipt]:
-    """Return all readable receipts, the newest checkpoint first; nothing of the checkpoints is read."""
+    """Return all readable receipts, the newest checkpoint first; the checkpoints are not read."""
     found = []
     for path in (output_dir / "progress" / FOLDER).glob("*.json"):
         try:
@@ -98,10 +98,10 @@ def issued(output_dir: Path) -> list[Receipt]:
 
 
 def newest_good_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
-    """Return the trainer's newest checkpoint whose every byte is as it was written, or None to start afresh.
+    """Return the trainer's newest intact checkpoint, every byte verified, or None to start from the beginning.
 
     For `trainer.train(resume_from_checkpoint=...)` and `trainer.fit(ckpt_path=...)`. Reads the files of what it
-    returns. Checkpoints that are damaged or have no receipt (a kill came before they were whole) are passed over and
+    returns. Checkpoints that are damaged or have no receipt (a kill came before they were complete) are skipped and
     logged.
     """
     found = newest_good(location.path("output_dir", output_dir))
@@ -109,11 +109,11 @@ def newest_good_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
 
 
 def newest_good(root: Path) -> Receipt | None:
-    """Return the receipt of the newest checkpoint below an output directory that still matches it: see above."""
+    """Return the receipt of the newest checkpoint below an output directory that still matches it."""
     known = issued(root)
     unknown = {str(path.relative_to(root)) for path in root.glob(_TRAINERS)} - {receipt.path for receipt in known}
     if unknown:
-        log.warning("not resumed from, since without receipt: %s", ", ".join(sorted(unknown)))
+        log.warning("not resumed from, because they have no receipt: %s", ", ".join(sorted(unknown)))
     for receipt in known:
         try:
             verify(root, receipt)
@@ -138,7 +138,7 @@ def verify(output_dir: Path, receipt: Receipt) -> None:
         except OSError as error:
             raise CheckpointInvalid(f"{path} cannot be read ({error.strerror}).", hint=hint) from error
         if found != record:
-            raise CheckpointInvalid(f"{path} is damaged: it is not what was written.", hint=hint)
+            raise CheckpointInvalid(f"{path} is damaged: it differs from what was written.", hint=hint)
 
 
 def _names(path: Path) -> Iterator[str]:

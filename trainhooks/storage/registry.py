@@ -1,7 +1,7 @@
 """The experiment database: runs, their sessions, checkpoints, metrics and tags, in one SQLite file.
 
 Two processes may use it at once (write-ahead log, busy timeout); on a network file system, where that log does not
-work, it has the plain journal. docs/formats/registry.md.
+work, it uses the rollback journal. docs/formats/registry.md.
 """
 
 import json
@@ -23,15 +23,15 @@ _RETRY_SECONDS = 0.02
 
 
 class Registry:
-    """The database at `path`, to write to: made, with its folder, and brought up to date where it must be.
+    """The database at `path`: created with its folder, and migrated if necessary.
 
-    One thread uses it, and it does not outlive a fork: open it, write, close it.
+    Use it from one thread, and not across a fork: open it, write, close it.
 
     Args:
-        is_copy: read only; what is at `path` stays untouched, and has to be there.
+        is_copy: read-only; `path` must exist and stays untouched.
 
     Raises:
-        TrainhooksError: not there, not a database, one of a newer release, or a place that cannot be written.
+        TrainhooksError: missing, not a database, of a newer release, or not writable.
     """
 
     def __init__(self, path: Path, *, is_copy: bool = False) -> None:
@@ -39,7 +39,7 @@ class Registry:
         if is_copy and not path.is_file():
             raise TrainhooksError(
                 f"There is no experiment database at {path}.",
-                hint="A training writes one, beside its output directory, when it starts: name it with --database.",
+                hint="A training creates one beside its output directory when it starts. Name it with --database.",
                 code="registry_missing",
             )
         try:
@@ -56,12 +56,12 @@ class Registry:
         except (sqlite3.Error, OSError) as error:
             raise TrainhooksError(
                 f"The experiment database {path} cannot be used ({error}).",
-                hint="Name another file, or move this one away: runs are read from their own directories again.",
+                hint="Name another file, or move this one away: `trainhooks recover` still reads the runs themselves.",
                 code="registry_failed",
             ) from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     @contextmanager
@@ -98,7 +98,7 @@ class Registry:
         return int(version)
 
     def record(self, run: Run) -> None:
-        """Write a run. Its checkpoints, metrics and tags replace those known; of its sessions none is forgotten."""
+        """Write a run. Its checkpoints, metrics and tags replace the known ones; its sessions are only added."""
         with self._write():
             self._put("runs", run.run_id, [_run_row(run)])
             for table in ("checkpoints", "metrics", "tags"):
@@ -129,12 +129,12 @@ class Registry:
         return run_id
 
     def runs(self) -> list[Run]:
-        """Return all runs, newest first, with all that belongs to them."""
+        """Return all runs, newest first, with everything that belongs to them."""
         rows = self._connection.execute("SELECT run_id FROM runs ORDER BY created_at DESC, run_id").fetchall()
         return [run for row in rows if (run := self.find(row["run_id"])) is not None]
 
     def find(self, run_id: str) -> Run | None:
-        """Return one run with all that belongs to it."""
+        """Return one run with everything that belongs to it."""
         row = self._connection.execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         if row is None:
             return None
@@ -166,17 +166,17 @@ def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("PRAGMA journal_mode = DELETE")
     else:
         _switch_to_log(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")  # all of it can be made again from the runs
+        connection.execute("PRAGMA synchronous = NORMAL")  # all of it can be rebuilt from the runs
 
 
 def _switch_to_log(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log: where processes make the file at once, SQLite may say busy without waiting."""
+    """Switch to the write-ahead log. If processes create the file at once, SQLite may return busy without waiting."""
     until = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            # One of 360 that began at once, six at a time.
+            # Measured: 1 of 360 concurrent starts, six at a time.
             if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > until:
                 raise
             time.sleep(_RETRY_SECONDS)

@@ -1,6 +1,6 @@
-"""An experiment database read without touching it: into memory, also from a place that cannot be written to.
+"""Read an experiment database without touching it: into memory, even from a read-only folder.
 
-A plain read-only connection to a write-ahead log leaves `-wal` and `-shm` files behind, or fails where it cannot.
+A plain read-only connection to a write-ahead log leaves `-wal` and `-shm` files behind, or fails if it cannot.
 """
 
 import shutil
@@ -18,7 +18,7 @@ def copy(path: Path) -> sqlite3.Connection:
     """Return a copy in memory.
 
     Raises:
-        sqlite3.Error: no database.
+        sqlite3.Error: not a database.
         OSError: it cannot be read.
     """
     problem: Exception | None = None
@@ -34,7 +34,7 @@ def copy(path: Path) -> sqlite3.Connection:
 def _ways(path: Path) -> Iterator[Callable[[Path], sqlite3.Connection]]:
     log = _log(path)
     if log.exists():
-        yield _as_writer  # somebody is at work, or was killed: SQLite takes the log into account, and tidies up
+        yield _as_writer  # a writer is active or was killed: SQLite reads the log and cleans up
     else:
         with path.open("rb") as file:
             has_log = file.read(20)[18:20] == _WAL_VERSION
@@ -51,7 +51,7 @@ def _locked(path: Path) -> sqlite3.Connection:
 
 
 def _as_it_lies(path: Path) -> sqlite3.Connection:
-    """Read a file that nobody has open; where somebody opened it meanwhile, it does not count."""
+    """Read a file that no process has open; if one opened it meanwhile, read again."""
     before = path.stat()
     memory = _read(path, "immutable=1")
     after = path.stat()
@@ -62,7 +62,7 @@ def _as_it_lies(path: Path) -> sqlite3.Connection:
 
 
 def _from_a_copy(path: Path) -> sqlite3.Connection:
-    """Read a log that a killed process left in a place that cannot be written to."""
+    """Read a log that a killed process left in a read-only folder."""
     with tempfile.TemporaryDirectory() as folder:
         twin = Path(folder) / "copy.db"
         shutil.copyfile(path, twin)

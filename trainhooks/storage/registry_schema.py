@@ -1,4 +1,4 @@
-"""How the tables of the experiment database came about, step by step."""
+"""The schema of the experiment database, as migrations."""
 
 MIGRATIONS: tuple[str, ...] = (
     """

@@ -1,6 +1,6 @@
-"""The plan of a rehearsal as a started process finds it, and where that process writes instead.
+"""The plan of a rehearsal in the environment of a process, and the directory it writes to.
 
-Nothing of a rehearsal is written to the output directory that the script names, and nothing is read from it.
+A rehearsal neither reads nor writes the output directory that the script names.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from trainhooks.errors import ConfigInvalid
 from trainhooks.storage import location
 
 KILLED = "killed"
-"""A file in a plan's directory: the process has killed itself, and does not do so again."""
+"""A file in a plan's directory: the process has killed itself once and must not do so again."""
 
 
 def current(environ: Mapping[str, str] = os.environ) -> Plan | None:
-    """Return the plan of the rehearsal that this process is part of; None: it is none.
+    """Return the plan of the rehearsal that this process is part of, or None.
 
     Raises:
         ConfigInvalid: the variable holds something else.
@@ -30,13 +30,13 @@ def current(environ: Mapping[str, str] = os.environ) -> Plan | None:
         return rehearsal.decode(text)
     except ValueError as error:
         raise ConfigInvalid(
-            f"{VARIABLE} holds no plan of this release ({error}).",
-            hint="trainhooks rehearse sets it. Unset it, or use one release for both.",
+            f"{VARIABLE} holds no valid plan of this release ({error}).",
+            hint="trainhooks rehearse sets it. Unset it, or use the same release for both.",
         ) from error
 
 
 def place(plan: Plan | None, output_dir: str | os.PathLike[str]) -> Path:
-    """Return where the run of an output directory is written: there, or in a rehearsal in the plan's directory."""
+    """Return where a run is written: the output directory or, in a rehearsal, a folder in the plan's directory."""
     given = location.directory(output_dir)
     if plan is None:
         return given
@@ -44,10 +44,10 @@ def place(plan: Plan | None, output_dir: str | os.PathLike[str]) -> Path:
 
 
 def refuse(what: str) -> None:
-    """Refuse, in a rehearsal, what cannot be kept away from the real output directory.
+    """In a rehearsal, refuse what would write to the real output directory.
 
     Raises:
-        ConfigInvalid: this process is part of one.
+        ConfigInvalid: this process is part of a rehearsal.
     """
     if current() is not None:
         raise ConfigInvalid(

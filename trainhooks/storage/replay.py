@@ -1,4 +1,4 @@
-"""Rows of metrics.jsonl from a step on, found from the file's end: a long history before them is not read."""
+"""Rows of metrics.jsonl from a step on, read backwards from the file's end, so that a long history is not read."""
 
 import os
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ _BLOCK_BYTES = 1 << 18
 
 
 def rows_from(path: Path, step: int, *, before_attempt: int) -> list[dict[str, Any]]:
-    """Return one settled row a step, from `step` on, as attempts before `before_attempt` recorded them.
+    """Return one settled row per step, from `step` on, as attempts before `before_attempt` recorded them.
 
-    Behind them come the events `begun` of the last of these attempts: of steps that it may not have finished.
+    The `begun` events of the last of these attempts follow: steps that it may not have finished.
 
-    What stands before the last row of a smaller step is of smaller steps too, or superseded by that row's attempt.
+    Lines before the last row of a smaller step have smaller steps too, or are superseded by the attempt of that row.
     """
     lines = list[dict[str, Any]]()
     try:
@@ -34,7 +34,7 @@ def rows_from(path: Path, step: int, *, before_attempt: int) -> list[dict[str, A
 
 
 def _backwards(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield whole lines, the last first."""
+    """Yield whole lines, last first."""
     with path.open("rb", buffering=0) as file:
         at, rest = file.seek(0, os.SEEK_END), b""
         while at > 0:

@@ -1,6 +1,7 @@
 """api_recovery.jsonl: answers of the teacher, as prompt lines of the proxy's journal; `kdproxy warm` takes the file.
 
-The k-th equal prompt for a model is ordinal k. Each line is synced before `record` returns: it was paid for.
+The k-th equal prompt for a model is ordinal k. Each line is synced before `record` returns, because the answer was paid
+for.
 """
 
 import logging
@@ -17,7 +18,7 @@ NAME = "api_recovery.jsonl"
 
 
 class ResponseLog:
-    """The file of one output directory; opened when the first answer is recorded or looked for. Thread-safe."""
+    """The file of one output directory; opened when the first answer is recorded or looked up. Thread-safe."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
@@ -31,7 +32,7 @@ class ResponseLog:
         """Append an answer and return its ordinal once it is on the medium.
 
         Raises:
-            OSError: the disk refused; the file is as before.
+            OSError: the disk refused; the file is unchanged.
         """
         from kdproxy.core import record as records
 
@@ -50,7 +51,7 @@ class ResponseLog:
             except OSError:
                 os.ftruncate(descriptor, self._end)
                 raise
-            except BaseException:  # Ctrl-C, most likely while the medium is waited for: what is whole was paid for
+            except BaseException:  # Ctrl-C, most likely during the sync: keep a whole line, since it was paid for
                 if os.fstat(descriptor).st_size == self._end + len(line):
                     self._note(places, line)
                 else:
@@ -69,12 +70,12 @@ class ResponseLog:
             if ordinal >= len(places):
                 return None
             offset, length = places[ordinal]
-            os.lseek(descriptor, offset, os.SEEK_SET)  # what is written is appended, wherever this is
+            os.lseek(descriptor, offset, os.SEEK_SET)  # writes append, whatever the offset
             found = records.read_prompt(os.read(descriptor, length))
             return None if found is None else found[1]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             if self._descriptor is not None:
                 os.close(self._descriptor)
@@ -92,14 +93,14 @@ class ResponseLog:
                 if is_new:
                     atomic.sync_directory(self._path.parent)
                 self._read(descriptor)
-            except BaseException:  # what is not read to its end must not be written behind
+            except BaseException:  # a file not read to its end must not be appended to
                 os.close(descriptor)
                 raise
             self._descriptor = descriptor
         return self._descriptor
 
     def _read(self, descriptor: int) -> None:
-        """Learn which prompts are there; cut a torn last line off, which no caller was told of."""
+        """Index the prompts; cut off a torn last line, which was never acknowledged to a caller."""
         from kdproxy.core import record as records
 
         self._places, self._end = {}, 0

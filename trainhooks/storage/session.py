@@ -1,4 +1,4 @@
-"""session.json: who this training is, its configuration, and its attempts. docs/formats/session.md."""
+"""session.json: the identity of a training, its configuration and attempts. docs/formats/session.md."""
 
 import json
 import os
@@ -26,7 +26,7 @@ class SessionFile:
     def __init__(self, path: Path, config: Mapping[str, Any], total_steps: int) -> None:
         self._path = path
         self.previous = read(path)
-        """As the last attempt left it, or None for a new session."""
+        """The content after the last attempt, or None for a new session."""
         self.members: dict[str, Any] = self.previous or {
             "v": SESSION_VERSION,
             "session_id": os.urandom(8).hex(),
@@ -65,7 +65,7 @@ class SessionFile:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return the members of a session file, or None where there is none.
+    """Return the content of a session file, or None if it does not exist.
 
     Raises:
         SessionInvalid: damaged, or of a newer version.
@@ -80,10 +80,10 @@ def read(path: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise SessionInvalid(
             f"{path} is damaged ({type(error).__name__}: {error}).",
-            hint="Metrics and checkpoints beside it are whole. Put a copy of it back, or move it away: training then"
-            " goes on from the newest checkpoint under a new session id.",
+            hint="Metrics and checkpoints are unaffected. Restore it from a backup, or move it away: the training then"
+            " resumes from the newest checkpoint under a new session id.",
         ) from error
     raise SessionInvalid(
         f"{path} has version {version!r}; this release reads version {SESSION_VERSION}.",
-        hint="It was written by a newer trainhooks: upgrade to go on.",
+        hint="It was written by a newer trainhooks: upgrade to resume.",
     )

@@ -1,7 +1,7 @@
-"""progress.json: where a training is, replaced about each second. docs/formats/session.md.
+"""progress.json: the progress of a training, replaced about once a second. docs/formats/session.md.
 
-It is made anew all the time, so it is replaced without a sync: after a power cut the last second or the file may be
-missing, and nothing rests on it but the seconds of the attempt that was cut off.
+It is replaced without a sync: after a power cut the last second or the file may be missing, which affects only the
+recorded seconds of the attempt that was cut off.
 """
 
 import json
@@ -16,12 +16,12 @@ _NEEDED = {"at", "attempt", "step", "attempt_seconds"}
 
 
 def write(path: Path, members: dict[str, Any]) -> None:
-    """Replace the snapshot in one step."""
+    """Replace the snapshot atomically."""
     atomic.write(path, json.dumps({"v": SNAPSHOT_VERSION, **members}, indent=1).encode() + b"\n", durable=False)
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return the snapshot's members, or None where there is none that can be read."""
+    """Return the snapshot, or None if it is missing or unreadable."""
     try:
         members = json.loads(path.read_bytes())
     except (OSError, ValueError):

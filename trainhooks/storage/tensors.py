@@ -1,8 +1,8 @@
 """Write one safetensors file straight from memory. The safetensors library reads it.
 
 The format is 8 bytes of header length, a JSON header, and the tensors' bytes (README of huggingface/safetensors,
-section Format, read 2026-11). Its own writer wants every tensor as a `bytes` copy and keeps no hash; gigabytes are
-written here without a copy, and may still be on their way from a device when the writing begins.
+section Format, read 2026-11). The library's writer needs every tensor as a `bytes` copy and keeps no hash; this one
+writes gigabytes without a copy, and starts while tensors are still being copied from a device.
 """
 
 import json
@@ -15,7 +15,7 @@ from trainhooks.storage import durable_file
 
 SUFFIX = ".safetensors"
 METADATA = "__metadata__"
-"""The one name that the format keeps for itself."""
+"""The one name that the format reserves."""
 _ALIGNMENT = 8
 
 
@@ -28,7 +28,7 @@ class Blob:
     """As safetensors spells it: F32, BF16, I64, ..."""
     shape: tuple[int, ...]
     data: memoryview
-    """Flat bytes; good once `wait` has returned."""
+    """Flat bytes; valid once `wait` has returned."""
     wait: Callable[[], None] = lambda: None
     """Returns once the bytes are there."""
 

@@ -1,4 +1,4 @@
-"""Whether a checkpoint on disk is what its manifest says: every byte of it, nothing missing, nothing added."""
+"""Verify a checkpoint on disk against its manifest: every byte, nothing missing, nothing added."""
 
 import errno
 import os
@@ -16,17 +16,17 @@ _READERS = 4
 """SHA-256 does about 1 GB/s on one core; files are read side by side."""
 _SMALL_BYTES = 1 << 20
 _DAMAGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO})
-"""What reading says of a damaged checkpoint. Anything else (no permission, no descriptors) says nothing about it."""
+"""Errors that mean a damaged checkpoint. Others (no permission, no descriptors) do not."""
 _SYSTEM_FILES = (".DS_Store", ".nfs")
-"""Names that the macOS Finder and NFS put into directories on their own."""
+"""Names that the macOS Finder and NFS create in directories."""
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read a checkpoint's manifest.
 
     Raises:
-        CheckpointInvalid: not there, damaged, or of a newer version.
-        OSError: it may not be read.
+        CheckpointInvalid: missing, damaged, or of a newer version.
+        OSError: no permission to read it.
     """
     try:
         text = (path / MANIFEST).read_bytes()
@@ -40,13 +40,13 @@ def verify(path: Path) -> Manifest:
 
     Raises:
         CheckpointInvalid: naming the first file that differs.
-        OSError: a file may not be read.
+        OSError: no permission to read a file.
     """
     return _verify(path, _verify_file)
 
 
 def verify_written(path: Path) -> Manifest:
-    """Look whether a draft that this run has just written is whole: each file has its size, and none is added.
+    """Check that a draft just written is complete: each file has its size, and none is added.
 
     The bytes of large files were read back from the disk while they were written; small ones are read again.
 
@@ -60,7 +60,7 @@ def _verify(path: Path, check: Callable[[Path, str, FileRecord], None]) -> Manif
     manifest = read_manifest(path)
     found = set(_files(path)) - {MANIFEST}
     differing = [f"lacks {name}" for name in sorted(manifest.files.keys() - found)]
-    differing += [f"holds {name}, which is not its own" for name in sorted(found - manifest.files.keys())]
+    differing += [f"has {name}, which is not in its manifest" for name in sorted(found - manifest.files.keys())]
     if differing:
         raise CheckpointInvalid(f"{path.name} {', '.join(differing)}.", hint=_HINT)
     with ThreadPoolExecutor(_READERS, thread_name_prefix="trainhooks-verify") as readers:
@@ -70,7 +70,7 @@ def _verify(path: Path, check: Callable[[Path, str, FileRecord], None]) -> Manif
 
 
 def _files(path: Path) -> Iterator[str]:
-    """Yield the names of all files, relative; a link counts as one, and is never a checkpoint's own."""
+    """Yield the names of all files, relative; a link counts as a file, and is never part of a checkpoint."""
     for folder, folders, names in os.walk(path):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         for name in [*names, *links]:

@@ -15,7 +15,7 @@ _USUAL = (
     "/content/workspace",
     "/content/drive/MyDrive",
 )
-"""Looked at in this order where no database is named."""
+"""Searched in this order if no database is named."""
 
 
 def locate(database: str | os.PathLike[str] | bool, output_dir: Path) -> Path | None:
@@ -31,24 +31,23 @@ def in_folder(path: Path) -> Path:
 
 
 def usual() -> Path:
-    """Return the first database of the places where runs usually are, or where the first one would be."""
+    """Return the first database in the usual places, or the path of a new one."""
     places = [Path(folder) / DATABASE for folder in _USUAL]
     return next((place for place in places if place.is_file()), places[0])
 
 
 def all_usual() -> list[Path]:
-    """Return the databases of the places where runs usually are."""
+    """Return the databases in the usual places."""
     return [place for folder in _USUAL if (place := Path(folder) / DATABASE).is_file()]
 
 
 def workspace(output_dir: Path) -> Path:
-    """Return the folder that a run's folder lies in, `runs` of `runs/a`: where what several runs share is kept.
+    """Return the parent of a run's folder, `runs` for `runs/a`: the place of files that several runs share.
 
-    It is the run's own folder where the one above is not for such things: where the run's folder is the working
-    directory or above it, is mounted, or lies in the root of the file system, in a place that everybody shares
-    (`/tmp`), or in one that cannot be written to.
+    It is the run's own folder if the parent is unsuitable: if the run's folder is the working directory or above it, or
+    a mount, or if the parent is the root of the file system, a shared folder (`/tmp`), or not writable.
     """
-    own = Path(os.path.abspath(output_dir))  # noqa: PTH100 - not resolved: where the user sees it
+    own = Path(os.path.abspath(output_dir))  # noqa: PTH100 - not resolved: as the user sees it
     above = own.parent
     try:
         found = above.stat()

@@ -225,7 +225,7 @@ def test_verify_tells_lines_that_were_taken_out(copied: Path) -> None:
     path.write_bytes(b"".join(lines[:5] + lines[7:]))
     done = trainhooks("verify", copied)
     assert done.returncode == 1
-    assert "Line 5 should come here and 7 does." in done.stdout
+    assert "Line 5 is expected here, but 7 follows." in done.stdout
 
 
 @pytest.mark.parametrize("verb", ["status", "verify", "ls", "tail", "lineage"])

@@ -112,7 +112,7 @@ def test_records_alone_are_refused_before_anything_is_written(tmp_path: Path, mo
     with pytest.raises(ConfigInvalid, match="cannot be rehearsed"), training_progress_context({}, tmp_path, 10):
         pass
     monkeypatch.setenv(VARIABLE, "old")
-    with pytest.raises(ConfigInvalid, match="holds no plan of this release"):
+    with pytest.raises(ConfigInvalid, match="holds no valid plan of this release"):
         training_progress_context({}, tmp_path / "real", 10).__enter__()
     assert [*tmp_path.iterdir()] == []
 

@@ -91,8 +91,8 @@ def test_the_line_and_what_session_json_keeps_of_it() -> None:
     replay = Replay([row(3), row(4)], 3)
     replay.observe(3, row(3))
     kept = certificate.members(replay.certificate())
-    assert certificate.told(kept) == "resumed at step 3: no difference found (1 of 2 recorded steps compared)"
-    assert certificate.told({**kept, "compared": ["loss"], "added_by_a_later_release": 1}).endswith(
+    assert certificate.describe(kept) == "resumed at step 3: no difference found (1 of 2 recorded steps compared)"
+    assert certificate.describe({**kept, "compared": ["loss"], "added_by_a_later_release": 1}).endswith(
         "(1 of 2 recorded steps compared, by loss alone)"
     )
     replay.observe(4, row(4, loss=0.25))
@@ -108,7 +108,7 @@ def test_a_line_that_an_earlier_release_kept() -> None:
     kept = {"verdict": "diverged", "from_step": 3, "compared_steps": 1, "recorded_steps": 1, "first_step": 3}
     kept |= {"field": "batch", "compared": ["batch", "loss"]}
     line = "resumed at step 3: diverged, first at step 3: batch (1 of 1 recorded steps compared)"
-    assert certificate.told(kept) == line
+    assert certificate.describe(kept) == line
 
 
 def after_a_preemption(*facts: tuple[str, Difference | None]) -> Replay:
@@ -123,7 +123,7 @@ def test_what_was_compared_is_named_where_no_step_was_recorded() -> None:
     assert not replay.expects_rows
     line = "resumed at step 3: no difference found (state, batch ids, random numbers; no loss recorded)"
     assert str(replay.certificate()) == line
-    assert certificate.told(certificate.members(replay.certificate())) == line
+    assert certificate.describe(certificate.members(replay.certificate())) == line
 
 
 def test_a_difference_before_the_first_step_says_both_values_and_what_to_do() -> None:

@@ -171,7 +171,7 @@ def test_time_that_gets_short_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="trainhooks"), installed(grace_seconds=0.05):
         signal.raise_signal(signal.SIGTERM)
         until(lambda: "likely to be killed" in caplog.text)
-    assert "SIGTERM: the training is saved and left" in caplog.text
+    assert "SIGTERM: the training saves and stops" in caplog.text
 
 
 def test_what_is_served_in_time_is_not_told_as_late(caplog: pytest.LogCaptureFixture) -> None:

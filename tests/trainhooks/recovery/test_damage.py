@@ -180,8 +180,8 @@ def test_thousands_of_folders(tmp_path: Path, ours: Train, monkeypatch: pytest.M
     for number in range(3000):
         (tmp_path / f"folder-{number}").mkdir()
     assert recover(tmp_path).root == tmp_path / "run", "the one that changed longest ago"
-    monkeypatch.setattr(place, "LOOK_SECONDS", 0.0)
-    with pytest.raises(TrainhooksError, match=r"3,001 of its 3,001 folders were not looked into"):
+    monkeypatch.setattr(place, "SEARCH_SECONDS", 0.0)
+    with pytest.raises(TrainhooksError, match=r"3,001 of its 3,001 folders were not searched"):
         recover(tmp_path)
     assert recover(tmp_path / "run").root == tmp_path / "run", "a run that is named is found at once"
 
@@ -212,9 +212,9 @@ def test_what_may_not_be_read_is_passed_over(tmp_path: Path, ours: Train) -> Non
     finally:
         (tmp_path / "runs" / "closed").chmod(0o755)
     assert found.stdout.startswith(f"{tmp_path}/runs/open "), found.stderr
-    assert f"('{tmp_path}/runs/closed', 'it may not be read (permission denied)')" in found.stdout
-    assert f"('{tmp_path}/runs/half', 'it may not be read (permission denied)')" in found.stdout
-    assert "it may not be read (permission denied)" in closed.stderr.splitlines()[-1]
+    assert f"('{tmp_path}/runs/closed', 'permission denied')" in found.stdout
+    assert f"('{tmp_path}/runs/half', 'permission denied')" in found.stdout
+    assert "permission denied" in closed.stderr.splitlines()[-1]
 
 
 def test_metrics_of_any_writer_become_columns(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_run_without_its_session_goes_as_far_as_the_rest(tmp_path: Path, ours:
     assert run.kind == Kind.TRAINHOOKS
     assert len(run.metrics_df) == (0 if lost == "progress" else 60)
     assert [saved.step for saved in run.checkpoints] == [20, 40, 60]
-    assert run.gaps[0] == "There is no session.json: the run's configuration and attempts are unknown."
+    assert run.gaps[0] == "session.json is missing: the run's configuration and attempts are unknown."
     run.load_model(nn.Linear(4, 1))
 
 
@@ -257,7 +257,7 @@ def test_rows_that_are_lost_are_told(tmp_path: Path, ours: Train) -> None:
     path.write_bytes(b"".join([*lines[:5], *lines[8:20], b"\xff\x00\n", *lines[21:30]]))
     gaps = " ".join(recover(tmp_path).gaps)
     assert "4 of the lines of metrics.jsonl are damaged or missing." in gaps
-    assert "and there is a checkpoint of 60 steps." in gaps
+    assert "but a checkpoint has 60 steps: rows are lost." in gaps
 
 
 def test_checkpoints_in_quarantine_are_told(tmp_path: Path, ours: Train) -> None:
@@ -285,7 +285,7 @@ def test_epochs_of_fractions_are_not_counted_by_rows(tmp_path: Path) -> None:
 
 def test_only_best_and_last_can_be_chosen(tmp_path: Path, ours: Train) -> None:
     model = ours(tmp_path)
-    with pytest.raises(TrainhooksError, match="'middle' is no choice"):
+    with pytest.raises(TrainhooksError, match="Unknown checkpoint 'middle'"):
         recover(tmp_path).load_model(model, which="middle")
 
 

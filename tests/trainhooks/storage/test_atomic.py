@@ -16,7 +16,7 @@ CANNOT = [
 
 @pytest.fixture(autouse=True)
 def untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atomic, "_told", set())
+    monkeypatch.setattr(atomic, "_warned", set())
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, number: int, *, folders: bool) -> None:

@@ -38,7 +38,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     with pytest.raises(TrainhooksError, match="cannot be written"):
         export(TABLE, tmp_path, "run")
-    with pytest.raises(TrainhooksError, match="no kind of table"):
+    with pytest.raises(TrainhooksError, match="Unknown table format"):
         export(TABLE, tmp_path / "x", "run", kind="xlsx")
 
 
