@@ -8,7 +8,7 @@ more, saves become rarer.
 from collections import deque
 
 _WINDOW = 10
-"""Steps before a save that tell how long a step takes, and steps after it that are looked at."""
+"""Steps measured before a save, for the usual step time, and after it."""
 
 
 class Cadence:
@@ -27,7 +27,7 @@ class Cadence:
         self.every_steps = every_steps
         self.every_seconds = every_seconds
         self.stretch_seconds = 0.0
-        """The least time between two saves, from what the last one cost."""
+        """The min time between two saves, from what the last one cost."""
         self._max_overhead = max_overhead
         self._saved_at = now
         self._is_owed = False
@@ -45,7 +45,7 @@ class Cadence:
         return self._is_owed and now - self._saved_at >= self.stretch_seconds
 
     def saved(self, now: float, *, blocked_seconds: float) -> None:
-        """A save was begun and the training goes on, having stood still for `blocked_seconds`."""
+        """A save has started; it blocked the training for `blocked_seconds`."""
         self._is_owed = False
         self._saved_at = now
         self._blocked_seconds = blocked_seconds

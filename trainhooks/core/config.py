@@ -36,7 +36,7 @@ def validate(config: Any, total_steps: Any) -> dict[str, Any]:
     else:
         problems.append(f"config is a {type(config).__name__} and must be a dict or an object with attributes")
     if problems:
-        raise ConfigInvalid("; ".join(problems) + ".", hint="Mend these and start again; nothing was written.")
+        raise ConfigInvalid("; ".join(problems) + ".", hint="Fix these and start again; nothing was written.")
     return plain
 
 

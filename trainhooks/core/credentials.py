@@ -1,4 +1,4 @@
-"""What must not be written down of a configuration: told by its name, or by how it looks."""
+"""Which values of a configuration must not be stored: recognised by name or by form."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Which values of a metric are the better ones: said by the user, else told from its name. Pure."""
+"""Which values of a metric are better: given by the user, else by its name. Pure."""
 
 import re
 from enum import StrEnum
@@ -27,7 +27,7 @@ _FALLING = re.compile(
 
 
 def direction_of(metric: str) -> Mode:
-    """Tell from a metric's name which values are the better ones; the least, where the name does not tell.
+    """Return which values of a metric are better, by its name; lower ones if the name is unknown.
 
     What measures a loss or an error falls, whatever else is in its name (`accuracy_loss`).
     """

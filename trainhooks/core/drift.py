@@ -1,4 +1,4 @@
-"""What has changed between the attempt that is gone on from and this one, and what becomes of that. Pure.
+"""What has changed since the attempt that is resumed, and whether that blocks, warns or is allowed. Pure.
 
 Facts are flat: a dotted name (`config.optimizer.lr`, `data.length`, `environment.torch`) and a plain value.
 """
@@ -18,12 +18,12 @@ _SHOWN_LENGTH = 60
 
 
 class Policy(StrEnum):
-    """What becomes of a difference."""
+    """What a difference does."""
 
     BLOCK = "block"
     """The training does not start."""
     WARN = "warn"
-    """It is told and recorded."""
+    """It is logged and recorded."""
     ALLOW = "allow"
     """It is recorded."""
 

@@ -1,4 +1,4 @@
-"""How many epochs a training has been through, told from what its rows say."""
+"""How many epochs a training has completed, according to its rows."""
 
 from collections.abc import Iterable
 

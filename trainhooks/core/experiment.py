@@ -112,7 +112,7 @@ def pick(runs: Sequence[Run], wanted: str) -> Run:
     """Return the run that is meant by an id, the beginning of one, or a name.
 
     Raises:
-        TrainhooksError: there is none, or more than one.
+        TrainhooksError: no run matches, or more than one.
     """
     own = [run for run in runs if run.origin is None]
     for found in (

@@ -1,4 +1,4 @@
-"""How long a process has left once a signal told it to go. Pure: the environment and the time are given."""
+"""How long a process has from a signal to the kill. Pure: the environment and the time are arguments."""
 
 import signal
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ terminationGracePeriodSeconds (their manuals, 2026-11)."""
 
 
 def seconds_left(number: int, environ: Mapping[str, str], *, now: float, given: float | None = None) -> float | None:
-    """Say how long there is until the process is likely to be killed; None: nobody has said that it will be.
+    """Return the seconds until the process is likely to be killed; None if no kill is expected.
 
     Args:
         number: the signal.

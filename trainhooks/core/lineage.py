@@ -1,7 +1,7 @@
 """The member `lineage` of a row: which samples a step was made of, and which stored answers those were made of.
 
-A sample's keys are told once in an attempt, in the first row that has the sample, and again where they have changed. So
-a reader goes through all rows of an attempt, superseded ones too. What is not known is never filled in.
+A sample's keys are written once per attempt, in the first row with the sample, and again when they change. So a reader
+needs all rows of an attempt, including superseded ones. What is not known is never filled in.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +22,7 @@ class Teller:
 
     def __init__(self) -> None:
         self._told: dict[int | None, dict[Id, int]] = {}
-        """By worker and sample: the hash of the keys that were told last."""
+        """By worker and sample: the hash of the keys that were written last."""
 
     def members(self, origin: Origin) -> dict[str, Any]:
         """Return the member `lineage`, as JSON."""
@@ -79,7 +79,7 @@ class StepLineage:
 def resolved(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield lines as they were written, each with a `StepLineage` in place of its member `lineage`.
 
-    After a line that is lost nothing counts that was told before: it may have said otherwise.
+    After a lost line, earlier keys no longer count: the lost line may have changed them.
     """
     told: dict[int, dict[Place, Keys]] = {}
     seq = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 Id: TypeAlias = int | str
-"""What tells a sample from the others of its data."""
+"""What identifies a sample in its data."""
 
 Keys: TypeAlias = tuple[tuple[str, int | None], ...]
 """Stored answers as (key, ordinal); the ordinal is None where it is not known. None of them: not known."""
@@ -19,7 +19,7 @@ class Origin:
     """What is known of one batch of one rank."""
 
     epoch: int | None = None
-    """None where the loop does not tell."""
+    """None if unknown."""
     ids: tuple[Id, ...] | None = None
     """Of each sample: its index, its number in its worker's stream, or what its column `id` says; None: not known."""
     worker: int | None = None

@@ -27,7 +27,7 @@ class Outages:
     """Over outages that have ended."""
     last: Failure | None = None
     since: float | None = None
-    """When the outage that goes on began."""
+    """Start of the current outage."""
 
     def failed(self, failure: Failure, now: float) -> None:
         """Note a failure; the first one after a success begins an outage."""
@@ -37,7 +37,7 @@ class Outages:
             self.since = now
 
     def recovered(self, now: float) -> float | None:
-        """End the outage; returns its seconds, or None where none goes on."""
+        """End the outage; returns its seconds, or None without one."""
         if self.since is None:
             return None
         seconds, self.since = max(0.0, now - self.since), None

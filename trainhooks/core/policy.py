@@ -29,8 +29,8 @@ class CheckpointPolicy:
     max_overhead: float | None = 0.05
     """The part of the training's time that saving may cost before it is done less often; None: as often as said."""
     asynchronous: bool = True
-    """Write while the training goes on. A save that falls due while one is being written waits for it, and the training
-    does not: it is taken at the first step after. False: the training stands still until each is durable."""
+    """Write while the training continues. A save that is due while another is being written does not block: it is taken
+    at the first step after. False: the training waits until each checkpoint is durable."""
     device_snapshot: bool = True
     """Copy on the GPU first where its memory has room for a second copy of the state."""
     gradients: str = "auto"

@@ -13,7 +13,7 @@ from trainhooks.core.timing import WORK, Phase
 from trainhooks.core.trend import WINDOW, Trend, trend
 
 _COUNTED = 64
-"""Over how many recent rows samples and tokens per step are told."""
+"""How many recent rows samples and tokens per step are averaged over."""
 COUNTERS = ("samples_processed", "tokens_processed")
 
 
@@ -82,7 +82,7 @@ class Progress:
                 if seen and step < seen[-1][0]:
                     continue
                 if seen and (step == seen[-1][0] or value < seen[-1][1]):
-                    seen.clear()  # a counter that begins anew
+                    seen.clear()  # a counter that restarts
                 seen.append((step, value))
 
     def latest(self) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Protocol
 class Ranks(Protocol):
     """The processes of one training. Every method is collective: all ranks call it, in one order.
 
-    Saving calls it from a thread of its own while the training goes on: the order is one per thread.
+    Saving calls it from a thread of its own while the training continues: the order holds per thread.
     RankLost is raised by each once another process has ended, or does not come within the time that is given it.
     """
 
@@ -40,7 +40,7 @@ class Ranks(Protocol):
         """Hand in a wish, and learn the largest one that was handed in a call ago (alone: in this call).
 
         All ranks learn the same number in the same call, so they can act on it together. The call before is used
-        because its reduction went on while the step ran: nobody waits for it.
+        because its reduction ran during the step, so no rank waits.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""How long a step takes now, told from recent steps: slow starts, sleep and one-off stalls do not count, habits do."""
+"""How long a step takes now, from recent steps: slow starts, sleep and one-off stalls do not count, habits do."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class StepRate:
     def tick(self, steps: int, working_seconds: float) -> None:
         """Note that `steps` are finished after `working_seconds` of work in this attempt.
 
-        The first note of a step counts. Where steps go back, the rate goes on from there.
+        The first note of a step counts. If steps go back, the rate continues from there.
         """
         if self._last is not None and steps >= self._last[0]:
             count = steps - self._last[0]

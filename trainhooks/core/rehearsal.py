@@ -93,7 +93,7 @@ def judge(
     reference: Iterable[Mapping[str, Any]],
     certificate: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Compare the steps after the resume with those of a run that nobody killed.
+    """Compare the steps after the resume with those of an uninterrupted run.
 
     Where two starts differ before anything was killed (no seed), the reference proves nothing: then the steps that
     the killed process had done beyond the checkpoint are what is compared with.

@@ -77,13 +77,13 @@ def revive(value: Any) -> Any:
 
 
 def settle(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield exactly one row a step, in the order of steps: what the training that goes on is made of.
+    """Yield exactly one row per step, in the order of steps, without superseded rows.
 
-    An attempt that goes on at step S supersedes the rows of earlier attempts from S on. Several rows that one attempt
+    An attempt that resumes at step S supersedes the rows of earlier attempts from S on. Several rows that one attempt
     wrote of one step are one row; a later value of the same member wins.
 
     In a loop that counts its steps from 1 on, row S is that of a finished step and stays. Such a loop has no row 0, and
-    records S + 1 first where it goes on at S.
+    records S + 1 first when it resumes at S.
     """
     yield from _settled(((dict(line), line) for line in lines), lambda earlier, later: {**earlier, **later})
 
@@ -113,7 +113,7 @@ def _settled(lines: Iterable[tuple[_Row, Mapping[str, Any]]], merge: Callable[[_
     newest, lowest = 0, 1
     last: tuple[int, _Row] | None = None
     """Row S, of which the attempt's first row is to tell whether it is finished."""
-    is_open = False  # the newest attempt has not said yet where it goes on
+    is_open = False  # where the newest attempt resumes is not known yet
     for row, line in lines:
         attempt = line["attempt"]
         if attempt < newest:

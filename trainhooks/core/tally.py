@@ -46,7 +46,7 @@ class Tally:
 
     @classmethod
     def of(cls, summaries: Iterable[MetricSummary]) -> "Tally":
-        """Return a tally that goes on from summaries."""
+        """Return a tally that continues from summaries."""
         tally = cls()
         for each in summaries:
             step = -1 if each.step is None else each.step

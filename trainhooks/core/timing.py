@@ -20,7 +20,7 @@ WORK = (Phase.ACTIVE, Phase.REPLAYED)
 
 
 class _State:
-    """A moment at which the phase changed. `working` is asked at each step: what it needs is told beforehand."""
+    """A moment at which the phase changed. `working` is read at each step, so its inputs are precomputed."""
 
     __slots__ = ("is_working", "since", "stack", "totals", "worked")
 
@@ -56,7 +56,7 @@ class Stopwatch:
         self._switch((*self._state.stack, phase), now)
 
     def leave(self, phase: Phase, now: float) -> None:
-        """End the innermost such phase; others that were entered since go on. One that has been ended stays so."""
+        """End the innermost such phase; phases entered since continue. A phase that has ended stays ended."""
         stack = list(self._state.stack)
         if phase not in stack:  # `unpause()` within `paused()`, perhaps in another thread
             return

@@ -27,14 +27,14 @@ def digest(tokenizer: Any) -> str:
         text = json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()
     else:
         raise ConfigInvalid(
-            f"A {type(tokenizer).__name__} tells nothing to know it again by.",
+            f"A {type(tokenizer).__name__} has neither a definition nor a vocabulary, so a resume cannot recognise it.",
             hint="Give tokenizer= an object with get_vocab(), or leave it out.",
         )
     return hashlib.sha256(text).hexdigest()
 
 
 def _definition(text: str) -> str:
-    """Leave out what the last call set and the next one sets anew: padding and truncation."""
+    """Drop padding and truncation, which each call sets again."""
     try:
         members = json.loads(text)
     except ValueError:

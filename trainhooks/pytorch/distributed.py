@@ -126,7 +126,7 @@ def _answered() -> Iterator[None]:
     except RuntimeError as error:
         raise RankLost(
             f"Another rank of this training has ended or does not answer ({str(error).strip().splitlines()[0]}).",
-            hint="Its own log says why. Start all ranks again: they go on at the newest whole checkpoint.",
+            hint="Its own log says why. Restart all ranks: they resume from the newest intact checkpoint.",
         ) from error
 
 

@@ -74,7 +74,7 @@ class Saver:
         )
 
     def is_due(self, step: int, worked_seconds: float) -> bool:
-        """At the safe point after a step: tell what has become of earlier saves, and whether to `begin` one now.
+        """At the safe point after a step: report the outcome of earlier saves, and whether to `begin` one now.
 
         Args:
             step: steps done.
@@ -89,7 +89,7 @@ class Saver:
         return self._is_time(step, self._clock())
 
     def begin(self, step: int, progress: Any, metrics: Mapping[str, Any]) -> None:
-        """Save, beside the training if the policy says so. What fails is told at a later safe point.
+        """Save, beside the training if the policy says so. A failure is reported at a later safe point.
 
         Args:
             progress: what the caller wants back on resume: JSON values, arrays, tensors.
@@ -113,7 +113,7 @@ class Saver:
         if not record.is_durable:
             raise CheckpointFailed(
                 f"The checkpoint of step {step} could not be written: {record.failures[-1]}",
-                hint="The earlier checkpoints are whole. Make room or mend the disk and save again.",
+                hint="The earlier checkpoints are intact. Free space or fix the disk, then save again.",
             )
         return record.checkpoint
 
@@ -156,7 +156,7 @@ class Saver:
 
     def _go_on_together(self, refusal: Exception | None) -> None:
         if not self._ranks.all_ok(refusal is None):
-            raise refusal or CheckpointInvalid("Another rank does not go on.", hint="Its own log says why.")
+            raise refusal or CheckpointInvalid("Another rank does not resume.", hint="Its own log says why.")
 
     def wait(self) -> None:
         """Return once the checkpoint under way is published, or has failed."""
@@ -227,7 +227,7 @@ class Saver:
             log.warning(
                 "the checkpoint of step %d has failed, the earlier ones are whole%s: %s",
                 writing.record.step,
-                " and the training goes on" if writing.lost is None else "",
+                " and the training continues" if writing.lost is None else "",
                 failure,
             )
             self._on_failure(writing.record.step, failure)

@@ -1,4 +1,4 @@
-"""A loader of iterable-style data that goes on at the sample, in as many workers as before."""
+"""A loader of iterable-style data that resumes at the sample, with as many workers as before."""
 
 import copy
 from collections.abc import Iterator

@@ -154,7 +154,7 @@ def told_seed(saved: int | None, given: int | None) -> int | None:
     """Return the seed of the generator that the run draws with: the checkpoint's. Says where the script's differs."""
     if saved != given:
         log.warning(
-            "the run goes on in its own order: the generator of its loader was seeded with %s, this one is with %s",
+            "the run keeps its own order: the generator of its loader was seeded with %s, this one is with %s",
             "nothing" if saved is None else saved,
             "nothing" if given is None else given,
         )

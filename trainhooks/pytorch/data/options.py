@@ -32,8 +32,8 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "timeout": (lambda value: is_number(value, least=0), "a number of seconds from 0 on"),
     "collate_fn": (lambda value: value is None or callable(value), "a function of a list of samples"),
     "worker_init_fn": (lambda value: value is None or callable(value), "a function of a worker's number"),
-    "sampler": (_is_order, "an object that can be iterated anew for each epoch"),
-    "batch_sampler": (_is_order, "an object that can be iterated anew for each epoch, and gives lists of indices"),
+    "sampler": (_is_order, "an object that can be iterated again for each epoch"),
+    "batch_sampler": (_is_order, "an object that can be iterated again for each epoch, and gives lists of indices"),
     "multiprocessing_context": (
         lambda value: value is None or isinstance(value, BaseContext) or value in get_all_start_methods(),
         "'fork', 'spawn' or 'forkserver'",

@@ -1,4 +1,4 @@
-"""A loader of map-style data in the order of the user's own sampler, which goes on at the batch.
+"""A loader of map-style data in the order of the user's own sampler, which resumes at the batch.
 
 The place is counted in batches that the sampler gave, over all ranks where they are dealt out. On resume the sampler
 is drawn up to there, which loads no sample, and must give what it gave: the running digest says so. A sample's seed is
@@ -165,7 +165,7 @@ class SampledLoader:
         if not self._given:
             raise PositionInvalid(
                 f"The {type(self._batches).__name__} gave no batch in a whole epoch.",
-                hint="Give one that can be iterated anew for each epoch, and as many batches as there are ranks.",
+                hint="Give one that can be iterated again for each epoch, and as many batches as there are ranks.",
             )
 
     def upcoming(self) -> tuple[Origin, bool] | None:

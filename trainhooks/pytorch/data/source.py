@@ -70,7 +70,7 @@ class Loader(Protocol):
 
 
 def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **options: Any) -> Loader:
-    """Make a loader that goes on exactly where it stopped.
+    """Make a loader that resumes exactly where it stopped.
 
     Args:
         source: a map-style data set; an iterable one; a `DataLoader` (torchdata's, too), which is made anew with its
@@ -112,7 +112,7 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
         return _iterable_loader(source, seed=seed, rank=rank, world=world, **options)
     raise ConfigInvalid(
         f"A {type(source).__name__} can be read once only, so no place in it can be gone back to.",
-        hint="Give a data set: an object with len() and [index], or whose iter() begins anew each time.",
+        hint="Give a data set: an object with len() and [index], or whose iter() restarts each time.",
     )
 
 

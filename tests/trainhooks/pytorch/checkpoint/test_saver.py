@@ -182,7 +182,7 @@ def test_a_disk_that_refuses_is_told_of_at_the_next_step_and_tried_again(
             job.step(21)  # the training goes on
     assert job.failures[0][0] == 20
     assert os.strerror(error) in job.failures[0][1]
-    assert "the training goes on" in caplog.text
+    assert "the training continues" in caplog.text
     assert weights_of_newest(job) == 10  # the earlier one is whole
     mend()
     job.settle()
