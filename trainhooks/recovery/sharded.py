@@ -10,12 +10,12 @@ FSDP's sharded state in DCP's layout (docs.pytorch.org/docs/stable/distributed.c
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from trainhooks.errors import CheckpointInvalid, TrainhooksError
-from trainhooks.pytorch.checkpoint import torch_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _STEP = re.compile(r"global_step(\d+)")
 _FSDP = re.compile(r"pytorch_model_fsdp_\d+")
@@ -44,7 +44,7 @@ def distributed(root: Path) -> list[Path]:
     return [each for each in (root, *sorted(root.iterdir())) if each.is_dir() and any(each.glob("*.distcp"))]
 
 
-def read(path: Path) -> Mapping[str, Tensor] | None:
+def read(path: Path) -> "Mapping[str, Tensor] | None":
     """Read the weights of a folder; None if it is not one of these.
 
     Raises:
@@ -59,8 +59,12 @@ def read(path: Path) -> Mapping[str, Tensor] | None:
     return None
 
 
-def _of_deepspeed(path: Path, tag: Path) -> Mapping[str, Tensor]:
+def _of_deepspeed(path: Path, tag: Path) -> "Mapping[str, Tensor]":
     """Read the module from DeepSpeed's states if one file has all of it: not with ZeRO 3 or model parallelism."""
+    from torch import Tensor  # only weights need torch: rows of a run are read without it
+
+    from trainhooks.pytorch.checkpoint import torch_file
+
     root = path if tag == path else tag.parent
     root = root.parent if _STEP.fullmatch(root.name) else root
     files = sorted(tag.glob("*mp_rank_*_model_states.pt"))
