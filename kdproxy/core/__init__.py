@@ -1,1 +1,1 @@
-"""The pure floor: keys, records, policy. No clock, no randomness, no I/O."""
+"""The pure floor: keys, records, policy. It has no clock, no randomness and no I/O."""

@@ -1,19 +1,19 @@
-"""What a failed attempt means for money, and so for the next one. Pure. docs/retries.md is the user's page.
+"""What a failed attempt may have cost, and therefore whether to retry. Pure. docs/retries.md is the user's page.
 
-Three classes. *Unsent*: no byte of the request reached the server (DNS, connection refused, TLS). *Refused*: the
-server took it and said in full that it did not do it. *Maybe billed*: all else, since the model may have run: no answer
-in time, a connection that broke after the request was out, an answer that is cut or is none, and the statuses by which
-a gateway says so (502, 504 and their family). What nobody knows is maybe billed.
+There are three classes. *Unsent*: no byte of the request reached the server (DNS, connection refused, TLS). *Refused*:
+the server answered in full that it did not process the request. *Maybe billed*: everything else, since the model may
+have run: a timeout, a connection that broke after the request was sent, an answer that is cut or invalid, and a
+gateway's statuses for these (502, 504 and their family). An unknown case counts as maybe billed.
 
-Unsent and refused attempts cost nothing, so they are bounded by time and by the client's patience. Maybe-billed ones
-are bounded by a count, which core/retry_history.py keeps.
+Unsent and refused attempts cost nothing, so they are bounded by time and by the client's timeout. Maybe-billed
+attempts are bounded by a count, which core/retry_history.py keeps.
 """
 
 from enum import Enum, StrEnum, auto
 
 
 class FailureClass(StrEnum):
-    """What became of a call that failed; the closed set that the ledger uses."""
+    """How a call failed; the closed set that the ledger uses."""
 
     UNSENT = "unsent"
     REFUSED = "refused"
@@ -21,48 +21,48 @@ class FailureClass(StrEnum):
 
 
 class Bound(Enum):
-    """What ends the attempts at a question."""
+    """What bounds the attempts at a question."""
 
     TIME = auto()
-    """Time alone: the upstream's state is to blame, or nothing was sent."""
+    """Time only: the upstream's state is the cause, or nothing was sent."""
     COUNT_WHILE_OTHERS_SUCCEED = auto()
-    """A count too, while other questions succeed: then it may be this question's fault."""
+    """Also a count while other questions succeed: the failure may then be this question's fault."""
     FEW = auto()
-    """A small count, whatever others do: an answer that waiting seldom changes."""
+    """A small count, regardless of other questions: waiting seldom changes such an answer."""
     BUDGET = auto()
     """The question's budget of calls that may have been billed."""
 
 
 OVERLOADED = frozenset({408, 409, 425, 429, 498, 503, 521, 522, 523, 525, 526, 529, 530})
-"""The server is not there or full, whatever is asked: 498 is Groq's capacity, 529 Anthropic's overload, 425 RFC 8470.
-521 to 523, 525, 526 and 530 are Cloudflare's for an origin that it could not connect to, so nothing reached it
+"""The server is down or full, whatever the request: 498 is Groq's capacity, 529 Anthropic's overload, 425 RFC 8470.
+521 to 523, 525, 526 and 530 are Cloudflare's for an origin that it could not connect to, so nothing reached the origin
 (developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors, read 2026-11-30)."""
 
 MAYBE_BILLED = frozenset({499, 502, 504, 520, 524, 527, 598, 599})
-"""A gateway had passed the request on and did not get an answer back: the model may have run. 499 is nginx's for a
-caller that left, 598 and 599 some proxies' for a read or connect that took too long."""
+"""A gateway forwarded the request and got no answer: the model may have run. 499 is nginx's status for a client that
+closed the connection; some proxies use 598 and 599 for read and connect timeouts."""
 
 NEVER_RETRIED = frozenset({501, 505, 506, 508, 510, 511})
-"""5xx statuses that say that the same request will never be answered (RFC 9110 sections 15.6.2 and 15.6.6; RFC 2295;
-RFC 5842: it has come round; RFC 2774; RFC 6585: a network wants a login)."""
+"""5xx statuses for a request that will never be answered (RFC 9110 sections 15.6.2 and 15.6.6; RFC 2295; RFC 5842: a
+loop; RFC 2774; RFC 6585: a network needs a login)."""
 
 
 def is_retried(status: int) -> bool:
-    """Whether an error with this status is worth another attempt where no table of the provider says otherwise."""
+    """Whether to retry an error with this status if the provider's table has no row for it."""
     return status in OVERLOADED or status in MAYBE_BILLED or (status >= 500 and status not in NEVER_RETRIED)
 
 
 def class_of_status(status: int) -> FailureClass:
-    """Say what a complete error answer means; below 400, what an answer that is none means."""
+    """Classify a complete error answer; below 400, an answer that is not valid."""
     return FailureClass.MAYBE_BILLED if status < 400 or status in MAYBE_BILLED else FailureClass.REFUSED
 
 
 def bound_of(failure: FailureClass, *, is_overload: bool, is_page: bool, is_billed: bool) -> Bound:
-    """Say what ends the attempts.
+    """Return what bounds the attempts.
 
     Args:
         is_overload: the answer blames the upstream's state.
-        is_page: it is an HTML page under a status that would else be final: a middlebox spoke.
+        is_page: it is an HTML page with a status that is otherwise final, so a middlebox sent it.
         is_billed: calls to this upstream cost money.
     """
     if failure is FailureClass.UNSENT:

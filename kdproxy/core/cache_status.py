@@ -6,7 +6,7 @@ from enum import StrEnum
 
 HEADER = "Cache-Status"
 
-# A token or a string (RFC 8941 sections 3.3.3 and 3.3.4): what a parameter may hold as it is.
+# A token or a string (RFC 8941 sections 3.3.3 and 3.3.4): the characters that a parameter may hold unescaped.
 _ITEM = re.compile(r"""[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*|"(?:[ !#-\[\]-~]|\\["\\])*\"""")
 _DETAIL_CHARACTERS = 120
 _NOT_IN_STRING = re.compile(r"[^ -~]")
@@ -16,17 +16,17 @@ class Forward(StrEnum):
     """Why a request went to the upstream (RFC 9211 section 2.2)."""
 
     MISS = "miss"
-    """Nothing stored answers it."""
+    """No stored answer matches."""
     BYPASS = "bypass"
-    """The endpoint, the body or the mode keeps it out of the cache."""
+    """The endpoint, the body or the mode makes the request uncacheable."""
     METHOD = "method"
-    """A GET or another method that is not a question."""
+    """A GET, or another method that is not cacheable."""
     REQUEST = "request"
-    """Something is stored, and the client asked for a new answer."""
+    """An answer is stored, but the client asked for a new one."""
 
 
 def hit(key: str, *, detail: str | None = None, ignored: Sequence[str] = ()) -> str:
-    """An answer from the store; `ignored`: what of the request it was found without."""
+    """An answer from the store; `ignored`: the positions in the request that were not compared."""
     return f'kdproxy; hit; key="{key}"{_detail(detail)}{_ignored(ignored)}'
 
 
@@ -56,7 +56,7 @@ def forwarded(
 
 
 def refused(detail: str) -> str:
-    """An answer made by the proxy itself, with nothing asked of the upstream."""
+    """An answer by the proxy itself, without a call to the upstream."""
     return f"kdproxy{_detail(detail)}"
 
 
@@ -65,7 +65,7 @@ def _ignored(positions: Sequence[str]) -> str:
 
 
 def _string(text: str) -> str:
-    """Some reasons quote the request: nothing of it may end the header or the string."""
+    """Some reasons quote the request, so characters that could end the header or the string are replaced."""
     plain = _NOT_IN_STRING.sub("?", text[:_DETAIL_CHARACTERS]).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{plain}"'
 

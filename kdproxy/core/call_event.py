@@ -1,7 +1,7 @@
-"""Lines of the events log, `events.jsonl`: which calls went out, and how they ended. docs/formats/events.md has it.
+"""Lines of the events log, `events.jsonl`: which calls were sent and how they ended. Format: docs/formats/events.md.
 
-A call is named by its `sent` line. The answer line that names the call ends it too, so a call that was kept has no
-`ended` line: answer beats ended beats sent.
+A call is named by its `sent` line. An answer line that names the call also ends it, so a call whose answer is stored
+has no `ended` line. Precedence: answer, ended, sent.
 """
 
 from typing import Any, NamedTuple
@@ -13,20 +13,20 @@ from kdproxy.core.record import check, name_from, read_usage
 from kdproxy.core.record_encode import RECORD_VERSION, dump, usage_members
 
 KEY_DIGITS = 32
-"""Hex digits of a key that a `sent` line keeps: 128 bits tell questions apart, and the line stays below 300 bytes."""
+"""Hex digits of a key in a `sent` line: 128 bits identify a question, and the line stays below 300 bytes."""
 EVENT_KINDS = frozenset({"sent", "ended"})
 ERROR_BYTES = 2_048
-"""What is kept of an error's body."""
+"""Characters kept of an error's body."""
 
 
 class Sent(NamedTuple):
-    """A call whose first byte is about to go out."""
+    """A call whose first byte is about to be sent."""
 
     upstream: str
     sent_at: float
     """UTC Unix seconds."""
     question: Address | None = None
-    """What is asked, its key shortened by `question_of`; None: not known (a body that streams through)."""
+    """The question's key, shortened by `question_of`; None: not known (a streamed body)."""
     model: str = ""
     credential: str = ""
     """Fingerprint, as in the answer line."""
@@ -34,15 +34,15 @@ class Sent(NamedTuple):
     attempt: int = 1
     """Which attempt at this answer it is, from 1."""
     path: str | None = None
-    """Of a call to an endpoint that is not known here."""
+    """Path of a call to an unknown endpoint."""
     is_free: bool = False
     """Whether the upstream's calls are known to cost nothing."""
     is_detached: bool = False
-    """Whether no client waits for it any more."""
+    """Whether no client is waiting for it any more."""
 
 
 class Ended(NamedTuple):
-    """How a call ended whose answer is not in the journal."""
+    """The end of a call whose answer is not in the journal."""
 
     call: LineName
     outcome: str
@@ -59,7 +59,7 @@ class Ended(NamedTuple):
     usage: Usage | None = None
     cost_usd: str | None = None
     reason: str | None = None
-    """What went wrong, in one sentence of ours."""
+    """What went wrong, in one sentence."""
     error: str | None = None
     """Beginning of the error's body, without credentials."""
     is_detached: bool = False
@@ -69,7 +69,7 @@ Event = Sent | Ended | Start | Other
 
 
 class NamedEvent(NamedTuple):
-    """What a line of the events log says, with its name."""
+    """The content of a line of the events log, with its name."""
 
     event: Event
     name: LineName
@@ -81,7 +81,7 @@ def question_of(address: Address) -> Address:
 
 
 def encode_event(event: Sent | Ended, name: LineName) -> bytes:
-    """Return an event's line, line break included. Members that say nothing are left out."""
+    """Return an event's line, line break included. Empty members are left out."""
     members: dict[str, Any] = {"v": RECORD_VERSION, "kind": "", "origin": name.origin, "seq": name.seq}
     if isinstance(event, Sent):
         members["kind"] = "sent"

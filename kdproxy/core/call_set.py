@@ -1,4 +1,4 @@
-"""A set of calls' names in little memory: a bit a call, so that a log of a million calls is read in about 130 KB."""
+"""A compact set of call names: one bit per call, so a log of a million calls takes about 130 KB of memory."""
 
 from kdproxy.core.models import LineName
 
@@ -6,7 +6,7 @@ _BITS = 4_096
 
 
 class CallSet:
-    """Names of lines, most of whose numbers lie close together."""
+    """Names of lines whose numbers are mostly close together."""
 
     def __init__(self) -> None:
         self._words: dict[tuple[str, int], int] = {}

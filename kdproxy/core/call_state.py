@@ -1,8 +1,9 @@
-"""What the calls of a data directory come to: how many went out, how they ended, which were in flight at a kill, and
-which questions were sent in vain. Pure; made from events and answer lines, and kept in the index.
+"""Totals of a data directory's calls: how many were sent, how they ended, which were in flight at a kill, and which
+questions failed. Pure; computed from events and answer lines, and kept in the index.
 
-Per call an answer line beats `ended` beats `sent`. A `sent` alone of a life that is over was in flight when the process
-was killed: it may have been billed, and counts as a failed call of its question.
+For each call, an answer line takes precedence over `ended`, and `ended` over `sent`. A `sent` line without an end, from
+a process that no longer runs, was in flight when that process was killed: it may have been billed, and counts as a
+failed call of its question.
 """
 
 from collections import Counter, OrderedDict
@@ -16,13 +17,13 @@ from kdproxy.core.record import name_from
 from kdproxy.core.retry_history import MOST_QUESTIONS, REMEMBERED_SECONDS
 
 MOST_KILLED = 1_000
-"""Calls in flight at a kill that are kept one by one; all are counted."""
+"""Number of calls in flight at a kill that are kept individually; all are counted."""
 KILLED = "The process was killed while the call was in flight."
 _REASON_CHARACTERS = 200
 
 
 class Vain(NamedTuple):
-    """A question whose calls may have been billed and brought no answer, since its last answer."""
+    """A question whose calls since its last answer may have been billed and brought no answer."""
 
     calls: int
     failed_at: float
@@ -32,7 +33,7 @@ class Vain(NamedTuple):
 
 @dataclass(slots=True)
 class CallState:
-    """One directory's calls. Each event is taken once."""
+    """The calls of one directory. Each event is counted once."""
 
     sent: int = 0
     kept: int = 0
@@ -51,15 +52,15 @@ class CallState:
     killed_calls: OrderedDict[LineName, Sent] = field(default_factory=OrderedDict)
     """The latest of them."""
     vain: OrderedDict[Address, Vain] = field(default_factory=OrderedDict)
-    """By question, the longest untouched first."""
+    """By question, least recently used first."""
 
     def take_sent(self, name: LineName, sent: Sent) -> None:
-        """A call goes out."""
+        """Count a call that is sent."""
         self.sent += 1
         self.open[name] = sent
 
     def take_ended(self, ended: Ended) -> None:
-        """A call has ended without an answer line."""
+        """Count a call that has ended without an answer line."""
         sent = self._close(ended.call)
         self.outcomes[ended.outcome] += 1
         self.billed[ended.billed] += 1
@@ -71,7 +72,7 @@ class CallState:
             self._fail(sent.question, ended.ended_at, ended.reason or "")
 
     def take_answer(self, call: LineName) -> None:
-        """A call's answer is in the journal."""
+        """Count a call whose answer is in the journal."""
         sent = self._close(call)
         if sent is not None:
             self.kept += 1
@@ -79,7 +80,7 @@ class CallState:
                 self.vain.pop(sent.question, None)
 
     def end_lives(self) -> None:
-        """No process writes any more: what is open was in flight when one was killed."""
+        """Count open calls as killed: no process writes now, so they were in flight at a kill."""
         for name, sent in self.open.items():
             self.killed += 1
             self.killed_free += sent.is_free
@@ -98,7 +99,7 @@ class CallState:
 
     @property
     def maybe_billed(self) -> int:
-        """Calls that may have been billed and brought nothing."""
+        """Calls that may have been billed and brought no answer."""
         return self.billed["maybe"] + self.killed - self.killed_free
 
     def as_dict(self) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class CallState:
         }
 
     def copy(self) -> "CallState":
-        """Return a state that another thread may read."""
+        """Return a copy that another thread may read."""
         return CallState(
             self.sent,
             self.kept,

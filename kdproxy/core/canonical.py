@@ -1,10 +1,10 @@
-"""Canonical JSON: one byte string per meaning, so that equal requests get equal keys.
+"""Canonical JSON: one byte string per meaning, so equal requests get equal keys.
 
-Two paths that must agree. The fast one is orjson with a walk over the result; it is taken only where orjson is
-exact. The exact one is the standard library with decimal numbers. Bodies whose meaning is not certain (duplicate
+There are two paths, which must agree. The fast path is orjson with a walk over the result; it is used only where orjson
+is exact. The exact path is the standard library with decimal numbers. Bodies whose meaning is not certain (duplicate
 members, NaN, lone surrogates, bad UTF-8, deep nesting) are refused with `NotCanonical` and pass uncached.
 
-Rules: member order and white space do not count; numbers are compared by value (1 = 1.0 = 1e0, big integers exact);
+Rules: member order and white space are ignored; numbers are compared by value (1 = 1.0 = 1e0, big integers exact);
 case and Unicode are kept as they are, nothing is normalised (RFC 8259 section 7 to 8.3 leaves both to the receiver).
 """
 
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import orjson
 
 MAX_DEPTH = 100
-"""Deeper bodies pass uncached; no provider's schema comes near."""
+"""Deeper bodies pass uncached; no provider's schema is nearly as deep."""
 
 _MAX_NUMBER_CHARACTERS = 4_000
 _MAX_EXPONENT = 999_999
@@ -42,7 +42,7 @@ class _NeedsExactPath(Exception):
 
 
 def parse(body: bytes) -> Any:
-    """Read a JSON body without losing anything that could tell two requests apart.
+    """Parse a JSON body without losing anything that could distinguish two requests.
 
     Numbers come back as int, float or Decimal, integral floats as int.
 
@@ -60,7 +60,7 @@ def dump(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except (TypeError, orjson.JSONEncodeError):
-        # Decimals and integers beyond 64 bits end here.
+        # Reached by decimals and by integers beyond 64 bits.
         parts: list[bytes] = []
         _write(value, parts)
         return b"".join(parts)
@@ -77,7 +77,8 @@ def single_line(body: bytes) -> bytes:
 
 
 def _parse_fast(body: bytes) -> Any:
-    # White space goes, and digits and dots become zeros. Inside strings too, but both tests only err to the safe side.
+    # Remove white space, and turn digits and dots into zeros. This changes strings too, but both tests err only on the
+    # safe side.
     squeezed = body.translate(_ZEROED, b" \t\r\n")
     if _LONG_NUMBER in squeezed:
         raise _NeedsExactPath
@@ -86,7 +87,7 @@ def _parse_fast(body: bytes) -> Any:
     walk = _Walk(has_negative_exponent=has_exponent)
     value = walk.normalise(value, 0)
     # Each member writes one `":`; orjson keeps only the last of duplicates, so a difference means a duplicate or
-    # a string that holds `":` itself. The exact path tells which.
+    # a string that holds `":` itself. The exact path decides which.
     if walk.members != squeezed.count(b'":'):
         raise _NeedsExactPath
     return value
@@ -168,17 +169,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _exact_number(text: str) -> int | float | Decimal:
-    """Read a number to the type that is the same for every spelling of its value."""
+    """Parse a number; every spelling of one value gets the same type."""
     if len(text) > _MAX_NUMBER_CHARACTERS:
         raise NotCanonical(f"a number of over {_MAX_NUMBER_CHARACTERS} characters")
     try:
         number = Decimal(text)
     except InvalidOperation as error:
-        raise NotCanonical("a number beyond counting") from error
+        raise NotCanonical("a number out of range") from error
     if not number:
         return 0
     if abs(number.adjusted()) > _MAX_EXPONENT:
-        raise NotCanonical("a number beyond counting")
+        raise NotCanonical("a number out of range")
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)  # text forms of NaN and Infinity never get here
     significant = "".join(map(str, digits)).rstrip("0")
@@ -189,7 +190,7 @@ def _exact_number(text: str) -> int | float | Decimal:
 
 
 def _check(value: Any) -> None:
-    """Refuse what the standard library lets through: deep nesting and lone surrogates."""
+    """Refuse what the standard library accepts: deep nesting and lone surrogates."""
     level: list[Any] = [value]
     depth = 0
     while level:

@@ -1,6 +1,6 @@
-"""Waits as providers write them: one name, many units. Pure; what cannot be read is None, never zero.
+"""Parses waits as providers write them: one header name, many units. Pure; an unreadable value is None, never zero.
 
-Seen in the wild: seconds (`20`, `7.66`), milliseconds by the header's name, Go durations (`12ms`, `6m0s`, `1h2m3.5s`),
+Known forms: seconds (`20`, `7.66`), milliseconds by the header's name, Go durations (`12ms`, `6m0s`, `1h2m3.5s`),
 protobuf durations (`34s`), RFC 3339 times, Unix seconds, Unix milliseconds, HTTP dates, and -1 for "not known".
 """
 
@@ -15,7 +15,7 @@ class Unit(StrEnum):
     """How to read a value."""
 
     ANY = "any"
-    """Told from its form and size."""
+    """Guessed from its form and size."""
     MILLISECONDS = "milliseconds"
 
 
@@ -27,15 +27,15 @@ _NUMBER = re.compile(r"\d{1,18}(?:\.\d{0,18})?|\.\d{1,18}", re.ASCII)
 
 EPOCH_SECONDS_FROM = 1e9
 EPOCH_MILLISECONDS_FROM = 1e12
-"""A number this large is a moment (2001 and later), not a wait of thirty years."""
+"""A number this large is a timestamp (2001 or later), not a wait of thirty years."""
 
 LONGEST_TEXT = 64
 
 
 def wait_of(text: str | None, *, now: float, unit: Unit = Unit.ANY) -> float | None:
-    """Return the seconds from now that a header's value means; None where it says nothing.
+    """Return a header's value as seconds from now; None if it has no meaning.
 
-    A moment that has passed is 0. A negative number means "not known" (Azure sends -1).
+    A time in the past is 0. A negative number means "not known" (Azure sends -1).
 
     Args:
         now: UTC Unix seconds.
@@ -54,7 +54,7 @@ def wait_of(text: str | None, *, now: float, unit: Unit = Unit.ANY) -> float | N
 
 
 def duration_of(text: str) -> float | None:
-    """Return the seconds of a duration as Go writes it; with days (`1d2h`) too, as some gateways write them."""
+    """Return the seconds of a Go duration; days (`1d2h`), which some gateways write, are accepted too."""
     match = _GO_DURATION.fullmatch(text)
     if match is None or not text:
         return None
@@ -66,8 +66,8 @@ def duration_of(text: str) -> float | None:
 
 
 def number_of(text: str | None) -> float | None:
-    """Return a plain decimal number that is not negative; None for all else, `nan`, `inf` and `1e9` included."""
-    # Stripped once for both: `strip` takes control characters such as \x1f for white space, `float` does not.
+    """Return a plain decimal number that is not negative; None for anything else, including `nan`, `inf` and `1e9`."""
+    # Stripped once for both: `strip` treats control characters such as \x1f as white space, `float` does not.
     stripped = "" if text is None else text.strip()
     return float(stripped) if _NUMBER.fullmatch(stripped) else None
 

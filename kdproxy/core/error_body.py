@@ -1,4 +1,4 @@
-"""The facts in an error body, whatever provider wrote it. Pure; a body that is no JSON has none."""
+"""The facts in an error body, of any provider. Pure; a body that is not JSON has none."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _LONGEST_BODY = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorFacts:
-    """What a body says of an error."""
+    """What a body says about an error."""
 
     is_error: bool = False
     names: frozenset[str] = frozenset()
@@ -27,14 +27,14 @@ class ErrorFacts:
 
     @property
     def status(self) -> int | None:
-        """The HTTP status that the body itself names."""
+        """The HTTP status that the body itself states."""
         return next(
             (int(name) for name in sorted(self.names) if len(name) == 3 and name.isdigit() and name >= "400"), None
         )
 
     @property
     def is_too_large(self) -> bool:
-        """Whether one request alone asks for more than the whole limit: waiting cannot help."""
+        """Whether this single request exceeds the whole limit, so that waiting cannot help."""
         match = _TOO_LARGE.search(self.message)
         return match is not None and int(match[2]) > int(match[1]) > 0
 

@@ -1,7 +1,7 @@
-"""`ignore` rules of an upstream: text at a position that the key leaves out, such as a date that a tool writes.
+"""`ignore` rules of an upstream: text at a position that is left out of the key, such as a date that a tool inserts.
 
-A rule is `POSITION~REGEX`: `messages[0].content~Today is .*\\.`. A position names members, an item by its number (from
-the end with a minus) or all items with `[]`. Of a list of content parts the texts are meant.
+A rule is `POSITION~REGEX`: `messages[0].content~Today is .*\\.`. A position names members, one item by its number
+(negative: from the end) or all items with `[]`. In a list of content parts the rule applies to the texts.
 """
 
 import re
@@ -25,7 +25,7 @@ class Ignore(NamedTuple):
 
 
 def parse(text: str) -> Ignore:
-    """Read a rule. Raises ValueError: it is none."""
+    """Parse a rule. Raises ValueError if it is not one."""
     position, tilde, pattern = text.partition("~")
     if not tilde or not pattern or not _POSITION.fullmatch(position) or "[-]" in position:
         raise ValueError(f"{text!r} must look like messages[0].content~REGEX")
@@ -34,12 +34,12 @@ def parse(text: str) -> Ignore:
     except re.error as error:
         raise ValueError(f"{text!r} has no valid regular expression after the ~ ({error})") from None
     if not compiled.sub("", "Any text."):
-        raise ValueError(f"{text!r} leaves out any text: all questions would be one")
+        raise ValueError(f"{text!r} leaves out all text, so that all questions would have one key")
     return Ignore(position, pattern)
 
 
 def applied(members: dict[str, Any], rules: Sequence[Ignore]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return a request without the text that rules leave out, and the positions where there was some."""
+    """Return a request without the text that the rules match, and the positions of the matches."""
     named: list[str] = []
     for rule in rules:
         found = _at(members, _steps(rule.position), _without(rule.pattern))
@@ -66,7 +66,7 @@ def _without(pattern: str) -> Callable[[str], str]:
 
 
 def _at(value: Any, steps: tuple[str | int | None, ...], change: Callable[[str], str]) -> Any:
-    """Return a value with the text at the end of some steps changed; the value itself where nothing is."""
+    """Return a value with the text at the end of the steps changed; the same object if nothing changes."""
     if not steps:
         return _text(value, change)
     step, *rest = steps

@@ -1,6 +1,6 @@
 """The key: a versioned SHA-256 over everything that can change the answer. docs/keys.md is its specification.
 
-Length-framed, so that no two different requests can write the same bytes. Credentials and transport never enter.
+Fields are length-framed, so different requests never produce the same bytes. Credentials and transport are left out.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ from kdproxy.core.multipart import Part
 
 KEY_VERSION = "2"
 MATCH_VERSION = "1"
-"""Version of the match key, which is its own."""
+"""Version of the match key; independent of the key's version."""
 
 CREDENTIAL_QUERY = frozenset({"key", "api_key", "api-key"})
-"""Query members that official clients carry a credential in: neither keyed nor stored."""
+"""Query members in which official clients send a credential: neither keyed nor stored."""
 
 _SECRET_QUERY = CREDENTIAL_QUERY | {
     *("access_token", "api_token", "apikey", "auth_token", "sig", "signature", "subscription-key", "token"),
 }
-"""The same, with those that gateways use."""
+"""The same, and those that gateways use."""
 
 PUBLIC_QUERY = frozenset(
     {
@@ -32,7 +32,7 @@ PUBLIC_QUERY = frozenset(
         *("page", "page_size", "page_token", "pageSize", "pageToken"),
     }
 )
-"""Query members whose values may be stored; any other may be a credential that nobody here knows."""
+"""Query members whose values may be stored; any other may be an unknown credential."""
 
 CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization"})
 """Request headers that carry a credential: neither keyed, stored nor logged."""
@@ -47,7 +47,7 @@ ROUTING_HEADERS = (
     *("x-portkey-azure-model-name", "x-portkey-azure-resource-name", "x-portkey-config", "x-portkey-custom-host"),
     *("x-portkey-provider", "x-portkey-virtual-key"),
 )
-"""Request headers by which a gateway chooses who answers. Their values may be secrets: keyed and stored as a hash."""
+"""Request headers by which a gateway routes. Their values may be secrets, so they are keyed and stored as a hash."""
 
 
 def request_key(
@@ -80,8 +80,8 @@ def key_of(*, upstream: str, method: str, path: str, query: str, values: HeaderP
 
 
 def header_values(headers: Headers, key_headers: tuple[str, ...] = ()) -> HeaderPairs:
-    """Return the headers that are in the key, by name, as they are keyed and stored: what routes, as its hash."""
-    there = [name for name in _NAMED_HEADERS if name in headers]  # asked of each request, and mostly none is
+    """Return the headers that are in the key, by name, as keyed and stored: routing headers as a hash."""
+    there = [name for name in _NAMED_HEADERS if name in headers]  # runs for each request; most have none of them
     if not there and not key_headers:
         return ()
     values: dict[str, str] = {}
@@ -98,22 +98,22 @@ _NAMED_HEADERS = KEY_HEADERS + ROUTING_HEADERS
 
 
 def has_routing(headers: Headers, key_headers: tuple[str, ...] = ()) -> bool:
-    """Whether a request carries a header that key version 1 did not hold."""
+    """Whether a request carries a header that key version 1 left out."""
     return any(name in headers for name in (*ROUTING_HEADERS, *key_headers))
 
 
 @lru_cache(maxsize=1_024)
 def head(version: str, upstream: str, method: str, path: str, query: str, headers: HeaderPairs) -> bytes:
-    """Frame all that comes before the body; a script asks thousands of questions with one such head."""
+    """Frame everything before the body; cached, since a script sends thousands of requests with the same head."""
     fields = ["kdproxy-key", version, upstream, method.upper(), path, query]
     fields += [f"{name}:{_header_value(value)}" for name, value in headers]
     return b"".join([*(framed(field.encode("utf-8", "surrogateescape")) for field in fields), framed(b"")])
 
 
 def json_body(members: dict[str, Any], *, out: position.Positions) -> bytes:
-    """Return the canonical bytes of a JSON object without what cannot change the answer.
+    """Return the canonical bytes of a JSON object without the members that cannot change the answer.
 
-    A conversation is walked only where its text has a name that may have to go: that takes a tenth of the time.
+    A conversation is walked only if its text holds a name that may have to be removed: a tenth of the time.
     """
     outer = position.without_outer(members, out)
     text = canonical.dump(outer)
@@ -149,13 +149,13 @@ def canonical_query(raw: str) -> str:
 
 
 def stored_query(raw: str) -> str:
-    """Return the canonical query as it may be stored: members of unknown names, which are in the key, are stars."""
+    """Return the canonical query as it may be stored: values of unknown members, which are in the key, are starred."""
     pairs = [pair for pair in canonical_query(raw).split("&") if pair]
     return "&".join(pair if _name(pair) in PUBLIC_QUERY else "*" for pair in pairs)
 
 
 def has_public_query(raw: str) -> bool:
-    """Whether a query holds nothing but known names and credentials."""
+    """Whether a query holds only known names and credentials."""
     return all(_name(pair) in PUBLIC_QUERY for pair in canonical_query(raw).split("&") if pair)
 
 
@@ -169,7 +169,7 @@ def prompt_hash(text: str) -> str:
 
 
 def match_key(model: str, turns: Iterable[Turn]) -> str:
-    """Return the identity by which a recorded prompt answers a request: the model and the conversation's text."""
+    """Return the match key of a recorded prompt: a hash of the model and the conversation's text."""
     frame = [b"kdproxy-prompt", MATCH_VERSION.encode(), model.encode("utf-8", "surrogatepass")]
     for turn in turns:
         frame += [turn.role.encode(), turn.text.encode("utf-8", "surrogatepass")]
@@ -177,7 +177,7 @@ def match_key(model: str, turns: Iterable[Turn]) -> str:
 
 
 def framed(field: bytes) -> bytes:
-    """Put a field's length before it."""
+    """Prefix a field with its length."""
     return len(field).to_bytes(8, "big") + field
 
 

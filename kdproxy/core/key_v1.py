@@ -1,6 +1,6 @@
-"""Key version 1, frozen: how releases before key version 2 named the same questions. Its golden vectors stay found.
+"""Key version 1, frozen: the keys that earlier releases gave to questions. Golden vectors test it.
 
-Nothing here may change. It shares what version 2 kept: canonical JSON, forms, queries and framing (core/key).
+Nothing here may change. It uses core/key for what version 2 did not change: canonical JSON, forms, queries and framing.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ OUT_OF_KEY: Mapping[tuple[str, str], frozenset[str]] = {
     ("gemini", "generateContent"): frozenset(),
     ("generic", "models"): frozenset(),
 }
-"""Outermost members that were out of the key, by provider and endpoint; an endpoint that is not here had no keys."""
+"""Top-level members that were left out of the key, by provider and endpoint; other endpoints had no keys."""
 
 
 def request_key(*, upstream: str, method: str, path: str, query: str, headers: Headers, body: bytes) -> str:
-    """Return the version 1 key of a request as 64 hex digits; arguments as of `key.request_key`."""
+    """Return the version 1 key of a request as 64 hex digits; arguments as for `key.request_key`."""
     values = tuple((name, value) for name in _HEADERS if (value := combined(headers, name)) is not None)
     return hashlib.sha256(key.head("1", upstream, method, path, query, values) + key.framed(body)).hexdigest()

@@ -1,4 +1,4 @@
-"""What a provider's limits are, and how readings of them come out of an answer's headers. Pure data, no clock.
+"""A provider's limits, and how to read them from an answer's headers. Pure data, no clock.
 
 Sources: platform.openai.com/docs/guides/rate-limits, docs.claude.com/en/api/rate-limits (read 2026-11).
 """
@@ -33,19 +33,19 @@ LONGEST_PACED = 3_600.0
 
 
 class Quota(NamedTuple):
-    """One limit: so much of a dimension in so many seconds."""
+    """One limit: an amount of a dimension per number of seconds."""
 
     dimension: Dimension
     window_seconds: float = MINUTE
 
     @property
     def is_paced(self) -> bool:
-        """Whether sends are spread over it. A day's quota is spent as fast as wanted; then the provider speaks up."""
+        """Whether requests are spread over its window. A daily quota is not paced: the provider reports its end."""
         return self.window_seconds <= LONGEST_PACED
 
     @property
     def name(self) -> str:
-        """As it is written in the configuration and in `stats`, such as `requests_per_minute`."""
+        """Its name in the configuration and in `stats`, such as `requests_per_minute`."""
         period = _PERIOD_NAMES.get(self.window_seconds, f"{self.window_seconds:g}_seconds")
         return f"{self.dimension}_per_{period}"
 
@@ -60,42 +60,42 @@ QUOTAS = {
 
 
 class Reading(NamedTuple):
-    """What one answer said of one quota; None where it said nothing."""
+    """What one answer says about one quota; None for what it leaves out."""
 
     quota: Quota
     limit: float | None = None
     remaining: float | None = None
     reset_seconds: float | None = None
-    """From the moment when the answer came."""
+    """Seconds from the arrival of the answer."""
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nothing is left of a real limit."""
+        """Whether nothing remains of a limit that is not zero."""
         return self.remaining is not None and self.remaining <= 0 and self.limit != 0
 
     @property
     def has_no_allowance(self) -> bool:
-        """Whether the limit itself is zero: waiting does not help (Mistral sends this for a model not bought)."""
+        """Whether the limit itself is zero, so that waiting does not help (Mistral: a model without a subscription)."""
         return self.limit == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitHeaders:
-    """Where a provider writes one quota. Names are lower-case."""
+    """The headers in which a provider reports one quota. Names are in lower case."""
 
     quota: Quota
     limit: str
     remaining: str
     reset: str | None = None
     is_zero_unknown: bool = False
-    """Azure sends 0 where it means that it does not know."""
+    """Whether a 0 means "not known" (Azure)."""
 
 
 def read(headers: Headers, rows: Iterable[LimitHeaders], *, now: float) -> tuple[Reading, ...]:
-    """Return what an answer says of its limits; the first row that finds something speaks for its quota.
+    """Return what an answer says about its limits; for each quota the first row with a value counts.
 
     Args:
-        now: UTC Unix seconds, for resets given as a moment.
+        now: UTC Unix seconds, for resets given as a timestamp.
     """
     found: dict[Quota, Reading] = {}
     for row in rows:
@@ -113,13 +113,13 @@ def read(headers: Headers, rows: Iterable[LimitHeaders], *, now: float) -> tuple
 
 
 def exhausted(readings: Iterable[Reading]) -> Reading | None:
-    """Return the reading that explains a refusal: the exhausted one, the last to come back if there are several."""
+    """Return the reading that explains a refusal: the exhausted quota; of several, the one that resets last."""
     found = [reading for reading in readings if reading.is_exhausted]
     return max(found, key=lambda reading: reading.reset_seconds or 0.0, default=None)
 
 
 class Cost(NamedTuple):
-    """What a request takes of each dimension: an estimate before it is sent, the provider's count afterwards."""
+    """A request's cost in each dimension: an estimate before it is sent, the provider's count afterwards."""
 
     input_tokens: float = 0.0
     output_tokens: float = 0.0
@@ -138,4 +138,4 @@ class Cost(NamedTuple):
 
 
 Allowance = Mapping[Quota, float]
-"""Limits by quota, as somebody configured them."""
+"""Configured limits by quota."""

@@ -1,6 +1,6 @@
 """A line of a log: a JSON object whose last member is the SHA-256, in hex, of the line's bytes before it.
 
-Readable by eye and by any JSON reader; a single flipped bit is seen. Knows no record.
+A line is readable by people and by any JSON parser; a single flipped bit is detected. This module knows no records.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _HELD_LOCK_BYTES = 2_047
 _LONG_LINE_BYTES = 32_768
 _START = b'{"v":'
 _MOST_STARTS = 100
-"""Places in one damaged line at which a whole one is looked for: each costs a checksum of the rest."""
+"""Maximum number of places in a damaged line at which a whole line is searched: each costs a checksum of the rest."""
 
 
 def seal(text: bytes) -> bytes:
@@ -27,15 +27,15 @@ def seal(text: bytes) -> bytes:
 
 
 def unsealed(line: bytes) -> bytes:
-    """Return the text of a whole line without its checksum and its last brace: what members may be added to."""
+    """Return a whole line without its checksum and last brace, so that members can be added."""
     return line.rstrip(b"\r\n")[:-_SEAL_BYTES]
 
 
 def digest(body: bytes) -> bytes:
     """SHA-256 in hex, fed in pieces below 2,048 bytes.
 
-    From there on hashlib lets go of the interpreter's lock, and to get it back beside a busy writer thread takes ten
-    times as long as the hashing (20 us against 2 us for a line of 3 KB). Long lines are worth it.
+    From 2,048 bytes on hashlib releases the interpreter's lock. To get it back beside a busy writer thread takes ten
+    times as long as the hashing (20 us against 2 us for a line of 3 KB). Only long lines are worth it.
     """
     if len(body) > _LONG_LINE_BYTES:
         return hashlib.sha256(body).hexdigest().encode()
@@ -46,16 +46,16 @@ def digest(body: bytes) -> bytes:
 
 
 def is_whole(line: bytes) -> bool:
-    """Whether a line is as it was written, by its checksum alone."""
+    """Whether a line's checksum matches."""
     line = line.rstrip(b"\r\n")
     body, tail = line[:-_SEAL_BYTES], line[-_SEAL_BYTES:]
     return tail.startswith(_SEAL) and digest(body) == tail[len(_SEAL) : -2]
 
 
 def remainder(line: bytes) -> int | None:
-    """Return where in a damaged line a whole one begins that ends with it; None if nowhere.
+    """Return the offset of a whole line at the end of a damaged one; None if there is no such line.
 
-    A file put behind one that ended within a line leaves such a pair.
+    A file appended to one that ended in the middle of a line leaves such a pair.
     """
     start = 0
     for _ in range(_MOST_STARTS):
@@ -68,7 +68,7 @@ def remainder(line: bytes) -> int | None:
 
 
 def members_of(line: bytes) -> dict[str, Any]:
-    """Verify a line's checksum and return its members.
+    """Check a line's checksum and return its members.
 
     Raises:
         RecordInvalid: with the reason.
@@ -89,10 +89,11 @@ def members_of(line: bytes) -> dict[str, Any]:
 
 
 def invalid(reason: str) -> RecordInvalid:
-    """Say why a line cannot be used."""
+    """Return the error for a line that cannot be used."""
     return RecordInvalid(
         f"A journal line cannot be used: {reason}.",
-        hint="`kdproxy verify` lists every damaged line; `kdproxy verify --repair` drops them from the index.",
+        hint="A damaged line is never served; other lines are not affected. `kdproxy verify` lists every damaged line; "
+        "`kdproxy verify --repair` removes them from the index.",
     )
 
 
@@ -100,8 +101,8 @@ def _load(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
-        # A request may hold a number beyond double, which orjson refuses. What else it refuses is no JSON, or text that
-        # can be neither indexed nor served: lone surrogates.
+        # orjson refuses a number beyond double, which a request may hold. Anything else that it refuses is not JSON, or
+        # is text that can be neither indexed nor served: lone surrogates.
         members = json.loads(line, parse_constant=_refuse_constant)
         json.dumps(members, ensure_ascii=False).encode()
         return members

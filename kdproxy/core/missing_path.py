@@ -1,7 +1,7 @@
-"""Whether a 404 or 405 says that there is no such path, and not that a model or object is unknown. Pure.
+"""Whether a 404 or 405 means that the path does not exist, and not that a model or object is unknown. Pure.
 
-A server that knows the endpoint names what it misses, in its API's own error. Web frameworks and gateways answer for a
-path that nobody handles, in words of their own; read on 2026-11-30: FastAPI (vLLM, SGLang) `{"detail":"Not Found"}`,
+A server that has the endpoint names the missing thing, in its API's error format. For a path without a handler, web
+frameworks and gateways answer in their own words; read on 2026-11-30: FastAPI (vLLM, SGLang) `{"detail":"Not Found"}`,
 llama.cpp `File Not Found`, Go (Ollama) `404 page not found`, Express `Cannot POST /x`, Kong `no Route matched with
 those values`, Azure `Resource not found`, nginx and Google an HTML page.
 """
@@ -23,7 +23,7 @@ _WORDS = re.compile(
 
 
 def missing_path(status: int, body: bytes) -> str | None:
-    """Return a server's words for a path that nobody handles; None: it says something else, or another status."""
+    """Return the server's words for a path without a handler; None for any other words or status."""
     if status not in STATUSES:
         return None
     if is_html(body):
@@ -41,7 +41,7 @@ def missing_path(status: int, body: bytes) -> str | None:
 
 
 def _said(members: Any) -> str | None:
-    """Return the one text of an error; None where there is none, or it has members that say more."""
+    """Return the only text of an error; None if there is no text, or if other members say more."""
     if isinstance(members, str):
         return members
     if not isinstance(members, dict):

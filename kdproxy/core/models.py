@@ -1,4 +1,4 @@
-"""The frozen data that every floor speaks of. No behaviour beyond reading itself."""
+"""Frozen data types shared by all floors. They have no behaviour beyond reading their own fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,11 +25,11 @@ class Form(StrEnum):
 
 
 class Usage(NamedTuple):
-    """Tokens by the classes that the provider tells and bills apart; None where it did not say.
+    """Tokens by the classes that the provider reports and bills separately; None: not reported.
 
-    `input_tokens` counts all input, cached tokens included (OpenAI's convention; Anthropic's two cache counters
-    are added in by its provider module), `output_tokens` all output, reasoning included. The others are parts of these.
-    Version 1 of the journal keeps the first four.
+    `input_tokens` counts all input including cached tokens (OpenAI's convention; Anthropic's provider module adds its
+    two cache counters), `output_tokens` all output including reasoning. The other counts are parts of these two.
+    Version 1 of the journal has the first four.
     """
 
     input_tokens: int | None
@@ -37,48 +37,48 @@ class Usage(NamedTuple):
     cached_input_tokens: int | None = None
     cache_write_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
-    """Of `cache_write_tokens`, those kept for an hour (Anthropic)."""
+    """The part of `cache_write_tokens` that is cached for an hour (Anthropic)."""
     reasoning_tokens: int | None = None
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
     tier: str | None = None
-    """The tier that served it, in lower case, `standard` for each provider's word for it; None: not told."""
+    """The tier that served it, in lower case; the standard tier is `standard` for every provider; None: unknown."""
     told_usd: str | None = None
-    """What it cost by the answer's own word, in US dollars: decimal text. Some sellers write their bill there."""
+    """The cost that the answer itself states, in US dollars, as decimal text. Some sellers report it there."""
     unpriced: str | None = None
-    """Why its tokens do not tell what it cost: something else is billed, or the counts contradict each other."""
+    """Why no cost follows from its tokens: something else is billed, or the counts contradict each other."""
 
 
 class Upstream(NamedTuple):
-    """A configured teacher API. `name` goes into every key; `url` is as the provider's SDK takes it."""
+    """A configured teacher API. `name` is part of every key; `url` is the base URL as for the provider's SDK."""
 
     name: str
     url: str
     provider: str | None = None
-    """Dialect forced by the configuration; None: told from the path of each request."""
+    """Dialect forced by the configuration; None: detected from the path of each request."""
     end: str = "finish"
-    """What proves that an answer ended: `finish` reasons, or `done`: `[DONE]` is enough."""
+    """What proves that an answer ended: `finish`: finish reasons; `done`: `[DONE]` is enough."""
     choices: str = "as-asked"
-    """How many choices, rows and vectors a whole answer has: `as-asked`, or `as-served`."""
+    """How many choices, rows and vectors make a whole answer: `as-asked`, or `as-served`."""
     keep_empty: bool = False
-    """Whether answers are kept in which nothing was generated and nothing is said."""
+    """Whether empty answers are stored."""
     billed: bool | None = None
-    """Whether its calls cost money; None: they do, unless its server is recognised as one of one's own."""
+    """Whether its calls cost money; None: yes, unless its server is recognised as self-hosted."""
     key_headers: tuple[str, ...] = ()
-    """Names, in lower case, of request headers that are in the key beside those that always are."""
+    """Names, in lower case, of request headers that are added to the key."""
     ignore: tuple[Ignore, ...] = ()
-    """Texts that the key leaves out."""
+    """Rules for texts that are left out of the key."""
 
 
 class Turn(NamedTuple):
-    """One message of a conversation that is text alone."""
+    """One message of a text-only conversation."""
 
     role: str
     text: str
 
 
 class LineName(NamedTuple):
-    """Name of a journal line, wherever its bytes lie: which writer's life it comes from, and its number in it.
+    """Name of a journal line, independent of its place: the writer's process (its origin) and a number.
 
     A line of version 1 is named by the first 24 hex digits of its checksum, and 0.
     """
@@ -92,7 +92,7 @@ class LineName(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where a sample lives: whose it is, which question, which of its answers."""
+    """Address of a sample: namespace, key and ordinal."""
 
     namespace: str
     key: str
@@ -100,18 +100,18 @@ class Address(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is known of a cacheable request before anything is looked up."""
+    """What is known about a cacheable request before the look-up."""
 
     key: str
     """SHA-256 of the canonical request, hex."""
     form: Form
-    """The form that the client wants back."""
+    """The form that the client asks for."""
     provider: str
     endpoint: str
     """Name of the endpoint within its provider, such as `chat.completions`."""
     model: str | None
     is_sampled: bool
-    """Whether asking again would give another answer (temperature is not 0)."""
+    """Whether a second call would give another answer (temperature is not 0)."""
     wants_stream_usage: bool = False
     """OpenAI `stream_options.include_usage`."""
     stream_options: Mapping[str, Any] | None = None
@@ -119,13 +119,13 @@ class Question(NamedTuple):
     """How many answers one call returns (OpenAI `n`, Gemini `candidateCount`; rows of embeddings); None: not known."""
     previous_response_id: str | None = None
     wants_copy: bool | None = None
-    """Whether the provider shall keep a copy of the answer (`store`), to be fetched or continued; None: not said."""
+    """Whether the provider keeps a copy of the answer (`store`), to be fetched or continued; None: not stated."""
     ignored: tuple[str, ...] = ()
-    """Positions where the upstream's `ignore` left text out of the key."""
+    """Positions where the upstream's `ignore` rules removed text from the key."""
 
 
 class Answer(NamedTuple):
-    """A complete recording of what the upstream said: the bytes, and the headers worth keeping."""
+    """A complete recording of the upstream's answer: its bytes, and the headers worth keeping."""
 
     status: int
     headers: HeaderPairs
@@ -133,15 +133,15 @@ class Answer(NamedTuple):
     form: Form
     usage: Usage | None = None
     stream_options: Mapping[str, Any] | None = None
-    """What the recorded stream was asked with; matters to replay only."""
+    """`stream_options` of the recorded call; used by replay only."""
     has_copy: bool | None = None
-    """Whether the provider was asked to keep a copy (`store`); None: the request did not say."""
+    """Whether the provider was asked to keep a copy (`store`); None: not stated."""
     asked_form: Form | None = None
-    """The form that was asked for, where the upstream gave another."""
+    """The form that was asked for, if the upstream answered in another."""
 
 
 class Entry(NamedTuple):
-    """One stored answer with what produced it: an `answer` line of the journal."""
+    """One stored answer with its request: an `answer` line of the journal."""
 
     address: Address
     upstream: str
@@ -152,7 +152,7 @@ class Entry(NamedTuple):
     query: str
     request_headers: HeaderPairs
     request: bytes | None
-    """The request body as JSON text on one line; None where it was not JSON (multipart)."""
+    """The request body as JSON text on one line; None if it was not JSON (multipart)."""
     prompt_hash: str | None
     model: str | None
     answer: Answer
@@ -161,32 +161,32 @@ class Entry(NamedTuple):
     elapsed_seconds: float | None
     response_id: str | None = None
     key_version: int | None = None
-    """Version of the key in the address; None: the one of this release."""
+    """Version of the key in the address; None: this release's version."""
     finish: tuple[str | None, ...] | None = None
-    """Why each choice ended, in the provider's words."""
+    """The provider's finish reason of each choice."""
     refusal: str | None = None
-    """What the provider gave as the reason of a refusal."""
+    """The provider's reason for a refusal."""
     price: str | None = None
-    """Row of the price table that `cost_usd` comes from."""
+    """Row of the price table behind `cost_usd`."""
     billed: str | None = None
     """`yes`, `no` or `free`."""
     attempts: int | None = None
-    """Calls that it took, this one included."""
+    """Number of calls made for it, including the successful one."""
     store: bool | None = None
     """Whether the provider was asked to store it."""
     credential: str | None = None
     """Fingerprint of the credential, made with the data directory's secret."""
     call: str | None = None
-    """Name of the purchase event that put the call on the wire."""
+    """Name of the call's `sent` event."""
     generation: LineName | None = None
-    """Which generation of the sample this is a recording of; None: it names one of its own."""
+    """The generation that this is a recording of; None: a new generation, named by this line."""
     replaces: tuple[LineName, ...] = ()
-    """Generations that it ends, in every form."""
+    """Generations that it supersedes, in every form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One prompt and its answer without a full request: a `prompt` line of the journal."""
+    """A prompt and its answer without the full request: a `prompt` line of the journal."""
 
     namespace: str
     match_key: str
@@ -201,34 +201,34 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """An answer withdrawn by `forget`: a `tombstone` line. Its line stays in the journal, the index drops it."""
+    """An answer removed by `forget`: a `tombstone` line. Its line stays in the journal; the index drops it."""
 
     namespace: str
     key: str
     ordinal: int
     kind: str
-    """`answer` or `prompt`: which kind of line is withdrawn."""
+    """`answer` or `prompt`: the kind of line that is removed."""
     reason: str
     created_at: float
     withdraws: tuple[LineName, ...] = ()
-    """The generations, or prompt lines, that it ends; in version 1 all that came before it."""
+    """The generations, or prompt lines, that it removes; in version 1 all before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
-    """A generation that answers at another address too: a `seat` line of the journal."""
+    """A further address of a generation: a `seat` line of the journal."""
 
     address: Address
     key_version: int
     generation: LineName
     home: Address
-    """Where the generation's own lines are addressed."""
+    """The address of the generation's own lines."""
     created_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """The first line of its own that a writer's life leaves in a journal."""
+    """The first line that a writer's process leaves in a journal."""
 
     created_at: float
     release: str
@@ -237,7 +237,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other:
-    """A line of a kind that this release does not know: kept and copied, never served."""
+    """A line of a kind that this release does not know: it is kept and copied, never served."""
 
     kind: str
     created_at: float
@@ -247,7 +247,7 @@ Record = Entry | Prompt | Tombstone | Seat | Start | Other
 
 
 class NamedRecord(NamedTuple):
-    """What a journal line says, with its name and record version."""
+    """The record of a journal line, with its name and record version."""
 
     record: Record
     name: LineName
@@ -255,7 +255,7 @@ class NamedRecord(NamedTuple):
 
 
 class Disposition(StrEnum):
-    """What became of a request; the closed set that logs and counters use."""
+    """How a request ended; the closed set that logs and counters use."""
 
     HIT = "hit"
     PROMPT_HIT = "prompt_hit"
@@ -268,7 +268,7 @@ class Disposition(StrEnum):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Outcome:
-    """What happened to one request: what observers are told, once, at its end. Not frozen: that costs 2 us a hit."""
+    """The outcome of one request, passed to observers once, at its end. Not frozen: that costs 2 us per hit."""
 
     disposition: Disposition
     method: str
@@ -284,4 +284,4 @@ class Outcome:
     usage: Usage | None = field(default=None)
     error: str | None = None
     reason: str | None = None
-    """What the upstream did, where it failed."""
+    """What went wrong at the upstream, if it failed."""

@@ -1,6 +1,6 @@
-"""multipart/form-data by its parts' content, whatever the boundary (RFC 7578, RFC 2046 section 5.1.1).
+"""Splits multipart/form-data into parts, independent of the boundary (RFC 7578, RFC 2046 section 5.1.1).
 
-Strict on purpose: what is not plainly well formed is None, passes uncached, and the provider answers.
+Strict on purpose: a body that is not clearly well formed gives None and passes uncached to the provider.
 """
 
 import re
@@ -23,13 +23,13 @@ class Part:
 
 
 def parse(body: bytes, content_type: str) -> tuple[Part, ...] | None:
-    """Split a form into its parts in wire order, or None where the body is not well formed."""
+    """Split a form into its parts in wire order; None if the body is not well formed."""
     match = _CONTENT_TYPE.fullmatch(content_type.strip())
     boundaries = _BOUNDARY.findall(match[1]) if match is not None else []
     if len(boundaries) != 1 or not content_type.isascii():
         return None
     delimiter = b"--" + "".join(boundaries[0]).encode("ascii")
-    # A delimiter stands at the start of a line: put a line break before the first to treat all alike.
+    # A delimiter is at the start of a line: put a line break before the first one, so that all are alike.
     sections = (b"\r\n" + body).split(b"\r\n" + delimiter)
     if len(sections) < 3 or sections[0] or not sections[-1].startswith(b"--") or sections[-1][2:].strip():
         return None

@@ -1,6 +1,6 @@
-"""Modes, and what a request asks of the cache. docs/modes.md is the user's page.
+"""Modes, and a request's own cache directives. docs/modes.md is the user's page.
 
-The request directives of RFC 9111 section 5.2.1 that mean something here are honoured; the rest are ignored.
+The request directives of RFC 9111 section 5.2.1 that apply here are honoured; the rest are ignored.
 """
 
 from enum import StrEnum
@@ -11,20 +11,20 @@ from kdproxy.errors import RequestRefused
 
 MODE_HEADER = "Kdproxy-Mode"
 RUN_HEADER = "Kdproxy-Run"
-"""Which run a request belongs to: runs that wait for the same limit take turns."""
+"""Header that names a request's run: runs that wait for the same limit take turns."""
 
 
 class Mode(StrEnum):
     """What the proxy does with a cacheable request."""
 
     CACHE = "cache"
-    """Answer from the store; buy and store what is not there."""
+    """Answer from the store; buy and store what is missing."""
     REPLAY = "replay"
-    """Answer from the store or not at all (504)."""
+    """Answer from the store only; else 504."""
     REFRESH = "refresh"
     """Buy, store, supersede."""
     RECORD = "record"
-    """Buy; store if the store has no such answer."""
+    """Buy; store the answer only if the store has none."""
     BYPASS = "bypass"
     """Neither read nor store."""
 
@@ -45,7 +45,7 @@ class Mode(StrEnum):
 
 
 _DIRECTIVES = {
-    # The strictest wins where several are given: never spend against only-if-cached, never keep against no-store.
+    # Of several directives the strictest wins: never spend against only-if-cached, never store against no-store.
     "only-if-cached": Mode.REPLAY,
     "no-store": Mode.BYPASS,
     "no-cache": Mode.REFRESH,
@@ -55,10 +55,10 @@ _DIRECTIVES = {
 def mode_of(headers: Headers, default: Mode) -> Mode:
     """Return the mode of one request: its own header, else its Cache-Control, else the default.
 
-    A proxy in replay mode stays in it: a client cannot talk it into spending.
+    A proxy in replay mode stays in it: a client cannot make it spend money.
 
     Raises:
-        RequestRefused: the header names no mode.
+        RequestRefused: the header's value is not a mode.
     """
     asked = headers.get(MODE_HEADER)
     if asked is not None:
@@ -67,7 +67,7 @@ def mode_of(headers: Headers, default: Mode) -> Mode:
         except ValueError as error:
             raise RequestRefused(
                 f"{MODE_HEADER} names an unknown mode.",
-                hint=f"Use one of: {', '.join(Mode)}.",
+                hint=f"Nothing was sent to the provider. Use one of: {', '.join(Mode)}.",
                 code="unknown_mode",
             ) from error
     else:

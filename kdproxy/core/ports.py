@@ -1,4 +1,4 @@
-"""The protocols through which the engine and the jobs ask for I/O. Adapters implement them; only app.py names those."""
+"""Protocols through which the engine and the jobs do I/O. Adapters implement them; only app.py names the adapters."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from kdproxy.core.models import (
 
 
 class Location(NamedTuple):
-    """Where a line lies in the journal: bytes `offset` to `offset + length` of a segment, line break included."""
+    """Place of a line in the journal: bytes `offset` to `offset + length` of a segment, line break included."""
 
     segment: int
     offset: int
@@ -33,7 +33,7 @@ _SEAL_TAIL_BYTES = 66  # the checksum's hex digits with the closing `"}`
 
 
 class Watermark(NamedTuple):
-    """Up to where the index has read the journal; `seal` is the end of the last line read, to know it again."""
+    """How far the index has read the journal; `seal` is the end of the last line read, to recognise the journal."""
 
     segment: int
     offset: int
@@ -48,7 +48,7 @@ class Watermark(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Changes that a store applies as one: all of them or none."""
+    """Changes that a store applies atomically."""
 
     puts: Mapping[str, bytes]
     deletes: frozenset[str] = frozenset()
@@ -56,13 +56,13 @@ class Batch:
 
 
 class Store(Protocol):
-    """The index: names to small values. One thread writes; reads come from the loop's thread, inline."""
+    """The index: names to small values. One thread writes; the event loop's thread reads, inline."""
 
     def get(self, name: str) -> bytes | None:
         """Return a value, or None. Called from the event loop: must be fast."""
 
     def get_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Return the values of those names that have one: a third of the time of as many `get` where few have."""
+        """Return the values of the names that have one: a third of the time of single `get` calls if few have."""
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Yield the names with a prefix, in name order, with their values."""
@@ -81,21 +81,21 @@ class Store(Protocol):
 
 
 class Intent(StrEnum):
-    """What an answer that was bought does to its sample. Decided when it is written, not when it was asked for."""
+    """What a bought answer does to its sample. It is applied when the answer is written, not when it was requested."""
 
     FILL = "fill"
-    """It adds the form that was missing; where that is there by now, it is a spare."""
+    """It adds the missing form; if that form is stored by then, the new answer becomes a spare generation."""
     REFRESH = "refresh"
-    """It ends whatever answers the question now, in every form."""
+    """It supersedes the current answer to the question, in every form."""
     RECORD = "record"
-    """It is kept only where nothing answers the question in its form."""
+    """It is kept only if the question has no answer in its form."""
 
 
 class Archive(Protocol):
-    """What has been paid for: the journal with its index. What the engine asks."""
+    """The engine's view of the paid answers: the journal with its index."""
 
     def find(self, address: Address, form: Form, fits: Callable[[Answer], bool] | None = None) -> Answer | None:
-        """Return a stored answer, or None: the first one that fits. A damaged line is a miss, and is reported."""
+        """Return the first stored answer that fits, or None. A damaged line is a miss, and is reported."""
 
     @property
     def has_v1_keys(self) -> bool:
@@ -112,15 +112,15 @@ class Archive(Protocol):
         """Whether a stored answer has this provider response id."""
 
     async def keep(self, record: Record, *, intent: Intent = Intent.FILL, v1_key: str | None = None) -> bool:
-        """Make a record durable and findable; return once it is.
+        """Make a record durable and findable, then return.
 
         Args:
-            intent: what an answer does to its sample.
-            v1_key: the question's key of version 1: a refresh ends what answers there too.
+            intent: what the answer does to its sample.
+            v1_key: the question's version 1 key: a refresh also supersedes the answer under that key.
 
         Returns:
-            Whether it is; if not, the disk refused: the record is held in memory and tried again, and `is_writable`
-            turns false.
+            True if it is durable. False if the disk refused: the record is held in memory and retried, and
+            `is_writable` becomes False.
         """
 
     @property
@@ -137,46 +137,46 @@ class Archive(Protocol):
 
     @property
     def unwritten(self) -> int:
-        """Lines that the disk has refused and that memory alone holds."""
+        """Lines that the disk has refused and that are held in memory only."""
 
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
 
 
 class CallLog(Protocol):
-    """Which calls went out, and how they ended: the events log. Event loop only."""
+    """The events log: which calls were sent, and how they ended. Event loop only."""
 
     async def ready(self) -> None:
-        """Open what `sent` writes to, off the loop; before the first of them."""
+        """Open the file that `sent` writes to, off the event loop. Call it before the first `sent`."""
 
     def sent(self, sent: Sent) -> LineName:
-        """Write that a call goes out, before its first byte; return its name. Raises CallNotRecorded: it must not."""
+        """Record a call before its first byte; return its name. Raises CallNotRecorded: the call must not be sent."""
 
     def ended(self, ended: Ended) -> None:
-        """Write how a call ended; nothing, where an answer line says so."""
+        """Record how a call ended, unless an answer line does so."""
 
     def is_open(self, call: LineName) -> bool:
         """Whether a call has no end yet."""
 
     async def settle(self) -> None:
-        """Return once all that was written is durable, or the disk refuses it."""
+        """Return once all events are durable, or the disk has refused them."""
 
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
 
 
 class UpstreamRequest(NamedTuple):
-    """A call to make: headers as the client sent them, credentials included, hop-by-hop ones taken out."""
+    """A call to make. The headers are the client's, with credentials and without hop-by-hop headers."""
 
     method: str
     url: str
-    """With the query, exactly as it goes out."""
+    """With the query, exactly as it is sent."""
     headers: HeaderPairs
     body: bytes | AsyncIterator[bytes] | None
     least_seconds: float = 0.0
-    """How long its client says that it waits: a deadline of ours that is shorter is stretched to it."""
+    """The client's own timeout: a minimum for each of our deadlines."""
     before_first_byte: Callable[[], None] | None = None
-    """Called once there is a connection, before anything is written to it; where it raises, nothing is."""
+    """Called once there is a connection, before anything is written; if it raises, nothing is written."""
 
 
 class UpstreamResponse(Protocol):
@@ -187,20 +187,20 @@ class UpstreamResponse(Protocol):
     """End-to-end headers, without Content-Length and Content-Encoding: the body is identity-coded."""
     content_length: int | None
     is_end_marked: bool
-    """Whether a cut body can be told from a whole one; not, where the body ends with its connection."""
+    """Whether a cut body can be recognised; it cannot if the body ends with its connection."""
 
     async def chunk(self) -> bytes:
-        """Return what has come of the body, waiting for it if need be; nothing at its end.
+        """Return the next bytes of the body, and wait for them if necessary; nothing at its end.
 
         Raises:
-            UpstreamFailed: it is cut, or a deadline has passed.
+            UpstreamFailed: the body was cut, or a deadline has passed.
         """
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives: `chunk` for who needs an iterator, which costs a miss more than it does."""
+        """Yield the body as it arrives. `chunk` is cheaper where no iterator is needed."""
 
     async def read(self, limit_bytes: int) -> bytes:
-        """Return the whole body. Raises UpstreamFailed if it is cut or longer than the limit."""
+        """Return the whole body. Raises UpstreamFailed if it was cut or is longer than the limit."""
 
     def close(self) -> None:
         """Drop the connection if the body was not read to its end."""
@@ -210,11 +210,11 @@ class UpstreamClient(Protocol):
     """Makes calls."""
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        """Send a request and return when the answer's head is there. Raises UpstreamFailed."""
+        """Send a request and return once the answer's head has arrived. Raises UpstreamFailed."""
 
 
 class Clock(Protocol):
-    """Time and waiting, so that tests own both."""
+    """Time and waiting, which tests replace."""
 
     def now(self) -> float:
         """UTC Unix seconds."""
@@ -227,17 +227,17 @@ class Clock(Protocol):
 
 
 class Observer(Protocol):
-    """Is told of the requests that it wants, each once, at its end. Must not block or raise."""
+    """Receives the outcome of each request that it wants, once, at the request's end. Must not block or raise."""
 
     def wants(self, disposition: Disposition) -> bool:
-        """Whether such requests are told: hits come by the thousand a second."""
+        """Whether it wants requests of this disposition: there are thousands of hits per second."""
 
     def observe(self, outcome: Outcome) -> None:
         """Take one outcome."""
 
 
 class JournalLine(NamedTuple):
-    """One line as it lies in the journal."""
+    """One line of the journal, with its place."""
 
     location: Location
     raw: bytes
@@ -245,7 +245,7 @@ class JournalLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """A line that cannot be used, and why."""
+    """A line that cannot be used, and the reason."""
 
     segment_name: str
     location: Location
@@ -253,12 +253,12 @@ class Damage:
 
 
 RecordLine = tuple[NamedRecord, bytes]
-"""A record with its name, and its line as it stands in the journal, line break included."""
+"""A record with its name, and its line in the journal, line break included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The archive at one moment: where its journal ends, and the sums that the index keeps."""
+    """The archive at one moment: the end of its journal, and the index's totals."""
 
     end: Location
     """The place after the last line; its length is 0."""
@@ -278,16 +278,16 @@ class Repair:
     rows: Mapping[str, tuple[bytes | None, bytes | None]]
     """Name to the value that was found and the one that belongs there; None is no row."""
     answers: Mapping[str, int]
-    """What to add to the sums, by upstream."""
+    """What to add to the totals, by upstream."""
     prompts: int
     old_keys: int = 0
 
 
 class Library(Protocol):
-    """What the jobs (warm, export, verify, stats, forget) ask of the archive. Blocking: never from an event loop."""
+    """The archive for jobs (warm, export, verify, stats, forget). Blocking: never call it on an event loop."""
 
     def snapshot(self) -> Snapshot:
-        """Look at the archive; every line before the snapshot's end is indexed."""
+        """Return a snapshot; every line before its end is indexed."""
 
     def lines(self, start: Location | None = None) -> Iterator[JournalLine]:
         """Yield the lines of the journal in order, damaged ones included."""
@@ -296,23 +296,23 @@ class Library(Protocol):
         """Return the line at a location. Raises StorageFailed."""
 
     def look_up(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return the index's values of some names."""
+        """Return the index's values for some names."""
 
     def index(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the index's rows that lead to lines."""
+        """Yield the index's rows that point to lines."""
 
     @property
     def has_v1_keys(self) -> bool:
         """Whether there is any answer whose key is of version 1."""
 
     def note(self, name: str, value: bytes) -> None:
-        """Put a row of its own into the index; gone with the index. A disk that refuses is no reason to fail."""
+        """Put a private row into the index; it is lost with the index. An unwritable disk is not an error."""
 
     def seal(self, record: Record) -> RecordLine:
-        """Give a record a name of this process and return it with its line, for `revise`."""
+        """Name a record as a line of this process and return it with its line, for `revise`."""
 
     def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> None:
-        """Keep the records, with their lines as they shall stand, that `decide` returns.
+        """Write the records that `decide` returns, with their lines.
 
         Nothing else is written between its look-ups and the write. Raises StorageFailed: nothing was kept.
         """
@@ -324,7 +324,7 @@ class Library(Protocol):
         """File name of a segment."""
 
     def call_state(self) -> CallState:
-        """Return what the events log comes to."""
+        """Return the totals of the events log."""
 
     def event_lines(self) -> Iterator[JournalLine]:
         """Yield the lines of the events log, unreadable ones included."""

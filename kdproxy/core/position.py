@@ -1,6 +1,6 @@
-"""Positions in a JSON value, such as `messages[].content[].cache_control`: exact places, never a name at any depth.
+"""Positions in a JSON value, such as `messages[].content[].cache_control`: exact paths, never a name at any depth.
 
-A tool's schema may have a property of any name: only the places that a provider documents are meant.
+A tool's schema may have a property of any name, so only the places that a provider documents are named.
 """
 
 import json
@@ -18,7 +18,7 @@ CREDENTIAL = "*credential*"
 
 _STEP = re.compile(r"\[\]|[^.\[\]]+")
 _MARKS: Mapping[str, Any] = {EACH: object(), CREDENTIAL: object()}
-"""What stands for them in a tree: no member's name."""
+"""Their placeholders in a tree; they cannot be names of members."""
 _EACH, _CREDENTIAL = _MARKS[EACH], _MARKS[CREDENTIAL]
 
 CREDENTIAL_NAMES = frozenset(
@@ -44,31 +44,31 @@ CREDENTIAL_ENDS = (
 
 @lru_cache(maxsize=4_096)
 def is_credential(name: str) -> bool:
-    """Whether a member or header of this name holds a credential, as providers and gateways name theirs."""
+    """Whether a member or header of this name holds a credential, by the names that providers and gateways use."""
     plain = name.lower().replace("-", "_")
     return plain.endswith(CREDENTIAL_ENDS) or plain in CREDENTIAL_NAMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions:
-    """Some positions, made ready for many values."""
+    """A set of positions, compiled for use on many values."""
 
     tree: Mapping[Any, Any]
-    """Nested mappings, None at their ends."""
+    """Nested mappings with None as leaves."""
     outer: Mapping[Any, Any]
-    """The part of the tree that is about outermost members alone."""
+    """The part of the tree that concerns top-level members only."""
     inner_names: tuple[bytes, ...]
-    """Names, as JSON texts, of which a value has one at least where it has something further in."""
+    """Names as JSON texts: a value with a match below its top level contains at least one of them."""
     guarded: frozenset[str]
-    """Outermost members further in which a credential may stand, whose name nobody can list."""
+    """Top-level members that may hold a credential, of any name, further inside."""
 
     def may_reach_in(self, members: Mapping[str, Any], text: bytes) -> bool:
-        """Whether a value may have something further in than its outermost members, by its canonical text."""
+        """Whether a value may have a match below its top level, judged by its canonical text."""
         return not self.guarded.isdisjoint(members) or any(map(text.__contains__, self.inner_names))
 
 
 def tree(positions: Iterable[str]) -> Positions:
-    """Make positions ready; one that lies inside another is part of it."""
+    """Compile positions; a position inside another is part of it."""
     root: dict[Any, Any] = {}
     inner: set[str] = set()
     guarded: set[str] = set()
@@ -94,22 +94,22 @@ def tree(positions: Iterable[str]) -> Positions:
 
 
 def without(value: Any, positions: Positions) -> Any:
-    """Return the value without what stands at some positions; the value itself where nothing does."""
+    """Return the value without what is at the positions; the same object if nothing is there."""
     return _replaced(value, positions.tree, _gone)
 
 
 def without_outer(value: Any, positions: Positions) -> Any:
-    """Return the value without those of its outermost members that are named; the value itself where none is."""
+    """Return the value without the named top-level members; the same object if it has none of them."""
     return _replaced(value, positions.outer, _gone)
 
 
 def replaced(value: Any, positions: Positions, replace: Callable[[Any], Any]) -> Any:
-    """Return the value with what stands at some positions replaced; the value itself where nothing does."""
+    """Return the value with what is at the positions replaced; the same object if nothing is there."""
     return _replaced(value, positions.tree, replace)
 
 
 def found(value: Any, position: str) -> Iterator[Any]:
-    """Yield what stands at a position."""
+    """Yield what is at a position."""
     level = [value]
     for step in _steps(position):
         if step == EACH:

@@ -1,4 +1,4 @@
-"""One price: what a row of the table says, and what a count of tokens costs by it."""
+"""One price: a row of the table, and the cost of a number of tokens at its rates."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from kdproxy.core.models import Usage
 
 STANDARD = "standard"
 
-# How each provider names the dated snapshots of one model. Anything else after a name is another model.
+# Each provider's suffix for the dated snapshots of one model. A name with any other suffix is another model.
 SUFFIXES = {
     "date": r"-20\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])",
     "compact-date": r"-20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
@@ -20,7 +20,7 @@ SUFFIXES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """One row: US dollars per million tokens. A rate that is None is unknown, or not sold."""
+    """One row, in US dollars per million tokens. A rate of None is unknown, or not sold."""
 
     seller: str
     model: str
@@ -30,18 +30,18 @@ class Price:
     cache_write_1h: Decimal | None = None
     output: Decimal | None = None
     tier: str = STANDARD
-    """The tier as the answer names it, such as `flex`; what a batch costs is a tier too."""
+    """The tier as the answer names it, such as `flex`; `batch` is a tier too."""
     above_input_tokens: int = -1
-    """The row holds for prompts longer than this, for all of their tokens."""
+    """The row applies to prompts longer than this, and then to all of their tokens."""
     since: date = date.min
     until: date = date.max
     source: str = ""
     read_on: date | None = None
-    """Last day on which the row is known to have stood at `source`."""
+    """Last day on which `source` is known to have shown this row."""
 
     @property
     def name(self) -> str:
-        """The row, in few characters: `SELLER/MODEL`, `;TIER` but for the standard one, `;>TOKENS` of long prompts."""
+        """A short name: `SELLER/MODEL`, then `;TIER` unless standard, then `;>TOKENS` for long prompts."""
         tier = "" if self.tier == STANDARD else f";{self.tier}"
         above = "" if self.above_input_tokens < 0 else f";>{self.above_input_tokens}"
         return f"{self.seller}/{self.model}{tier}{above}"
@@ -49,7 +49,7 @@ class Price:
     def cost(self, usage: Usage) -> Decimal | None:
         """Return what `usage` costs in US dollars, or None if a count or the rate for one is unknown.
 
-        Audio has rates of its own, which no row holds.
+        Audio has separate rates, which no row holds.
         """
         if usage.input_tokens is None or usage.unpriced or usage.audio_input_tokens or usage.audio_output_tokens:
             return None
@@ -57,7 +57,7 @@ class Price:
         hour = usage.cache_write_1h_tokens or 0
         written = (usage.cache_write_tokens or 0) - hour
         plain = usage.input_tokens - cached - written - hour
-        # Embeddings have no output: no rate for it, and no count. Elsewhere a missing count is unknown.
+        # Embeddings have no output, so neither a rate nor a count for it. Elsewhere a missing count is unknown.
         output = 0 if usage.output_tokens is None and self.output is None else usage.output_tokens
         if output is None or min(plain, cached, written, hour, output) < 0:
             return None
@@ -69,7 +69,7 @@ class Price:
             (output, self.output),
         )
         total = Decimal(0)
-        with localcontext(prec=60):  # exact, whatever the caller's context would round
+        with localcontext(prec=60):  # exact, whatever the caller's decimal context
             for tokens, rate in parts:
                 if tokens and rate is None:
                     return None
@@ -79,14 +79,14 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seller:
-    """Who sends the bill, where it answers, and how it names dated snapshots of one model."""
+    """Who bills, the hosts that it answers at, and how it names dated snapshots of one model."""
 
     name: str
     hosts: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     source: str = ""
     tells_cost: bool = False
-    """Whether its answers say what they cost; that goes before any row, but those of a user's own."""
+    """Whether its answers state their cost. A stated cost takes precedence over all rows except the user's own."""
 
     def family(self, model: str) -> str | None:
         """Return the name that `model` is a documented snapshot of, or None."""
@@ -97,7 +97,7 @@ class Seller:
         return match[1] if match else None
 
     def over(self, other: "Seller | None") -> "Seller":
-        """Return this seller laid over another of its name: hosts add up, the rest replaces."""
+        """Return this seller merged over another of its name: hosts are added, other fields replaced."""
         if other is None:
             return self
         return Seller(

@@ -1,4 +1,4 @@
-"""Read a price file, built-in or a user's own: its rows and sellers, or all of its mistakes at once."""
+"""Reads a price file (built-in or the user's own) into rows and sellers, or reports all of its mistakes at once."""
 
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -100,14 +100,14 @@ def _rate(row: Mapping[str, Any], field: str, where: str, problems: list[str]) -
     except InvalidOperation:
         rate = None
     if rate is None or not rate.is_finite() or rate < 0:
-        # A TOML float has lost its exact value before anyone can look at it.
+        # A TOML float has lost its exact value before it can be read here.
         problems.append(f'{where}: {field} must be a decimal string such as "0.15"')
         return None
     return rate
 
 
 def _overlaps(prices: list[Price]) -> list[str]:
-    """Two rows for one model, prompt length and day would leave the price to chance."""
+    """Report two rows for the same model, prompt length and day: the price would be arbitrary."""
     problems = []
     ordered = sorted(prices, key=lambda row: (row.seller, row.model, row.tier, row.above_input_tokens, row.since))
     for earlier, later in pairwise(ordered):

@@ -1,11 +1,11 @@
-"""What an answer cost: list prices by seller and model, exact in Decimal; None wherever anything is unknown.
+"""The cost of an answer, by the list prices of seller and model, exact in Decimal; None if anything is unknown.
 
-Pure: no clock (the day is an argument), no network. The built-in table is `prices.toml` beside this file:
-package data that says where and when each row was read. A user's override file has the same shape. A wrong
-bill is worse than none: no model is priced by resemblance, and no missing price is taken for 0.
+Pure: no clock (the day is an argument), no network. The built-in table is `prices.toml` beside this file: package data
+that says where and when each row was read. A user's override file has the same format. A wrong cost is worse than no
+cost: no model is priced by a similar name, and a missing price never counts as 0.
 
-Counts come in one normal form (`Usage`, made by providers/usage.py): `input_tokens` is *all* input, `output_tokens`
-all output. Here the classes that have a rate of their own are taken out again.
+Counts arrive in one normal form (`Usage`, made by providers/usage.py): `input_tokens` is *all* input, `output_tokens`
+all output. The classes with separate rates are subtracted here.
 """
 
 import tomllib
@@ -21,15 +21,15 @@ from kdproxy.core.price import STANDARD, Price, Seller
 from kdproxy.core.pricefile import read_prices
 
 TOLD = "told"
-"""Where a price comes from that the answer itself says."""
+"""Source of a cost that the answer itself states."""
 
 
 class Bill(NamedTuple):
-    """What an answer cost, and by which row of the table."""
+    """The cost of an answer, and the row of the table behind it."""
 
     usd: Decimal | None = None
     row: str | None = None
-    """`SELLER/MODEL`, with the tier and the length where they matter; `told`."""
+    """`SELLER/MODEL`, with tier and prompt length where they matter; `told` if the answer states its cost."""
 
 
 UNKNOWN_BILL = Bill()
@@ -42,7 +42,7 @@ class PriceTable:
         self, prices: Iterable[Price], sellers: Iterable[Seller], *, own: Iterable[tuple[str, str]] = ()
     ) -> None:
         self._own = frozenset(own)
-        """Sellers and models that the user prices: what an answer says of its cost does not count there."""
+        """Sellers and models that the user prices: there a cost stated in the answer is ignored."""
         self._sellers = {seller.name: seller for seller in sellers}
         self._hosts = {host: seller.name for seller in self._sellers.values() for host in seller.hosts}
         self._rows: dict[tuple[str, str], list[Price]] = {}
@@ -51,9 +51,9 @@ class PriceTable:
 
     @classmethod
     def load(cls, override: Mapping[str, Any] | None = None) -> "PriceTable":
-        """Build the table from the built-in data, with a parsed override file laid over it.
+        """Build the table from the built-in data, with a parsed override file merged over it.
 
-        A model that the override names is priced by the override alone.
+        A model that the override names is priced by the override only.
 
         Raises:
             ConfigError: the override holds mistakes; all of them are listed.
@@ -70,9 +70,9 @@ class PriceTable:
         return cls([*kept, *own_prices], (known | merged).values(), own=named)
 
     def seller_of(self, upstream: Upstream) -> str | None:
-        """Name who sends the bill: told by the host, else the upstream's own name, for an override to price.
+        """Return who bills: by the host, else the upstream's name, which an override can price.
 
-        A local server that somebody named `openai` is not OpenAI: the name of a known seller needs its host.
+        A local server named `openai` is not OpenAI: the name of a known seller counts only at its host.
         """
         parts = urlsplit(upstream.url)
         found = self._hosts.get(parts.netloc.lower()) or self._hosts.get(parts.hostname or "")
@@ -87,7 +87,7 @@ class PriceTable:
         input_tokens: int = 0,
         at_date: date | None = None,
     ) -> Price | None:
-        """Return the row for a model: its own, else its family's; at `at_date`, or the newest."""
+        """Return the row for a model, else for the model that it is a snapshot of; at `at_date`, or the newest."""
         rows = self._rows.get((seller, model))
         if rows is None and seller in self._sellers:
             family = self._sellers[seller].family(model)
@@ -98,15 +98,14 @@ class PriceTable:
         return max(fitting, key=lambda row: (row.since, row.above_input_tokens), default=None)
 
     def price(self, seller: str, model: str, usage: Usage, *, at_date: date | None = None) -> Decimal | None:
-        """Return the price of one answer in US dollars, as `bill` does."""
+        """Return the cost of one answer in US dollars, as `bill` does."""
         return self.bill(seller, model, usage, at_date=at_date).usd
 
     def bill(self, seller: str, model: str, usage: Usage, *, at_date: date | None = None) -> Bill:
-        """Return the price of one answer and where it comes from; no price if anything it needs is unknown: the model,
-        the tier, a count or a rate.
+        """Return the cost of one answer and its source; no cost if the model, the tier, a count or a rate is unknown.
 
-        What the answer itself says counts where the seller is known to write its bill there, else the list price. An
-        answer that names no tier is taken for the standard one.
+        A cost stated in the answer counts if the seller is known to state its bill there, else the list price. An
+        answer that names no tier counts as standard.
 
         Args:
             seller: as `seller_of` names it.
@@ -114,13 +113,13 @@ class PriceTable:
             usage: tokens in the normal form.
             at_date: the day of the call (UTC); None takes the newest row.
         """
-        told = usage.told_usd
-        if told is not None and (seller, model) not in self._own and self._tells_cost(seller):
-            return Bill(Decimal(told), TOLD)
+        stated = usage.told_usd
+        if stated is not None and (seller, model) not in self._own and self._states_cost(seller):
+            return Bill(Decimal(stated), TOLD)
         tier = usage.tier or STANDARD
         row = self.find(seller, model, tier=tier, input_tokens=usage.input_tokens or 0, at_date=at_date)
         usd = None if row is None else row.cost(usage)
         return Bill(usd, None if row is None or usd is None else row.name)
 
-    def _tells_cost(self, seller: str) -> bool:
+    def _states_cost(self, seller: str) -> bool:
         return seller in self._sellers and self._sellers[seller].tells_cost

@@ -1,7 +1,7 @@
-"""How a proxy proves which one it is: an HMAC of a challenge and of the port that was asked. Pure.
+"""How a proxy proves its identity: an HMAC of a challenge and of the port that was asked. Pure.
 
-The secret is in the port file, which only its owner may read (docs/formats/port-file.md). The port is in the proof, so
-that a stranger on another port cannot hand the challenge on and the proof back.
+The secret is in the port file, which only its owner may read (docs/formats/port-file.md). The proof covers the port, so
+that a process on another port cannot relay the challenge and the proof.
 """
 
 import hashlib
@@ -17,5 +17,5 @@ def proof_of(secret: str, challenge: str, port: int) -> str:
 
 
 def is_proof(proof: object, secret: str, challenge: str, port: int) -> bool:
-    """Whether somebody who knows the secret has answered this challenge on this port."""
+    """Whether a holder of the secret has answered this challenge on this port."""
     return isinstance(proof, str) and hmac.compare_digest(proof.encode(), proof_of(secret, challenge, port).encode())

@@ -1,4 +1,4 @@
-"""The form of a provider's table of limits and errors. The tables themselves are data, in providers/rules_*.py."""
+"""Types of a provider's table of limits and errors. The tables themselves are data, in providers/rules_*.py."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,33 +9,33 @@ from kdproxy.core.limits import LimitHeaders
 
 
 class Meaning(StrEnum):
-    """What an error says of the next attempt."""
+    """What an error means for the next attempt."""
 
     RATE_LIMIT = "rate_limit"
-    """Too much, too fast: wait as told, all of the lane."""
+    """A rate limit: the whole lane waits as long as the provider says."""
     OVERLOAD = "overload"
-    """The provider is out of breath, whoever asks: back off, the pace is not to blame."""
+    """The provider is overloaded for everyone: back off, but keep the pace."""
     SPENT = "spent"
-    """Money or a fixed allowance is gone: no wait helps, somebody has to pay."""
+    """The credit or a fixed allowance is spent: waiting does not help, the account must be paid."""
     SPENT_TODAY = "spent_today"
-    """The day's allowance is gone: it comes back by itself, but not soon."""
+    """The daily allowance is spent: it resets by itself, but not soon."""
     CREDENTIAL = "credential"
-    """The key is not, or no longer, good."""
+    """The credential is invalid or has expired."""
     FINAL = "final"
-    """The request itself: the same one will never be answered."""
+    """The request is at fault: the same request will never be answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One kind of error. All that is given must fit; the first row that fits speaks."""
+    """One kind of error. All given conditions must match; the first matching row applies."""
 
     meaning: Meaning
     source: str
-    """Where it is documented or was seen, with the date of reading."""
+    """Where it is documented or was observed, with the date of reading."""
     statuses: frozenset[int] = frozenset()
     """Empty: any."""
     names: frozenset[str] = frozenset()
-    """Types, codes, statuses or reasons in the body, of which one must be there."""
+    """Types, codes, statuses or reasons in the body; one of them must be present."""
     message: re.Pattern[str] | None = None
     quota: re.Pattern[str] | None = None
     """Searched in the names of the violated quotas (google.rpc.QuotaFailure)."""
@@ -43,18 +43,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What is known of one provider."""
+    """What is known about one provider."""
 
     name: str
     hosts: tuple[str, ...] = ()
-    """Ends of host names."""
+    """Suffixes of host names."""
     limits: tuple[LimitHeaders, ...] = ()
     rows: tuple[Row, ...] = ()
     is_strict: bool = False
-    """Enforces a minute's limit in windows of seconds: send evenly."""
+    """Whether it enforces a per-minute limit in windows of seconds, so that requests must be spread evenly."""
     finds_rate: bool = True
-    """False where a refusal means too many at once, not too many a minute."""
+    """False if a refusal means too many concurrent requests, not too many per minute."""
     daily_reset: Callable[[float], float] | None = None
-    """From now to the moment when a day's allowance comes back, both in UTC Unix seconds."""
+    """From now to the reset of a daily allowance, both in UTC Unix seconds."""
     event_statuses: Mapping[str, int] = field(default_factory=dict)
-    """Statuses of errors that come as an event inside a 200 stream, by type."""
+    """Statuses, by type, of errors that arrive as an event inside a 200 stream."""

@@ -1,6 +1,6 @@
-"""A journal line -> its record, and the doors that others need. docs/formats/journal.md is the specification.
+"""Parses a journal line into its record. docs/formats/journal.md is the specification.
 
-`core/line.py` knows the checksum, `core/record_encode.py` writes.
+`core/line.py` has the checksum, `core/record_encode.py` writes lines.
 """
 
 import base64
@@ -37,13 +37,13 @@ __all__ = ["RECORD_VERSION", "check", "decode", "decode_answer", "encode", "is_w
 _VERSIONS = (1, 2)
 _ORIGIN = re.compile(r"[0-9a-f]{24}")
 _MOST = 2**63 - 1
-"""What a number in a name or an ordinal may be: the index keeps them in 8 bytes."""
+"""Range of a number in a name and of an ordinal: the index keeps them in 8 bytes."""
 _REQUEST = ',"request":'
-_SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)  # finds where a value ends; its numbers are not looked at
+_SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)  # finds where a value ends; its numbers are not used
 
 
 def prompt_key(model: str, prompt: str, *, system: str | None = None) -> str:
-    """Return the key of a prompt line: equal ones are told apart by their ordinal."""
+    """Return the key of a prompt line; equal prompts differ in their ordinal."""
     return key.match_key(model, _turns(prompt, system))
 
 
@@ -57,12 +57,12 @@ def prompt_record(
     ordinal: int = 0,
     source: str | None = None,
 ) -> Prompt:
-    """Make the record of a prompt and its answer, as trackers without a proxy write it.
+    """Make the record of a prompt and its answer, for trackers that run without a proxy.
 
     Args:
-        ordinal: how many equal prompts for this model came before.
+        ordinal: number of equal prompts for this model before this one.
         created_at: UTC Unix seconds.
-        source: where it came from, such as `train.py`.
+        source: its origin, such as `train.py`.
     """
     return Prompt(
         namespace=DEFAULT_NAMESPACE,
@@ -78,7 +78,7 @@ def prompt_record(
 
 
 def read_prompt(line: bytes) -> tuple[str, str] | None:
-    """Return (key, response) of a prompt line, or None where it is damaged or holds something else."""
+    """Return (key, response) of a prompt line, or None if it is damaged or of another kind."""
     try:
         found = decode(line)
     except RecordInvalid:
@@ -87,7 +87,7 @@ def read_prompt(line: bytes) -> tuple[str, str] | None:
 
 
 def read_bill(line: bytes) -> tuple[str, Usage | None, str | None] | None:
-    """Return (key, tokens, cost in USD as decimal text) of an answer line, or None where it is damaged or another."""
+    """Return (key, tokens, cost in USD as decimal text) of an answer line; None if it is damaged or of another kind."""
     try:
         found = decode(line)
     except RecordInvalid:
@@ -111,7 +111,7 @@ def check(line: bytes) -> dict[str, Any]:
     if version not in _VERSIONS or type(version) is not int:
         raise RecordInvalid(
             f"A journal line has version {version!r}; this release reads versions up to {RECORD_VERSION}.",
-            hint="It was written by a newer kdproxy: upgrade to read it.",
+            hint="A newer kdproxy wrote it, and nothing is lost: upgrade to read it.",
         )
     return members
 
@@ -134,7 +134,7 @@ def read(line: bytes) -> NamedRecord:
     members = check(line)
     version = members["v"]
     try:
-        is_named = version > 1 or "origin" in members  # a line of version 1 that was scrubbed says its name
+        is_named = version > 1 or "origin" in members  # a scrubbed line of version 1 states its name
         name = _name(members["origin"], members["seq"]) if is_named else _sha_name(members)
         match members["kind"]:
             case "answer":
@@ -152,10 +152,10 @@ def read(line: bytes) -> NamedRecord:
 
 
 def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
-    """Read the answer of one line for a hit, proving that it is the one that was asked for. Its usage is left out.
+    """Read the answer of one line for a hit, and check that it has the requested address. Its usage is left out.
 
     Raises:
-        RecordInvalid: damaged, or the answer of another address.
+        RecordInvalid: the line is damaged, or has another address.
     """
     members = check(line)
     if (
@@ -172,7 +172,7 @@ def decode_answer(line: bytes, address: Address, form: Form) -> Answer:
 
 
 def _has_copy(members: dict[str, Any]) -> bool | None:
-    """Whether the provider was asked for a copy; version 1 says so in its request alone, left out means yes there."""
+    """Whether the provider was asked to keep a copy. Version 1 has it only in the request; absent means yes there."""
     found: Any = members.get("store")
     if members["v"] == 1:
         request = members.get("request")
@@ -240,9 +240,9 @@ def read_usage(members: Any) -> Usage | None:
 
 
 def _request_text(line: bytes) -> bytes:
-    """Cut the request out as it was written: a parser's numbers could mean another request.
+    """Cut the request out of the text: parsing its numbers could change it.
 
-    No member before it holds an object, and no quote stands bare in a string, so the first such name is the right one.
+    No member before it holds an object, and quotes in strings are escaped, so the first such name is the right one.
     """
     text = line.decode("utf-8")
     start = text.index(_REQUEST) + len(_REQUEST)
@@ -277,7 +277,7 @@ def _tombstone(members: dict[str, Any]) -> Tombstone:
 
 
 def _later(kind: str, members: dict[str, Any]) -> Seat | Start | Other:
-    """Read a line of a kind that version 1 had not."""
+    """Read a line of a kind that version 1 did not have."""
     match kind:
         case "seat":
             return Seat(
@@ -302,7 +302,7 @@ def _home(members: dict[str, Any]) -> Address:
 
 
 def name_from(text: str) -> LineName:
-    """Read a line's name as a member gives it. Raises ValueError."""
+    """Read a line's name from a member. Raises ValueError."""
     origin, slash, seq = text.partition("/")
     if not slash or not seq.isdecimal():
         raise ValueError("not the name of a line")

@@ -1,4 +1,4 @@
-"""A record -> its journal line. docs/formats/journal.md is the specification."""
+"""Writes a record as a journal line. docs/formats/journal.md is the specification."""
 
 import base64
 import hashlib
@@ -13,20 +13,20 @@ from kdproxy.core.line import seal
 from kdproxy.core.models import Address, Entry, LineName, Other, Prompt, Record, Seat, Start, Tombstone, Usage
 
 RECORD_VERSION = 2
-"""What is written; all versions are read."""
+"""The version that is written; all earlier versions are read."""
 
 
 def encode(record: Record, name: LineName | None = None) -> bytes:
     """Return the record's line, line break included.
 
     Args:
-        name: the line's name; None: made of what the record says, so that equal records have equal lines.
+        name: the line's name; None: derived from the record's content, so that equal records have equal lines.
     """
     return seal(draft(record, content_name(record) if name is None else name))
 
 
 def draft(record: Record, name: LineName) -> bytes:
-    """Return the record's JSON object, not sealed yet."""
+    """Return the record's JSON object without its checksum."""
     members = {"v": RECORD_VERSION, "kind": _kind(record), "origin": name.origin, "seq": name.seq}
     match record:
         case Entry():
@@ -49,12 +49,12 @@ def dump(members: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(members)
     except orjson.JSONEncodeError:
-        # Undecodable bytes of a header or path arrive as lone surrogates; a paid answer is not lost over them.
+        # Undecodable bytes of a header or path arrive as lone surrogates; they must not cost a paid answer.
         return orjson.dumps(_replace_surrogates(members))
 
 
 def settled(text: bytes, *, generation: LineName | None, replaces: tuple[LineName, ...]) -> bytes:
-    """Seal an answer's draft with what only the writer knows: what it belongs to, and what it ends."""
+    """Complete an answer's draft with what only the writer knows: its generation, and the generations that it ends."""
     tail = b""
     if generation is not None:
         tail += b',"generation":"%b"' % str(generation).encode()
@@ -64,7 +64,7 @@ def settled(text: bytes, *, generation: LineName | None, replaces: tuple[LineNam
 
 
 def content_name(record: Record) -> LineName:
-    """Name a record by what it says: for what no writer's life has bought, such as rows of a tracker."""
+    """Name a record by its content: for records that no writer process bought, such as rows of a tracker."""
     match record:
         case Entry():
             said: tuple[object, ...] = (*record.address, record.answer.form, record.answer.body.hex())
@@ -76,7 +76,7 @@ def content_name(record: Record) -> LineName:
             said = (*record.address, str(record.generation))
         case Start() | Other():
             said = (record.created_at,)
-    # Written as json.dumps writes a list, which takes twice as long for one of texts.
+    # The same text as json.dumps of the list, which takes twice as long for a list of texts.
     framed = f"[{', '.join(map(_json, (_kind(record), *said)))}]".encode()
     return LineName(hashlib.sha256(framed).hexdigest()[:24], 0)
 
@@ -136,7 +136,7 @@ def _entry_members(entry: Entry) -> dict[str, Any]:
 
 
 def usage_members(usage: Usage) -> dict[str, int]:
-    """Only what the provider told."""
+    """Return only what the provider reported."""
     return {name: count for name, count in usage._asdict().items() if count is not None}
 
 

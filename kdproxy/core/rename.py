@@ -1,6 +1,6 @@
-"""Stored answers whose upstream has another name now: the name is in the key, so that none of them would be found.
+"""Finds stored answers whose upstream has been renamed: the name is in the key, so none of them would be found.
 
-An upstream that was given no name has that of its host and port, so `localhost` is another than `127.0.0.1`.
+An upstream without a configured name is named by its host and port, so `localhost` and `127.0.0.1` differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,26 +14,26 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renamed:
-    """A name with answers, and the configured upstream that most likely is the same server."""
+    """A name with stored answers, and the configured upstream that is most likely the same server."""
 
     name: str
     url: str | None
-    """Where the name led when the answers were bought; None: not remembered."""
+    """The name's URL when the answers were bought; None: not recorded."""
     answers: int
     upstream: Upstream | None
-    """None: it cannot be told which of several it is."""
+    """None: several upstreams are possible."""
 
 
 def renamed(answers: Mapping[str, int], remembered: Mapping[str, str], upstreams: Sequence[Upstream]) -> list[Renamed]:
-    """Return the names whose answers nobody would find, most answers first.
+    """Return the names whose answers no request would find, most answers first.
 
-    All of them where no configured upstream has an answer; else those alone that certainly are the same server: the
-    same host (the names of this machine are one), port and path, while the name that it has now has fewer answers.
+    If no configured upstream has an answer: all names. Otherwise only those that are certainly the same server: the
+    same host (all names of this machine count as one), port and path, while the present name has fewer answers.
 
     Args:
         answers: stored answers by upstream name.
-        remembered: name to URL, as the data directory knows them.
-        upstreams: those that are configured.
+        remembered: name to URL, from the data directory.
+        upstreams: the configured upstreams.
     """
     configured = {upstream.name for upstream in upstreams}
     others = {name: count for name, count in answers.items() if count > 0 and name not in configured}

@@ -1,8 +1,8 @@
-"""What an answer means for the next attempt: done, again after so long, give up, or park the lane. Pure.
+"""What an answer means for the next attempt: done, retry after a wait, give up, or park the lane. Pure.
 
-The tables are providers/rules_*.py. Where no row speaks, the status does, as the official clients read it. The wait
-that a provider asks for is a floor. Its sources, best first: `retry-after-ms`, `retry-after` (RFC 9110 section 10.2.3),
-a hint in the body, the reset of the dimension that is exhausted (not the longest one).
+The tables are providers/rules_*.py. If no row matches, the status decides, as in the official clients. The wait that a
+provider asks for is a minimum. Its sources, best first: `retry-after-ms`, `retry-after` (RFC 9110 section 10.2.3), a
+hint in the body, the reset of the exhausted dimension (not the longest reset).
 """
 
 import re
@@ -31,7 +31,7 @@ FINAL_NAMES = frozenset(
         "unsupported_value",
     }
 )
-"""Of errors without a status: the request itself is at fault (platform.openai.com/docs/guides/error-codes, 2026-11)."""
+"""Errors without a status for which the request is at fault (platform.openai.com/docs/guides/error-codes, 2026-11)."""
 
 SPENT_NAMES = frozenset(
     {
@@ -53,12 +53,12 @@ COMMON_ROWS = (
     Row(meaning=Meaning.SPENT, statuses=frozenset({402}), source="RFC 9110 section 15.5.3"),
     Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source="RFC 9110 section 15.5.2"),
 )
-"""Errors that mean the same whoever sends them: all that is known of an upstream without rules of its own."""
+"""Errors with the same meaning from every provider: the only rows for an upstream without its own rules."""
 
 PARK_FROM_SECONDS = 900.0
-"""A day's or month's allowance that is not back within a quarter of an hour is a stop, not a pause."""
+"""A daily or monthly allowance that resets later than this parks the lane instead of pausing it."""
 LONGEST_WAIT_SECONDS = 3_600.0
-"""The sane ceiling: whatever a header says, one request goes and looks after an hour."""
+"""Upper bound of a wait: whatever a header says, one request is sent as a probe after an hour."""
 
 BASE_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 20.0
@@ -72,24 +72,24 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """Worth another attempt, not before `floor_seconds` (None: the provider did not say)."""
+    """Retry, not before `floor_seconds` (None: the provider gave no wait)."""
 
     floor_seconds: float | None = None
     is_rate_limit: bool = False
     reason: str = ""
     failure: FailureClass = FailureClass.REFUSED
-    """What the attempt means for money."""
+    """What the attempt may have cost."""
     is_overload: bool = False
-    """The upstream's state is to blame, whatever was asked."""
+    """Whether the upstream's state is the cause, independent of the request."""
     is_page: bool = False
-    """An HTML page: what spoke is no model server."""
+    """Whether the answer is an HTML page, so it does not come from a model server."""
     is_complete: bool = False
-    """The upstream answered in full, so it is up, but the answer is not whole."""
+    """Whether the upstream responded in full (so it is up) with an incomplete answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """The answer goes to the client as it is. `is_credential`: the key is bad, and so for every request."""
+    """The answer goes to the client unchanged. `is_credential`: the credential is bad, so every request would fail."""
 
     reason: str = ""
     is_credential: bool = False
@@ -97,11 +97,11 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Park:
-    """The lane cannot go on, whatever is sent: fail fast or hold, as the upstream's policy says."""
+    """The lane is stopped for every request: fail fast or hold, by the upstream's policy."""
 
     reason: str
     wait_seconds: float | None = None
-    """When it comes back by itself; None: when somebody pays."""
+    """When the allowance resets by itself; None: only after a payment."""
 
 
 Verdict = Done | Again | GiveUp | Park
@@ -110,10 +110,10 @@ Verdict = Done | Again | GiveUp | Park
 def judge(
     status: int, headers: Headers, body: bytes, rules: Rules, readings: Iterable[Reading] = (), *, now: float
 ) -> Verdict:
-    """Say what an answer means.
+    """Return what an answer means for the next attempt.
 
     Args:
-        now: UTC Unix seconds, for waits given as a moment.
+        now: UTC Unix seconds, for waits given as a timestamp.
     """
     if status < 400:
         return Done()
@@ -141,7 +141,7 @@ def judge(
 
 
 def judge_event(data: bytes, rules: Rules, *, now: float) -> Verdict:
-    """Say what an error means that came inside a 200: an SSE event, or a whole body. Done: it is no error."""
+    """Return what an error inside a 200 (an SSE event or a whole body) means. Done: it is not an error."""
     facts = facts_of(data)
     if not facts.is_error:
         return Done()
@@ -152,12 +152,12 @@ def judge_event(data: bytes, rules: Rules, *, now: float) -> Verdict:
         return judge(status, {}, data, rules, now=now)
     if facts.names & FINAL_NAMES:
         return GiveUp(reason=facts.label)
-    # Nobody knows what it means: the model may have run, and the next attempt may fare better.
+    # An unknown error: the model may have run, and the next attempt may succeed.
     return Again(reason=f"an error inside a 200: {facts.label or 'unnamed'}", failure=FailureClass.MAYBE_BILLED)
 
 
 def fits(row: Row, status: int, facts: ErrorFacts) -> bool:
-    """Whether a row speaks of this error."""
+    """Whether a row matches this error."""
     return (
         (not row.statuses or status in row.statuses)
         and (not row.names or bool(row.names & facts.names))
@@ -169,7 +169,7 @@ def fits(row: Row, status: int, facts: ErrorFacts) -> bool:
 def asked_wait(
     headers: Headers, facts: ErrorFacts | None = None, readings: Iterable[Reading] = (), *, now: float
 ) -> float | None:
-    """Return the seconds that a provider asked to wait; None where it did not say."""
+    """Return the wait in seconds that a provider asked for; None if it gave none."""
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if number_of(headers.get(name)) is not None:
             return wait_of(headers.get(name), now=now, unit=Unit.MILLISECONDS)
@@ -192,7 +192,7 @@ _HINT_UNITS = {"milliseconds": 1e-3, "second": 1.0, "seconds": 1.0, "minute": 60
 
 
 def hinted_wait(facts: ErrorFacts) -> float | None:
-    """Return the wait that stands in a body: google.rpc.RetryInfo, or words like "try again in 41.724s"."""
+    """Return the wait given in a body: google.rpc.RetryInfo, or words like "try again in 41.724s"."""
     if facts.retry_delay is not None:
         return duration_of(facts.retry_delay)
     match = _HINT.search(facts.message[:2_000])
@@ -207,22 +207,22 @@ def backoff_seconds(attempt: int, *, jitter: float, base_seconds: float = BASE_D
     """Full jitter (AWS architecture blog, 2015): anywhere between 0 and the doubling bound.
 
     Args:
-        attempt: how many have failed, from 1.
+        attempt: number of failed attempts, from 1.
         jitter: uniform in [0, 1).
     """
     return jitter * min(LONGEST_DELAY_SECONDS, base_seconds * 2.0 ** min(attempt, 32))
 
 
 def billed_backoff_seconds(attempt: int, *, jitter: float) -> float:
-    """Return the wait before a question goes out again whose last call may have been billed: half to all of 1 s, 4 s.
+    """Return the wait before the retry of a call that may have been billed: half to all of 1 s, then of 4 s.
 
-    There are only two more: time for the upstream to recover is worth more than haste.
+    There are only two retries: time for the upstream to recover is worth more than speed.
     """
     return (0.5 + 0.5 * jitter) * min(LONGEST_DELAY_SECONDS, 4.0 ** (min(attempt, 16) - 1))
 
 
 def wait_seconds(verdict: Again, attempt: int, *, jitter: float) -> float:
-    """Return how long to wait: what the provider asked is a floor, jitter comes above it."""
+    """Return how long to wait: the provider's wait is a minimum, and jitter is added to it."""
     return (verdict.floor_seconds or 0.0) + backoff_seconds(attempt, jitter=jitter)
 
 
@@ -255,7 +255,7 @@ def _rate_limited(
     empty = limits.exhausted(readings)
     wait = asked_wait(headers, facts, readings, now=now)
     if empty is not None and not empty.quota.is_paced:
-        # A day's or month's allowance: its reset counts, whatever short wait is named beside it.
+        # A daily or monthly allowance: its reset counts, even if the answer also names a short wait.
         wait = max(wait or 0.0, empty.reset_seconds or 0.0) or None
         if wait is None or wait > PARK_FROM_SECONDS:
             return Park(reason=f"{empty.quota.name} is spent", wait_seconds=wait or _until_reset(rules, now))

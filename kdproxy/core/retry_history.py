@@ -1,9 +1,9 @@
-"""How often each question was sent in a way that may have been billed, without an answer. Pure; `now` is monotonic.
+"""Counts, for each question, the calls that may have been billed without an answer. Pure; `now` is monotonic.
 
-A question has a budget: one call and two more. Then its clients get the provider's own last words at once, and one
-attempt goes out after 10 s, 20 s, ... 10 min at the earliest, for whoever asks then. The count outlives the client's
-request, since a script or an SDK asks again by itself, and the process: a start restores it from the events log. A
-success clears it. Bounded and aged: the longest untouched go.
+A question has a budget: one call and two retries. Then its clients get the provider's last error at once, and a request
+for it causes one more attempt only after 10 s, 20 s, ... up to 10 min. The count outlives the client's request, since
+scripts and SDKs retry by themselves, and the process: it is restored from the events log at start. A success clears it.
+The table is bounded, and entries expire: the least recently used are dropped first.
 """
 
 from collections import OrderedDict
@@ -14,11 +14,11 @@ from typing import Generic, TypeVar
 Words = TypeVar("Words")
 
 BUDGET = 3
-"""Calls that may be billed: the first one and two more."""
+"""Calls that may be billed: the first one and two retries."""
 FIRST_SPACING_SECONDS = 10.0
 LONGEST_SPACING_SECONDS = 600.0
 REMEMBERED_SECONDS = 86_400.0
-"""After its last failure: a day, longer than a run pauses."""
+"""Lifetime after the last failure: a day, which is longer than a run pauses."""
 MOST_QUESTIONS = 10_000
 
 
@@ -29,34 +29,34 @@ class Debt(Generic[Words]):
     calls: int
     failed_at: float
     words: Words
-    """What the provider said last."""
+    """The provider's last error."""
 
     @property
     def ready_at(self) -> float:
-        """When it may be sent again."""
+        """When it may be sent again, on the monotonic clock."""
         if self.calls < BUDGET:
             return self.failed_at
         doublings = min(self.calls - BUDGET, 16)
         return self.failed_at + min(LONGEST_SPACING_SECONDS, FIRST_SPACING_SECONDS * 2.0**doublings)
 
     def may_send(self, now: float, *, under_way: int) -> bool:
-        """Whether a call may go out beside those of the same question that are on the wire: all of them may fail."""
+        """Whether a call may be sent while others of the same question are in flight: all of them may fail."""
         return self.ready_at <= now and (not under_way or self.calls + under_way < BUDGET)
 
 
 class RetryHistory(Generic[Words]):
-    """All questions that failed so and have not succeeded since."""
+    """All questions with such failures and no success since."""
 
     def __init__(self, most: int = MOST_QUESTIONS) -> None:
         self._most = most
         self._debts: OrderedDict[Hashable, Debt[Words]] = OrderedDict()
-        """The longest untouched first."""
+        """Least recently used first."""
 
     def __len__(self) -> int:
         return len(self._debts)
 
     def of(self, question: Hashable, now: float) -> Debt[Words] | None:
-        """Return what is known of a question; None: it may be sent."""
+        """Return the failures of a question; None: it may be sent."""
         debt = self._debts.get(question)
         if debt is not None and now - debt.failed_at > REMEMBERED_SECONDS:
             del self._debts[question]
@@ -79,7 +79,7 @@ class RetryHistory(Generic[Words]):
         return found
 
     def restore(self, question: Hashable, *, calls: int, failed_at: float, words: Words) -> None:
-        """Take over what an earlier process counted; it counts as longer untouched than all that came since."""
+        """Restore what an earlier process counted; it counts as less recently used than everything since."""
         if question not in self._debts and len(self._debts) < self._most:
             self._debts[question] = Debt(calls, failed_at, words)
 

@@ -1,4 +1,4 @@
-"""Which upstream a path goes to, and what URL that makes. Upstreams come from the configuration alone."""
+"""Routes a path to an upstream and builds the URL. Upstreams come from the configuration only."""
 
 import re
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ BUILT_IN = (
 
 PREFIX = "/upstreams/"
 _VERSION = re.compile(r"v\d+[a-z0-9]*")
-# Servers differ in what they take for a slash once they have decoded a path.
+# Servers differ in which characters they treat as a slash after decoding a path.
 _DOT_SEGMENT = re.compile(r"(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\]|%2f|%5c|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where one request goes."""
+    """The destination of one request."""
 
     upstream: Upstream
     path: str
-    """Relative to the upstream's own prefix: what the key holds."""
+    """Relative to the upstream's prefix; part of the key."""
     url: str
     """Full upstream URL without the query."""
 
 
 class Router:
-    """The table of upstreams, most specific rule first: named by path, the only one, by dialect."""
+    """The table of upstreams. Rules, most specific first: named in the path, the only upstream, by dialect."""
 
     def __init__(self, upstreams: Sequence[Upstream]) -> None:
         self._upstreams = tuple(upstreams) or BUILT_IN
@@ -47,16 +47,16 @@ class Router:
         """Return where a raw (percent-encoded) request path goes.
 
         Args:
-            speaks_anthropic: the request carries `anthropic-version`; tells paths apart that two providers share,
-                such as `/v1/models`.
+            speaks_anthropic: the request carries `anthropic-version`; decides paths that two providers share, such as
+                `/v1/models`.
 
         Raises:
-            RequestRefused: no upstream takes it, or the path is not a plain absolute one.
+            RequestRefused: no upstream matches, or the path is not a plain absolute one.
         """
         if not path.startswith("/") or path.startswith("//") or _DOT_SEGMENT.search(path):
             raise RequestRefused(
                 "The request path is not a plain absolute path.",
-                hint="Send an absolute path without dot segments.",
+                hint="Nothing was sent to a provider. Send an absolute path without dot segments.",
                 code="bad_path",
             )
         if path.startswith(PREFIX):
@@ -74,7 +74,7 @@ class Router:
         return _route(matching[0], path)
 
     def _named_by(self, named: str) -> Upstream | None:
-        """Return the upstream whose name a path begins with; the longest, since `host:443/api` is a name too."""
+        """Return the upstream with the longest name that the path begins with: `host:443/api` is a name too."""
         fitting = [name for name in self._by_name if f"{named}/".startswith(f"{name}/")]
         return self._by_name[max(fitting, key=len)] if fitting else None
 
@@ -82,7 +82,7 @@ class Router:
         names = ", ".join(sorted(self._by_name))
         return RequestRefused(
             message,
-            hint=f"Put {PREFIX}NAME before the path, with one of: {names}.",
+            hint=f"Nothing was sent to a provider. Put {PREFIX}NAME before the path; NAME is one of: {names}.",
             code="unknown_upstream",
             http_status=404,
         )
@@ -102,7 +102,7 @@ def dialect_of(path: str, *, speaks_anthropic: bool = False) -> str:
 
 
 def name_of(url: str) -> str:
-    """Return the name of an upstream that was given none: a built-in's for its own host, else host:port/path."""
+    """Return the default name of an upstream: the built-in name for a built-in host, else host:port/path."""
     built_in = built_in_at(url)
     if built_in is not None:
         return built_in
@@ -121,12 +121,12 @@ def built_in_at(url: str) -> str | None:
 def join(base_path: str, path: str) -> tuple[str, str]:
     """Join a base path, as the SDK takes it, with the path that a client sent.
 
-    A version segment is joined once: `/v1` with `/v1/chat/completions` and with `/chat/completions` give the same.
-    A base that carries a version (`/v1beta/openai`, `/api/paas/v4`) decides it, and the client's `/v1` gives way;
-    a client's other version (`/v1beta/models`) replaces a base's trailing one.
+    A version segment appears once: `/v1` with `/v1/chat/completions` and with `/chat/completions` gives the same path.
+    A version in the base (`/v1beta/openai`, `/api/paas/v4`) replaces the client's `/v1`; any other version of the
+    client (`/v1beta/models`) replaces a trailing version of the base.
 
     Returns:
-        The full path at the upstream, and its part after the base's prefix (what the key holds).
+        The full path at the upstream, and its part after the base's prefix, which is in the key.
     """
     prefix, version = _prefix(base_path)
     first, slash, rest = path[1:].partition("/")

@@ -1,9 +1,9 @@
-"""Which inference server answers: told from what it says on routes of its own, never from where it is. Pure.
+"""Recognises an inference server by what its own routes answer, never by its address. Pure.
 
-An address proves nothing, since gateways to paid APIs are local too, and so does `Server: uvicorn`, which most of them
-send as well. Evidence is the server's own name: in a header, as the owner of every model, or on a route that only it
-has. Where one piece speaks for another server than the next, or a model belongs to somebody else, it is a gateway and
-not recognised. Read on 2026-11-30: vllm/entrypoints/openai (models: owned_by `vllm`; /metrics: `vllm:`),
+An address proves nothing, since gateways to paid APIs are local too; nor does `Server: uvicorn`, which most gateways
+send. Evidence is the server's own name: in a header, as the owner of every model, or on a route that only it has. If
+two pieces of evidence disagree, or a model has another owner, the server is a gateway and is not recognised.
+Read on 2026-11-30: vllm/entrypoints/openai (models: owned_by `vllm`; /metrics: `vllm:`),
 sglang/srt/entrypoints (owned_by `sglang`; /get_model_info: `model_path`), llama.cpp tools/server (`Server: llama.cpp`,
 owned_by `llamacpp`; /props: `total_slots`), ollama/server/routes.go (owned_by `library`; `Ollama is running`).
 """
@@ -22,7 +22,7 @@ from kdproxy.core.routing import join
 
 
 class ServerKind(StrEnum):
-    """An inference server that one runs oneself."""
+    """A self-hosted inference server."""
 
     VLLM = "vllm"
     SGLANG = "sglang"
@@ -31,16 +31,16 @@ class ServerKind(StrEnum):
 
     @property
     def is_batching(self) -> bool:
-        """Whether it runs as many requests at once as it has memory for: more callers make it faster in all."""
+        """Whether it batches as many requests as its memory holds, so more callers raise its total throughput."""
         return self in (ServerKind.VLLM, ServerKind.SGLANG)
 
 
 class Recognition(NamedTuple):
-    """What is known of a server."""
+    """What is known about a server."""
 
     kind: ServerKind
     slots: int | None = None
-    """How many requests it runs at once, where it says so (llama.cpp: `total_slots`)."""
+    """How many requests it runs concurrently, if it says so (llama.cpp: `total_slots`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,10 @@ class Evidence:
 
 
 MODELS_PATH = "/models"
-"""Of the OpenAI dialect: below the upstream's version."""
+"""The OpenAI dialect's list of models, below the upstream's version segment."""
 
 QUESTIONS = ("/props", "/metrics", "/get_model_info", "/")
-"""Asked below the server's root, after the models, until one of them names the server."""
+"""Requested below the server's root, after the models, until one identifies the server."""
 
 _OWNERS = {
     "vllm": ServerKind.VLLM,
@@ -69,13 +69,13 @@ _LOCAL_ENDS = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".svc"
 
 
 def recognise(found: Iterable[Evidence]) -> Recognition | None:
-    """Return the server that all evidence together names; None where none does, or two disagree."""
+    """Return the server that all evidence names; None if there is no evidence, or two pieces disagree."""
     kinds: set[ServerKind] = set()
     slots = None
     for evidence in found:
         owners = _owners(evidence)
         if owners is not None and not owners <= set(_OWNERS):
-            return None  # somebody else's model: a gateway
+            return None  # a model of another owner: a gateway
         kinds |= {_OWNERS[owner] for owner in owners or ()} | _named(evidence)
         slots = _slots(evidence) or slots
     if len(kinds) != 1:
@@ -85,10 +85,10 @@ def recognise(found: Iterable[Evidence]) -> Recognition | None:
 
 
 def is_free(found: Recognition | None, upstream: Upstream, model: str | None) -> bool:
-    """Whether a call costs nothing, as far as the server itself tells.
+    """Whether a call costs nothing, judged by the server alone.
 
-    A recognised server at a public host may be somebody's paid API that runs it, and Ollama's `cloud` models run at its
-    makers: both count as billed until the configuration says otherwise.
+    A recognised server at a public host may be part of a paid API, and Ollama's `cloud` models run at Ollama: both
+    count as billed until the configuration says otherwise.
     """
     if found is None or is_public(upstream.url):
         return False
@@ -96,7 +96,7 @@ def is_free(found: Recognition | None, upstream: Upstream, model: str | None) ->
 
 
 def is_public(url: str) -> bool:
-    """Whether a URL's host is one that anybody may reach: a public address, or a name with a public ending."""
+    """Whether a URL's host is public: a public address, or a name with a public suffix."""
     host = (urlsplit(url).hostname or "").rstrip(".").lower()
     try:
         return ipaddress.ip_address(host).is_global
@@ -105,7 +105,7 @@ def is_public(url: str) -> bool:
 
 
 def urls(upstream: Upstream) -> tuple[tuple[str, str], ...]:
-    """Return what to ask: the path as `Evidence` has it, and the URL."""
+    """Return the requests to make: the path for `Evidence`, and the URL."""
     models = models_url(upstream)
     end = f"/v1{MODELS_PATH}"
     root = models.removesuffix(end) if models.endswith(end) else upstream.url.rstrip("/")
@@ -119,7 +119,7 @@ def models_url(upstream: Upstream) -> str:
 
 
 def _named(evidence: Evidence) -> set[ServerKind]:
-    """Return the servers that this answer names by itself."""
+    """Return the servers that this answer alone names."""
     kinds = set()
     server = evidence.headers.get("server", "").lower()
     if server.startswith("llama.cpp"):
@@ -130,12 +130,12 @@ def _named(evidence: Evidence) -> set[ServerKind]:
 
 
 def _owners(evidence: Evidence) -> set[str] | None:
-    """Return who owns the models of a list; None: it is no list of models."""
+    """Return the owners of the models in a list; None if it is not a list of models."""
     members = _members(evidence.body) if evidence.path == MODELS_PATH and evidence.status == 200 else {}
     rows = members.get("data")
     if not isinstance(rows, list):
         return None
-    # LoRA adapters are owned by the server too; Ollama names who published a model, `library` for its own.
+    # LoRA adapters are owned by the server too; Ollama names the publisher of a model, `library` for its own.
     owners = {str(row.get("owned_by", "")) if isinstance(row, dict) else "" for row in rows}
     return {"library"} if "library" in owners and not owners & _FOREIGN_TO_OLLAMA else owners
 

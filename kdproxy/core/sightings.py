@@ -1,25 +1,25 @@
-"""Which names have been seen of late: what a cache lets in only at its second sight (TinyLFU's doorkeeper).
+"""Remembers recently seen names, so that a cache admits a name only on its second use (TinyLFU's doorkeeper).
 
-A run over many distinct questions would else push everything through the caches, where each entry takes the place of
-one that nobody asks for again either, in memory that the processor has to fetch: a sixth of a hit on disk.
+Otherwise a run over many distinct questions would fill the caches with entries that are never used again, and their
+memory has to be fetched by the processor: a sixth of a hit on disk.
 """
 
 from collections.abc import Hashable
 
 NAMES = 16_384
-"""So many distinct names are remembered, then all are forgotten."""
+"""Number of distinct names that are remembered before all are forgotten."""
 _MARKS_A_NAME = 8
 
 
 class Sightings:
-    """A byte a name, by its hash: at most one name in eight is taken for another one, and let in too early."""
+    """One byte per name, by its hash: at most one name in eight collides, and is admitted too early."""
 
     def __init__(self) -> None:
         self._marks = bytearray(NAMES * _MARKS_A_NAME)
         self._left = NAMES
 
     def is_second(self, name: Hashable) -> bool:
-        """Note a sight; return whether it is not the first."""
+        """Note a use; return whether the name was seen before."""
         place = hash(name) % len(self._marks)
         if self._marks[place]:
             return True

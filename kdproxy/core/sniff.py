@@ -1,7 +1,7 @@
-"""What a body is, told by its first bytes, since content types are wrong too often. Pure.
+"""Detects the kind of a body from its first bytes, since content types are often wrong. Pure.
 
-Servers send events as `application/json`, JSON as `text/plain` or `text/event-stream`, and a CDN's error page under a
-status of 200.
+Servers send events as `application/json`, JSON as `text/plain` or `text/event-stream`, and CDNs send error pages with
+status 200.
 """
 
 import re
@@ -9,10 +9,10 @@ from enum import Enum, auto
 
 
 class Kind(Enum):
-    """What a body looks like."""
+    """The kind of a body, by its first bytes."""
 
     EMPTY = auto()
-    """Nothing, or nothing but blank space."""
+    """Empty, or white space only."""
     JSON = auto()
     EVENTS = auto()
     """Server-sent events."""
@@ -26,14 +26,14 @@ _EVENT_FIELD = re.compile(rb":|(?:data|event|id|retry)[:\r\n]")
 _EVENT_FIELDS = (b"data", b"event", b"retry", b"id")
 _HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body|title|!--)", re.IGNORECASE)
 _DECIDED_BYTES = 32
-"""More than any beginning that is looked for."""
+"""Longer than any prefix that is checked."""
 
 
 def sniff(start: bytes, *, is_whole: bool = False) -> Kind | None:
-    """Say what a body is by its first bytes; None: more of them are needed.
+    """Return the kind of a body by its first bytes; None: more bytes are needed.
 
     Args:
-        is_whole: nothing follows.
+        is_whole: no more bytes follow.
     """
     text = start.removeprefix(BYTE_ORDER_MARK).lstrip(b" \t\r\n")
     if not text or (not is_whole and BYTE_ORDER_MARK.startswith(text)):
@@ -49,5 +49,5 @@ def sniff(start: bytes, *, is_whole: bool = False) -> Kind | None:
 
 
 def is_html(body: bytes) -> bool:
-    """Whether a body is a page for people."""
+    """Whether a body is a web page."""
     return sniff(body[:256], is_whole=True) is Kind.HTML

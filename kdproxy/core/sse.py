@@ -1,6 +1,6 @@
-"""Server-sent events (WHATWG HTML living standard, section 9.2.6): split a byte stream into whole events.
+"""Splits a stream of server-sent events into whole events (WHATWG HTML living standard, section 9.2.6).
 
-Bytes are never changed: the pieces put together are the stream. Independent of how the network cut it.
+Bytes are never changed: the pieces joined together are the stream, however the network split it.
 """
 
 import re
@@ -21,13 +21,13 @@ class Piece(NamedTuple):
     """The raw bytes without comment lines; empty for a keep-alive."""
     event: str | None
     data: bytes
-    """The event's data; empty where there is none."""
+    """The event's data; empty if it has none."""
     bare: bytes = b""
-    """The first line that is a JSON object and no field: some servers write an error so. Clients pass over it."""
+    """The first line that is a JSON object and not a field: some servers send an error so. Clients ignore it."""
 
 
 class Splitter:
-    """Feeds on chunks of a stream and yields whole pieces."""
+    """Splits the chunks of a stream into whole pieces."""
 
     __slots__ = ("_buffer", "_scanned")
 
@@ -36,7 +36,7 @@ class Splitter:
         self._scanned = 0
 
     def feed(self, chunk: bytes) -> Iterator[Piece]:
-        """Take a chunk and yield the pieces that are whole now."""
+        """Take a chunk and yield the pieces that it completes."""
         buffer = self._buffer
         buffer += chunk
         start = 0
@@ -51,7 +51,7 @@ class Splitter:
         self._scanned = max(0, len(buffer) - 3)
 
     def rest(self) -> bytes:
-        """Return what has come since the last whole piece, and forget it."""
+        """Return and drop the bytes since the last whole piece."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._scanned = 0
@@ -59,14 +59,14 @@ class Splitter:
 
     @property
     def pending_bytes(self) -> int:
-        """How much of an unfinished event is held."""
+        """Number of buffered bytes of an unfinished event."""
         return len(self._buffer)
 
 
 def piece(raw: bytes) -> Piece:
-    """Read one piece: its event name, its data, and what of it is worth recording."""
+    """Parse one piece: its event name, its data, and the bytes worth recording."""
     if b"\r" not in raw and raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
-        return Piece(raw, raw, None, raw[6:-2])  # one line of data, as nearly all are: 1 us instead of 4
+        return Piece(raw, raw, None, raw[6:-2])  # one line of data, like nearly all events: 1 us instead of 4
     event: str | None = None
     data: list[bytes] = []
     recorded: list[bytes] = []
@@ -77,7 +77,7 @@ def piece(raw: bytes) -> Piece:
             continue
         name, _, value = line.rstrip(b"\r\n").partition(b":")
         if name[:1] == b"\xef":
-            name = name.removeprefix(_BYTE_ORDER_MARK)  # one may stand before a stream's first line
+            name = name.removeprefix(_BYTE_ORDER_MARK)  # a stream may begin with one
         if not name:
             if has_field:
                 # Without the comment between them, a CR and this LF would be one line break.
@@ -98,7 +98,7 @@ def piece(raw: bytes) -> Piece:
 
 
 def pieces(stream: bytes) -> Iterator[Piece]:
-    """Split a whole recording, an unterminated last event included."""
+    """Split a whole recording, including an unterminated last event."""
     splitter = Splitter()
     yield from splitter.feed(stream)
     rest = splitter.rest()

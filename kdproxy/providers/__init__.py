@@ -1,1 +1,1 @@
-"""Dialects of the wire: where model, stream flag, usage and completeness sit. Pure."""
+"""Provider dialects: where a request or answer holds its model, stream flag, usage and proof of completeness. Pure."""

@@ -1,18 +1,18 @@
-"""Reads a whole JSON answer for its judge: its members, or why it is none. Pure."""
+"""Parses a whole JSON answer for its judge: its members, or why it is not valid. Pure."""
 
 from typing import Any
 
 from kdproxy.providers.base import CARRIES_ERROR, Broken, answer_object
 from kdproxy.providers.ending import error_in, is_failure
 
-NO_OBJECT = Broken("it is no JSON object")
+NO_OBJECT = Broken("it is not a JSON object")
 
 UNDER_WAY = frozenset({"queued", "in_progress", "pending"})
-"""Statuses of an answer that its provider is still making: buying it again would make a second one."""
+"""Statuses of an answer that the provider is still generating: a retry would buy a second one."""
 
 
 def members_of(body: bytes) -> dict[str, Any] | Broken:
-    """Return the members of a JSON answer, read leniently."""
+    """Return the members of a JSON answer, parsed leniently."""
     members = answer_object(body)
     if members is None:
         return NO_OBJECT
@@ -20,7 +20,7 @@ def members_of(body: bytes) -> dict[str, Any] | Broken:
 
 
 def bad_status(status: Any) -> Broken:
-    """Say what a status means that is no good one."""
+    """Return the judgement for a status other than success."""
     is_under_way = isinstance(status, str) and status in UNDER_WAY
     says_failed = is_failure(status) and not is_under_way
     return Broken(f"its status is {status!r:.60}", says_failed=says_failed, may_be_good=is_under_way)

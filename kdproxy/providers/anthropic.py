@@ -69,7 +69,7 @@ def _text_of(content: Any) -> str | None:
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
         block = content[0]
         text = block.get("text")
-        # cache_control asks for the provider's prompt cache; it does not change the text
+        # cache_control is about the provider's prompt cache; it does not change the text
         if block.get("type") == "text" and isinstance(text, str) and set(block) <= {"type", "text", "cache_control"}:
             return text
     return None

@@ -1,4 +1,4 @@
-"""What a provider module says of each endpoint that is a pure question: what is asked, and when an answer is whole."""
+"""Types for provider modules, which define each cacheable endpoint: how to read a request and judge an answer."""
 
 import json
 import re
@@ -23,7 +23,7 @@ class Ask(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a request says of itself."""
+    """What a request asks for."""
 
     form: Form
     model: str | None
@@ -37,7 +37,7 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NotAQuestion:
-    """The request is not known to be a pure question; it passes uncached."""
+    """The request is not known to be cacheable; it passes uncached."""
 
     reason: str
 
@@ -48,27 +48,27 @@ class End(StrEnum):
     FINISH = "finish"
     """A finish reason for each choice, or the dialect's terminal event with a good status."""
     DONE = "done"
-    """`[DONE]` or `message_stop` as well, and JSON that is whole: for servers that send no finish reasons."""
+    """Also `[DONE]`, `message_stop` or complete JSON: for servers that send no finish reasons."""
 
 
 class Criteria(NamedTuple):
-    """What an answer must have to be whole: what was asked for, and how its server is known to differ."""
+    """What a whole answer must have, by the request and by the upstream's settings."""
 
     choices: int | None = 1
-    """Choices, rows or vectors that were asked for; None: not known, or the server does not keep to it."""
+    """Choices, rows or vectors that were requested; None: not known, or the server does not honour it."""
     end: End = End.FINISH
     keeps_empty: bool = False
-    """Whether an answer is kept in which nothing was generated and nothing is said."""
+    """Whether empty answers are stored."""
     wants_usage: bool = False
-    """Whether a stream was asked for its usage."""
+    """Whether the stream was requested with usage."""
 
 
 ONE_ANSWER = Criteria()
-"""What holds where nothing else is known."""
+"""The default criteria."""
 
 
 def criteria_of(question: Question, upstream: Upstream) -> Criteria:
-    """Return what an answer to a question must have, asked at an upstream with its settings."""
+    """Return the criteria for an answer to a question, with the settings of its upstream."""
     return Criteria(
         choices=question.choices if upstream.choices == "as-asked" else None,
         end=End(upstream.end),
@@ -83,13 +83,13 @@ class Complete(NamedTuple):
     usage: Usage | None = None
     response_id: str | None = None
     unknown_reason: str | None = None
-    """A finish reason that no list has; it was taken for an end."""
+    """An unknown finish reason, which was accepted as an end."""
     note: str | None = None
-    """What is remarkable about why it counts as whole, as one word for Cache-Status."""
+    """An unusual reason why it counts as whole, as one word for Cache-Status."""
     finish: tuple[str | None, ...] | None = None
-    """Why each choice ended, in the provider's words; None: it has no such words."""
+    """The finish reason of each choice; None: the dialect has none."""
     refusal: str | None = None
-    """The provider's word, where a policy ended a choice or blocked the prompt."""
+    """The provider's reason, if a policy ended a choice or blocked the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,59 +98,59 @@ class Broken:
 
     reason: str
     setting: str | None = None
-    """The setting of the upstream under which such an answer would be kept."""
+    """The upstream's setting that would allow such an answer to be stored."""
     is_empty: bool = False
-    """Whether nothing was generated and nothing is said."""
+    """Whether the answer is empty: no tokens were generated and it has no content."""
     says_failed: bool = False
-    """Whether its own words say that it failed: an error, or a finish reason that is one."""
+    """Whether the answer itself says that it failed: by an error, or by a finish reason for a failure."""
     may_be_good: bool = False
-    """Whether it is refused for a reason that is not its own: its length, its wrapping, or it is still under way."""
+    """Whether the answer itself may be good: it was rejected for its length or format, or is still in progress."""
 
     @property
     def is_failure(self) -> bool:
-        """Whether the call failed, so that it may have been billed and another one may do better."""
+        """Whether the call failed, so that it may have been billed and a retry may succeed."""
         return not (self.setting or self.is_empty or self.may_be_good)
 
 
 CARRIES_ERROR = Broken("it carries an error", says_failed=True)
-NO_JSON_EVENT = Broken("an event is no JSON object")
+NO_JSON_EVENT = Broken("an event is not a JSON object")
 
 
 Judgement = Complete | Broken
 
 
 class Judge(Protocol):
-    """Says whether a body is a whole answer."""
+    """Judges whether a body is a whole answer."""
 
     def __call__(self, body: bytes, criteria: Criteria = ONE_ANSWER, /) -> Judgement:
         """Judge it."""
 
 
 class StreamJudge(Protocol):
-    """Watches the events of one stream."""
+    """Judges one stream, event by event."""
 
     @property
     def is_over(self) -> bool:
-        """Whether the dialect's own last event has come: nothing that follows can change the judgement."""
+        """Whether the dialect's last event has come: no later event can change the judgement."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that was asked for has ended, so that neither silence nor a cut makes it less whole."""
+        """Whether everything requested has ended, so that the answer is whole even if the stream stalls or is cut."""
 
     @property
     def awaits_usage(self) -> bool:
-        """Whether the usage that was asked for is still to come."""
+        """Whether the requested usage has not come yet."""
 
     def take(self, piece: Piece) -> bool:
-        """Look at an event. True: as far as is known it ends the answer, and must not reach a client before the entry
-        is durable; a later event may take that back."""
+        """Take an event. True: it probably ends the answer, and must not reach a client before the entry is durable; a
+        later event may revoke that."""
 
     def finish(self) -> Judgement:
-        """Say, at a clean end of the stream, whether it was whole."""
+        """Judge the stream after its clean end."""
 
 
 def no_turns(ask: Ask) -> tuple[Turn, ...] | None:
-    """Of an endpoint that no recorded prompt answers."""
+    """The default for endpoints that recorded prompts cannot answer."""
     return None
 
 
@@ -161,33 +161,33 @@ class Endpoint:
     provider: str
     name: str
     path: re.Pattern[str]
-    """Searched in the path; anchored at its end."""
+    """Matched with `search`; anchored at the end of the path."""
     read: Callable[[Ask], Facts | NotAQuestion]
     judge: Judge
     judge_stream: Callable[[Criteria], StreamJudge]
-    """Makes a judge for one stream."""
+    """Makes the judge of one stream."""
     members: Members = UNLISTED
     """What each member of a request means for its key."""
     stores_unasked: bool = False
-    """Whether the provider keeps a copy of an answer where `store` is left out."""
+    """Whether the provider keeps a copy of an answer if `store` is absent."""
     turns: Callable[[Ask], tuple[Turn, ...] | None] = no_turns
-    """Reads the conversation, where it is text alone and nothing beyond one text is asked: what a recorded prompt may
-    answer. Apart from `read`, since a hit does not need it."""
+    """Reads the conversation of a request that a recorded prompt may answer: text only, and one text requested.
+    Separate from `read`, since a hit does not need it."""
     takes_form: bool = False
     """Whether requests are multipart forms."""
     content_types: tuple[str, ...] = ("application/json",)
     """Prefixes of the content types of a whole, unstreamed answer."""
     key_path: Callable[[str, str], tuple[str, str]] | None = None
-    """Maps path and query to what the key holds, where a streamed call has a path of its own."""
+    """Maps path and query to those in the key, for dialects in which a streamed call has another path."""
 
 
 def suffix(path: str) -> re.Pattern[str]:
-    """Pattern of a path by its end."""
+    """Return a pattern for the end of a path."""
     return re.compile(re.escape(path) + "$")
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """Read a JSON object, or None. Lossy for numbers: for looking, never for keys."""
+    """Parse a JSON object, or return None. Numbers may lose precision: never use it for keys."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -196,16 +196,16 @@ def json_object(body: bytes) -> dict[str, Any] | None:
 
 
 def answer_object(body: bytes) -> dict[str, Any] | None:
-    """Read a JSON object of an answer as `answer_json` does, or None. For judging alone."""
+    """Parse a JSON object of an answer as `answer_json` does, or return None. Use it for judging only."""
     value = answer_json(body)
     return value if isinstance(value, dict) else None
 
 
 def answer_json(body: bytes) -> Any:
-    """Read JSON of an answer as leniently as the clients do; None where it is no JSON.
+    """Parse JSON of an answer as leniently as clients do; None if it is not JSON.
 
-    Taken are what orjson refuses: a byte order mark, half a surrogate pair (an emoji in two chunks), NaN and Infinity
-    (log-probabilities; read as null), and bytes that are not UTF-8. Texts may hold lone surrogates.
+    It accepts what orjson refuses: a byte order mark, half a surrogate pair (an emoji split over two chunks), NaN and
+    Infinity (log-probabilities; read as null), and bytes that are not UTF-8. Texts may hold lone surrogates.
     """
     try:
         return orjson.loads(body)
@@ -220,11 +220,11 @@ def answer_json(body: bytes) -> Any:
 _LENIENT = json.JSONDecoder(strict=False, parse_constant=lambda _: None)
 
 _MOST_COUNTED = 2**53
-"""Beyond this a count is nonsense, and sums of such would not fit a journal line's integers."""
+"""Larger counts are invalid, and their sums would not fit the integers of a journal line."""
 
 
 def integer(value: Any) -> int | None:
-    """Return a count if it is one."""
+    """Return the value if it is a valid count, else None."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED
     return value if is_count else None
 
@@ -235,14 +235,14 @@ def is_done(data: bytes) -> bool:
 
 
 class NoStream:
-    """Judge of an endpoint that never streams: what comes as a stream is not stored."""
+    """Judge of an endpoint that never streams: a stream is not stored."""
 
     is_over = False
     is_settled = False
     awaits_usage = False
 
     def take(self, piece: Piece) -> bool:
-        """Nothing to see."""
+        """Ignore the event."""
         return False
 
     def finish(self) -> Judgement:

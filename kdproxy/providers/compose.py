@@ -1,8 +1,8 @@
-"""A recorded prompt's text made into a proper answer of the provider that was asked, in either form.
+"""Builds an answer in the requested provider's format, JSON or stream, from a recorded prompt's text.
 
-Identifiers are derived from the question, so that the same request gets the same bytes each time. Usage is null
-where the dialect allows it: nothing was billed, and no count is invented. Anthropic's clients add its counts up, so
-there they are 0.
+Identifiers are derived from the question, so the same request always gets the same bytes. Usage is null where the
+dialect allows it: nothing was billed, and no count is invented. Anthropic's clients add up the counts, so they are 0
+there.
 """
 
 from typing import Any

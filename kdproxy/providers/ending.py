@@ -1,9 +1,8 @@
-"""How an answer says that it ended: the words of each provider, and the errors that come dressed as answers. Pure.
+"""Finish reasons of each provider, and errors that arrive inside a 200. Pure.
 
-The rule, one for JSON and streams: a finish reason proves an end only if it is a word that the provider's list knows as
-one. A word that speaks of an error, in any case, proves that the answer is none. Null, empty, false and words that say
-nothing ("null", "unknown", OTHER) prove nothing. A new word of another kind is taken for an end, and named, so that the
-engine logs it once.
+One rule for JSON and streams: a finish reason proves an end only if the provider's list has it as an end. A word for an
+error, in upper or lower case, proves that the answer failed. Null, empty, false and words without meaning ("null",
+"unknown", OTHER) prove nothing. Any other new word is accepted as an end, and reported so that the engine logs it once.
 
 Sources, read 2026-11: OpenAI API reference (chat, completions); vLLM `FinishReason` (stop, length, abort, error,
 repetition); SGLang (stop, length, abort); Mistral (model_length, error); DeepSeek (insufficient_system_resource); Z.ai
@@ -22,15 +21,15 @@ class Ending(Enum):
     """What a finish reason means."""
 
     ENDED = auto()
-    """The model, a stop word or a limit that was asked for ended it."""
+    """The model, a stop word or a requested limit ended it."""
     REFUSED = auto()
-    """A policy ended it: whole, and saying nothing is what it says."""
+    """A policy ended it: the answer is whole, even if it is empty."""
     FAILED = auto()
-    """The server or the model broke off."""
+    """The server or the model failed."""
     UNKNOWN = auto()
-    """A word that no list has."""
+    """A word that is in no list."""
     MISSING = auto()
-    """No word, or one that says nothing."""
+    """No word, or one without meaning."""
 
 
 def _words(ended: str, refused: str, failed: str = "") -> dict[str, Ending]:
@@ -49,7 +48,7 @@ OPENAI = _words(
     "guardrail_intervened",
     failed="load unload",
 )
-"""Of OpenAI and all who are compatible with it: gateways hand the words of other providers through."""
+"""Words of OpenAI and compatible servers; gateways also pass on the words of other providers."""
 
 ANTHROPIC = _words(
     ended="end_turn max_tokens stop_sequence tool_use pause_turn model_context_window_exceeded compaction",
@@ -76,9 +75,9 @@ _ERROR = re.compile(
 
 
 def ending_of(reason: Any, words: Mapping[str, Ending]) -> Ending:
-    """Say what a finish reason means among a provider's words."""
+    """Return the meaning of a finish reason in a provider's list."""
     if not isinstance(reason, str):
-        # Null and false are none; an object or a number is nothing that a list could know.
+        # Null and false mean no reason; an object or a number is never in a list.
         return Ending.MISSING
     word = reason.strip().lower().replace("-", "_")
     known = words.get(word)
@@ -90,7 +89,7 @@ def ending_of(reason: Any, words: Mapping[str, Ending]) -> Ending:
 
 
 def is_failure(reason: Any) -> bool:
-    """Whether a word beside the finish reason (`native_finish_reason`) speaks of an error."""
+    """Whether a word beside the finish reason (`native_finish_reason`) means an error."""
     return isinstance(reason, str) and _ERROR.search(reason.lower()) is not None
 
 
@@ -98,11 +97,11 @@ _FAILED_STATUSES = frozenset({"failed", "cancelled", "canceled", "expired"})
 
 
 def error_in(members: Mapping[str, Any]) -> Any:
-    """Return the error that a body or an event carries, as providers write it inside a 200; None if there is none.
+    """Return the error that a body or an event inside a 200 carries; None if it has no error.
 
     OpenAI, Google and gateways: `error`; Anthropic: `type` error; older vLLM: `object` error; Baidu: `error_code`;
     MiniMax: `base_resp`; Cloudflare: `success` false; Responses: a `response` that failed; OpenRouter: a choice's
-    `error`. Empty ones (null, false, "", 0, {}) are none.
+    `error`. Empty values (null, false, "", 0, {}) do not count.
     """
     if error := members.get("error"):
         return error
@@ -130,14 +129,14 @@ def _member(value: Any, name: str) -> Any:
 
 
 _LABELS = frozenset({"role", "type", "id", "index", "format", "object", "status", "annotations"})
-"""Members that stand beside what is said."""
+"""Members that are labels, not content."""
 
 
 def says(value: Any) -> bool:
-    """Whether there is anything said in a message, a delta or a part of one: any text that is no label."""
+    """Whether a message, a delta or a part of one has content: any text that is not a label."""
     if isinstance(value, str):
         return bool(value)
-    # Once an event of each stream: loops, since a generator costs more than all of this.
+    # Runs for each event of a stream: loops, since a generator costs more than this whole function.
     if isinstance(value, dict):
         for name, member in value.items():
             if member and name not in _LABELS and says(member):

@@ -1,7 +1,7 @@
-"""What an event of a stream is, whatever its dialect: an opening, a heartbeat, an error without a field. Pure.
+"""Classifies an event of a stream, in any dialect: an opening, a heartbeat, an error outside a field. Pure.
 
-Streams begin with events that hold no token: a role, a response that was created, pings. An error that follows them is
-still one before the first token.
+Streams begin with events that hold no token: a role, a created response, pings. An error after them is still an error
+before the first token.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ _OPENING_TYPES = frozenset(
     }
 )
 _OPENING_DELTAS = frozenset({"content_block_start", "response.output_item.added", "response.content_part.added"})
-"""Announce what is to come; a tool call's name is told here."""
+"""Events that announce later content; a tool call's name comes here."""
 
 
 def is_opening(piece: Piece) -> bool:
-    """Whether an event holds no token, and no end."""
+    """Whether an event holds neither a token nor an end."""
     members = answer_object(piece.data)
     if members is None:
-        # Not JSON, or JSON that is no object: a heartbeat, or nonsense that the judge will see.
+        # Not a JSON object: a heartbeat, or invalid data that the judge will reject.
         return is_heartbeat(piece)
     name = members.get("type")
     kind = name if isinstance(name, str) else piece.event
@@ -54,12 +54,12 @@ _HEARTBEAT_EVENTS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "
 
 
 def is_heartbeat(piece: Piece) -> bool:
-    """Whether an event only shows that the connection lives: nothing in it can change an answer."""
+    """Whether an event is only a keep-alive: nothing in it can change an answer."""
     return piece.data.strip().lower() in _HEARTBEATS or (piece.event or "").lower() in _HEARTBEAT_EVENTS
 
 
 def is_bare_error(piece: Piece) -> bool:
-    """Whether a piece has an error as a JSON line that is no field of an event."""
+    """Whether a piece has an error as a JSON line outside the event's fields."""
     members = answer_object(piece.bare) if piece.bare else None
     return members is not None and error_in(members) is not None
 

@@ -22,7 +22,7 @@ _PATH = re.compile(r"/(?:models|tunedModels)/([^/:]+):(generateContent|streamGen
 _MODEL = re.compile(r"/(?:models|tunedModels)/([^/:]+):[A-Za-z]+$")
 _BEYOND_TEXT = frozenset({"responseschema", "responsejsonschema", "responselogprobs", "logprobs", "speechconfig"})
 _TEXT_ALONE = {"responsemimetype": "text/plain", "responsemodalities": ["TEXT"], "candidatecount": 1}
-"""Names without their underscores and capitals: the API takes `responseSchema` and `response_schema`."""
+"""Names without underscores and capitals: the API accepts both `responseSchema` and `response_schema`."""
 _STREAM_METHOD = ":streamGenerateContent"
 
 
@@ -31,7 +31,7 @@ def _is_sse(path: str, query: str) -> bool:
 
 
 def key_path(path: str, query: str) -> tuple[str, str]:
-    """An SSE stream asks the same question as the plain call; a stream without alt=sse is a JSON array of its own."""
+    """Map an SSE stream to the plain call, which asks the same question; without alt=sse it is another (JSON array)."""
     if not _is_sse(path, query):
         return path, query
     rest = "&".join(pair for pair in query.split("&") if pair != "alt=sse")
@@ -39,7 +39,7 @@ def key_path(path: str, query: str) -> tuple[str, str]:
 
 
 def model_in(path: str) -> str | None:
-    """Return the model that a path names, whatever is asked of it."""
+    """Return the model that a path names."""
     match = _MODEL.search(path)
     return None if match is None else match[1]
 
@@ -92,7 +92,7 @@ def _turns(ask: Ask) -> tuple[Turn, ...] | None:
 
 
 def _is_plain(config: Mapping[str, Any]) -> bool:
-    """Whether nothing is asked beyond one text."""
+    """Whether the request asks only for one text."""
     asked = {name.replace("_", "").lower(): value for name, value in config.items() if value is not None}
     return asked.keys().isdisjoint(_BEYOND_TEXT) and all(
         asked.get(name, value) == value for name, value in _TEXT_ALONE.items()

@@ -28,7 +28,7 @@ def _read_interaction(ask: Ask) -> Facts | NotAQuestion:
     if not isinstance(stream, bool | None) or not isinstance(members.get("tools"), list | None):
         return NotAQuestion("stream or tools has the wrong type")
     if members.get("store") is not False:
-        return NotAQuestion("store is not false: the interaction is kept at the provider, to be continued there")
+        return NotAQuestion("store is not false: the provider keeps the interaction, so that it can be continued")
     config = members.get("generation_config")
     temperature = config.get("temperature") if isinstance(config, dict) else None
     return Facts(

@@ -1,8 +1,7 @@
-"""When Gemini's answers are whole: generateContent, its streams as events or as one JSON array. Pure.
+"""Judges Gemini's answers: generateContent, and its streams as events or as one JSON array. Pure.
 
-`finishReason` may stand in every chunk, or before any text: only that of the last event counts, and only with a clean
-end (Gemini API reference v1beta, read 2026-11). A prompt that was blocked is a whole answer: asked again it is blocked
-again.
+`finishReason` may be in every chunk, or come before any text: only the last event's counts, and only with a clean end
+(Gemini API reference v1beta, read 2026-11). A blocked prompt is a whole answer: a retry would be blocked again.
 """
 
 from typing import Any
@@ -36,7 +35,7 @@ def judge_candidates(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
         members = answer_object(body)
         chunks = None if members is None else [members]
     if not isinstance(chunks, list) or not chunks:
-        return Broken("it is no JSON object")
+        return Broken("it is not a JSON object")
     for chunk in chunks:
         stream.read(chunk)
     return stream.finish()
@@ -45,7 +44,7 @@ def judge_candidates(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
 class CandidateStream:
     """Judge of a stream of GenerateContentResponses."""
 
-    is_over = False  # no event says that none follows
+    is_over = False  # no event is marked as the last one
     is_settled = False
     awaits_usage = False
 
@@ -56,7 +55,7 @@ class CandidateStream:
         self._block_reason: str | None = None
 
     def take(self, piece: Piece) -> bool:
-        """Look at an event."""
+        """Take an event."""
         if piece.data and self._tally.failure is None and not is_done(piece.data):
             members = members_of_event(piece)
             if isinstance(members, Broken):
@@ -68,7 +67,7 @@ class CandidateStream:
         return self._is_blocked or self._tally.is_finished
 
     def read(self, members: Any) -> None:
-        """Look at one GenerateContentResponse."""
+        """Take one GenerateContentResponse."""
         if not isinstance(members, dict) or error_in(members) is not None:
             self._tally.failure = CARRIES_ERROR
             return
@@ -81,7 +80,7 @@ class CandidateStream:
         candidates = members.get("candidates")
         for candidate in candidates if isinstance(candidates, list) else ():
             if not isinstance(candidate, dict):
-                self._tally.failure = Broken("a candidate is no object")
+                self._tally.failure = Broken("a candidate is not an object")
                 return
             self._tally.note(
                 integer(candidate.get("index")) or 0,
@@ -91,9 +90,9 @@ class CandidateStream:
             )
 
     def finish(self) -> Judgement:
-        """Say whether the stream was whole."""
+        """Judge the stream."""
         usage = self._meter.usage
         if self._is_blocked and not self._tally.has_choices and self._tally.failure is None:
             return Complete(usage=usage, refusal=self._block_reason)
-        # Its clean end proves no more than a chunk without a finishReason denies.
+        # A clean end proves nothing if the last chunk has no finishReason.
         return self._tally.judgement(usage, is_done=False)

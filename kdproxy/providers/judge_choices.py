@@ -1,8 +1,8 @@
-"""When chat completions and legacy completions of OpenAI's dialect are whole: one rule for JSON and streams. Pure.
+"""Judges chat completions and legacy completions of OpenAI's dialect: one rule for JSON and streams. Pure.
 
-A stream needs a finish reason for each choice; `[DONE]` and a clean end prove nothing by themselves. JSON whose choices
-have an empty finish reason is refused; where no choice has the member at all the JSON text itself is the proof, and the
-judgement says so (`no-finish-reason`).
+A stream needs a finish reason for each choice; `[DONE]` and a clean end alone prove nothing. JSON whose choices have an
+empty finish reason is rejected. If no choice has the member, complete JSON is the proof, and the judgement says so
+(`no-finish-reason`).
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def judge_choices(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     tally = Tally(criteria, OPENAI)
     choices = members.get("choices")
     choices = choices if isinstance(choices, list) else []
-    # Without their index, choices count by their place.
+    # Choices without an index are numbered by their place.
     has_index = any(isinstance(choice, dict) and "index" in choice for choice in choices)
     for place, choice in enumerate(choices):
         _note(tally, choice, 0 if has_index else place)
@@ -60,16 +60,16 @@ class ChoiceStream:
 
     @property
     def is_settled(self) -> bool:
-        """Whether every choice has ended for certain."""
+        """Whether every choice has certainly ended."""
         return self._tally.is_settled
 
     @property
     def awaits_usage(self) -> bool:
-        """Whether the usage that was asked for is still to come."""
+        """Whether the requested usage has not come yet."""
         return self._wants_usage and self._meter.usage is None
 
     def take(self, piece: Piece) -> bool:
-        """Look at a chunk."""
+        """Take a chunk."""
         tally = self._tally
         if piece.bare and is_bare_error(piece):
             tally.failure = CARRIES_ERROR
@@ -99,13 +99,13 @@ class ChoiceStream:
             _note(self._tally, choice, 0)
 
     def finish(self) -> Judgement:
-        """Say whether the stream was whole."""
+        """Judge the stream."""
         return self._tally.judgement(self._meter.usage, is_done=self._is_done)
 
 
 def _note(tally: Tally, choice: Any, place: int) -> None:
     if not isinstance(choice, dict):
-        tally.failure = Broken("a choice is no object")
+        tally.failure = Broken("a choice is not an object")
         return
     native = choice.get("native_finish_reason")
     if native and is_failure(native):
@@ -129,4 +129,4 @@ def _says(choice: dict[str, Any]) -> bool:
 
 
 _SAYING = ("delta", "message", "text", "prompt_logprobs")
-"""Members of a choice that hold what is said; vLLM's prompt log-probabilities are asked for without any text."""
+"""Members of a choice that hold content; vLLM's prompt log-probabilities can be requested without any text."""

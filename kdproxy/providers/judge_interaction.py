@@ -1,7 +1,7 @@
-"""When answers of Gemini's Interactions API are whole (google-genai 3.6.1, types.interactions, read 2026-11-30). Pure.
+"""Judges answers of Gemini's Interactions API (google-genai 3.6.1, types.interactions, read 2026-11-30). Pure.
 
-The proof is the `status` of the interaction, in JSON and in the terminal event: completed, or one that asks the client
-to act.
+The proof is the `status` of the interaction, in JSON and in the terminal event: completed, or a status that asks the
+client to act.
 """
 
 from typing import Any
@@ -63,11 +63,11 @@ class InteractionStream:
 
     @property
     def is_settled(self) -> bool:
-        """The same: nothing but the terminal event ends it."""
+        """The same: only the terminal event ends it."""
         return self.is_over
 
     def take(self, piece: Piece) -> bool:
-        """Look at an event."""
+        """Take an event."""
         if piece.data and self._failure is None and self._final is None and not is_done(piece.data):
             self._read(piece)
         if piece.bare and self._final is None and is_bare_error(piece):
@@ -92,7 +92,7 @@ class InteractionStream:
             self._final = _judged(interaction, self._criteria, has_said=self._has_said)
 
     def finish(self) -> Judgement:
-        """Say whether the terminal event came with a good status."""
+        """Judge by the status in the terminal event."""
         if self._failure is not None:
             return self._failure
         return self._final or Broken("it was cut: its terminal event did not come")

@@ -1,7 +1,7 @@
-"""When Anthropic's messages are whole. Pure.
+"""Judges Anthropic's messages. Pure.
 
-The proof is the `stop_reason`: `message_stop` proves nothing by itself, and the API always has the member, so that JSON
-without it is refused (API reference, messages and streaming, read 2026-11). An `error` event may come inside a 200.
+The proof is the `stop_reason`: `message_stop` alone proves nothing. The API always sends the member, so JSON without it
+is rejected (API reference, messages and streaming, read 2026-11). An `error` event may come inside a 200.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def judge_message(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     if isinstance(members, Broken):
         return members
     if members.get("type") != "message":
-        return Broken("it is no message")
+        return Broken("it is not a message")
     tally = Tally(criteria, ANTHROPIC)
     tally.note(0, reason=members.get("stop_reason"), is_told=True, has_said=says(members.get("content")))
     return tally.judgement(read_anthropic(members.get("usage")), is_done=True)
@@ -56,7 +56,7 @@ class MessageStream:
         return self._tally.is_settled
 
     def take(self, piece: Piece) -> bool:
-        """Look at an event."""
+        """Take an event."""
         if piece.data and self._tally.failure is None and not is_done(piece.data):
             members = members_of_event(piece)
             if isinstance(members, Broken):
@@ -92,7 +92,7 @@ class MessageStream:
         self._tally.note(0, reason=reason, is_told=is_told, has_said=has_said)
 
     def finish(self) -> Judgement:
-        """Say whether the stream was whole."""
+        """Judge the stream."""
         if self._tally.failure is None and not self._has_started:
             return Broken("it has no message_start")
         return self._tally.judgement(self._meter.usage, is_done=self._is_stopped)

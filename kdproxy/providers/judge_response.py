@@ -1,7 +1,7 @@
-"""When answers of OpenAI's Responses API are whole. Pure.
+"""Judges answers of OpenAI's Responses API. Pure.
 
-The proof is the `status` of the response, in JSON and in the terminal event: completed, or incomplete for a reason that
-ended it (API reference, read 2026-11). `response.completed` proves nothing by itself.
+The proof is the `status` of the response, in JSON and in the terminal event: completed, or incomplete for a known
+reason (API reference, read 2026-11). `response.completed` alone proves nothing.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def judge_compaction(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
         return members
     output, identity = members.get("output"), members.get("id")
     if members.get("object") != "response.compaction" or not isinstance(output, list) or not output:
-        return Broken("it is no compacted conversation")
+        return Broken("it is not a compacted conversation")
     return Complete(usage=read_openai(members), response_id=identity if isinstance(identity, str) else None)
 
 
@@ -101,11 +101,11 @@ class ResponseStream:
 
     @property
     def is_settled(self) -> bool:
-        """The same: nothing but the terminal event ends it."""
+        """The same: only the terminal event ends it."""
         return self._failure is None and self._final is not None
 
     def take(self, piece: Piece) -> bool:
-        """Look at an event."""
+        """Take an event."""
         if piece.data and self._failure is None and self._final is None:
             if is_done(piece.data):
                 self._is_done = True
@@ -133,7 +133,7 @@ class ResponseStream:
             self._final = _judged(response, self._criteria, has_said=self._has_said)
 
     def finish(self) -> Judgement:
-        """Say whether the terminal event came with a good status."""
+        """Judge by the status in the terminal event."""
         if self._failure is not None:
             return self._failure
         if self._final is not None:

@@ -1,10 +1,10 @@
-"""When answers are whole that have no finish reasons: one named rule for each kind. Pure.
+"""Judges answers without finish reasons: one named rule for each kind. Pure.
 
-- rows (embeddings, moderations, images): as many as were asked for, each index seen once, none empty;
+- rows (embeddings, moderations, images): as many as requested, each index once, none empty;
 - counts: the count is a number;
 - texts (transcripts): there is some text, and no error;
-- sound: there are bytes, which are no JSON and no page;
-- streams of these: the dialect's terminal event, as often as answers were asked for, and no error.
+- sound: there are bytes, and they are neither JSON nor a web page;
+- streams of these: one terminal event of the dialect for each requested answer, and no error.
 """
 
 from collections.abc import Callable
@@ -31,11 +31,11 @@ from kdproxy.providers.event import is_bare_error, members_of_event
 from kdproxy.providers.tally import SETTING_CHOICES, SETTING_EMPTY
 from kdproxy.providers.usage import read_openai
 
-EMPTY = Broken("it is empty: nothing was generated and nothing is said", SETTING_EMPTY, is_empty=True)
+EMPTY = Broken("it is empty: no tokens were generated and it has no content", SETTING_EMPTY, is_empty=True)
 
 
 def judge_list(name: str, item: str | None = None) -> Judge:
-    """Make the judge of an answer that is a list of rows, each with an item (None: the row itself is it)."""
+    """Make the judge of an answer that is a list of rows, each with an item (None: the row is the item)."""
 
     def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
         members = members_of(body)
@@ -45,27 +45,27 @@ def judge_list(name: str, item: str | None = None) -> Judge:
         if not isinstance(rows, list) or not rows:
             return Broken(f"it has no {name}")
         if criteria.choices is not None and not _are_all(rows, criteria.choices):
-            return Broken(f"{criteria.choices} rows were asked for and {len(rows)} came", SETTING_CHOICES)
+            return Broken(f"{criteria.choices} rows were requested, but {len(rows)} came", SETTING_CHOICES)
         for row in rows:
             value = row if item is None or not isinstance(row, dict) else row.get(item)
             if not isinstance(row, dict) or not _is_filled(value):
-                return Broken(f"a row of {name} is empty, or holds null or zeros where numbers belong")
+                return Broken(f"a row of {name} is empty, or holds null or zeros instead of numbers")
         return Complete(usage=read_openai(members))
 
     return judge
 
 
 def _are_all(rows: list[Any], expected: int) -> bool:
-    """Whether as many came as were asked for, each index once where rows have one."""
+    """Whether as many rows came as were requested, each index once if they have one."""
     indexes = [row.get("index") for row in rows if isinstance(row, dict)]
     has_indexes = all(isinstance(index, int) for index in indexes)
     return len(rows) == expected and (not has_indexes or set(indexes) == set(range(expected)))
 
 
 def _is_filled(value: Any) -> bool:
-    """Whether an item holds something: text, a vector without a null (or several), an object.
+    """Whether an item has content: text, vectors without null, an object.
 
-    A vector of zeros has no direction: servers send it where their model gave none.
+    A vector of zeros has no direction: servers send it if their model produced no vector.
     """
     if isinstance(value, list):
         return _has_no_gap(value) and any(any(part) if isinstance(part, list) else part for part in value)
@@ -83,7 +83,7 @@ def judge_transcript(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
         kind = sniff(body, is_whole=True)
         if kind is Kind.EMPTY:
             return Complete() if criteria.keeps_empty else EMPTY
-        return Broken("JSON that was cut, or a page") if kind in (Kind.JSON, Kind.HTML) else Complete()
+        return Broken("it is incomplete JSON or a web page") if kind in (Kind.JSON, Kind.HTML) else Complete()
     text = members.get("text")
     if error_in(members) is not None or not isinstance(text, str):
         return Broken("it has no text")
@@ -92,13 +92,13 @@ def judge_transcript(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
 
 
 def judge_sound(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
-    """Judge bytes that only their framing ends."""
+    """Judge sound, whose end only the framing shows."""
     kind = sniff(body, is_whole=True)
-    return Complete() if kind is Kind.OTHER else Broken("it is no sound")
+    return Complete() if kind is Kind.OTHER else Broken("it is not sound")
 
 
 def judge_count(name: str) -> Judge:
-    """Make the judge of an answer that is a count of that name."""
+    """Make the judge of an answer that is a count with this name."""
 
     def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
         members = members_of(body)
@@ -112,12 +112,12 @@ def judge_count(name: str) -> Judge:
 
 
 def terminal_stream(*complete: str) -> Callable[[Criteria], StreamJudge]:
-    """Make the maker of a judge for streams that end with an event of one of these types."""
+    """Return a factory of judges for streams that end with an event of one of these types."""
     return lambda criteria: TerminalStream(criteria, frozenset(complete))
 
 
 class TerminalStream:
-    """Judge of a stream whose last event has a type of its own."""
+    """Judge of a stream whose last event is marked by its type."""
 
     awaits_usage = False
 
@@ -136,11 +136,11 @@ class TerminalStream:
 
     @property
     def is_settled(self) -> bool:
-        """The same: nothing but the last event ends it."""
+        """The same: only the last event ends it."""
         return self.is_over
 
     def take(self, piece: Piece) -> bool:
-        """Look at an event."""
+        """Take an event."""
         if piece.data and self._failure is None and not is_done(piece.data):
             self._read(piece)
         if piece.bare and is_bare_error(piece):
@@ -159,14 +159,14 @@ class TerminalStream:
             return
         name = members.get("type")
         kind = name if isinstance(name, str) else piece.event
-        # Of what an event says its own name is no part; numbers and labels are none either.
+        # The event's name, numbers and labels are not content.
         self._has_said = self._has_said or any(says(members.get(member)) for member in _CONTENT)
         if kind in self._complete:
             self._ended += 1
             self._usage = read_openai(members) or self._usage
 
     def finish(self) -> Judgement:
-        """Say whether the last event came."""
+        """Judge by whether the last event came."""
         if self._failure is not None:
             return self._failure
         if not self.is_over:

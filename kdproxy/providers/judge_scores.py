@@ -1,4 +1,4 @@
-"""When answers of servers that score, pool and count texts are whole: rows as many as asked for, none empty. Pure."""
+"""Judges answers of servers that score, pool and count texts: as many rows as requested, none empty. Pure."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from kdproxy.providers.usage import read_openai
 
 
 def judge_scores(item: str, *lists: str) -> Judge:
-    """Make the judge of rows that each hold an item, a number or numbers, in a list of one of these names.
+    """Make the judge of a list, under one of these names, of rows that each hold a number or numbers as their item.
 
-    Rows come in any order (a ranking is one), each index once.
+    Rows may come in any order (as in a ranking), each index once.
     """
 
     def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
@@ -22,10 +22,10 @@ def judge_scores(item: str, *lists: str) -> Judge:
         if not rows:
             return Broken(f"it has no {lists[0]}")
         if criteria.choices is not None and len(rows) != criteria.choices:
-            return Broken(f"{criteria.choices} rows were asked for and {len(rows)} came", SETTING_CHOICES)
+            return Broken(f"{criteria.choices} rows were requested, but {len(rows)} came", SETTING_CHOICES)
         indexes = [row.get("index") for row in rows if isinstance(row, dict)]
         if len({index for index in indexes if isinstance(index, int)}) < sum(index is not None for index in indexes):
-            return Broken("two rows have one index")
+            return Broken("two rows have the same index")
         if not all(_holds(row.get(item) if isinstance(row, dict) else row) for row in rows):
             return Broken(f"a row has no {item}")
         return Complete(usage=read_openai(members))
@@ -34,14 +34,14 @@ def judge_scores(item: str, *lists: str) -> Judge:
 
 
 def _holds(value: Any) -> bool:
-    """Whether an item is a number, text, or a list of such without a gap."""
+    """Whether an item is a number, text, or a list of these without null."""
     if isinstance(value, list):
         return bool(value) and all(_holds(part) for part in value)
     return isinstance(value, int | float | str) and value != "" and not isinstance(value, bool)
 
 
 def judge_tokens(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
-    """Judge the tokens of a text: as many as their count says."""
+    """Judge the tokens of a text: there must be as many as the answer's count."""
     members = members_of(body)
     if isinstance(members, Broken):
         return members
@@ -49,7 +49,7 @@ def judge_tokens(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     if not isinstance(tokens, list) or any(token is None for token in tokens):
         return Broken("it has no tokens")
     if isinstance(count, int) and count != len(tokens):
-        return Broken(f"its count is {count} and {len(tokens)} tokens came")
+        return Broken(f"its count is {count}, but {len(tokens)} tokens came")
     return Complete()
 
 

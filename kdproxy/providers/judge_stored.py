@@ -1,4 +1,4 @@
-"""Judges a stored answer by today's rules: would it be kept if it came now? Pure."""
+"""Judges a stored answer by the current rules: would it be stored if it came now? Pure."""
 
 from kdproxy.core import sse
 from kdproxy.core.models import Entry, Form, Upstream
@@ -27,7 +27,7 @@ def judge_stored(entry: Entry, upstream: Upstream | None) -> Judgement:
 
 
 def _choices(entry: Entry) -> int | None:
-    """Return how many answers the stored request asks for; None: not known."""
+    """Return the number of answers that the stored request asks for; None: not known."""
     endpoint = endpoint_named(entry.provider, entry.endpoint)
     members = None if entry.request is None else json_object(entry.request)
     if members is None or endpoint.path.search(entry.path) is None:
@@ -37,13 +37,13 @@ def _choices(entry: Entry) -> int | None:
 
 
 def reason_not_kept(entry: Entry, upstream: Upstream | None) -> str | None:
-    """Say why today's rules would not keep an entry; None: they would, or this release has no rule for its endpoint."""
+    """Return why the current rules reject an entry; None: they accept it, or have no rule for its endpoint."""
     judgement = _judged(entry, upstream)
     return judgement.reason if isinstance(judgement, Broken) else None
 
 
 def is_empty(entry: Entry) -> bool:
-    """Whether nothing was generated in a stored answer and nothing is said, whatever its upstream's settings."""
+    """Whether a stored answer is empty, whatever its upstream's settings."""
     judgement = _judged(entry, None)
     return isinstance(judgement, Broken) and judgement.is_empty
 

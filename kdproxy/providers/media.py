@@ -1,4 +1,4 @@
-"""OpenAI's images and audio (API reference, read 2026-11): answers that carry their content in themselves."""
+"""OpenAI's images and audio (API reference, read 2026-11): answers that contain their content, not a link to it."""
 
 from kdproxy.core.models import Form
 from kdproxy.providers import members_openai
@@ -26,7 +26,7 @@ def _read_image(ask: Ask) -> Facts | NotAQuestion:
 
 
 def _read_edit(ask: Ask) -> Facts | NotAQuestion:
-    """Read a form: its fields are texts."""
+    """Read a form, whose fields are texts."""
     fields = ask.members
     count = fields.get("n")
     stream = fields.get("stream")

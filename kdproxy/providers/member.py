@@ -1,7 +1,7 @@
-"""What each member of a request means for its key: one declarative table an endpoint. docs/keys.md shows them whole.
+"""Which members of a request are in its key: one declarative table per endpoint. docs/keys.md shows all tables.
 
-A member that no row names is in the key. Rows give exact positions (core/position), a reason, and the source with the
-date on which it was read.
+A member without a row is in the key. A row has an exact position (core/position), a reason, and the source with the
+date of reading.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,20 +15,20 @@ from kdproxy.core.position import Positions
 
 
 class Standing(StrEnum):
-    """Where a member stands."""
+    """What a member means for the key and for the stored request."""
 
     IN = "in"
-    """In the key, as any member that no row names: listed because it looks as if it were not."""
+    """In the key, like any member without a row; listed because one could expect otherwise."""
     OUT = "out"
     """Cannot change the answer."""
     CREDENTIAL = "credential"
-    """Out, and neither stored nor logged: stars stand in the stored request."""
+    """Out of the key, never logged, and replaced by stars in the stored request."""
     HIDDEN = "hidden"
-    """In the key, and stars in the stored request: it may hold a credential among what changes the answer."""
+    """In the key, but replaced by stars in the stored request: it can change the answer and may hold a credential."""
     HOSTED = "hosted"
-    """Not pure: something runs at the provider and sees the world of that moment. Kept with `allow_hosted_tools`."""
+    """Not pure: a tool at the provider reads data that changes. Stored only with `allow_hosted_tools`."""
     STATE = "state"
-    """Not pure: the question depends on what the provider holds, or asks for no answer. Never kept."""
+    """Not pure: the question depends on state at the provider, or asks for no answer. Never stored."""
 
 
 def is_asked(value: Any) -> bool:
@@ -49,30 +49,30 @@ class Member(NamedTuple):
     reason: str
     source: str
     when: Callable[[Any], bool | str | None] = is_asked
-    """Of what is not pure: whether a value is; a text names it."""
+    """For impure members: whether this value is impure; a text names the cause."""
 
 
 def rows(standing: Standing, reason: str, source: str, *positions: str) -> tuple[Member, ...]:
-    """Make rows that share all but the position."""
+    """Make rows that differ only in their position."""
     return tuple(Member(each, standing, reason, source) for each in positions)
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The table of one endpoint, made ready."""
+    """The compiled table of one endpoint."""
 
     table: tuple[Member, ...] = ()
     out: Positions = field(init=False)
-    """What the key leaves out."""
+    """Positions that are left out of the key."""
     secret: Positions = field(init=False)
-    """What the stored request has stars for."""
+    """Positions that are stars in the stored request."""
     hidden: tuple[str, ...] = field(init=False)
-    """Positions in the key that the stored request has stars for."""
+    """Positions that are in the key but stars in the stored request."""
     impure: tuple[Member, ...] = field(init=False)
     _impure: Mapping[str, tuple[Member, ...]] = field(init=False)
-    """The same by the outermost member that each stands in."""
+    """The same, by the top-level member that contains each."""
     out_fields: frozenset[str] = field(init=False)
-    """Fields of a form that the key leaves out."""
+    """Fields of a form that are left out of the key."""
 
     _credential: Positions = field(init=False)
 
@@ -83,7 +83,7 @@ class Members:
         def tree(*standings: Standing) -> Positions:
             return position.tree(member.position for member in having(*standings))
 
-        # frozen: there is no other way to fill derived fields
+        # frozen dataclass: derived fields can only be set this way
         object.__setattr__(self, "out", tree(Standing.OUT, Standing.CREDENTIAL))
         object.__setattr__(self, "secret", tree(Standing.CREDENTIAL, Standing.HIDDEN))
         object.__setattr__(self, "_credential", tree(Standing.CREDENTIAL))
@@ -96,7 +96,7 @@ class Members:
         object.__setattr__(self, "out_fields", frozenset(name for name in outer if name.isidentifier()))
 
     def not_pure(self, members: Mapping[str, Any], *, allow_hosted_tools: bool) -> str | None:
-        """Return why a request is not a pure question, or None."""
+        """Return why a request is not cacheable, or None."""
         if self._impure.keys().isdisjoint(members):
             return None
         for name, rules in self._impure.items():
@@ -114,22 +114,22 @@ class Members:
         return None
 
     def starred(self, members: Any) -> Any:
-        """Return a request with stars for what is secret; the request itself where nothing is."""
+        """Return a request with secrets replaced by stars; the same object if it has none."""
         return position.replaced(members, self.secret, partial(_stars, []))
 
     def credentials(self, members: Any) -> list[str]:
-        """Return the texts of the credentials that a request holds; nearly always none."""
+        """Return the credentials in a request; nearly always none."""
         found: list[str] = []
         position.replaced(members, self._credential, partial(_stars, found))
         return found
 
 
 UNLISTED = Members()
-"""The table of an endpoint all of whose members are in the key."""
+"""The table of an endpoint with all members in the key."""
 
 
 def table(*parts: Iterable[Member]) -> Members:
-    """Put the rows of an endpoint together; a later row for a position replaces an earlier."""
+    """Combine the rows of an endpoint; a later row for a position replaces an earlier one."""
     found = {member.position: member for part in parts for member in part}
     return Members(tuple(found.values()))
 

@@ -20,7 +20,7 @@ def _is_zero(count: Any) -> bool:
 
 MESSAGES = table(
     (
-        Member("stream", Standing.OUT, "how the answer travels; a sample keeps one recording per form", _SDK),
+        Member("stream", Standing.OUT, "how the answer is transferred; a sample keeps one recording per form", _SDK),
         Member("metadata", Standing.OUT, "holds `user_id`, an identifier for abuse reports", _SDK),
         Member("billing_policy", Standing.OUT, "who is billed", _SDK),
         Member("fallback_credit_token", Standing.CREDENTIAL, "a discount after a refusal; dies in 5 minutes", _SDK),
@@ -34,9 +34,9 @@ MESSAGES = table(
         *(f"{_BLOCKS}.content[].content[].cache_control", f"{_BLOCKS}.source.content[].cache_control"),
         *(f"{_BLOCKS}.content[].source.content[].cache_control", f"{_BLOCKS}.tool.definition.cache_control"),
     ),
-    rows(Standing.CREDENTIAL, "who asks the tool's server", _SDK, "mcp_servers[].authorization_token"),
+    rows(Standing.CREDENTIAL, "credential for the tool's server", _SDK, "mcp_servers[].authorization_token"),
     rows(Standing.HIDDEN, "a URL may hold a secret", _SDK, "mcp_servers[].url"),
-    rows(Standing.CREDENTIAL, "whose account pays: gateways take it in the body", _SDK, "*credential*"),
+    rows(Standing.CREDENTIAL, "the account that is billed: some gateways accept it in the body", _SDK, "*credential*"),
     (
         Member("tools[]", Standing.HOSTED, "a tool that runs at the provider", _SDK, tool.hosted),
         Member(_BLOCKS, Standing.HOSTED, "the same, added in a message", _SDK, tool.hosted_addition),
@@ -48,6 +48,6 @@ MESSAGES = table(
         Member("diagnostics.previous_message_id", Standing.STATE, "asks about an earlier call", _SDK, is_given),
     ),
     rows(Standing.IN, "another model may answer", _SDK, "fallbacks"),
-    rows(Standing.IN, "changes what of the input the model sees", _SDK, "context_management", "compaction"),
+    rows(Standing.IN, "changes which part of the input the model sees", _SDK, "context_management", "compaction"),
     rows(Standing.IN, "price and speed, and which machines answer", _SDK, "service_tier", "speed", "inference_geo"),
 )

@@ -8,14 +8,14 @@ _SDK = "google-genai 3.6.1 (Python), types, read 2026-11-30"
 _NOT_PURE = (
     Member("tools[]", Standing.HOSTED, "a tool that runs at the provider", _SDK, tool.hosted_gemini),
     *(
-        Member(name, Standing.STATE, "the question depends on what the provider holds", _SDK)
+        Member(name, Standing.STATE, "the question depends on state at the provider", _SDK)
         for name in ("cachedContent", "cached_content", "continuationToken", "continuation_token")
     ),
 )
 _CREDENTIALS = (
     *rows(
         Standing.CREDENTIAL,
-        "who asks the tool's server",
+        "credential for the tool's server",
         _SDK,
         "tools[].mcpServers[].streamableHttpTransport.headers.*credential*",
         "tools[].mcp_servers[].streamable_http_transport.headers.*credential*",
@@ -24,13 +24,13 @@ _CREDENTIALS = (
     ),
     *rows(
         Standing.HIDDEN,
-        "what the tool's server is told",
+        "sent to the tool's server",
         _SDK,
         "tools[].mcpServers[].streamableHttpTransport.headers",
         "tools[].mcp_servers[].streamable_http_transport.headers",
     ),
 )
-_LABELS = rows(Standing.OUT, "labels of the bill", _SDK, "labels")
+_LABELS = rows(Standing.OUT, "labels on the bill", _SDK, "labels")
 
 GENERATE = table(_LABELS, _NOT_PURE, _CREDENTIALS)
 METHODS = table(
@@ -40,19 +40,19 @@ METHODS = table(
         Member(
             "generateContentRequest.cachedContent",
             Standing.STATE,
-            "the count depends on what the provider holds",
+            "the count depends on state at the provider",
             _SDK,
         ),
     ),
 )
 
-_STATE = "depends on what the provider holds, or runs there"
+_STATE = "depends on state at the provider, or runs there"
 INTERACTIONS = table(
     _LABELS,
     (
-        Member("stream", Standing.OUT, "how the answer travels; a sample keeps one recording per form", _SDK),
-        Member("webhook_config", Standing.OUT, "who is told when it is done", _SDK),
-        Member("store", Standing.OUT, "false, or it is no question", _SDK),
+        Member("stream", Standing.OUT, "how the answer is transferred; a sample keeps one recording per form", _SDK),
+        Member("webhook_config", Standing.OUT, "who is notified when it is done", _SDK),
+        Member("store", Standing.OUT, "false; any other value is not cacheable", _SDK),
         Member("tools[]", Standing.HOSTED, "a tool that runs at the provider", _SDK, tool.hosted),
     ),
     tuple(
@@ -62,6 +62,6 @@ INTERACTIONS = table(
             *("continuation_token", "credentials"),
         )
     ),
-    rows(Standing.CREDENTIAL, "who asks the tool's server", _SDK, "tools[].headers.*credential*"),
-    rows(Standing.HIDDEN, "what the tool's server is told", _SDK, "tools[].headers", "tools[].url"),
+    rows(Standing.CREDENTIAL, "credential for the tool's server", _SDK, "tools[].headers.*credential*"),
+    rows(Standing.HIDDEN, "sent to the tool's server", _SDK, "tools[].headers", "tools[].url"),
 )

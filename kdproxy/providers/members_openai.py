@@ -16,8 +16,8 @@ _QWEN = "help.aliyun.com, Model Studio, web search, read 2026-11"
 _XAI = "docs.x.ai, live search and deferred completions, read 2026-11"
 
 _TRAVEL = (
-    Member("stream", Standing.OUT, "how the answer travels; a sample keeps one recording per form", _OPENAI),
-    Member("stream_options", Standing.OUT, "what the stream carries beside the answer", _OPENAI),
+    Member("stream", Standing.OUT, "how the answer is transferred; a sample keeps one recording per form", _OPENAI),
+    Member("stream_options", Standing.OUT, "what the stream carries besides the answer", _OPENAI),
 )
 _LABELS = (
     *rows(Standing.OUT, "an identifier for abuse reports", _OPENAI, "user", "safety_identifier"),
@@ -26,10 +26,10 @@ _LABELS = (
     *rows(Standing.OUT, "groups requests for observability", _OPENROUTER, "session_id", "trace"),
     *rows(Standing.OUT, "names the request in the server's log", _VLLM, "request_id"),
     *rows(Standing.OUT, "names the request in the server's log", _SGLANG, "rid"),
-    *rows(Standing.OUT, "where the gateway logs", _LITELLM, "litellm_call_id", "litellm_session_id"),
-    *rows(Standing.OUT, "where the gateway logs", _LITELLM, "litellm_trace_id", "litellm_metadata"),
-    *rows(Standing.OUT, "where the gateway logs", _LITELLM, "langfuse_public_key", "langfuse_host"),
-    Member("priority", Standing.OUT, "which request the server takes first", _VLLM),
+    *rows(Standing.OUT, "logging at the gateway", _LITELLM, "litellm_call_id", "litellm_session_id"),
+    *rows(Standing.OUT, "logging at the gateway", _LITELLM, "litellm_trace_id", "litellm_metadata"),
+    *rows(Standing.OUT, "logging at the gateway", _LITELLM, "langfuse_public_key", "langfuse_host"),
+    Member("priority", Standing.OUT, "order of requests at the server", _VLLM),
 )
 _CACHE = (
     Member("prompt_cache_key", Standing.OUT, "routes to a warm cache: price and latency, never the answer", _OPENAI),
@@ -43,34 +43,39 @@ _CREDENTIALS = (
     Member(
         position="*credential*",
         standing=Standing.CREDENTIAL,
-        reason="whose account pays: `api_key`, `aws_secret_access_key`, `vertex_credentials`, `langfuse_secret`, ...",
+        reason="the billed account: `api_key`, `aws_secret_access_key`, `vertex_credentials`, `langfuse_secret`, ...",
         source=_LITELLM,
     ),
-    *rows(Standing.CREDENTIAL, "whose account pays", _LITELLM, "fallbacks[].*credential*"),
-    *rows(Standing.CREDENTIAL, "whose account pays", _LITELLM, "user_config.model_list[].litellm_params.*credential*"),
-    *rows(Standing.CREDENTIAL, "who asks the tool's server", _OPENAI, "tools[].authorization"),
-    *rows(Standing.CREDENTIAL, "who asks the tool's server", _OPENAI, "tools[].headers.*credential*"),
-    *rows(Standing.HIDDEN, "what the tool's server is told", _OPENAI, "tools[].headers", "tools[].server_url"),
-    *rows(Standing.HIDDEN, "headers that the gateway sends on", _LITELLM, "extra_headers", "headers"),
-    *rows(Standing.CREDENTIAL, "the same, where it is a credential", _LITELLM, "extra_headers.*credential*"),
-    *rows(Standing.CREDENTIAL, "the same, where it is a credential", _LITELLM, "headers.*credential*"),
-)
-_CHAT_CREDENTIALS = (
-    *rows(Standing.CREDENTIAL, "who reads the data source", _AZURE, "data_sources[].parameters.authentication"),
-    *rows(Standing.CREDENTIAL, "who reads the data source", _AZURE, "data_sources[].parameters.*credential*"),
-    *rows(Standing.CREDENTIAL, "who reads the data source", _AZURE, "data_sources[].parameters.key"),
+    *rows(Standing.CREDENTIAL, "the account that is billed", _LITELLM, "fallbacks[].*credential*"),
     *rows(
         Standing.CREDENTIAL,
-        "who asks the embedding model",
+        "the account that is billed",
+        _LITELLM,
+        "user_config.model_list[].litellm_params.*credential*",
+    ),
+    *rows(Standing.CREDENTIAL, "credential for the tool's server", _OPENAI, "tools[].authorization"),
+    *rows(Standing.CREDENTIAL, "credential for the tool's server", _OPENAI, "tools[].headers.*credential*"),
+    *rows(Standing.HIDDEN, "sent to the tool's server", _OPENAI, "tools[].headers", "tools[].server_url"),
+    *rows(Standing.HIDDEN, "headers that the gateway forwards", _LITELLM, "extra_headers", "headers"),
+    *rows(Standing.CREDENTIAL, "the same, if it is a credential", _LITELLM, "extra_headers.*credential*"),
+    *rows(Standing.CREDENTIAL, "the same, if it is a credential", _LITELLM, "headers.*credential*"),
+)
+_CHAT_CREDENTIALS = (
+    *rows(Standing.CREDENTIAL, "credential for the data source", _AZURE, "data_sources[].parameters.authentication"),
+    *rows(Standing.CREDENTIAL, "credential for the data source", _AZURE, "data_sources[].parameters.*credential*"),
+    *rows(Standing.CREDENTIAL, "credential for the data source", _AZURE, "data_sources[].parameters.key"),
+    *rows(
+        Standing.CREDENTIAL,
+        "credential for the embedding model",
         _AZURE,
         "data_sources[].parameters.embedding_dependency.authentication",
     ),
-    *rows(Standing.CREDENTIAL, "who reads the data source", _AZURE, "dataSources[].parameters.authentication"),
-    *rows(Standing.CREDENTIAL, "who reads the data source", _AZURE, "dataSources[].parameters.*credential*"),
-    *rows(Standing.CREDENTIAL, "who reads the data source", _AZURE, "dataSources[].parameters.key"),
+    *rows(Standing.CREDENTIAL, "credential for the data source", _AZURE, "dataSources[].parameters.authentication"),
+    *rows(Standing.CREDENTIAL, "credential for the data source", _AZURE, "dataSources[].parameters.*credential*"),
+    *rows(Standing.CREDENTIAL, "credential for the data source", _AZURE, "dataSources[].parameters.key"),
     *rows(
         Standing.CREDENTIAL,
-        "who asks the embedding model",
+        "credential for the embedding model",
         _AZURE,
         "dataSources[].parameters.embeddingDependency.authentication",
     ),
@@ -109,12 +114,12 @@ _NOT_PURE = (
     Member("dataSources", Standing.HOSTED, "reads an index that changes", _AZURE),
     Member("vector_store_ids", Standing.HOSTED, "reads an index that changes", _LITELLM),
     Member("deferred", Standing.STATE, "the answer is fetched later", _XAI),
-    Member("session_params", Standing.STATE, "depends on what the server holds", _SGLANG),
-    Member("cached_content", Standing.STATE, "depends on what the provider holds", _LITELLM),
+    Member("session_params", Standing.STATE, "depends on state at the server", _SGLANG),
+    Member("cached_content", Standing.STATE, "depends on state at the provider", _LITELLM),
     Member(
         "extra_body.google.cached_content",
         Standing.STATE,
-        "depends on what the provider holds",
+        "depends on state at the provider",
         "ai.google.dev, OpenAI compatibility, read 2026-11",
     ),
 )
@@ -161,11 +166,11 @@ RESPONSES = table(
         f"{_ITEMS}.output.prompt_cache_breakpoint",
     ),
     rows(Standing.OUT, "the provider's cache: price and latency", _OPENROUTER, f"{_ITEMS}.content[].cache_control"),
-    rows(Standing.CREDENTIAL, "who asks the tool's server", _OPENAI, f"{_ITEMS}.tools[].authorization"),
-    rows(Standing.CREDENTIAL, "who asks the tool's server", _OPENAI, f"{_ITEMS}.tools[].headers.*credential*"),
+    rows(Standing.CREDENTIAL, "credential for the tool's server", _OPENAI, f"{_ITEMS}.tools[].authorization"),
+    rows(Standing.CREDENTIAL, "credential for the tool's server", _OPENAI, f"{_ITEMS}.tools[].headers.*credential*"),
     rows(
         Standing.HIDDEN,
-        "what the tool's server is told",
+        "sent to the tool's server",
         _OPENAI,
         *(f"{_ITEMS}.tools[].headers", f"{_ITEMS}.tools[].server_url"),
     ),
@@ -178,13 +183,13 @@ RESPONSES = table(
         Member("generate", Standing.STATE, "`false` asks for no answer", _OPENAI, lambda value: value is False),
         Member("client_metadata", Standing.OUT, "labels of the client", "github.com/openai/codex, read 2026-11"),
     ),
-    rows(Standing.IN, "changes what of the input the model sees", _OPENAI, "context_management", "truncation"),
-    rows(Standing.IN, "changes what of the input the model sees", _OPENAI, "image", "image.context_compression"),
+    rows(Standing.IN, "changes which part of the input the model sees", _OPENAI, "context_management", "truncation"),
+    rows(Standing.IN, "changes which part of the input the model sees", _OPENAI, "image", "image.context_compression"),
     rows(Standing.IN, "which models and policies answer", _OPENAI, "access_programs"),
 )
 EMBEDDINGS = table(_LABELS, _CREDENTIALS)
 SCORING = table(_LABELS, _CREDENTIALS)
 MODERATIONS = table(_CREDENTIALS)
 IMAGES = table(_TRAVEL[:1], rows(Standing.OUT, "an identifier for abuse reports", _OPENAI, "user"), _CREDENTIALS)
-SPEECH = table((Member("stream_format", Standing.OUT, "how the answer travels", _OPENAI),), _CREDENTIALS)
+SPEECH = table((Member("stream_format", Standing.OUT, "how the answer is transferred", _OPENAI),), _CREDENTIALS)
 TRANSCRIPTIONS = table(_TRAVEL[:1], _CREDENTIALS)

@@ -1,16 +1,16 @@
-"""Lists of models: whether two say the same. Many servers stamp each answer with the time, and with new ids."""
+"""Compares lists of models. Many servers put the current time and new ids into each answer."""
 
 from typing import Any
 
 import orjson
 
 _STAMPS = frozenset({"created", "created_at", "createdAt", "modified_at", "permission", "request_id"})
-"""Members that a server makes up for each answer (vLLM: `created` and the ids within `permission`; Ollama:
+"""Members that a server generates for each answer (vLLM: `created` and the ids within `permission`; Ollama:
 `modified_at`)."""
 
 
 def same_models(one: bytes, other: bytes) -> bool:
-    """Whether two lists name the same models with the same facts, in whatever order."""
+    """Whether two lists name the same models with the same facts, in any order."""
     if one == other:
         return True
     try:

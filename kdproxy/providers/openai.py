@@ -1,5 +1,5 @@
-"""OpenAI's dialect and everything compatible with it (API reference, read 2026-11): chat, completions, embeddings,
-moderations. Images and audio, and the Responses API, have their own modules.
+"""OpenAI's dialect and compatible servers (API reference, read 2026-11): chat, completions, embeddings, moderations.
+Images and audio, and the Responses API, have their own modules.
 """
 
 import re
@@ -24,27 +24,27 @@ PROVIDER = "openai"
 
 
 def stream_facts(members: Mapping[str, Any]) -> tuple[Form, Mapping[str, Any] | None] | NotAQuestion:
-    """Read `stream` and `stream_options`; wrong types are the provider's to refuse."""
+    """Read `stream` and `stream_options`; the provider rejects wrong types."""
     stream = members.get("stream")
     options = members.get("stream_options")
-    # `1 in (True, False)` holds, so the type is asked for.
+    # `1 in (True, False)` is true, so compare the type.
     if not (stream is None or isinstance(stream, bool)) or not (options is None or isinstance(options, dict)):
         return NotAQuestion("stream or stream_options has the wrong type")
     return (Form.SSE if stream else Form.JSON), options
 
 
 def is_sampled(temperature: Any) -> bool:
-    """Whether asking again would give another answer: an omitted temperature is not 0."""
+    """Whether a second call would give another answer: an omitted temperature is not 0."""
     return bool(temperature != 0)
 
 
 def has_tools(members: Mapping[str, Any]) -> bool:
-    """Whether `tools` has its type; a wrong one is the provider's to refuse."""
+    """Whether `tools` has the right type; the provider rejects a wrong one."""
     return isinstance(members.get("tools"), list | None)
 
 
 def text_of(content: Any) -> str | None:
-    """Return a message's text if it is text alone."""
+    """Return a message's text if it is text only."""
     if isinstance(content, str):
         return content
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
@@ -59,7 +59,7 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 
 
 def turns_of(messages: Any) -> tuple[Turn, ...] | None:
-    """Return a conversation that is text alone, `developer` read as `system`; else None."""
+    """Return a text-only conversation, with `developer` read as `system`; else None."""
     if not isinstance(messages, list):
         return None
     turns = []
@@ -88,13 +88,13 @@ def _read_completion(ask: Ask) -> Facts | NotAQuestion:
     prompts: int | None = 1
     match ask.members.get("prompt"):
         case [str() | list(), *_] as asked:
-            # Texts or lists of tokens, answered side by side; a list of numbers is one prompt.
+            # A list of texts or of token lists is several prompts; a list of numbers is one.
             prompts = len(asked)
     return _facts(ask.members, prompts=prompts)
 
 
 def choices_of(members: Mapping[str, Any], name: str = "n") -> int | None:
-    """Return how many answers are asked for; None where that is not said as a count."""
+    """Return the number of requested answers; None if it is not a count."""
     asked = members.get(name)
     return 1 if asked is None else integer(asked) or None
 
@@ -125,11 +125,11 @@ _BEYOND_TEXT = frozenset(
         *("regex", "ebnf", "structural_tag", "grammar", "json_schema"),
     }
 )
-"""What vLLM, SGLang and llama.cpp add to the dialect to ask for a form, or for more than text."""
+"""Members of vLLM, SGLang and llama.cpp that request an output format, or more than text."""
 
 
 def _is_plain(members: Mapping[str, Any]) -> bool:
-    """Whether a recorded prompt's text is a full answer: nothing is asked beyond one text."""
+    """Whether a recorded prompt's text is a full answer: the request asks only for one text."""
     response_format = members.get("response_format")
     return (
         not members.get("tools")
@@ -153,14 +153,14 @@ def _read_embeddings(ask: Ask) -> Facts | NotAQuestion:
 
 def _read_moderations(ask: Ask) -> Facts | NotAQuestion:
     asked = ask.members.get("input")
-    # Texts are judged one by one, parts (text and images) together; of conversations (Mistral) it is not known.
+    # Texts are moderated one by one, parts (text and images) together; for conversations (Mistral) it is not known.
     is_parts = isinstance(asked, list) and all(isinstance(part, dict) for part in asked)
     choices = 1 if isinstance(asked, str) else inputs_of(asked) if not is_parts else None
     return Facts(form=Form.JSON, model=text_member(ask.members, "model"), choices=choices)
 
 
 def inputs_of(asked: Any) -> int | None:
-    """Return how many rows an input gets: one for a text or a list of tokens, else one for each; None: not known."""
+    """Return the number of rows for an input: one for a text or token list, else one per item; None: not known."""
     match asked:
         case str():
             return 1
@@ -172,7 +172,7 @@ def inputs_of(asked: Any) -> int | None:
 
 
 def text_member(members: Mapping[str, Any], name: str) -> str | None:
-    """Return a member if it is text."""
+    """Return a member if it is text, else None."""
     value = members.get(name)
     return value if isinstance(value, str) else None
 
@@ -191,7 +191,7 @@ ENDPOINTS = (
     Endpoint(
         provider=PROVIDER,
         name="completions",
-        # Not Mistral's agents: what one answers depends on how it is set up at the provider at that time.
+        # Not Mistral's agents: their answers depend on their current configuration at the provider.
         path=re.compile(r"(?<!/agents)/completions$"),
         read=_read_completion,
         judge=judge_choices,

@@ -1,8 +1,8 @@
-"""How a recorded prompt finds the requests that its text answers in full.
+"""Matches recorded prompts with the requests that their text answers in full.
 
-A text alone is no answer where the request says where it must end (`stop`), what it must or must not say (`logit_bias`,
-a format, a grammar), or asks for more than one text. A member that nobody here knows may say such a thing: then only an
-exact entry answers. How long and how random the text should have been does not matter; `Cache-Status` names it.
+A text alone is not a full answer if the request fixes where it ends (`stop`) or what it may contain (`logit_bias`, a
+format, a grammar), or asks for more than one text. An unknown member may do so, so then only an exact entry answers.
+Length and randomness settings are ignored; `Cache-Status` names them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,45 +23,45 @@ _IGNORED = frozenset(
         *("safetysettings", "safety_settings"),
     }
 )
-"""Length, chance, effort and price: names in lower case, Gemini's without underscores."""
+"""Length, randomness, effort and price: names in lower case, Gemini's without underscores."""
 
 _READ = frozenset(
     {
         *("model", "messages", "input", "instructions", "system", "contents", "systeminstruction"),
         *("system_instruction", "generationconfig", "generation_config"),
-        # `turns` has seen that these ask for nothing beyond one text
+        # `turns` has checked that these request only one text
         *("n", "response_format", "modalities", "text", "candidatecount", "candidate_count", "responsemimetype"),
         *("response_mime_type", "responsemodalities", "response_modalities"),
-        # without tools these say nothing
+        # without tools these have no effect
         *("tool_choice", "toolconfig", "tool_config", "parallel_tool_calls", "truncation", "prompt_logprobs"),
     }
 )
 
 
 class Match(NamedTuple):
-    """How a recorded prompt finds a question."""
+    """How a recorded prompt matches a question."""
 
     model: str = ""
     turns: tuple[Turn, ...] = ()
-    """The conversation; empty where it is not text alone."""
+    """The conversation; empty if it is not text only."""
     is_text_alone: bool = False
-    """Whether a text alone answers it."""
+    """Whether a text alone is a full answer."""
     ignored: tuple[str, ...] = ()
-    """Members that a recorded prompt does not answer to."""
+    """Members that a recorded prompt ignores."""
 
     @property
     def match_key(self) -> str | None:
-        """SHA-256 of model and conversation; None where only an exact entry may answer."""
+        """SHA-256 of model and conversation; None if only an exact entry may answer."""
         return key.match_key(self.model, self.turns) if self.turns and self.is_text_alone else None
 
     @property
     def prompt_hash(self) -> str | None:
-        """SHA-256 of the prompt's text alone, whatever system text stands before it, where the question is one text."""
+        """SHA-256 of the prompt's text, without a system text before it; None if the question is not one text."""
         return _hash_of(self.turns)
 
 
 def prompt_hash(question: Question, *, path: str, query: str, members: Mapping[str, Any] | None) -> str | None:
-    """Return `Match.prompt_hash` alone: each entry has it, and it takes a third of what a match does."""
+    """Return only `Match.prompt_hash`: each entry needs it, and it takes a third of the time of a match."""
     endpoint = endpoint_named(question.provider, question.endpoint)
     if endpoint.takes_form or question.model is None or members is None:
         return None
@@ -74,7 +74,7 @@ def _hash_of(turns: tuple[Turn, ...]) -> str | None:
 
 
 def match(question: Question, *, path: str, query: str, members: Mapping[str, Any] | None) -> Match:
-    """Read what a recorded prompt may answer a question by. Only a miss asks for it."""
+    """Read how a recorded prompt may match a question. Only a miss needs it."""
     endpoint = endpoint_named(question.provider, question.endpoint)
     if endpoint.takes_form or question.model is None or members is None:
         return Match()
@@ -90,7 +90,7 @@ def match(question: Question, *, path: str, query: str, members: Mapping[str, An
 
 
 def _asked(members: Mapping[str, Any], *, out: frozenset[str]) -> Iterator[str]:
-    """Yield the members that ask for something, those of Gemini's configuration too."""
+    """Yield the members that ask for something, including those of Gemini's configuration."""
     for name, value in members.items():
         if name in ("generationConfig", "generation_config") and isinstance(value, dict):
             yield from _asked(value, out=frozenset())

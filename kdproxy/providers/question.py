@@ -1,4 +1,4 @@
-"""From a request to a question: which endpoint, which key, what form; or why it is none."""
+"""Turns a request into a question (endpoint, key, form), or says why it is not cacheable."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 def _judge_models(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     members = json_object(body)
-    return Broken("it is no list of models") if members is None or error_in(members) is not None else Complete()
+    return Broken("it is not a list of models") if members is None or error_in(members) is not None else Complete()
 
 
 MODELS = Endpoint(
@@ -49,7 +49,7 @@ MODELS = Endpoint(
     judge=_judge_models,
     judge_stream=no_stream,
 )
-"""A GET, so not a question to buy an answer to: its last answer is kept for replay alone."""
+"""A GET, so nothing is bought: its last answer is kept for replay only."""
 
 
 _BY_NAME = {(endpoint.provider, endpoint.name): endpoint for endpoint in (*ENDPOINTS, MODELS)}
@@ -71,7 +71,7 @@ def endpoint_named(provider: str, name: str) -> Endpoint:
 
 
 class Asking(NamedTuple):
-    """A request to a cacheable endpoint, as it came: all that its key depends on."""
+    """A request to a cacheable endpoint, unchanged: everything that its key depends on."""
 
     upstream: Upstream
     path: str
@@ -81,7 +81,7 @@ class Asking(NamedTuple):
     headers: Headers
     body: bytes
     keyed_headers: HeaderPairs | None = None
-    """What `key.header_values` makes of the headers, where that has been asked before."""
+    """The result of `key.header_values`, if it is already known."""
 
 
 Content = tuple[dict[str, Any], tuple[Part, ...] | None]
@@ -97,7 +97,7 @@ def read(endpoint: Endpoint, asking: Asking, *, allow_hosted_tools: bool = False
 def read_content(
     endpoint: Endpoint, asking: Asking, found: Content, allow_hosted_tools: bool = False
 ) -> Question | NotAQuestion:
-    """Read a request whose body has been read."""
+    """Read a request whose body has been parsed."""
     members, parts = found
     facts = endpoint.read(Ask(path=asking.path, query=asking.query, members=members))
     if isinstance(facts, NotAQuestion):
@@ -136,7 +136,7 @@ def read_content(
 
 
 def v1_key(endpoint: Endpoint, asking: Asking) -> str | None:
-    """Return the key that version 1 gave a request; None where it held less of it than it should have."""
+    """Return a request's key of version 1; None if that key left out what should be in it."""
     out_of_key = key_v1.OUT_OF_KEY.get((endpoint.provider, endpoint.name))
     if out_of_key is None or key.has_routing(asking.headers, asking.upstream.key_headers):
         return None
@@ -158,7 +158,7 @@ _v1_positions = lru_cache(position.tree)
 
 
 def content(endpoint: Endpoint, asking: Asking) -> Content | NotAQuestion:
-    """Return the members of a body, and the parts where it is a form."""
+    """Return the members of a body, and its parts if it is a form."""
     if endpoint.takes_form:
         parts = multipart.parse(asking.body, asking.headers.get("Content-Type", ""))
         return NotAQuestion("not a well-formed multipart form") if parts is None else (_fields(parts), parts)
@@ -172,7 +172,7 @@ def content(endpoint: Endpoint, asking: Asking) -> Content | NotAQuestion:
 
 
 def _keyed_place(endpoint: Endpoint, asking: Asking) -> tuple[str, str]:
-    """Return path and canonical query as the key holds them."""
+    """Return path and canonical query as they are in the key."""
     path, query = asking.path, asking.query
     if endpoint.key_path is not None:
         path, query = endpoint.key_path(path, query)
@@ -180,7 +180,7 @@ def _keyed_place(endpoint: Endpoint, asking: Asking) -> tuple[str, str]:
 
 
 def model_of(path: str, members: Mapping[str, Any] | None) -> str | None:
-    """Return the model that a call names which is no question: whose limits it counts against."""
+    """Return the model that an uncacheable call names, against whose limits it counts."""
     named = gemini.model_in(path)
     if named is not None:
         return named

@@ -1,7 +1,7 @@
-"""What a stored answer's key would be today, made from what its journal line says of the request.
+"""Computes a stored answer's current key from the request in its journal line.
 
-Only where that is certain: the line must still give the key that it has. Not so where the query held members that are
-stored as stars, where the request was a form, or where its endpoint is no question any more.
+It does so only if the result is certain: the line must still reproduce its old key. It does not if the query has
+members that are stored as stars, if the request was a form, or if its endpoint is no longer cacheable.
 """
 
 from kdproxy.core.models import Entry, Upstream
@@ -10,11 +10,11 @@ from kdproxy.providers.question import Asking, endpoint_named, read, v1_key
 
 
 def v2_key_of(entry: Entry, upstream: Upstream | None = None) -> str | None:
-    """Return the current key of an entry whose key is of version 1; None where nobody can know it.
+    """Return the current key of an entry with a version 1 key; None if it cannot be known.
 
     Args:
-        entry: as its line says.
-        upstream: as it is configured, for the headers and texts that its settings put into or leave out of the key.
+        entry: the entry, from its line.
+        upstream: the configured upstream, whose settings add headers to the key and remove texts from it.
     """
     if entry.key_version != 1 or entry.request is None or entry.method != "POST":
         return None

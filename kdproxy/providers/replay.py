@@ -1,4 +1,4 @@
-"""What a stored recording becomes for a request that asked for a little less."""
+"""Adapts a stored recording to a request that asks for a little less."""
 
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -10,14 +10,14 @@ from kdproxy.core.models import Answer, Form, Question
 from kdproxy.providers.base import json_object
 
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,\s*')
-"""Quotes inside strings are escaped in JSON, so this can only be a member."""
+"""Quotes inside JSON strings are escaped, so this can only be a member."""
 
 
 def fitted(answer: Answer, question: Question) -> bytes:
-    """Return the recording as the question wants it.
+    """Return the recording as the question asks for it.
 
-    Equal `stream_options` get the bytes as they are. A stream recorded with `include_usage` and asked for without
-    loses its usage chunk and its `usage: null` members; the reverse is never invented.
+    Equal `stream_options` get the bytes unchanged. A stream recorded with `include_usage` but requested without it
+    loses its usage chunk and its `usage: null` members; missing usage is never invented.
     """
     if answer.form is not Form.SSE or not _has_too_much(answer.stream_options, question):
         return answer.body
@@ -25,9 +25,9 @@ def fitted(answer: Answer, question: Question) -> bytes:
 
 
 def has_enough(answer: Answer, question: Question) -> bool:
-    """Whether a recording has all that a question wants: usage is never invented, nor left out silently.
+    """Whether a recording has everything that a question asks for: usage is neither invented nor silently omitted.
 
-    JSON that came in place of a stream counts as one: whether its server heeds the option is not known.
+    JSON in place of a stream counts as a stream: it is not known whether its server honours the option.
     """
     is_stream = Form.SSE in (answer.form, answer.asked_form)
     if not is_stream or not question.wants_stream_usage:
@@ -38,7 +38,7 @@ def has_enough(answer: Answer, question: Question) -> bool:
 async def fitted_live(
     chunks: AsyncIterator[bytes], options: Mapping[str, Any] | None, question: Question
 ) -> AsyncIterator[bytes]:
-    """Yield a stream under way, asked with some `stream_options`, as the question wants it."""
+    """Yield a stream in progress, requested with some `stream_options`, as the question asks for it."""
     is_cut_down = _has_too_much(options, question)
     splitter = sse.Splitter()
     async with aclosing(chunks) as source:  # type: ignore[type-var]  # every stream here is a generator

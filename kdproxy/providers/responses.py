@@ -13,7 +13,7 @@ from kdproxy.providers.base import (
 from kdproxy.providers.judge_response import ResponseStream, judge_compaction, judge_response
 from kdproxy.providers.judge_rows import judge_count
 
-# A stored prompt stands before what is asked here.
+# A stored prompt comes before this request's input.
 _BEYOND_TEXT = ("previous_response_id", "tools", "include", "prompt", "top_logprobs")
 
 
@@ -53,7 +53,7 @@ def _turns(ask: Ask) -> tuple[Turn, ...] | None:
 
 
 def _read_input(ask: Ask) -> Facts | NotAQuestion:
-    """Read a request that asks about an input and generates no answer to it."""
+    """Read a request about an input that generates no answer to it."""
     facts = _read(ask)
     return facts if isinstance(facts, NotAQuestion) else facts._replace(form=Form.JSON)
 

@@ -1,4 +1,4 @@
-"""Which table of limits and errors holds for an upstream: by its host, else by the dialect, else the general one."""
+"""Selects an upstream's table of limits and errors: by host, else by dialect, else the general table."""
 
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ TABLES: dict[str, Rules] = {
         GENERAL,
     )
 }
-"""All tables, by the name that `rules` of an upstream may give."""
+"""All tables, by the name for an upstream's `rules` setting."""
 
 
 @lru_cache(maxsize=256)
@@ -36,7 +36,7 @@ def rules_of(upstream: Upstream, *, named: str | None = None, dialect: str | Non
 
     Args:
         named: the table that the configuration names; it wins.
-        dialect: of the request, for hosts that nobody knows.
+        dialect: the request's dialect, for unknown hosts.
     """
     if named is not None:
         return TABLES[named]

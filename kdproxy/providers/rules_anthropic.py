@@ -11,7 +11,7 @@ _ERRORS = "docs.claude.com/en/api/errors, read 2026-11"
 ANTHROPIC = Rules(
     name="anthropic",
     hosts=("api.anthropic.com",),
-    # _LIMITS: resets are RFC 3339 and say when the bucket is full; output is charged ahead by max_tokens.
+    # _LIMITS: resets are RFC 3339 and say when the bucket is full; output is charged in advance by max_tokens.
     limits=tuple(
         LimitHeaders(
             quota=Quota(dimension),

@@ -1,6 +1,6 @@
-"""What a request will cost in tokens, before it is sent: an estimate, corrected by what answers say.
+"""Estimates a request's cost in tokens before it is sent; the counts in answers correct the estimate.
 
-OpenAI and Azure count characters / 4 and max_tokens when a request comes in; Anthropic charges max_tokens ahead.
+OpenAI and Azure count characters / 4 and max_tokens when a request arrives; Anthropic charges max_tokens in advance.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from kdproxy.core.models import Usage
 
 CHARACTERS_PER_TOKEN = 4.0
 OPAQUE_TOKENS = 1_000.0
-"""An image or a file inlined as base64: its length says nothing of its tokens."""
+"""An image or a file inlined as base64: its length says nothing about its tokens."""
 _OPAQUE_FROM = 2_048
 _OUTPUT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _INPUT_NAMES = ("messages", "prompt", "input", "system", "instructions", "tools", "contents", "systemInstruction")
@@ -20,18 +20,18 @@ _INPUT_NAMES = ("messages", "prompt", "input", "system", "instructions", "tools"
 
 @dataclass(slots=True)
 class OutputGuess:
-    """How long answers are where a request does not bound them: what they were."""
+    """Learned length of answers, for requests without a limit."""
 
     tokens: float = 256.0
 
     def learn(self, usage: Usage) -> None:
-        """Take what an answer used."""
+        """Take the output tokens of an answer."""
         if usage.output_tokens is not None:
             self.tokens += 0.05 * (usage.output_tokens - self.tokens)
 
 
 def cost_of(members: Mapping[str, Any] | None, guess: OutputGuess, *, body_bytes: int) -> Cost:
-    """Estimate a request by its members; one that is not JSON (None) costs its length in characters."""
+    """Estimate a request from its members; a request that is not JSON (None) costs its length in characters."""
     if members is None:
         return Cost(input_tokens=min(body_bytes / CHARACTERS_PER_TOKEN, OPAQUE_TOKENS))
     given = 0.0
@@ -44,7 +44,7 @@ def cost_of(members: Mapping[str, Any] | None, guess: OutputGuess, *, body_bytes
 
 
 def used_of(usage: Usage | None) -> Cost | None:
-    """Return what an answer cost by the provider's own count, if it gave one."""
+    """Return an answer's cost by the provider's own count, or None."""
     if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
         return None
     return Cost(input_tokens=float(usage.input_tokens or 0), output_tokens=float(usage.output_tokens or 0))
@@ -59,7 +59,7 @@ def _tokens(text: str) -> float:
 def _given(value: Any) -> float:
     """Return the tokens of all text in a value.
 
-    No generators: every miss pays for this. No recursion: what passes uncached may be nested a thousand deep.
+    No generators: it runs for every miss. No recursion: an uncached body may be nested a thousand levels deep.
     """
     given = 0.0
     rest = [value]

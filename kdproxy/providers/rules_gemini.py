@@ -1,4 +1,4 @@
-"""Gemini: no limit headers; waits and quotas stand in the body (google.rpc.Status), as data."""
+"""Gemini's limits and errors, as data: no limit headers; waits and quotas are in the body (google.rpc.Status)."""
 
 import re
 
@@ -12,9 +12,9 @@ GEMINI = Rules(
     name="gemini",
     hosts=("generativelanguage.googleapis.com",),
     rows=(
-        # No allowance for this model at all, though a wait of hours is named (measured, dev.to/nils44344, 2026-10).
+        # No allowance for this model at all, although a wait of hours is named (measured, dev.to/nils44344, 2026-10).
         Row(meaning=Meaning.SPENT, statuses=frozenset({429}), message=re.compile(r"\blimit: 0\b"), source=_LIMITS),
-        # Its retryDelay may say 18 s all the same (google-gemini/gemini-cli#10925).
+        # Its retryDelay may still be 18 s (google-gemini/gemini-cli#10925).
         Row(meaning=Meaning.SPENT_TODAY, statuses=frozenset({429}), quota=re.compile("PerDay"), source=_LIMITS),
         Row(
             meaning=Meaning.RATE_LIMIT,

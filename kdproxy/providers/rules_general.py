@@ -1,4 +1,4 @@
-"""What holds for an upstream that nobody knows: the names that most use, the errors that mean the same everywhere."""
+"""The table for an unknown upstream: the most common header names, and errors with the same meaning everywhere."""
 
 from kdproxy.core.limits import Dimension, LimitHeaders, Quota
 from kdproxy.core.provider_rules import Rules
@@ -11,8 +11,8 @@ GENERAL = Rules(
     limits=(
         *X_RATELIMIT,
         *ANTHROPIC.limits,
-        # draft-ietf-httpapi-ratelimit-headers, version 03, and common use. Without a dimension in the name: requests,
-        # in a window that the reset tells.
+        # draft-ietf-httpapi-ratelimit-headers, version 03, and common use. No dimension in the name: requests, in a
+        # window given by the reset.
         *(
             LimitHeaders(
                 quota=Quota(Dimension.REQUESTS),

@@ -23,12 +23,12 @@ X_RATELIMIT = tuple(
         (Dimension.TOKENS, "tokens"),
     )
 )
-"""Resets are Go durations (`6m0s`); a project's own token limit is the narrower one and goes first."""
+"""Resets are Go durations (`6m0s`); a project's token limit is narrower, so it comes first."""
 
 ROWS = (
     Row(meaning=Meaning.SPENT, names=SPENT_NAMES, source=_ERRORS),
     Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source=_ERRORS),
-    # No wait is named: the ramp after it is what they ask for (<= 50 % more per 15 minutes above 1 M TPM).
+    # No wait is named: OpenAI asks for a slow ramp instead (<= 50 % more per 15 minutes above 1 M TPM).
     Row(meaning=Meaning.RATE_LIMIT, statuses=frozenset({429, 503}), names=frozenset({"slow_down"}), source=_GUIDE),
     Row(meaning=Meaning.OVERLOAD, statuses=frozenset({503}), names=frozenset({"server_is_overloaded"}), source=_ERRORS),
 )
@@ -59,7 +59,7 @@ AZURE = Rules(
         ),
         *ROWS,
         Row(meaning=Meaning.FINAL, statuses=frozenset({404}), names=frozenset({"DeploymentNotFound"}), source=_AZURE),
-        # The code is the status as a string, the wait stands in the text ("Please retry after 37 seconds").
+        # The code is the status as a string; the wait is in the text ("Please retry after 37 seconds").
         Row(
             meaning=Meaning.RATE_LIMIT,
             statuses=frozenset({429}),

@@ -1,4 +1,4 @@
-"""Providers that speak OpenAI's dialect and have limits of their own: one table each, as data."""
+"""Providers with OpenAI's dialect and their own limits: one table each, as data."""
 
 import re
 
@@ -22,7 +22,7 @@ DEEPSEEK = Rules(
         Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source=_DEEPSEEK),
         Row(meaning=Meaning.RATE_LIMIT, statuses=frozenset({429}), source=_DEEPSEEK),
     ),
-    # It bounds how many are under way per account and model, not how many a minute.
+    # It limits concurrent requests per account and model, not requests per minute.
     finds_rate=False,
     event_statuses=EVENT_STATUSES,
 )
@@ -48,7 +48,7 @@ MISTRAL = Rules(
             )
         ),
         *(
-            # The older names, with one reset for all.
+            # The older names, with one common reset.
             LimitHeaders(
                 quota=quota,
                 limit=f"{prefix}-limit-{name}",
@@ -87,7 +87,7 @@ TOGETHER = Rules(
     rows=(
         Row(meaning=Meaning.SPENT, statuses=frozenset({402}), source=_TOGETHER),
         Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source=_TOGETHER),
-        # The older type credit_limit is a rate limit in spite of its name (bespokelabsai/curator#205).
+        # The older type credit_limit is a rate limit despite its name (bespokelabsai/curator#205).
         Row(
             meaning=Meaning.RATE_LIMIT,
             statuses=frozenset({429}),
@@ -129,7 +129,7 @@ GROQ = Rules(
 OPENROUTER = Rules(
     name="openrouter",
     hosts=("openrouter.ai",),
-    # On refusals alone.
+    # Sent on refusals only.
     limits=(
         LimitHeaders(
             quota=Quota(Dimension.REQUESTS),
@@ -139,14 +139,14 @@ OPENROUTER = Rules(
         ),
     ),
     rows=(
-        # What runs and has just run fills the budget, with credit left: it comes back by itself, in `retry-after`.
+        # Running and recent requests fill the budget although credit is left: it resets by itself, after `retry-after`.
         Row(
             meaning=Meaning.RATE_LIMIT,
             statuses=frozenset({402}),
             names=frozenset({"openrouter_in_flight_budget", "in_flight_budget_exhausted"}),
             source=_OPENROUTER,
         ),
-        # This request alone costs more than that budget.
+        # This single request costs more than that budget.
         Row(
             meaning=Meaning.FINAL,
             statuses=frozenset({402}),
@@ -160,7 +160,7 @@ OPENROUTER = Rules(
             names=frozenset({"openrouter_guardrail_budget", "openrouter_workspace_budget", "openrouter_key_limit"}),
             source=_OPENROUTER,
         ),
-        # The day is UTC's. Older answers have the words alone (Gitlawb/openclaude#936), newer ones the source
+        # The day is in UTC. Older answers have only the words (Gitlawb/openclaude#936), newer ones the source
         # (Avarok-Cybersecurity/atlas#543).
         Row(
             meaning=Meaning.SPENT_TODAY,
@@ -175,7 +175,7 @@ OPENROUTER = Rules(
             source=_OPENROUTER,
         ),
         Row(meaning=Meaning.CREDENTIAL, statuses=frozenset({401}), source=_OPENROUTER),
-        # Moderation or a guardrail: this request, not the key.
+        # Moderation or a guardrail: the request is at fault, not the key.
         Row(meaning=Meaning.FINAL, statuses=frozenset({403}), source=_OPENROUTER),
         Row(meaning=Meaning.RATE_LIMIT, statuses=frozenset({429}), source=_OPENROUTER),
         Row(meaning=Meaning.OVERLOAD, statuses=frozenset({502, 503}), source=_OPENROUTER),

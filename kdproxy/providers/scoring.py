@@ -1,5 +1,5 @@
-"""Servers of one's own that rank, score, pool, classify and tokenize texts (docs.vllm.ai, online serving, read
-2026-11-30; Cohere's and Jina's rerank has the same shape).
+"""Self-hosted servers that rank, score, pool, classify and tokenize texts (docs.vllm.ai, online serving, read
+2026-11-30; rerank of Cohere and Jina has the same format).
 """
 
 import re
@@ -17,13 +17,13 @@ def _read_rerank(ask: Ask) -> Facts | NotAQuestion:
     rows = _length(documents)
     top = ask.members.get("top_n", ask.members.get("top_k"))
     if top is not None and rows is not None:
-        # 0 means all, as where it is left out
+        # 0 means all, like an absent member
         rows = min(integer(top) or rows, rows)
     return _facts(ask, rows)
 
 
 def _read_score(ask: Ask) -> Facts | NotAQuestion:
-    """One score for each pair: one text against many, or many against as many."""
+    """Read a request for one score per pair: one text against many, or many against as many."""
     members = ask.members
     pairs = [
         _length(members.get(name))
@@ -49,7 +49,7 @@ def _facts(ask: Ask, rows: int | None) -> Facts:
 
 
 def _length(value: Any) -> int | None:
-    """Return how many texts there are; one object holds content parts, whose number says nothing."""
+    """Return the number of texts; None for an object, which holds content parts."""
     return 1 if isinstance(value, str) else len(value) if isinstance(value, list) else None
 
 

@@ -1,4 +1,4 @@
-"""What the journal keeps of a request's body: its own text, with stars where credentials stood; in the answer too."""
+"""Prepares a request's body and its answer for the journal: credentials are replaced by stars."""
 
 import json
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from kdproxy.providers.member import Members
 def stored_exchange(
     members: Members, body: bytes, answer: bytes, looked_at: Mapping[str, Any] | None
 ) -> tuple[bytes, bytes]:
-    """Return a JSON request and its answer as they may be stored: as below, in one walk where nothing is secret."""
+    """Return a JSON request and its answer as they may be stored: as below, in one walk if nothing is secret."""
     if looked_at is not None and members.starred(looked_at) is looked_at:
         return canonical.single_line(body), answer
     return stored_request(members, body, looked_at), scrubbed(answer, members, looked_at)
 
 
 def stored_request(members: Members, body: bytes, looked_at: Mapping[str, Any] | None) -> bytes:
-    """Return a JSON body as it may be stored, on one line: the text that was sent unless it holds a credential.
+    """Return a JSON body as it may be stored, on one line: the original text, unless it holds a credential.
 
-    With one, the text is written anew: same members in the same order, each number as it was spelled.
+    A body with a credential is serialised again: the same members in the same order, each number as it was written.
 
     Args:
-        looked_at: the body's members, if they have been read, however lossy; spares a second parse.
+        looked_at: the body's members, if they have been parsed (even with loss of precision); saves a second parse.
     """
     if looked_at is not None and members.starred(looked_at) is looked_at:
         return canonical.single_line(body)
@@ -35,9 +35,9 @@ def stored_request(members: Members, body: bytes, looked_at: Mapping[str, Any] |
 
 
 def scrubbed(answer: bytes, members: Members, looked_at: Mapping[str, Any] | None) -> bytes:
-    """Return an answer with stars for the credentials of its request that it repeats; nearly always as it is.
+    """Return an answer with the request's credentials replaced by stars; nearly always unchanged.
 
-    Some servers send a request's tools back with the answer. Its length does not change.
+    Some servers repeat a request's tools in the answer. The length does not change.
     """
     for secret in () if looked_at is None else members.credentials(looked_at):
         if len(secret) >= SHORTEST_SECRET:
@@ -47,7 +47,7 @@ def scrubbed(answer: bytes, members: Members, looked_at: Mapping[str, Any] | Non
 
 
 SHORTEST_SECRET = 8
-"""Characters; a shorter text may stand in an answer for itself."""
+"""In characters; a shorter text may occur in an answer by chance."""
 
 
 def _as_written(number: str) -> orjson.Fragment:

@@ -1,7 +1,7 @@
-"""Counts the choices of one answer, whole or in chunks: which have come, what they say, how they ended. Pure.
+"""Tracks the choices of one answer, whole or in chunks: which have come, their content, how they ended. Pure.
 
-Whole is what has, for every choice that was asked for, a finish reason that proves its end (providers/ending.py), after
-the last of its text. Where nothing was generated and nothing is said the answer is empty, and not kept by default.
+An answer is whole if every requested choice has a finish reason that proves its end (providers/ending.py), after the
+last of its text. An answer without generated tokens and without content is empty, and not stored by default.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class _Choice:
         self.events = 0
         self.has_said = False
         self.is_ended = False
-        """Whether a finish reason came with its last text, or after it."""
+        """Whether a finish reason came with the last text, or after it."""
         self.was_ended_at_once = False
         self.ending: Ending | None = None
         self.word: str | None = None
@@ -40,14 +40,14 @@ class Tally:
         self._unknown: str | None = None
         self._has_ended = False
         self.failure: Broken | None = None
-        """What proves that it is no answer."""
+        """The proof that the answer failed, if any."""
         self.is_told = False
-        """Whether any choice has the member that says why it ended, be it empty."""
+        """Whether any choice has the finish reason's member, even if empty."""
         self.has_resumed = False
-        """Whether text followed a finish reason: of such a server no finish reason proves that the stream is over."""
+        """Whether text followed a finish reason: then a finish reason does not prove that the stream is over."""
 
     def note(self, index: int, *, reason: Any, is_told: bool, has_said: bool) -> None:
-        """Take what one event, or a whole body, says of a choice."""
+        """Take the part of an event, or of a whole body, about one choice."""
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice()
@@ -83,7 +83,7 @@ class Tally:
         return bool(self._choices)
 
     def end_untold(self) -> bool:
-        """Take all choices for ended, and return True, if none has the member at all: for a whole JSON text."""
+        """For complete JSON: if no choice has the member, treat all as ended and return True."""
         if self.is_told or self.failure is not None:
             return False
         for choice in self._choices.values():
@@ -92,9 +92,9 @@ class Tally:
 
     @property
     def is_finished(self) -> bool:
-        """Whether, as far as is known, all that was asked for has ended."""
+        """Whether everything requested has ended, as far as is known."""
         if not self._has_ended or self.has_resumed or self.failure is not None:
-            return False  # asked after each event, and true of the last ones alone
+            return False  # runs after each event; true only for the last ones
         expected = self._criteria.choices
         return (expected is None or len(self._choices) >= expected) and all(
             choice.is_ended for choice in self._choices.values()
@@ -102,8 +102,8 @@ class Tally:
 
     @property
     def is_settled(self) -> bool:
-        """Whether silence after this proves the end: not where more choices may come, nor where a choice's first event
-        has a finish reason already (some servers put one into every event)."""
+        """Whether a stall from here on proves the end. It does not if more choices may come, or if the first event of a
+        choice already has a finish reason (some servers put one into every event)."""
         return (
             self._criteria.choices is not None
             and self.is_finished
@@ -111,10 +111,10 @@ class Tally:
         )
 
     def judgement(self, usage: Usage | None, *, is_done: bool) -> Judgement:
-        """Say whether it is whole.
+        """Judge whether the answer is whole.
 
         Args:
-            is_done: the dialect's last event has come, or the body is a whole JSON text.
+            is_done: the dialect's last event has come, or the body is complete JSON.
         """
         if self.failure is not None:
             return self.failure
@@ -125,9 +125,9 @@ class Tally:
             return unfinished
         expected = self._criteria.choices
         if expected is not None and self._choices.keys() != set(range(expected)):
-            return Broken(f"{expected} were asked for and {len(self._choices)} came", SETTING_CHOICES)
+            return Broken(f"{expected} choices were requested, but {len(self._choices)} came", SETTING_CHOICES)
         if not self._criteria.keeps_empty and self._is_empty(usage):
-            return Broken("it is empty: nothing was generated and nothing is said", SETTING_EMPTY, is_empty=True)
+            return Broken("it is empty: no tokens were generated and it has no content", SETTING_EMPTY, is_empty=True)
         ended = [self._choices[index] for index in sorted(self._choices)]
         return Complete(
             usage=usage,
@@ -141,7 +141,7 @@ class Tally:
         if all(choice.is_ended for choice in choices):
             return None
         if is_done and all(choice.ending is not None for choice in choices):
-            return None  # text after a finish reason, and then the proper end
+            return None  # text came after a finish reason, and then the last event
         if is_done and self._criteria.end is End.DONE:
             return None
         if is_done and not any(choice.ending is not None for choice in choices):
@@ -155,5 +155,5 @@ class Tally:
         if not silent:
             return False
         has_generated = usage is not None and bool(usage.output_tokens)
-        # Where others spoke, what was generated is theirs.
+        # If other choices have content, the generated tokens are theirs.
         return not has_generated or len(silent) < len(self._choices)

@@ -1,6 +1,6 @@
-"""Which tools and models look at the world when they are asked: predicates of the tables of members.
+"""Predicates for the member tables: which tools and models read outside data at the time of the call.
 
-What the client runs, and what searches the request's own tools, is pure. What is not known runs at the provider.
+Tools that the client runs, and those that search the request's own tools, are pure. An unknown tool counts as hosted.
 """
 
 import re
@@ -12,11 +12,11 @@ _CLIENT_TYPES = frozenset(
         *("computer", "computer_use_preview", "computer_use"),
     }
 )
-"""OpenAI's (openai 3.57.0, responses/tool_param, read 2026-11-30): run by the client, or over the request's tools."""
+"""OpenAI's pure tools (openai 3.57.0, responses/tool_param, read 2026-11-30): run by the client, or tool search."""
 _CLIENT_STARTS = ("bash_", "text_editor_", "computer_", "memory_", "browser_toolset_", "tool_search_tool_")
-"""Anthropic's (anthropic 2.14.0, beta_tool_union_param, read 2026-11-30); types end in a date."""
+"""Anthropic's pure tools (anthropic 2.14.0, beta_tool_union_param, read 2026-11-30); types end in a date."""
 _CLIENT_MEMBERS = frozenset({"functionDeclarations", "function_declarations", "computerUse", "computer_use"})
-"""Gemini's tools are objects with a member each (google-genai 3.6.1, types.Tool, read 2026-11-30)."""
+"""Gemini's tools are objects with one member per tool (google-genai 3.6.1, types.Tool, read 2026-11-30)."""
 
 _SEARCHING = re.compile(
     r"""
@@ -24,14 +24,14 @@ _SEARCHING = re.compile(
     | -online$ | (?:^|[/-])sonar(?:$|[-:])      # Perplexity
     | -search-(?:preview|api)                   # OpenAI
     | deep-re?search
-    | (?:^|/)compound(?:$|[-:])                 # Groq: a model with tools of its own
+    | (?:^|/)compound(?:$|[-:])                 # Groq: a model with built-in tools
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 
 
 def searches(model: Any) -> str | None:
-    """Return a model's name if it says that the model searches the web."""
+    """Return a model's name if it belongs to a model that searches the web."""
     return model if isinstance(model, str) and _SEARCHING.search(model) is not None else None
 
 
@@ -63,20 +63,20 @@ def hosted_gemini(tool: Any) -> str | None:
 
 
 def hosted_addition(block: Any) -> str | None:
-    """Return what a block of an Anthropic message makes available that runs at the provider, or None."""
+    """Return the hosted tool that a block of an Anthropic message adds, or None."""
     if not isinstance(block, dict) or block.get("type") != "tool_addition":
         return None
     match block.get("tool"):
         case {"type": "tool_definition", "definition": definition}:
             return hosted(definition)
         case {"type": "tool_reference"}:
-            return None  # of the request's own tools, which are judged themselves
+            return None  # one of the request's own tools, which are checked separately
         case _:
             return "tool_addition"
 
 
 def is_reference(item: Any) -> bool:
-    """Whether an item of a Responses input stands for one that the provider holds; its type may be left out."""
+    """Whether an item of a Responses input refers to an item stored at the provider; its type may be absent."""
     if not isinstance(item, dict):
         return False
     return item.get("type") == "item_reference" or (item.get("type") is None and set(item) - {"type"} == {"id"})

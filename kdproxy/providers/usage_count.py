@@ -1,4 +1,4 @@
-"""Counts and tiers as answers write them, before they mean anything. Pure."""
+"""Parses the counts and tiers in answers, without interpreting them. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,14 +7,14 @@ STANDARD = "standard"
 CONTRADICTION = "its counts contradict each other"
 _STANDARD_TIERS = frozenset({STANDARD, "default", "on_demand", "standard_only"})
 _NO_TIERS = frozenset({"", "auto", "unspecified", "traffic_type_unspecified", "service_tier_unspecified"})
-"""What a server writes that says nothing, or repeats the question."""
+"""Tier values without meaning, or that repeat the request."""
 _MOST_COUNTED = 2**53
-"""Beyond this a count is nonsense, and sums of such would not fit a journal line's integers."""
+"""Larger counts are invalid, and their sums would not fit the integers of a journal line."""
 
 
 def count(value: Any) -> int | None:
     """Return a count of tokens; some servers write it as `12.0` or `"12"`."""
-    if type(value) is int:  # nearly all are, and an answer has some twenty of them, most left out
+    if type(value) is int:  # nearly always; an answer has about twenty counts, most of them absent
         return value if 0 <= value <= _MOST_COUNTED else None
     if value is None:
         return None
@@ -29,7 +29,7 @@ def count(value: Any) -> int | None:
 
 
 def tier_of(value: Any) -> str | None:
-    """Return the tier that an answer names, `standard` for each provider's word for it; None: it names none."""
+    """Return the tier that an answer names, `standard` for a provider's name of the standard tier; None: no tier."""
     if not isinstance(value, str):
         return None
     tier = value.lower().removeprefix("service_tier_")
@@ -39,12 +39,12 @@ def tier_of(value: Any) -> str | None:
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Return the objects of a list; none of anything else."""
+    """Return the objects in a list; an empty result for any other value."""
     return (item for item in (value if isinstance(value, list) else ()) if isinstance(item, dict))
 
 
 def object_of(value: Any) -> Mapping[str, Any]:
-    """Return a value if it is an object, else an empty one."""
+    """Return a value if it is an object, else an empty object."""
     return value if isinstance(value, dict) else {}
 
 
@@ -57,7 +57,7 @@ def first(usage: Mapping[str, Any], *names: str) -> int | None:
 
 
 def most(*values: Any) -> int | None:
-    """Return the largest that is a count: gateways repeat one count under several names, some left at 0."""
+    """Return the largest count of these: gateways repeat a count under several names and leave some at 0."""
     largest = None
     for value in values:
         if value is not None and (found := count(value)) is not None and (largest is None or found > largest):
@@ -66,7 +66,7 @@ def most(*values: Any) -> int | None:
 
 
 def details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """Return the breakdown of one side of a count: the first of these members that is an object."""
+    """Return the details of a count: the first of these members that is an object."""
     for name in names:
         found = usage.get(name)
         if isinstance(found, dict):
@@ -78,5 +78,5 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def hour(by_age: Any) -> int | None:
-    """Return what was written to the one-hour cache, of Anthropic's `cache_creation`."""
+    """Return the tokens written to the one-hour cache, from Anthropic's `cache_creation`."""
     return count(by_age.get("ephemeral_1h_input_tokens")) if isinstance(by_age, dict) else None

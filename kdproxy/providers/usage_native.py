@@ -1,4 +1,4 @@
-"""Usage in Anthropic's and Gemini's own dialects. Pure."""
+"""Reads usage in Anthropic's and Gemini's own dialects. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from kdproxy.providers.usage_count import CONTRADICTION, count, details, hour, m
 
 
 def read_anthropic(usage: Any) -> Usage | None:
-    """Read Anthropic's `usage`: input_tokens leaves cached tokens out, so both cache counters are added in."""
+    """Read Anthropic's `usage`: input_tokens excludes cached tokens, so both cache counters are added."""
     if not isinstance(usage, dict):
         return None
     fresh = count(usage.get("input_tokens"))
@@ -32,20 +32,20 @@ def read_anthropic(usage: Any) -> Usage | None:
 
 
 def _anthropic_extra(usage: Mapping[str, Any]) -> str | None:
-    """Say what has a price of its own: fast mode, inference in one country, searches, turns of other models."""
+    """Return what is priced separately: fast mode, inference in one country, searches, turns of other models."""
     if usage.get("speed") not in (None, "standard"):
         return f"speed {usage['speed']}"
     if usage.get("inference_geo") not in (None, "", "global", "not_available"):
         return f"inference_geo {usage['inference_geo']}"
     tools = usage.get("server_tool_use")
     if isinstance(tools, dict) and count(tools.get("web_search_requests")):
-        return "web searches are billed beside its tokens"
+        return "web searches are billed in addition to tokens"
     turns = {turn.get("type") for turn in objects(usage.get("iterations"))}
     return "iterations that its counts leave out" if turns - {"message"} else None
 
 
 def read_gemini(usage: Any) -> Usage | None:
-    """Read Gemini's `usageMetadata`: thoughts lie beside candidates, tokens of tools' results beside the prompt."""
+    """Read Gemini's `usageMetadata`: candidates exclude thoughts, and the prompt excludes tokens of tool results."""
     if not isinstance(usage, dict):
         return None
     prompt = count(usage.get("promptTokenCount"))
@@ -61,7 +61,7 @@ def read_gemini(usage: Any) -> Usage | None:
         if rest >= 0:
             answered = (answered or 0) + rest
         elif thoughts and rest == -thoughts:
-            answered = (answered or 0) - thoughts  # a gateway has added them in already
+            answered = (answered or 0) - thoughts  # a gateway has already added them
         elif tool and rest == -tool:
             tool = 0
         elif rest != -(cached or 0):
@@ -107,7 +107,7 @@ def read_interaction(interaction: Mapping[str, Any]) -> Usage | None:
         ]
     found = read_gemini({**counts, "serviceTier": interaction.get("service_tier")})
     if found is not None and any(count(row.get("count")) for row in objects(usage.get("grounding_tool_count"))):
-        return found._replace(unpriced="searches are billed beside its tokens")
+        return found._replace(unpriced="searches are billed in addition to tokens")
     return found
 
 

@@ -1,6 +1,6 @@
-"""Usage in OpenAI's dialect, as OpenAI and all that is compatible with it tell it. Pure.
+"""Reads usage in OpenAI's dialect, from OpenAI and compatible servers. Pure.
 
-Names do not tell what lies inside what, the provider's own sums do.
+The names do not show which counts include which; the provider's own totals do.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from kdproxy.providers.usage_native import read_anthropic
 
 
 def read_openai(members: Mapping[str, Any]) -> Usage | None:
-    """Read a body or an event of OpenAI's dialect; None where it says nothing of its tokens."""
+    """Read a body or an event of OpenAI's dialect; None if it has no token counts."""
     usage = _openai_usage(members)
     if usage is None:
         return None
@@ -21,7 +21,7 @@ def read_openai(members: Mapping[str, Any]) -> Usage | None:
     if _is_anthropic(usage):
         found = read_anthropic(usage)
         return found if found is None or tier is None else found._replace(tier=tier)
-    # Each answer pays for this: plain look-ups, since a generator over names costs more than what it finds.
+    # Runs for each answer: plain look-ups, since a generator over names costs more than the look-ups themselves.
     of, asked_of, answered_of = usage.get, details(usage, *_INPUT_DETAILS).get, details(usage, *_OUTPUT_DETAILS).get
     cached = most(
         asked_of("cached_tokens"),
@@ -45,7 +45,7 @@ def read_openai(members: Mapping[str, Any]) -> Usage | None:
     given, answered, unpriced = _solve(
         given,
         first(usage, "completion_tokens", "output_tokens"),
-        # Servers that do not add up write 0.
+        # Servers that compute no total write 0.
         count(of("total_tokens")) or None,
         reasoning=reasoning or 0,
         cache=(cached or 0) + (written or 0),
@@ -57,7 +57,7 @@ def read_openai(members: Mapping[str, Any]) -> Usage | None:
         written,
         hour(of("cache_creation")),
         reasoning,
-        count(asked_of("audio_tokens")) or None,  # most write 0, in each answer
+        count(asked_of("audio_tokens")) or None,  # most servers write 0
         count(answered_of("audio_tokens")) or None,
         tier,
         _told_usd(usage),
@@ -73,7 +73,7 @@ _OUTPUT_DETAILS = (
 
 
 def _openai_usage(members: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Find `usage`: in the event, in Groq's own member, or in its last choice (Moonshot)."""
+    """Find `usage`: in the event, in Groq's own member, or in the last choice (Moonshot)."""
     usage = members.get("usage")
     if isinstance(usage, dict):
         return usage
@@ -85,7 +85,7 @@ def _openai_usage(members: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_anthropic(usage: Mapping[str, Any]) -> bool:
-    """Whether a gateway has put Anthropic's counts, in which cached tokens lie beside `input_tokens`, as they are."""
+    """Whether a gateway has passed on Anthropic's counts, in which `input_tokens` excludes cached tokens."""
     return (
         "input_tokens" in usage
         and "prompt_tokens" not in usage
@@ -97,13 +97,13 @@ def _is_anthropic(usage: Mapping[str, Any]) -> bool:
 def _solve(
     given: int | None, answered: int | None, total: int | None, *, reasoning: int, cache: int
 ) -> tuple[int | None, int | None, str | None]:
-    """Return input, output, and what leaves it unpriced; more input or output than named is billed too.
+    """Return input, output, and why there is no price; input and output beyond the named classes are billed too.
 
-    What is right follows from the provider's own total:
+    The provider's own total decides:
 
-    - What the total holds beyond its two parts is the reasoning (xAI), the cache, or both, where the sums say so;
-      else it is output (Gemini's OpenAI layer leaves its thoughts out).
-    - More cached tokens than input, or more reasoning than output: they lie beside it.
+    - An excess of the total over its two parts is the reasoning (xAI), the cache, or both, if the sums match; else it
+      is output (Gemini's OpenAI layer leaves thoughts out).
+    - More cached tokens than input, or more reasoning than output, means that they are not included in it.
 
     Args:
         cache: tokens read from the cache and written to it.
@@ -134,11 +134,11 @@ def _difference(total: int | None, part: int | None) -> int | None:
 
 
 _TICKS = Decimal(10) ** 10
-"""Of xAI's in a dollar."""
+"""xAI's ticks per US dollar."""
 
 
 def _told_usd(usage: Mapping[str, Any]) -> str | None:
-    """Return the bill in the answer: xAI's ticks; OpenRouter's cost, with what a key of the user's own is billed."""
+    """Return the cost stated in the answer: xAI's ticks, or OpenRouter's cost plus the bill of the user's own key."""
     ticks = count(usage.get("cost_in_usd_ticks"))
     if ticks is not None:
         return f"{Decimal(ticks) / _TICKS:f}"
@@ -153,13 +153,13 @@ def _told_usd(usage: Mapping[str, Any]) -> str | None:
 
 
 _MOST_USD = 1e6
-"""Beyond this the cost of one answer is nonsense."""
+"""A larger cost of one answer is invalid."""
 
 
 def _beside_tokens(usage: Mapping[str, Any]) -> str | None:
-    """Say what is billed beside tokens: searches (xAI, Perplexity), audio by the second (Mistral)."""
+    """Return what is billed in addition to tokens: searches (xAI, Perplexity), audio by the second (Mistral)."""
     for name in ("num_sources_used", "num_search_queries", "prompt_audio_seconds"):
         value = usage.get(name)
         if value and isinstance(value, int | float) and value > 0:
-            return f"{name} is billed beside its tokens"
+            return f"{name} is billed in addition to tokens"
     return None

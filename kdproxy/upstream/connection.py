@@ -118,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return False
             if not self._has_unread():
                 return True
-            await asyncio.sleep(0)  # the loop reads it: an end, a stray answer, or TLS's own (session tickets)
+            await asyncio.sleep(0)  # let the loop read it: a close, a stray answer, or a TLS session ticket
         return False
 
     def begin(self, method: str, origin: str, *, is_streamed: bool = False) -> None:
@@ -365,5 +365,5 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, queued)
         except OSError:
-            return waiting  # not on every system
+            return waiting  # SIOCOUTQ does not exist on every system
         return waiting + queued[0]

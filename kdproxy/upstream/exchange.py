@@ -32,7 +32,7 @@ _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE"})
 _SHORTAGE_SECONDS = 2.0
 """How long a call waits for a file descriptor. Then its client gets an error, which frees the client's descriptor."""
 _SHORTAGE_WAIT_SECONDS = 0.1
-_TELL_AGAIN_SECONDS = 60.0
+_LOG_AGAIN_SECONDS = 60.0
 _FRESH_SECONDS = 0.001
 
 
@@ -96,7 +96,7 @@ class Exchanges:
     def __init__(self, *, head_seconds: float, connect_seconds: float) -> None:
         self._head_seconds = head_seconds
         self._timeout = aiohttp.ClientTimeout(total=None, connect=head_seconds, sock_connect=connect_seconds)
-        self._told_shortage_at = -_TELL_AGAIN_SECONDS
+        self._shortage_logged_at = -_LOG_AGAIN_SECONDS
         self._loop = loop = asyncio.get_running_loop()
         self._connector = Connector(self._note_stray)
         self._session = aiohttp.ClientSession(connector=self._connector, cookie_jar=aiohttp.DummyCookieJar())
@@ -145,10 +145,10 @@ class Exchanges:
         least_seconds: float = 0.0,
         before_first_byte: Callable[[], None] | None = None,
     ) -> Exchange:
-        """Send a request and return when the answer's head is there.
+        """Send a request and return once the answer's head has arrived.
 
         Args:
-            proxy: URL of the proxy to go over.
+            proxy: URL of the proxy to use.
             least_seconds: minimum for each deadline.
             before_first_byte: called once there is a connection; if it raises, nothing is written.
             headers: all but Host, Accept-Encoding and, for a body in bytes, Content-Length.
@@ -193,7 +193,7 @@ class Exchanges:
             wire.origin = origin
             try:
                 if is_new:
-                    # Time for a server that speaks first: its bytes could not be told from an answer.
+                    # Time for a server that speaks first: its bytes would look like an answer.
                     await asyncio.sleep(_FRESH_SECONDS)
                 if await wire.settle():
                     return connection, wire
@@ -215,7 +215,7 @@ class Exchanges:
             except (aiohttp.ClientError, OSError, TunnelRefused) as error:
                 if not is_shortage(error) or self._loop.time() > ends_at:
                     raise Unsent from error
-                self._tell_shortage()
+                self._log_shortage()
                 self.close_idle()
                 await asyncio.sleep(_SHORTAGE_WAIT_SECONDS)
             else:
@@ -225,10 +225,10 @@ class Exchanges:
         """Close all connections that are not in use, to free their file descriptors."""
         self._connector.close_idle()
 
-    def _tell_shortage(self) -> None:
+    def _log_shortage(self) -> None:
         now = self._loop.time()
-        if now >= self._told_shortage_at + _TELL_AGAIN_SECONDS:
-            self._told_shortage_at = now
+        if now >= self._shortage_logged_at + _LOG_AGAIN_SECONDS:
+            self._shortage_logged_at = now
             log.error(
                 "out of file descriptors for connections to the upstream: calls wait for one; "
                 "raise the limit of open files (ulimit -n)"

@@ -192,7 +192,7 @@ def _cause(error: BaseException | None) -> str:
     match error:
         case aiohttp.ClientConnectorDNSError():
             is_unknown = is_unknown_name(error.host, error.os_error)
-            return f"its name {error.host} " + (_UNKNOWN if is_unknown else "cannot be looked up: DNS does not answer")
+            return f"its name {error.host} " + (_UNKNOWN if is_unknown else "cannot be resolved: DNS does not answer")
         case aiohttp.ClientConnectorSSLError():
             return f"TLS: {_of_tls(error.os_error)}"
         case aiohttp.ClientProxyConnectionError():

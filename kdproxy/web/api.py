@@ -30,7 +30,7 @@ _SLICE_BYTES = 1 << 20
 
 
 class JobApi:
-    """Runs jobs for callers who carry the lock file's token."""
+    """Runs jobs for callers that send the lock file's token."""
 
     def __init__(self, context: JobContext, token: str) -> None:
         self._context = context

@@ -104,7 +104,7 @@ class TokenGuard:
         self._salt = secrets.token_bytes(32) if secret is None else secret
 
     def check(self, headers: Headers, query: str) -> None:
-        """Raises RequestRefused (401) where a token is set and the request does not carry it."""
+        """Raises RequestRefused (401) if a token is set and the request does not carry it."""
         if self._token is None:
             return
         if not any(hmac.compare_digest(_bytes(found), self._token) for found in credentials(headers, query)):

@@ -21,7 +21,7 @@ _BOTH_LOOPBACKS = frozenset({"127.0.0.1", "localhost"})
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT})
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SHORTAGE_SECONDS = 0.1
-_TELL_AGAIN_SECONDS = 60.0
+_LOG_AGAIN_SECONDS = 60.0
 _AT_ONCE = 64
 """Clients accepted in one step of the event loop."""
 _PORT_TRIES = 20
@@ -41,7 +41,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             second = _bind(socket.AF_INET6, ("::1", first.getsockname()[1]))
         except OSError as error:
             if port == 0 and error.errno == errno.EADDRINUSE:
-                first.close()  # a free port must be free on both
+                first.close()  # the port must be free on both addresses
                 continue
             if error.errno not in _NO_IPV6:
                 log.warning(
@@ -88,7 +88,7 @@ class Listener:
         self.sockets = sockets
         self._server = server
         self._has_room = server.has_room
-        self._told_at = -_TELL_AGAIN_SECONDS
+        self._shortage_logged_at = -_LOG_AGAIN_SECONDS
         self._accepting = [asyncio.ensure_future(self._accept(listening)) for listening in sockets]
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Listener:
                 continue
             except OSError as error:
                 if error.errno in _OUT_OF_FILES:
-                    self._tell_shortage()
+                    self._log_shortage()
                     self._server.shrink()
                     await asyncio.sleep(_SHORTAGE_SECONDS)
                 # Other errors mean that a client left before it was accepted (accept(2)).
@@ -127,10 +127,10 @@ class Listener:
         except OSError:
             client.close()
 
-    def _tell_shortage(self) -> None:
+    def _log_shortage(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now >= self._told_at + _TELL_AGAIN_SECONDS:
-            self._told_at = now
+        if now >= self._shortage_logged_at + _LOG_AGAIN_SECONDS:
+            self._shortage_logged_at = now
             log.error("out of file descriptors: new clients wait; raise the limit of open files (ulimit -n)")
 
 

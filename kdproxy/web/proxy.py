@@ -161,9 +161,9 @@ class Proxy:
         observers = [observer for observer in self._observers if observer.wants(disposition)]
         if observers:
             # After the reply: aiohttp writes it in this step of the event loop.
-            asyncio.get_running_loop().call_soon(self._tell, observers, request, path, incoming, reply, started, sent)
+            asyncio.get_running_loop().call_soon(self._notify, observers, request, path, incoming, reply, started, sent)
 
-    def _tell(
+    def _notify(
         self,
         observers: Sequence[Observer],
         request: web.BaseRequest,

@@ -217,9 +217,9 @@ class Meter:
             remaining = min(remaining, bound - self._window(now) + since)
         refill_rate = self._even(bound) if reset.refill is Refill.BUCKET else 0.0
         if not self._is_requests and reset.refill is Refill.SLIDING:
-            self.scale.weigh(mark.window, bound - remaining, bound=bound)
+            self.scale.compare_window(mark.window, bound - remaining, bound=bound)
         elif not self._is_requests:
-            self.scale.look(mark.sent, remaining, sent_at, bound=bound, refill_rate=refill_rate)
+            self.scale.compare_readings(mark.sent, remaining, sent_at, bound=bound, refill_rate=refill_rate)
         seen = remaining - since + refill_rate * (now - sent_at)
         known = self.level(now) if self.is_observed else None
         if known is not None and mark.sent < self._last_mark and not is_new_window:

@@ -94,7 +94,7 @@ def test_a_choice_that_has_not_begun_is_missing(end: bytes) -> None:
     """Some servers send one choice after the other; `[DONE]` does not say that all have come."""
     recorder = stream(criteria=Criteria(choices=2))
     recorder.feed(FIRST + LAST + end)
-    assert recorder.finish() == Broken("2 were asked for and 1 came", 'choices = "as-served"')
+    assert recorder.finish() == Broken("2 choices were requested, but 1 came", 'choices = "as-served"')
 
 
 def test_text_after_a_finish_reason_goes_on_and_the_next_is_held_no_more() -> None:

@@ -289,7 +289,7 @@ def test_what_an_upstream_adds_to_the_key_and_leaves_out(tmp_path: Path) -> None
         ("key_headers = ['Authorization']", "authorization is a credential"),
         ("ignore = ['messages']", "must look like messages[0].content~REGEX"),
         ("ignore = ['a~(']", "no valid regular expression"),
-        ("ignore = ['a~(?s).*']", "all questions would be one"),
+        ("ignore = ['a~(?s).*']", "leaves out all text"),
         ("ignore = 3", "must be a list of texts"),
     ],
 )
