@@ -1,4 +1,4 @@
-"""The demo's bill: what each leg bought, what it had from disk, and what a paid teacher would have asked for it."""
+"""The demo's bill: what each leg bought, what it replayed from disk, and what a paid teacher would have charged."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ from kdproxy.core.pricing import PriceTable
 from kdproxy.core.record import decode
 from kdproxy.errors import RecordInvalid
 
-SCALE = 100_000  # rows in a distillation run of ordinary size
+SCALE = 100_000  # rows in a typical distillation run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """One go at the script, from its start to its end or its death."""
+    """One run of the script, from its start to its end or its kill."""
 
     name: str
     rows: int
-    """Whole rows in the script's output file."""
+    """Complete rows in the script's output file."""
     bought: tuple[Usage, ...]
     """Answers that the journal gained."""
     replayed: tuple[Usage, ...]
-    """Answers that were in the journal before and were asked for again."""
+    """Answers that were in the journal before and were requested again."""
     teacher_moved: int
     """What the teacher itself counted meanwhile."""
     seconds: float
@@ -33,7 +33,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaidTeacher:
-    """Whose list price the demo's tokens are put at."""
+    """The paid teacher whose list price is applied to the demo's tokens."""
 
     seller: str
     model: str
@@ -56,13 +56,13 @@ class PaidTeacher:
 
 
 def paid_for(data_dir: Path) -> tuple[Usage, ...]:
-    """Read from the journal what has been paid for, in the order in which it was kept."""
+    """Read from the journal what has been paid for, in the order in which it was stored."""
     usages = []
     for segment in sorted(data_dir.glob("api_recovery*.jsonl")):
         for line in segment.read_bytes().splitlines():
             try:
                 record = decode(line)
-            except RecordInvalid:  # torn by the kill: the proxy cuts it off when it starts again
+            except RecordInvalid:  # torn by the kill: the proxy cuts it off at its next start
                 continue
             usage = record.answer.usage if isinstance(record, Entry) else None
             if usage is not None:
@@ -72,7 +72,7 @@ def paid_for(data_dir: Path) -> tuple[Usage, ...]:
 
 
 def bill(legs: Sequence[Leg], paid: PaidTeacher, teacher_unit: str) -> Table:
-    """Lay the legs out side by side: narrow enough for any terminal."""
+    """Show the legs side by side, narrow enough for any terminal."""
     table = Table(title="The bill", caption=f"$ at list price of {paid.describe()}")
     table.add_column("")
     for leg in legs:
@@ -94,7 +94,7 @@ def bill(legs: Sequence[Leg], paid: PaidTeacher, teacher_unit: str) -> Table:
 
 
 def at_scale(last: Leg, paid: PaidTeacher) -> str:
-    """Say what the last leg's rows would cost in a run of ordinary size."""
+    """Say what the last leg's rows would cost in a typical run."""
     cost = paid.cost(last.replayed)
     if cost is None or not last.rows:
         return "What that saves in a longer run is unknown: the paid teacher's price is."

@@ -1,4 +1,4 @@
-"""A process that the demo starts: its own session, its output in a file, its end in our hands."""
+"""A process that the demo starts: its own session, its output in a file, ended by the demo."""
 
 import os
 import signal
@@ -14,15 +14,15 @@ from urllib.request import urlopen
 
 
 class ChildError(RuntimeError):
-    """A child ended or stayed silent when it should not have; the message carries the end of its output."""
+    """A child ended or stopped writing unexpectedly; the message contains the end of its output."""
 
 
 class ChildSilent(ChildError):
-    """It runs and says nothing any more."""
+    """It runs but writes nothing any more."""
 
 
 Tell = Callable[[float], None]
-"""Is called again and again with the seconds of a wait, to show how far things are."""
+"""Called repeatedly with the seconds of a wait, to show progress."""
 
 
 class Child:
@@ -56,7 +56,7 @@ class Child:
         return self._process.poll() is not None
 
     def wait_until_answers(self, url: str, *, seconds: float) -> None:
-        """Return once a GET of `url` is answered with success."""
+        """Return once a GET of `url` succeeds."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -67,13 +67,13 @@ class Child:
             time.sleep(0.05)
 
     def wait_for_end(self, *, silent_seconds: float, tell: Tell | None = None) -> None:
-        """Return once the process has ended well."""
+        """Return once the process has ended with status 0."""
         self._wait(lambda: self.has_ended, silent_seconds, tell)
         if self._process.returncode != 0:
             raise self._failed(f"ended with status {self._process.returncode}")
 
     def wait_for_lines(self, path: Path, count: int, *, silent_seconds: float, tell: Tell | None = None) -> None:
-        """Return once the process has written so many whole lines to `path`."""
+        """Return once the process has written this many complete lines to `path`."""
         self.wait_until(lambda: lines_in(path) >= count, silent_seconds=silent_seconds, tell=tell)
 
     def wait_until(self, is_reached: Callable[[], bool], *, silent_seconds: float, tell: Tell | None = None) -> None:
@@ -81,7 +81,7 @@ class Child:
         self._wait(is_reached, silent_seconds, tell)
 
     def _wait(self, is_reached: Callable[[], bool], silent_seconds: float, tell: Tell | None) -> None:
-        """Wait as long as it takes: a slow machine is no failure, one that says nothing any more is."""
+        """Wait without a limit: a slow process is not a failure, one that writes nothing any more is."""
         heard, at, begun = -1, 0.0, time.monotonic()
         while not is_reached():
             now = time.monotonic()
@@ -101,7 +101,7 @@ class Child:
         self._process.wait()
 
     def stop(self, *, seconds: float = 10) -> None:
-        """Ask it to end; kill it if it does not in time, or if somebody loses patience (a second Ctrl-C)."""
+        """Ask it to end; kill it after a time limit, or at a second Ctrl-C."""
         self._process.terminate()
         try:
             self._process.wait(seconds)
@@ -123,12 +123,12 @@ class Child:
 
 
 def lines_in(path: Path) -> int:
-    """Return how many whole lines a file has; 0 where there is none."""
+    """Return how many complete lines a file has; 0 if it does not exist."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def free_port() -> int:
-    """Find a port on loopback that nobody listens on."""
+    """Find a free port on loopback."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

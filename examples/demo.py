@@ -1,4 +1,4 @@
-"""`make demo`: distil from a real model on this machine, kill everything midway, go on, do it all again, read the bill.
+"""`make demo`: distil from a real model on this machine, kill everything halfway, resume, run again, print the bill.
 
 No API key and no network: the teacher is SmolLM2-135M-Instruct on one core (local_teacher.py), and where its wheels do
 not exist the scripted teacher of kdproxy.testing stands in. The script in the middle, distill_openai.py, knows nothing
@@ -27,11 +27,11 @@ from rich.console import Console
 HERE = Path(__file__).parent
 READY_SECONDS = 60
 FIRST_ANSWER_SECONDS = 60.0
-"""A local model that takes longer for its first answer is not waited for."""
+"""If a local model takes longer for its first answer, the demo does not use it."""
 BUDGET_SECONDS = 600.0
-"""What the demo may take; the first answer tells what it will."""
+"""How long the demo may take; the first answer gives an estimate."""
 SILENT_SECONDS = 300.0
-"""A script that says nothing for so long has stopped; one that is slow has not."""
+"""A script that writes nothing for this long counts as stopped."""
 TEACHER_SECONDS = 3600
 """The local teacher ends by itself after this."""
 TELL_SECONDS = 5.0
@@ -42,7 +42,7 @@ BUYS = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """Who answers, and how to read from it what it has done."""
+    """The teacher, and how to read its own counters."""
 
     command: list[str]
     model: str
@@ -56,15 +56,15 @@ class Teacher:
 
     @property
     def url(self) -> str:
-        """As an SDK takes it."""
+        """The base URL, as an SDK expects it."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def count(self) -> int:
-        """Ask the teacher itself how much it has answered so far."""
+        """Read from the teacher how much it has answered so far."""
         with urlopen(f"http://127.0.0.1:{self.port}{self.count_path}", timeout=10) as reply:
             text = reply.read().decode()
         if self.unit == "calls":
-            # Of answers: a look at its models, as the proxy's start takes one, costs nothing.
+            # Only answers count: a GET of the models, such as the proxy's start check, costs nothing.
             return sum(count for path, count in json.loads(text)["by_path"].items() if path.endswith("/completions"))
         counts = dict(line.split() for line in text.splitlines() if line and not line.startswith("#"))
         return int(float(counts["llamacpp:tokens_predicted_total"]))
@@ -87,7 +87,7 @@ def local_model() -> Teacher | None:
 
 
 def scripted_teacher() -> Teacher:
-    """Return the teacher that is everywhere, and knows nothing."""
+    """Return the scripted teacher, which runs everywhere and whose answers mean nothing."""
     port = free_port()
     command = [sys.executable, "-m", "kdproxy.testing.teacher", "--port", str(port)]
     return Teacher(
@@ -102,7 +102,7 @@ def scripted_teacher() -> Teacher:
 
 
 class TooSlow(Exception):
-    """The local model would take longer than anybody watches."""
+    """The local model would take too long for a demo."""
 
 
 @dataclass(kw_only=True)
@@ -123,7 +123,7 @@ class Demo:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """What points the official client at the proxy."""
+        """The environment that points the official client at the proxy."""
         return {"OPENAI_BASE_URL": f"http://127.0.0.1:{self.port}/v1", "OPENAI_API_KEY": "not-needed"}
 
     def start_teacher(self) -> Child:
@@ -139,13 +139,13 @@ class Demo:
         return self._ready(child, f"http://127.0.0.1:{self.port}/_kdproxy/healthz")
 
     def start_script(self, out: Path) -> Child:
-        """Start the user's script, pointed at the proxy by its environment alone."""
+        """Start the user's script, pointed at the proxy only by its environment."""
         command = [sys.executable, str(HERE / "distill_openai.py"), "--model", self.teacher.model]
         command += ["--out", str(out), "--limit", str(self.limit)]
         return Child("script", command, log=out.with_suffix(".log"), env=self.client_environment)
 
     def run_leg(self, name: str, out: Path, *, kill_after_rows: int | None = None) -> None:
-        """Run proxy and script once; with `kill_after_rows`, kill both with SIGKILL when so many rows are there."""
+        """Run proxy and script once; with `kill_after_rows`, kill both with SIGKILL at this many rows."""
         self.console.print(f"[bold]{name}[/bold]")
         kept, counted = paid_for(self.data_dir), self.teacher.count()
         with self.start_proxy() as proxy:
@@ -171,7 +171,7 @@ class Demo:
         )
 
     def tell(self, what: str, out: Path | None = None) -> Tell:
-        """Make what says every few seconds how far a wait is: rows of a file, or the seconds alone."""
+        """Return a callback that prints the progress of a wait every few seconds: rows of a file, or only seconds."""
         told = 0.0
 
         def tell(seconds: float) -> None:
@@ -184,7 +184,7 @@ class Demo:
         return tell
 
     def measure(self) -> None:
-        """Ask one question at the teacher itself and say how long the demo takes at that pace. Raises TooSlow."""
+        """Ask the teacher one question directly and print how long the demo takes at that pace. Raises TooSlow."""
         question = {
             "model": self.teacher.model,
             "messages": [{"role": "user", "content": "Why is the sky blue?"}],
@@ -220,7 +220,7 @@ class Demo:
 
 
 def broken_promises(demo: Demo, seen: Path, first: Path, second: Path) -> list[str]:
-    """Compare what the runs left behind; an empty list is what the demo is for."""
+    """Compare the results of the runs and return the problems; the demo passes if the list is empty."""
     repeat = demo.legs[-1]
     rows = seen.read_bytes()
     whole_rows = rows[: rows.rfind(b"\n") + 1]
@@ -257,12 +257,12 @@ def play(demo: Demo, paid: PaidTeacher) -> int:
 
 
 def main() -> int:
-    """Read the arguments, prepare a folder, play."""
+    """Read the arguments, prepare a folder, run the demo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="keep data, outputs and logs here (default: a temporary one)")
     parser.add_argument("--limit", type=int, default=24, help="ask only the first N questions")
     parser.add_argument("--price-as", default="openai/gpt-4o", metavar="SELLER/MODEL", help="the paid teacher")
-    parser.add_argument("--scripted", action="store_true", help="take the scripted teacher even if a model is there")
+    parser.add_argument("--scripted", action="store_true", help="use the scripted teacher even if a model is installed")
     args = parser.parse_args()
     seller, _, model = args.price_as.partition("/")
     console = Console(width=None if sys.stdout.isatty() else 100)
@@ -282,13 +282,13 @@ def main() -> int:
             return 1
         except KeyboardInterrupt:
             console.print(
-                "Stopped. Nothing of it is left running." + ("" if args.folder is None else f" See {folder}.")
+                "Stopped. No process of the demo is left running." + ("" if args.folder is None else f" See {folder}.")
             )
             return 130
 
 
 def run(console: Console, folder: Path, paid: PaidTeacher, *, limit: int, scripted: bool) -> int:
-    """Play with the local model if it is there and quick enough, else with the scripted teacher."""
+    """Run with the local model if it is installed and fast enough, else with the scripted teacher."""
     teacher = None if scripted else local_model()
     why = "No local model is installed"
     if teacher is not None:

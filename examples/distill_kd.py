@@ -2,7 +2,7 @@
 
 Plain PyTorch and the official `openai` client: OPENAI_API_KEY and OPENAI_BASE_URL come from the environment. The
 teacher is asked up front and its answers are not kept by this script: behind kdproxy a second start buys nothing. Five
-lines are trainhooks' (marked `# hooks`): with them a run that was killed goes on where it stood, to the same weights.
+lines are trainhooks' (marked `# hooks`): a killed run resumes where it stopped and ends with the same weights.
 
 The loss. An API tells the teacher's k most likely tokens, not its logits. To renormalise those to 1 would teach a
 sharper distribution than the teacher's: top-k alone is biased (Anshumann et al., "Sparse Logit Sampling", ACL 2025). So
@@ -61,7 +61,7 @@ def ask_teacher(model: str, prompts: Sequence[str], max_tokens: int) -> list[Ans
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(ask, prompt) for prompt in prompts]
         for _ in tqdm(as_completed(asked), desc="teacher", total=len(prompts)):
-            pass  # in whatever order they come: one slow answer does not stop the bar
+            pass  # in order of arrival: one slow answer does not stop the bar
         return [each.result() for each in asked]
 
 

@@ -1,4 +1,4 @@
-"""The demo's last part: a student is trained on the teacher's probabilities, killed with SIGKILL, and goes on."""
+"""The demo's last part: a student is trained on the teacher's probabilities, killed with SIGKILL, and resumed."""
 
 import importlib.util
 import sys
@@ -16,12 +16,12 @@ SILENT_SECONDS = 300
 
 
 def broken_promises(demo: "Demo") -> list[str]:
-    """Train the student with and without a kill, say how it went, and return what was not kept."""
+    """Train the student with and without a kill, print the result, and return the promises that were broken."""
     if importlib.util.find_spec("torch") is None:
         demo.console.print("No torch is installed: after `make setup` the demo trains a student as well.")
         return []
     killed, whole = demo.folder / "student", demo.folder / "student-whole"
-    demo.console.print("[bold]a student learns from the teacher, kill -9, goes on[/bold]")
+    demo.console.print("[bold]a student learns from the teacher, kill -9, resume[/bold]")
     with demo.start_proxy():
         with _start(demo, killed) as script:
             script.wait_until(
@@ -44,16 +44,18 @@ def broken_promises(demo: "Demo") -> list[str]:
         problems.append("the resumed student bought answers again")
     weights = [(out / "student.safetensors").read_bytes() for out in (killed, whole)]
     if weights[0] != weights[1]:
-        problems.append("the student that was killed has other weights than one that was not")
+        problems.append("the killed student has other weights than one that was not killed")
     if not problems:
-        demo.console.print("Resumed for nothing, and its weights are byte for byte those of a student never killed.")
+        demo.console.print(
+            "Resumed at no cost; its weights are byte for byte those of a student that was never killed."
+        )
     return problems
 
 
 def _start(demo: "Demo", out: Path) -> Child:
     command = [sys.executable, str(SCRIPT), "--model", demo.teacher.model, "--out", str(out)]
     command += ["--limit", str(PROMPTS), "--max-tokens", "32", "--steps", "100"]
-    # One thread: for a model this small a second one only waits, and the teacher and the proxy want the core.
+    # One thread: for a model this small a second one only waits, and the teacher and the proxy need the core.
     environment = {**demo.client_environment, "OMP_NUM_THREADS": "1"}
     return Child("student", command, log=out.with_suffix(".log"), env=environment)
 
