@@ -95,7 +95,8 @@ def test_a_signal_goes_to_the_command(tmp_path: Path) -> None:
     while not (tmp_path / "ready").exists() and time.monotonic() < end:
         time.sleep(0.01)
     running.terminate()
-    assert running.communicate(timeout=60)[0].decode().startswith("rehearsal: could not compare: signal 15 ended it")
+    said = running.communicate(timeout=60)[0].decode()
+    assert said.startswith("rehearsal: could not compare: signal 15 ended the command")
     assert running.returncode == 143
     assert (tmp_path / "heard").exists()
 
