@@ -129,7 +129,7 @@ async def test_the_demo_kills_resumes_and_keeps_every_promise(tmp_path: Path) ->
         "demo.py", "http://127.0.0.1:9", "--scripted", "--limit", "12", "--folder", str(tmp_path / "demo")
     )
     assert "the scripted teacher stands in" in output
-    assert "byte for byte those of a student never killed" in output
+    assert "byte for byte those of a student that was never killed" in output
     assert "byte-identical" in output
     assert "BROKEN" not in output
     assert "gpt-4o" in output

@@ -76,7 +76,7 @@ def test_where_nothing_says_it_the_time_does_and_that_is_said(tmp_path: Path) ->
     run = recover(tmp_path / "run")
     assert run.last_checkpoint is not None
     assert run.last_checkpoint.path.name == "two.pt"
-    assert any("written last, two.pt" in gap for gap in run.gaps)
+    assert any("the file written last is taken as the last one, two.pt" in gap for gap in run.gaps)
 
 
 def test_the_last_one_is_loaded(tmp_path: Path) -> None:

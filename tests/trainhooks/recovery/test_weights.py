@@ -165,6 +165,6 @@ def test_an_adapter_goes_into_a_model_that_has_it(tmp_path: Path) -> None:
 
 def test_a_model_without_the_adapter_is_told_what_to_build(tmp_path: Path) -> None:
     save_file(adapter_of(Lora()), tmp_path / "adapter_model.safetensors")
-    with pytest.raises(TrainhooksError, match="an adapter alone") as refused:
+    with pytest.raises(TrainhooksError, match="holds only an adapter") as refused:
         load(body(), tmp_path)
     assert "get_peft_model" in refused.value.hint
