@@ -22,15 +22,15 @@ _OCTAL = re.compile(r"\\([0-7]{3})")  # how the table writes a space, a tab, a l
 
 
 def is_network(path: Path) -> bool:
-    """Whether a path (or its nearest existing parent) lies on a network or FUSE file system."""
+    """Whether a path (or its nearest existing parent) lies on a network or FUSE file system, or may do so."""
     if sys.platform != "linux":
         # macOS has no mount table to read without its own tools; its own file systems are apfs and hfs, and a
         # network volume is mounted below /Volumes or by the automounter.
         return str(path.resolve()).startswith(("/Volumes/", "/Network/", "/net/"))
     try:
         mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # a chroot or sandbox without /proc
-        return False
+    except OSError:  # a chroot or sandbox without /proc: what is safe on a network is safe everywhere
+        return True
     return is_network_type(type_of(path, mounts))
 
 

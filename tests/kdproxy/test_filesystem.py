@@ -87,6 +87,6 @@ def test_the_mount_table_decides(
     assert is_network(tmp_path.parent) is False
 
 
-def test_without_a_mount_table_it_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_mount_table_the_safe_answer_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filesystem, "MOUNTS", tmp_path / "nowhere")
-    assert is_network(tmp_path) is False
+    assert is_network(tmp_path) is True

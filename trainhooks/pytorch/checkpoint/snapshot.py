@@ -1,4 +1,4 @@
-"""A copy of the training's tensors at one moment, taken while the training stands still and read while it goes on.
+"""A copy of the training's tensors at one moment: taken while training is paused, read while training continues.
 
 On a GPU with room a copy on the device comes first, between the update before and the one after; it is brought to the
 host beside the training (`staging`) and its memory is returned meanwhile. Without room the training's stream waits for
