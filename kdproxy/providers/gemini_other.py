@@ -53,7 +53,7 @@ ENDPOINTS = (
         name="batchEmbedContents",
         path=_method("batchEmbedContents"),
         read=_read_method,
-        judge=judge_list("embeddings", "values"),
+        judge=judge_list("embeddings", "values", holds_vectors=True),
         judge_stream=no_stream,
         members=members_gemini.METHODS,
     ),

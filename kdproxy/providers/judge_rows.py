@@ -1,6 +1,7 @@
 """Judges answers without finish reasons: one named rule for each kind. Pure.
 
 - rows (embeddings, moderations, images): as many as requested, each index once, none empty;
+- vectors: also of one dimension;
 - counts: the count is a number;
 - texts (transcripts): there is some text, and no error;
 - sound: there are bytes, and they are neither JSON nor a web page;
@@ -30,11 +31,12 @@ from kdproxy.providers.ending import error_in, says
 from kdproxy.providers.event import is_bare_error, members_of_event
 from kdproxy.providers.tally import SETTING_CHOICES, SETTING_EMPTY
 from kdproxy.providers.usage import read_openai
+from kdproxy.providers.vectors import VECTORS_DIFFER, have_one_dimension, is_zero_text
 
 EMPTY = Broken("it is empty: no tokens were generated and it has no content", SETTING_EMPTY, is_empty=True)
 
 
-def judge_list(name: str, item: str | None = None) -> Judge:
+def judge_list(name: str, item: str | None = None, *, holds_vectors: bool = False) -> Judge:
     """Make the judge of an answer that is a list of rows, each with an item (None: the row is the item)."""
 
     def judge(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
@@ -48,8 +50,11 @@ def judge_list(name: str, item: str | None = None) -> Judge:
             return Broken(f"{criteria.choices} rows were requested, but {len(rows)} came", SETTING_CHOICES)
         for row in rows:
             value = row if item is None or not isinstance(row, dict) else row.get(item)
-            if not isinstance(row, dict) or not _is_filled(value):
+            is_zero = holds_vectors and isinstance(value, str) and is_zero_text(value)
+            if not isinstance(row, dict) or not _is_filled(value) or is_zero:
                 return Broken(f"a row of {name} is empty, or holds null or zeros instead of numbers")
+        if holds_vectors and item is not None and not have_one_dimension(row[item] for row in rows):
+            return VECTORS_DIFFER
         return Complete(usage=read_openai(members))
 
     return judge

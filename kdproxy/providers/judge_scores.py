@@ -6,6 +6,7 @@ from kdproxy.providers.answer import members_of
 from kdproxy.providers.base import ONE_ANSWER, Broken, Complete, Criteria, Judge, Judgement
 from kdproxy.providers.tally import SETTING_CHOICES
 from kdproxy.providers.usage import read_openai
+from kdproxy.providers.vectors import VECTORS_DIFFER, have_one_dimension
 
 
 def judge_scores(item: str, *lists: str) -> Judge:
@@ -28,6 +29,10 @@ def judge_scores(item: str, *lists: str) -> Judge:
             return Broken("two rows have the same index")
         if not all(_holds(row.get(item) if isinstance(row, dict) else row) for row in rows):
             return Broken(f"a row has no {item}")
+        # Other items, such as one score for each token, may differ in length.
+        vectors = [row[item] for row in rows if isinstance(row, dict) and (item == "probs" or _is_nested(row[item]))]
+        if not have_one_dimension(vectors):
+            return VECTORS_DIFFER
         return Complete(usage=read_openai(members))
 
     return judge
@@ -38,6 +43,10 @@ def _holds(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(_holds(part) for part in value)
     return isinstance(value, int | float | str) and value != "" and not isinstance(value, bool)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list) and isinstance(value[0], list)
 
 
 def judge_tokens(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:

@@ -203,7 +203,7 @@ ENDPOINTS = (
         name="embeddings",
         path=suffix("/embeddings"),
         read=_read_embeddings,
-        judge=judge_list("data", "embedding"),
+        judge=judge_list("data", "embedding", holds_vectors=True),
         judge_stream=no_stream,
         members=members_openai.EMBEDDINGS,
     ),

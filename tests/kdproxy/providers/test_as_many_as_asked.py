@@ -194,11 +194,42 @@ def rows(*items: Any, name: str = "embedding", places: Any = None) -> bytes:
         (b'{"data":[]}', 1, False),
         (b'{"data":[{"embedding":[0.1]}],"error":{"message":"x"}}', 1, False),
         (rows([0.1]), None, True),
+        (rows([0.1, 0.2], [0.3]), 2, False),
+        (rows([0.1, 0.2], [0.3]), None, False),
+        (rows("AACAPwAAgD8=", "AACAPw=="), 2, False),
+        (rows("AACAPw==", [0.1]), 2, False),
+        (rows("AACAPw==", "AAAAAA=="), 2, False),
+        (rows([[0.1], [0.2]], [[0.3]]), 2, True),
+        (rows([[0.1], [0.2, 0.3]]), 1, False),
+        (rows({"indices": [1], "values": [0.1]}, {"indices": [1, 2], "values": [0.1, 0.2]}), 2, True),
     ],
 )
 def test_vectors_are_as_many_as_asked_and_none_empty(body: bytes, asked: int | None, is_whole: bool) -> None:
     judged = endpoint_named("openai", "embeddings").judge(body, Criteria(choices=asked))
     assert isinstance(judged, Complete) == is_whole
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "is_whole"),
+    [
+        ("pooling", rows([[0.1], [0.2]], [[0.3]], name="data"), True),
+        ("pooling", rows([[0.1], [0.2, 0.3]], [[0.3]], name="data"), False),
+        ("pooling", rows([0.1, 0.2], [0.3], name="data"), True),  # a score for each token
+        ("classify", rows([0.1, 0.9], [0.3, 0.7], name="probs"), True),
+        ("classify", rows([0.1, 0.9], [0.3], name="probs"), False),
+        ("score", rows(0.1, 0.2, name="score"), True),
+    ],
+)
+def test_vectors_of_self_hosted_servers_have_one_length(name: str, body: bytes, is_whole: bool) -> None:
+    judged = endpoint_named("openai", name).judge(body, Criteria(choices=2))
+    assert isinstance(judged, Complete) == is_whole
+
+
+def test_vectors_of_gemini_have_one_length() -> None:
+    judge = endpoint_named("gemini", "batchEmbedContents").judge
+    vectors = [{"values": [0.1, 0.2]}, {"values": [0.1]}]
+    assert isinstance(judge(orjson.dumps({"embeddings": vectors[:1] * 2}), Criteria(choices=2)), Complete)
+    assert judge(orjson.dumps({"embeddings": vectors}), Criteria(choices=2)) == Broken("its vectors differ in length")
 
 
 def test_images_moderations_counts_and_sound() -> None:
