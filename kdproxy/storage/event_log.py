@@ -164,7 +164,7 @@ class EventLog:
             if self._calls.mark is None:
                 return None
             self._rowed = self._written
-            calls = Calls(self._calls.state.copy(), self._calls.mark, self._calls.origin, self._calls.sealed)
+            calls = self._calls.copy()
         return calls.dump()
 
     # -- any thread -------------------------------------------------------------------------------------------
@@ -205,8 +205,8 @@ class EventLog:
         files = self._files or self._open()
         segment, start = files.end
         files.write(data)
-        self._calls.mark = Watermark.after(Location(segment, start + len(data) - len(last), len(last)), last)
-        self._calls.origin = self._life.origin
+        mark = Watermark.after(Location(segment, start + len(data) - len(last), len(last)), last)
+        self._calls.advance(mark, self._life.origin)
         self._written += 1
 
     def _open(self) -> Journal:

@@ -37,11 +37,28 @@ class Calls:
     """The last life whose lines were read."""
     sealed: dict[str, list[int]] = field(default_factory=dict)
     """Size and time of each sealed segment that it was read from, by name."""
+    beyond: int = 0
+    """Unreadable lines after the mark, which the next start will read and count again."""
+
+    def advance(self, mark: Watermark, origin: str) -> None:
+        """Move the mark to the end of a whole line."""
+        self.mark, self.origin, self.beyond = mark, origin, 0
+
+    def skip(self) -> None:
+        """Count a line that cannot be read. The mark stays: it can only follow a whole line."""
+        self.state.unreadable += 1
+        self.beyond += 1
+
+    def copy(self) -> "Calls":
+        """Return a copy that another thread may read."""
+        return Calls(self.state.copy(), self.mark, self.origin, self.sealed, self.beyond)
 
     def dump(self) -> bytes:
-        """Write the index's row."""
+        """Write the index's row, with the sums as of the mark."""
         mark = None if self.mark is None else list(self.mark)
-        return orjson.dumps({"mark": mark, "origin": self.origin, "sealed": self.sealed, **self.state.dump()})
+        state = self.state.copy()
+        state.unreadable -= self.beyond
+        return orjson.dumps({"mark": mark, "origin": self.origin, "sealed": self.sealed, **state.dump()})
 
     @classmethod
     def load(cls, row: bytes | None) -> "Calls | None":
@@ -80,6 +97,7 @@ def recover(log_files: Journal, row: bytes | None, answered: CallSet, all_answer
             )
         return Calls()
     sealed = log_files.sealed_facts()
+    known = 0 if calls is None else calls.state.unreadable
     if calls is not None and _is_as_read(calls, sealed, log_files) and _continues(log_files, calls.mark):
         calls.sealed = sealed
         try:
@@ -88,10 +106,21 @@ def recover(log_files: Journal, row: bytes | None, answered: CallSet, all_answer
             pass
         else:
             calls.state.end_lives()
+            _report_unreadable(calls.state.unreadable - known)
             return calls
     found = read_all(log_files, all_answered())
     found.sealed = sealed
+    _report_unreadable(found.state.unreadable)
     return found
+
+
+def _report_unreadable(lines: int) -> None:
+    if lines:
+        log.warning(
+            "the events log has damaged or torn lines, which are skipped: no answer is lost, but a call whose end they "
+            "recorded counts as in flight at a kill",
+            extra={"lines": lines},
+        )
 
 
 def read_all(log_files: Journal, answered: CallSet) -> Calls:
@@ -99,8 +128,7 @@ def read_all(log_files: Journal, answered: CallSet) -> Calls:
     calls = Calls()
     state = calls.state
     sent, ended = CallSet(), CallSet()
-    for event, line_mark in _events(log_files, None, state):
-        calls.mark, calls.origin = line_mark, event.name.origin
+    for event in _events(log_files, calls):
         match event.event:
             case Sent() as found:
                 if not sent.add(event.name) or event.name in ended:
@@ -147,10 +175,10 @@ def _read_on(log_files: Journal, calls: Calls, answered: CallSet) -> None:
     state = calls.state
     for name in [name for name in state.open if name in answered]:
         state.take_answer(name)
-    for event, line_mark in _events(log_files, calls.mark, state):
-        if event.name.origin != calls.origin:
+    origin = calls.origin
+    for event in _events(log_files, calls):
+        if event.name.origin != origin:
             raise _OtherLife
-        calls.mark = line_mark
         match event.event:
             case Sent() as found:
                 state.take_sent(event.name, found)
@@ -183,16 +211,16 @@ def _continues(log_files: Journal, mark: Watermark | None) -> bool:
     return tail == mark.seal.encode() + b"\n"
 
 
-def _events(log_files: Journal, mark: Watermark | None, state: CallState) -> Iterator[tuple[NamedEvent, Watermark]]:
-    """Yield the events after a mark. A line that cannot be read is counted and skipped: a tail that a power cut tore
-    or filled with NULs, or other damage."""
-    start = {} if mark is None else {"segment": mark.segment, "offset": mark.offset}
+def _events(log_files: Journal, calls: Calls) -> Iterator[NamedEvent]:
+    """Yield the events after the mark, and move it. A line that cannot be read is counted and skipped: a tail that a
+    power cut tore or filled with NULs, or other damage."""
+    start = {} if calls.mark is None else {"segment": calls.mark.segment, "offset": calls.mark.offset}
     for line in log_files.lines(**start):
         raw = line.raw
         try:
             found = read_event(raw)
         except RecordInvalid:
-            state.unreadable += 1
+            calls.skip()
             rest = lines.remainder(raw)
             if rest is None:
                 continue
@@ -201,4 +229,5 @@ def _events(log_files: Journal, mark: Watermark | None, state: CallState) -> Ite
                 found = read_event(raw)
             except RecordInvalid:
                 continue
-        yield found, Watermark.after(line.location, raw)
+        calls.advance(Watermark.after(line.location, raw), found.name.origin)
+        yield found

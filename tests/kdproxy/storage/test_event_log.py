@@ -11,8 +11,6 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from kdproxy.core.call_event import Ended, Sent
 from kdproxy.core.line import is_whole
@@ -127,41 +125,6 @@ def test_a_start_reads_what_came_after_the_index(tmp_path: Path, make_entry: Mak
     found = sums(archive)
     assert (found["sent"], found["kept"], found["ended"], found["in_flight_at_kill"]) == (4, 2, {"refused": 1}, 1)
     assert [each["call"] for each in archive.calls.state().as_dict()["killed_calls"]] == [str(last)]
-    archive.close()
-
-
-TAILS = st.one_of(
-    st.integers(1, 9_000).map(lambda count: b"\0" * count),
-    st.integers(1, 200).map(
-        lambda count: b'{"v":2,"kind":"sent","origin":"0123456789abcdef01234567","seq":1,"key":"0'[:count]
-    ),
-    st.binary(min_size=1, max_size=50).filter(lambda tail: not tail.endswith(b"\n")),
-)
-
-
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tails=st.lists(TAILS, min_size=1, max_size=3), loses_index=st.booleans())
-def test_a_torn_tail_is_ended_skipped_and_counted(
-    tmp_path_factory: pytest.TempPathFactory, make_entry: MakeEntry, tails: list[bytes], loses_index: bool
-) -> None:
-    directory = tmp_path_factory.mktemp("torn")
-    archive = open_in(directory)
-    expected = some_calls(archive, make_entry)
-    archive.close()
-    for number, tail in enumerate(tails, 1):
-        with (directory / "events.jsonl").open("ab") as file:
-            file.write(tail)
-        if loses_index:
-            shutil.rmtree(directory / "index")
-        archive = open_in(directory)
-        assert {**sums(archive), "unreadable": 0} == expected
-        assert sums(archive)["unreadable"] >= number
-        archive.calls.ended(ended(archive.calls.sent(sent(7))))
-        archive.close()
-        expected["sent"] += 1
-        expected["ended"] = {"maybe_billed": 1, "refused": 1 + number}
-    archive = open_in(directory)
-    assert {**sums(archive), "unreadable": 0} == expected
     archive.close()
 
 
