@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from trainhooks.session.late import closed
 from trainhooks.session.notice import say
 from trainhooks.session.resumption import Resumption
 from trainhooks.session.saving import Demand, SavingTracker
+from trainhooks.session.step_iterator import StepIterator
 from trainhooks.session.stopping import Stopping
 from trainhooks.storage import catalog, rehearsal
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
@@ -242,6 +243,8 @@ class TrainingProgressContext(SavingTracker):
 
         check_source(source)
         check(options)
+        if not self._is_in_step:
+            self._settle()  # a loader that is made anew begins where the loop was left
         opening = self._feed.describe(
             source, evaluates=evaluates, name=name, replaces=replaces, num_workers=options.get("num_workers", 0)
         )
@@ -252,22 +255,25 @@ class TrainingProgressContext(SavingTracker):
         return self._feed.open(opening, **{"rank": launch.rank, "world": launch.world, **options})
 
     def steps(self, loader: Loader | None = None) -> Iterator[tuple[int, Any]]:
-        """Yield (step, batch), epoch after epoch, until `total_steps` are done.
+        """Return an iterator of (step, batch), epoch after epoch, until `total_steps` are done.
 
         Args:
             loader: whose batches they are, where the training has several streams of data.
 
         When the loop comes back for the next batch, its step is finished: that is the safe point. After the last of
         them a checkpoint is taken. A loop that is left early (`break`) has one taken by `save_checkpoint()`, before it
-        leaves or after: the step that it leaves then counts as finished. One that an error breaks off does not. Of a
-        loop over a variable that holds this iterator (`with tqdm(progress.steps()) as bar`) it is taken at the end of
-        the `with` block of this context, or by `close()`; where an error ends that, it is not.
+        leaves or after: the step that it leaves then counts as finished. A step that an error breaks off does not
+        count, and its batch is given again. Of a loop by `next()` it cannot be seen how it ended: see docs/training.md.
 
         Raises:
             CheckpointFailed: the one that the step asked for could not be written.
         """
+        return StepIterator(lambda: self._steps_of(loader))
+
+    def _steps_of(self, loader: Loader | None) -> Generator[tuple[int, Any]]:
         if self._sink.late is not None:
             raise closed()
+        self._settle()
         self._feed.drive_by(loader)
         if self._loop.counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
             self._loop.counts_rows = False
@@ -275,12 +281,12 @@ class TrainingProgressContext(SavingTracker):
         with nullcontext() if self._stopping is None else self._stopping.serving():
             yield from self._steps()
 
-    def _steps(self) -> Iterator[tuple[int, Any]]:
-        if self._is_unfinished and not self._take_back_unseen():
-            self._finish_step()
+    def _steps(self) -> Generator[tuple[int, Any]]:
         if self._say_if_complete():
             return
-        self._is_leaving = False
+        self._loops += 1
+        mine = self._loops
+        self._is_leaving = self._sees_pairs = False
         self._sink.begin()
         self._stop_if_told()
         if self._keeper is not None:
@@ -292,7 +298,7 @@ class TrainingProgressContext(SavingTracker):
             try:
                 yield self._handed
             except GeneratorExit:
-                if self._keeper is not None:
+                if self._keeper is not None and self._loops == mine:  # else another loop runs: this one ended long ago
                     self._leave_step(how_left())
                 raise
             self._finish_step()

@@ -81,8 +81,8 @@ class Feed:
         self._stages: dict[str, Stage] = {}
         self._passes: dict[str, int] = {}
         self._said: set[str] = set()
-        self._unseen: tuple[Any, dict[str, Any] | None] | None = None
-        """A batch that was given and nobody saw, with the place before it: it comes once more."""
+        self._again: dict[str, tuple[Any, dict[str, Any] | None]] = {}
+        """By the name of the stream, a batch that was taken back: it comes once more. With the place before it."""
 
     def resume(self, saved: Mapping[str, Any]) -> None:
         """Take over the positions of a checkpoint; a loader that is made later begins there."""
@@ -94,8 +94,9 @@ class Feed:
     def next_batches(self, rank: int) -> dict[str, Any]:
         """Return what each stream gives next, where that is known without loading it. JSON."""
         known = {name: each.upcoming() for name, each in self._streams.items()}
-        if self._unseen is not None and (again := self._streams[self._driver].origin) is not None:
-            known[self._driver] = again, True
+        for name in self._again:
+            again = self._streams[name].origin
+            known[name] = None if again is None else (again, True)
         return {
             name: upcoming.members(each[0], rank=rank, is_whole=each[1])
             for name, each in known.items()
@@ -105,13 +106,13 @@ class Feed:
     def state(self) -> dict[str, Any]:
         """Return where each loader is, behind the batch that it gave last."""
         places = {**self._places, **{name: each.state_dict() for name, each in self._streams.items()}}
-        if self._unseen is not None:
-            if self._unseen[1] is None:
+        for name, (_, before) in self._again.items():
+            if before is None:
                 raise CheckpointFailed(
                     "A batch was given to no loop, and its loader cannot go back: a checkpoint would leave it out.",
                     hint="Put steps() last in zip(...), or call save_checkpoint() within the loop.",
                 )
-            places[self._driver] = self._unseen[1]
+            places[name] = before
         passes = {name: each.passes for name, each in self._evaluations.items()}
         return {
             "loader": places.pop(TRAINING, None),
@@ -210,9 +211,13 @@ class Feed:
             if name not in self._streams:
                 log.warning("the data is not that of the checkpoint and replaces it: it begins at its first sample")
             self._places.pop(name, None)
+            self._again.pop(name, None)
             self._stages[name] = Stage(stage.number + 1, given.identity)
             return None
         self._stages[name] = Stage(stage.number, given.identity)
+        if (again := self._again.get(name)) is not None and again[1] is not None:
+            del self._again[name]
+            return again[1]
         before = self._streams.get(name)
         if before is not None and before.origin is not None:  # made anew in the middle, as in a notebook
             return before.state_dict()
@@ -260,15 +265,14 @@ class Feed:
             raise ConfigInvalid(
                 f"steps() has no data{only_evaluates}.", hint="Call progress.loader(dataset, batch_size=...) before."
             )
-        if self._unseen is not None:
-            (batch, _), self._unseen = self._unseen, None
-            yield batch
+        if self._driver in self._again:
+            yield self._again.pop(self._driver)[0]
         while True:
             yield from self._streams[self._driver]
 
     def take_back(self, batch: Any) -> None:
         """Take back the last batch of the driving stream: it comes again."""
-        self._unseen = batch, self._streams[self._driver].state_before()
+        self._again[self._driver] = batch, self._streams[self._driver].state_before()
 
     @property
     def origin(self) -> Origin | None:

@@ -17,6 +17,7 @@ from trainhooks.core.ranks import Alone, Ranks
 from trainhooks.core.timing import Phase
 from trainhooks.errors import CheckpointFailed, ConfigInvalid
 from trainhooks.host.unwinding import Left
+from trainhooks.session import left_step
 from trainhooks.session.checkpointer import Checkpointer
 from trainhooks.session.evidence import Evidence
 from trainhooks.session.feed import Feed
@@ -76,8 +77,14 @@ class SavingTracker(ProgressTracker):
         """Whether a step has begun and not ended: the loop is in it, or was left in it."""
         self._handed = Handed(0, None)
         """What the loop got for the running step."""
-        self._is_broken_off = False
-        """Whether the step that was left in the middle was so by an error."""
+        self._left = Left.UNKNOWN
+        """How the loop was left in the unfinished step."""
+        self._loops = 0
+        """Loops over `steps()` so far."""
+        self._sees_pairs = False
+        """Whether the running loop has taken apart what it got in earlier steps."""
+        self._broken_off: Any = None
+        """The batch of the step that an error broke off last."""
         self._demand: Demand | None = None
         """The checkpoint that the running step has asked for."""
         self._is_leaving = False
@@ -112,16 +119,9 @@ class SavingTracker(ProgressTracker):
         if self._is_in_step:
             self._demand = demand if self._demand is None else self._demand.joined(demand)
             return None
-        if self._is_unfinished and not self._take_back_unseen():
-            if self._is_broken_off:
-                log.warning(
-                    "step %d was broken off and counts as finished in this checkpoint: a training resumed from it will"
-                    " not equal an uninterrupted one",
-                    self.current_step,
-                )
-            self._finish_step()
-            if self._demand is not None:
-                demand = self._take_demand().joined(demand)
+        self._settle()
+        if self._demand is not None:
+            demand = self._take_demand().joined(demand)
         return self._save(self._keeper, demand)
 
     def stop(self) -> None:
@@ -181,18 +181,18 @@ class SavingTracker(ProgressTracker):
         Half a step is none, and will be done again.
         """
         self._is_in_step = False
-        self._is_broken_off = left is Left.BY_ERROR
+        self._left = left
         if self._demand is None or left is Left.UNKNOWN:
             return
         demand = self._take_demand()
-        if self._is_broken_off:
+        if left is Left.BY_ERROR:
             self._tell_dropped()
             return
         self._finish_step()
         self._save_or_tell(demand)
 
     def _serve_at_the_end(self, *, is_whole: bool) -> None:
-        """The session ends. What a step asked for is taken now where a variable held the loop's iterator.
+        """The session ends. What a step asked for is taken now where the loop read `steps()` with `next()`.
 
         Nothing shows how that loop was left: `is_whole` says that no error ends the session.
         """
@@ -202,20 +202,41 @@ class SavingTracker(ProgressTracker):
         if not is_whole:
             self._tell_dropped()
             return
-        if not self._take_back_unseen():
-            self._finish_step()
+        self._settle()
         self._save_or_tell(demand)
 
-    def _take_back_unseen(self) -> bool:
-        """Whether the running step was given to a wrapper such as zip, which dropped it: then it comes again."""
-        has_worked = self._loop.attached is None or (self._keeper is not None and self._keeper.state.has_stepped)
-        if self._handed.is_seen or has_worked:
-            return False
+    def _settle(self) -> None:
+        """Decide what becomes of the step that a loop was left in: it counts, or its batch is given again.
+
+        Raises:
+            ConfigInvalid: an error has broken it off twice.
+        """
+        if not self._is_unfinished:
+            return
+        has_stepped = self._keeper is not None and self._keeper.state.has_stepped
+        is_untouched = self._loop.attached is not None and not has_stepped
+        is_dropped = not self._handed.is_seen and (self._sees_pairs or is_untouched)
+        if self._left is Left.BY_ERROR and not has_stepped and self._is_broken_again():
+            raise ConfigInvalid(
+                f"An error broke off step {self.current_step} twice with the same batch: it would end every loop.",
+                hint="Fix what fails. To leave the batch out, catch the error within the loop's body: the step counts.",
+                code="step_fails",
+            )
+        left = Left.BY_ITSELF if self._keeper is None else self._left
+        if left_step.counts(
+            self.current_step, left, is_dropped=is_dropped, is_untouched=is_untouched, has_stepped=has_stepped
+        ):
+            self._finish_step()
+            return
+        if self._left is Left.BY_ERROR:
+            self._broken_off = self._handed.batch
         self._feed.take_back(self._handed.batch)
         self._is_in_step = self._is_unfinished = False
+        self._left = Left.UNKNOWN
         self._loop.attached = None
-        log.info("step %d was given to no loop: it is not counted, and its batch comes again", self.current_step)
-        return True
+
+    def _is_broken_again(self) -> bool:
+        return self._broken_off is not None and self._broken_off is self._handed.batch
 
     def _close_at_exit(self) -> None:
         self._serve_at_the_end(is_whole=not hasattr(sys, "last_value"))  # set by an error that nobody caught
@@ -314,7 +335,9 @@ class SavingTracker(ProgressTracker):
 
     def _finish_step(self) -> None:
         """The loop is done with it."""
-        self._is_in_step = self._is_unfinished = self._is_broken_off = False
+        self._is_in_step = self._is_unfinished = False
+        self._left, self._broken_off = Left.UNKNOWN, None
+        self._sees_pairs = self._sees_pairs or self._handed.is_seen
         if asked := self._feed.asked_for():
             self.attach(asked)
         is_first = False

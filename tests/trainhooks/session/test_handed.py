@@ -118,6 +118,54 @@ def test_it_comes_again_in_the_same_process_too(tmp_path: Path, source: str) -> 
     assert run(tmp_path / "run", source, twice) == run(tmp_path / "whole", source, whole)
 
 
+def recorded(progress: Any, seen: list[Any]) -> None:
+    """What is recorded behind the loop, under the number of finished steps, is no sign that the batch was used."""
+    zipped_alone(progress, seen)
+    progress.update_metrics(3, val_loss=1.0)
+    progress.save_checkpoint()
+
+
+def flushed(progress: Any, seen: list[Any]) -> None:
+    """A last optimizer step behind the loop, for what its accumulation window had gathered, is none either."""
+    zipped_alone(progress, seen)
+    weight = nn.Parameter(torch.ones(1))
+    weight.grad = torch.ones(1)
+    torch.optim.SGD([weight], lr=0.1).step()
+    progress.save_checkpoint()
+
+
+def zipped_alone(progress: Any, seen: list[Any]) -> None:
+    for (step, batch), _ in zip(progress.steps(), range(3)):  # noqa: B905
+        seen.append((step, batch.flatten().tolist()))
+
+
+@pytest.mark.parametrize("loop", [recorded, flushed], ids=lambda loop: loop.__name__)
+def test_what_is_done_behind_the_loop_does_not_make_it_a_step(tmp_path: Path, loop: Any) -> None:
+    expected = run(tmp_path / "whole", "map", whole)
+    seen = run(tmp_path / "run", "map", loop)
+    assert seen + run(tmp_path / "run", "map", whole) == expected
+
+
+def test_a_batch_that_was_dropped_comes_again_in_its_own_stream(tmp_path: Path) -> None:
+    """It was given as a batch of the stream that the next `steps()` names."""
+
+    def streams(out: Path, *, is_cut: bool) -> list[list[float]]:
+        seen = []
+        with training_progress_context({}, out, 9, state={"model": nn.Linear(1, 1)}, database=False) as progress:
+            some = progress.loader(ROWS, name="some", batch_size=2, shuffle=False)
+            more = progress.loader([row + 100 for row in ROWS], name="more", batch_size=2, shuffle=False)
+            parts = [(some, 3), (more, 3), (some, 3)] if progress.current_step == 0 else [(some, 3)]
+            for loader, count in parts[: 2 if is_cut else 3]:
+                for (_, batch), _ in zip(progress.steps(loader), range(count)):  # noqa: B905
+                    seen.append(batch.flatten().tolist())
+            progress.save_checkpoint()
+        return seen
+
+    expected = streams(tmp_path / "whole", is_cut=False)
+    assert expected == [[at, at + 1] for at in (0.0, 2.0, 4.0, 100.0, 102.0, 104.0, 6.0, 8.0, 10.0)]
+    assert streams(tmp_path / "cut", is_cut=True) + streams(tmp_path / "cut", is_cut=False) == expected
+
+
 def test_where_the_loader_cannot_go_back_no_checkpoint_leaves_the_batch_out(tmp_path: Path) -> None:
     with training_progress_context({}, tmp_path, 9, state={"model": nn.Linear(1, 1)}, database=False) as progress:
         progress.loader(Foreign())

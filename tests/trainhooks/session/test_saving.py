@@ -333,9 +333,7 @@ def test_a_step_that_asks_and_is_broken_off_by_an_error_is_not_saved(tmp_path: P
     assert_same(train(tmp_path / "cut"), whole)
 
 
-def test_a_save_behind_an_error_says_that_half_a_step_is_in_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_save_behind_an_error_does_not_count_the_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with training_progress_context({}, tmp_path, TOTAL, state={"model": nn.Linear(4, 1)}) as progress:
         progress.loader(ROWS, batch_size=2)
         try:
@@ -344,10 +342,11 @@ def test_a_save_behind_an_error_says_that_half_a_step_is_in_it(
                     raise RuntimeError("as a crash would")
         except RuntimeError:
             progress.save_checkpoint()
-    assert "step 3 was broken off and counts as finished" in caplog.text
+    assert "broke off step 3 before an optimizer stepped: it does not count" in caplog.text
+    assert [each.manifest.step for each in published(tmp_path / CHECKPOINTS)] == [ASKED]
     caplog.clear()
     train(tmp_path / "left", after=leave, at_end=lambda progress: progress.save_checkpoint())
-    assert "broken off" not in caplog.text
+    assert "broke off" not in caplog.text
 
 
 @pytest.mark.parametrize(
