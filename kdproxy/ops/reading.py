@@ -3,18 +3,18 @@
 Finish reasons use OpenAI's words (stop, length, tool_calls, content_filter); the provider's own is available too.
 """
 
-from collections.abc import Callable, Mapping
-from itertools import takewhile
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kdproxy.core import sse
-from kdproxy.core.models import Answer, Entry, Form
+from kdproxy.core.models import Entry, Form
 from kdproxy.ops import reading_chat
 from kdproxy.ops.choice import Choice
 from kdproxy.ops.reading_interaction import read_interaction
 from kdproxy.ops.reading_native import read_candidates, read_messages
 from kdproxy.ops.reading_responses import read_responses
-from kdproxy.providers.base import answer_json, is_done
+from kdproxy.providers.base import ONE_ANSWER, answer_json, is_done
+from kdproxy.providers.question import endpoint_named
 
 __all__ = ["Choice", "choices_of", "choices_of_body"]
 
@@ -24,7 +24,7 @@ def choices_of(entry: Entry) -> list[Choice]:
     reader = _READERS.get((entry.provider, entry.endpoint))
     if reader is None:
         return []
-    choices = reader(_parts(entry.answer))
+    choices = reader(_parts(entry))
     for choice in choices:
         choice.text, choice.reasoning, choice.refusal = map(_joined, (choice.text, choice.reasoning, choice.refusal))
         choice.tool_calls = [_joined_members(call) for call in choice.tool_calls]
@@ -39,16 +39,28 @@ def choices_of_body(body: Mapping[str, Any]) -> list[Choice]:
     return []
 
 
-def _parts(answer: Answer) -> list[dict[str, Any]]:
+def _parts(entry: Entry) -> list[dict[str, Any]]:
     """Return the JSON objects of a recording: a single one, one per event, or those of an array (Gemini)."""
-    if answer.form is not Form.SSE:
-        found = answer_json(answer.body)
+    if entry.answer.form is not Form.SSE:
+        found = answer_json(entry.answer.body)
         rows = found if isinstance(found, list) else [found]
     else:
-        # The official client reads no further than [DONE]: what a gateway sends behind it is another answer.
-        events = takewhile(lambda piece: not is_done(piece.data), sse.pieces(answer.body))
-        rows = [answer_json(piece.data) for piece in events if piece.data]
+        rows = [answer_json(piece.data) for piece in _first_answer(entry) if piece.data]
     return [row for row in rows if isinstance(row, dict)]
+
+
+def _first_answer(entry: Entry) -> Iterator[sse.Piece]:
+    """Yield the events up to the end of the first whole answer: what a gateway sends behind it is another one."""
+    dialect = (entry.provider, entry.endpoint)
+    judge = endpoint_named(*dialect).judge_stream(ONE_ANSWER) if dialect in _ENDED_BY_EVENT else None
+    for piece in sse.pieces(entry.answer.body):
+        if is_done(piece.data):
+            return
+        yield piece
+        if judge is not None:
+            judge.take(piece)
+            if judge.is_over:
+                return
 
 
 def _joined(text: str | None) -> str | None:
@@ -76,6 +88,8 @@ _READERS: dict[tuple[str, str], _Reader] = {
     ("gemini", "generateContent"): read_candidates,
     ("gemini", "interactions"): read_interaction,
 }
+_ENDED_BY_EVENT = frozenset({("openai", "responses"), ("anthropic", "messages"), ("gemini", "interactions")})
+"""Dialects with a terminal event other than `[DONE]`."""
 _SHAPES: tuple[tuple[str, _Reader], ...] = (
     ("choices", _chat),
     ("candidates", read_candidates),

@@ -114,6 +114,8 @@ class Broken:
 
 CARRIES_ERROR = Broken("it carries an error", says_failed=True)
 NO_JSON_EVENT = Broken("an event is not a JSON object")
+SECOND_ANSWER = Broken("a second answer came in the same stream")
+"""Clients differ in what they make of it: both texts, the second one, an error."""
 
 
 Judgement = Complete | Broken

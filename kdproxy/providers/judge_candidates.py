@@ -1,7 +1,8 @@
 """Judges Gemini's answers: generateContent, and its streams as events or as one JSON array. Pure.
 
 `finishReason` may be in every chunk, or come before any text: only the last event's counts, and only with a clean end
-(Gemini API reference v1beta, read 2026-11). A blocked prompt is a whole answer: a retry would be blocked again.
+(Gemini API reference v1beta, read 2026-11). A blocked prompt is a whole answer: a retry would be blocked again. Content
+with another `responseId` after a certain end is a second answer.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ from kdproxy.core.sse import Piece
 from kdproxy.providers.base import (
     CARRIES_ERROR,
     ONE_ANSWER,
+    SECOND_ANSWER,
     Broken,
     Complete,
     Criteria,
@@ -52,6 +54,8 @@ class CandidateStream:
         self._tally = Tally(criteria, GEMINI)
         self._meter = UsageMeter()
         self._is_blocked = False
+        self._ended_as: Any = None
+        """The `responseId` of the chunk that ended the answer."""
         self._block_reason: str | None = None
 
     def take(self, piece: Piece) -> bool:
@@ -88,6 +92,13 @@ class CandidateStream:
                 is_told="finishReason" in candidate,
                 has_said=says(candidate.get("content")),
             )
+            if self._ended_as and says(candidate.get("content")) and self._is_of_another(members):
+                self._tally.failure = SECOND_ANSWER
+        if self._ended_as is None and self._tally.is_settled:
+            self._ended_as = members.get("responseId")
+
+    def _is_of_another(self, members: dict[str, Any]) -> bool:
+        return bool(members.get("responseId", self._ended_as) != self._ended_as)
 
     def finish(self) -> Judgement:
         """Judge the stream."""

@@ -2,7 +2,7 @@
 
 A stream needs a finish reason for each choice; `[DONE]` and a clean end alone prove nothing. JSON whose choices have an
 empty finish reason is rejected. If no choice has the member, complete JSON is the proof, and the judgement says so
-(`no-finish-reason`).
+(`no-finish-reason`). Text with another `id` after a certain end is a second answer, unless it stands behind `[DONE]`.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from kdproxy.providers.answer import members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
     ONE_ANSWER,
+    SECOND_ANSWER,
     Broken,
     Complete,
     Criteria,
@@ -51,6 +52,8 @@ class ChoiceStream:
         self._wants_usage = criteria.wants_usage
         self._tally = Tally(criteria, OPENAI)
         self._is_done = False
+        self._ended_as: Any = None
+        """The `id` of the chunk that ended the answer."""
         self._meter = UsageMeter()
 
     @property
@@ -97,6 +100,10 @@ class ChoiceStream:
         choices = members.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             _note(self._tally, choice, 0)
+        if self._tally.is_settled:
+            self._ended_as = self._ended_as or members.get("id")
+        elif self._ended_as and self._tally.has_resumed and members.get("id", self._ended_as) != self._ended_as:
+            self._tally.failure = SECOND_ANSWER
 
     def finish(self) -> Judgement:
         """Judge the stream."""

@@ -1,7 +1,7 @@
 """Judges answers of Gemini's Interactions API (google-genai 3.6.1, types.interactions, read 2026-11-30). Pure.
 
 The proof is the `status` of the interaction, in JSON and in the terminal event: completed, or a status that asks the
-client to act.
+client to act. Clients read on after it, so text behind it, or another interaction, rejects the answer.
 """
 
 from typing import Any
@@ -11,10 +11,12 @@ from kdproxy.providers.answer import bad_status, members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
     ONE_ANSWER,
+    SECOND_ANSWER,
     Broken,
     Complete,
     Criteria,
     Judgement,
+    answer_object,
     is_done,
 )
 from kdproxy.providers.ending import error_in, says
@@ -54,6 +56,7 @@ class InteractionStream:
         self._criteria = criteria
         self._has_said = False
         self._final: Judgement | None = None
+        self._final_id: Any = None
         self._failure: Broken | None = None
 
     @property
@@ -70,6 +73,8 @@ class InteractionStream:
         """Take an event."""
         if piece.data and self._failure is None and self._final is None and not is_done(piece.data):
             self._read(piece)
+        elif piece.data and self._final is not None:
+            self._read_behind(piece)
         if piece.bare and self._final is None and is_bare_error(piece):
             self._failure = CARRIES_ERROR
         return self.is_over
@@ -90,6 +95,14 @@ class InteractionStream:
         interaction = members.get("interaction")
         if kind in _TERMINAL and isinstance(interaction, dict):
             self._final = _judged(interaction, self._criteria, has_said=self._has_said)
+            self._final_id = interaction.get("id")
+
+    def _read_behind(self, piece: Piece) -> None:
+        members = answer_object(piece.data) or {}
+        interaction = members.get("interaction")
+        identity = interaction.get("id") if isinstance(interaction, dict) else None
+        if says(members.get("delta")) or (identity and identity != self._final_id):
+            self._failure = SECOND_ANSWER
 
     def finish(self) -> Judgement:
         """Judge by the status in the terminal event."""

@@ -1,7 +1,8 @@
 """Judges Anthropic's messages. Pure.
 
 The proof is the `stop_reason`: `message_stop` alone proves nothing. The API always sends the member, so JSON without it
-is rejected (API reference, messages and streaming, read 2026-11). An `error` event may come inside a 200.
+is rejected (API reference, messages and streaming, read 2026-11). An `error` event may come inside a 200. Clients read
+on after `message_stop`, so content behind it, or a second message, rejects the answer.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ from kdproxy.providers.answer import members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
     ONE_ANSWER,
+    SECOND_ANSWER,
     Broken,
     Criteria,
     Judgement,
@@ -42,8 +44,7 @@ class MessageStream:
     def __init__(self, criteria: Criteria) -> None:
         self._tally = Tally(criteria, ANTHROPIC)
         self._meter = UsageMeter()
-        self._has_started = False
-        self._is_stopped = False
+        self._has_started = self._has_said = self._is_stopped = False
 
     @property
     def is_over(self) -> bool:
@@ -71,8 +72,13 @@ class MessageStream:
         if error_in(members) is not None or piece.event == "error":
             self._tally.failure = CARRIES_ERROR
             return
+        if self._is_stopped:
+            self._read_behind(members)
+            return
         match members.get("type"):
             case "message_start":
+                if self._has_said:
+                    self._tally.failure = SECOND_ANSWER
                 self._has_started = True
                 message = members.get("message")
                 self._meter.take_anthropic(message.get("usage") if isinstance(message, dict) else None)
@@ -88,7 +94,14 @@ class MessageStream:
             case "message_stop":
                 self._is_stopped = True
 
+    def _read_behind(self, members: dict[str, Any]) -> None:
+        kind = members.get("type")
+        holder = members.get("content_block" if kind == "content_block_start" else "delta")
+        if kind == "message_start" or (kind in _CONTENT and says(holder)):
+            self._tally.failure = SECOND_ANSWER
+
     def _note(self, *, reason: Any = None, is_told: bool = False, has_said: bool = False) -> None:
+        self._has_said = self._has_said or has_said
         self._tally.note(0, reason=reason, is_told=is_told, has_said=has_said)
 
     def finish(self) -> Judgement:
@@ -96,3 +109,6 @@ class MessageStream:
         if self._tally.failure is None and not self._has_started:
             return Broken("it has no message_start")
         return self._tally.judgement(self._meter.usage, is_done=self._is_stopped)
+
+
+_CONTENT = frozenset({"content_block_start", "content_block_delta"})

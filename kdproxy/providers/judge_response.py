@@ -1,7 +1,8 @@
 """Judges answers of OpenAI's Responses API. Pure.
 
 The proof is the `status` of the response, in JSON and in the terminal event: completed, or incomplete for a known
-reason (API reference, read 2026-11). `response.completed` alone proves nothing.
+reason (API reference, read 2026-11). `response.completed` alone proves nothing. Clients read on after it, so text
+behind it, or another response, rejects the answer.
 """
 
 from typing import Any
@@ -12,11 +13,13 @@ from kdproxy.providers.answer import bad_status, members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
     ONE_ANSWER,
+    SECOND_ANSWER,
     Broken,
     Complete,
     Criteria,
     End,
     Judgement,
+    answer_object,
     is_done,
 )
 from kdproxy.providers.ending import RESPONSES, Ending, ending_of, error_in, says
@@ -91,6 +94,7 @@ class ResponseStream:
         self._criteria = criteria
         self._has_said = False
         self._final: Judgement | None = None
+        self._final_id: Any = None
         self._is_done = False
         self._failure: Broken | None = None
 
@@ -111,6 +115,8 @@ class ResponseStream:
                 self._is_done = True
             else:
                 self._read(piece)
+        elif piece.data and self._failure is None and not self._is_done:
+            self._read_behind(piece)
         if piece.bare and self._final is None and is_bare_error(piece):
             self._failure = CARRIES_ERROR
         return self.is_over
@@ -131,6 +137,16 @@ class ResponseStream:
         response = members.get("response")
         if kind in _TERMINAL and isinstance(response, dict):
             self._final = _judged(response, self._criteria, has_said=self._has_said)
+            self._final_id = response.get("id")
+
+    def _read_behind(self, piece: Piece) -> None:
+        """Read what comes behind the terminal event, up to `[DONE]`."""
+        self._is_done = is_done(piece.data)
+        members = answer_object(piece.data) or {}
+        response = members.get("response")
+        identity = response.get("id") if isinstance(response, dict) else None
+        if says(members.get("delta")) or (identity and identity != self._final_id):
+            self._failure = SECOND_ANSWER
 
     def finish(self) -> Judgement:
         """Judge by the status in the terminal event."""

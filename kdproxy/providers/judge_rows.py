@@ -18,6 +18,7 @@ from kdproxy.providers.answer import members_of
 from kdproxy.providers.base import (
     CARRIES_ERROR,
     ONE_ANSWER,
+    SECOND_ANSWER,
     Broken,
     Complete,
     Criteria,
@@ -165,7 +166,11 @@ class TerminalStream:
         name = members.get("type")
         kind = name if isinstance(name, str) else piece.event
         # The event's name, numbers and labels are not content.
-        self._has_said = self._has_said or any(says(members.get(member)) for member in _CONTENT)
+        has_said = any(says(members.get(member)) for member in _CONTENT)
+        if has_said and self.is_over and self._criteria.choices is not None:
+            self._failure = SECOND_ANSWER
+            return
+        self._has_said = self._has_said or has_said
         if kind in self._complete:
             self._ended += 1
             self._usage = read_openai(members) or self._usage

@@ -68,6 +68,44 @@ def test_what_stands_behind_done_is_no_part_of_the_answer(entry: Any) -> None:
         assert message(first + behind, entry)["content"] == "Four."
 
 
+def answers_in_a_row(dialect: str) -> bytes:
+    """Two whole answers in one stream: "Four." and "Five.", as earlier releases stored them."""
+    parts = []
+    for text in ("Four.", "Five."):
+        output = [{"type": "message", "content": [{"type": "output_text", "text": text}]}]
+        block = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+        parts.append(
+            {
+                "messages": sse(
+                    {"type": "message_start", "message": {"type": "message", "content": []}},
+                    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+                    block,
+                    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+                    {"type": "message_stop"},
+                ),
+                "responses": sse(
+                    {"type": "response.output_text.delta", "output_index": 0, "delta": text},
+                    {"type": "response.completed", "response": {"status": "completed", "output": output}},
+                ),
+                "interactions": sse(
+                    {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+                    {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": text}},
+                    {"event_type": "interaction.completed", "interaction": {"status": "completed"}},
+                ),
+            }[dialect]
+        )
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("provider", "endpoint"), [("anthropic", "messages"), ("openai", "responses"), ("gemini", "interactions")]
+)
+def test_of_two_answers_in_one_stream_the_first_is_exported(provider: str, endpoint: str, entry: Any) -> None:
+    request = {"model": "m", "input": "Why?", "messages": [{"role": "user", "content": "Why?"}]}
+    found = message(answers_in_a_row(endpoint), entry, provider=provider, endpoint=endpoint, request=request)
+    assert found["content"] == "Four."
+
+
 def test_a_legacy_completion_that_is_repeated(entry: Any) -> None:
     texts = ["One, ", "two", "One, two"]
     chunks = [{"index": 0, "text": each, "finish_reason": "stop" if each == texts[-1] else None} for each in texts]
