@@ -16,6 +16,10 @@ _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"m
 
 _PLAIN = re.compile(r"[!#-<>-~]+")  # printable ASCII but for blank, quote and equals sign
 
+_NUMBERS = frozenset({int, float, bool})
+_SHORT = 128
+"""Characters; the cache of checked values holds no longer ones."""
+
 log = logging.getLogger("kdproxy.request")
 
 
@@ -39,10 +43,18 @@ def _second(at: int) -> str:
 
 
 def _value(value: object) -> str:
+    if type(value) in _NUMBERS:
+        return str(value)
     text = str(value)
-    if type(value) is int:
-        return text
+    return _short(text) if len(text) <= _SHORT else _quoted(text)
+
+
+def _quoted(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+_short = lru_cache(maxsize=1_024)(_quoted)
+"""Most values are those of the request before: method, path, upstream, model."""
 
 
 def configure(level: str) -> None:

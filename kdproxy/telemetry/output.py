@@ -33,6 +33,9 @@ class QueuedOutput(io.TextIOBase):
     def __init__(self, stream: TextIO) -> None:
         self._descriptor = stream.fileno()
         self._is_terminal = stream.isatty()
+        self._room = select.poll()
+        self._room.register(self._descriptor, select.POLLOUT)
+        self._polling = threading.Lock()  # a poll object serves one thread at a time
         self._pieces: deque[bytes] = deque()
         self._dropped = 0
         self._is_closing = False
@@ -59,10 +62,10 @@ class QueuedOutput(io.TextIOBase):
         """Write if that cannot block: a pipe that polls writable has room for PIPE_BUF bytes (pipe(7))."""
         if len(piece) > select.PIPE_BUF or not self._is_empty.is_set():
             return False
-        found = select.poll()
-        found.register(self._descriptor, select.POLLOUT)
         try:
-            if not any(events & select.POLLOUT for _, events in found.poll(0)):
+            with self._polling:
+                found = self._room.poll(0)
+            if not found or not found[0][1] & select.POLLOUT:
                 return False
             return os.write(self._descriptor, piece) == len(piece)
         except OSError:
