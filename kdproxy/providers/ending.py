@@ -79,6 +79,9 @@ def ending_of(reason: Any, words: Mapping[str, Ending]) -> Ending:
     if not isinstance(reason, str):
         # Null and false mean no reason; an object or a number is never in a list.
         return Ending.MISSING
+    known = words.get(reason)  # nearly always as the list has it
+    if known is not None:
+        return known
     word = reason.strip().lower().replace("-", "_")
     known = words.get(word)
     if known is not None:

@@ -37,7 +37,7 @@ def judge_choices(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     choices = members.get("choices")
     choices = choices if isinstance(choices, list) else []
     # Choices without an index are numbered by their place.
-    has_index = any(isinstance(choice, dict) and "index" in choice for choice in choices)
+    has_index = len(choices) > 1 and any(isinstance(choice, dict) and "index" in choice for choice in choices)
     for place, choice in enumerate(choices):
         _note(tally, choice, 0 if has_index else place)
     is_untold = tally.end_untold()

@@ -55,6 +55,7 @@ def text_of(content: Any) -> str | None:
     return None
 
 
+_MESSAGE = frozenset({"role", "content"})
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
@@ -64,11 +65,13 @@ def turns_of(messages: Any) -> tuple[Turn, ...] | None:
         return None
     turns = []
     for message in messages:
-        if not isinstance(message, dict) or not set(message) <= {"role", "content"}:
+        if not isinstance(message, dict) or not _MESSAGE.issuperset(message):
             return None
         name = message.get("role")
         role = _ROLES.get(name) if isinstance(name, str) else None
-        text = text_of(message.get("content"))
+        text = message.get("content")
+        if type(text) is not str:
+            text = text_of(text)
         if role is None or text is None:
             return None
         turns.append(Turn(role=role, text=text))
@@ -140,7 +143,7 @@ def _is_plain(members: Mapping[str, Any]) -> bool:
         and response_format in (None, {"type": "text"})
         and not members.get("audio")
         and members.get("modalities") in (None, ["text"])
-        and not any(members.get(name) for name in _BEYOND_TEXT.intersection(members))
+        and (_BEYOND_TEXT.isdisjoint(members) or not any(members.get(name) for name in _BEYOND_TEXT))
     )
 
 

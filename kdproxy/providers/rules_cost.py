@@ -50,10 +50,8 @@ def used_of(usage: Usage | None) -> Cost | None:
     return Cost(input_tokens=float(usage.input_tokens or 0), output_tokens=float(usage.output_tokens or 0))
 
 
-def _tokens(text: str) -> float:
-    if text.startswith("data:") or (len(text) >= _OPAQUE_FROM and " " not in text[:_OPAQUE_FROM]):
-        return OPAQUE_TOKENS
-    return len(text) / CHARACTERS_PER_TOKEN
+def _is_opaque(text: str) -> bool:
+    return text.startswith("data:") or " " not in text[:_OPAQUE_FROM]
 
 
 def _given(value: Any) -> float:
@@ -61,17 +59,20 @@ def _given(value: Any) -> float:
 
     No generators: it runs for every miss. No recursion: an uncached body may be nested a thousand levels deep.
     """
-    given = 0.0
+    characters, opaque = 0, 0
     rest = [value]
-    while rest:
-        each = rest.pop()
-        if isinstance(each, str):
-            given += _tokens(each)
-        elif isinstance(each, list):
+    for each in rest:  # which grows meanwhile
+        kind = type(each)
+        if kind is str:
+            if _is_opaque(each) if len(each) >= _OPAQUE_FROM else each.startswith("data:"):
+                opaque += 1
+            else:
+                characters += len(each)
+        elif kind is list:
             rest += each
-        elif isinstance(each, dict):
+        elif kind is dict:
             rest += each.values()
-    return given
+    return characters / CHARACTERS_PER_TOKEN + opaque * OPAQUE_TOKENS
 
 
 def _output_bound(members: Mapping[str, Any]) -> int | None:

@@ -38,7 +38,7 @@ class Tally:
         self._words = words
         self._choices: dict[int, _Choice] = {}
         self._unknown: str | None = None
-        self._has_ended = False
+        self._has_ended = self._has_refused = False
         self.failure: Broken | None = None
         """The proof that the answer failed, if any."""
         self.is_told = False
@@ -72,6 +72,8 @@ class Tally:
                 return
             case Ending.UNKNOWN:
                 self._unknown = str(reason)[:60]
+            case Ending.REFUSED:
+                self._has_refused = True
         self._has_ended = choice.is_ended = True
         choice.ending = ending
         choice.word = str(reason)[:60]
@@ -124,21 +126,26 @@ class Tally:
         if unfinished is not None:
             return unfinished
         expected = self._criteria.choices
-        if expected is not None and self._choices.keys() != set(range(expected)):
+        if expected is not None and (len(self._choices) != expected or max(self._choices) >= expected):
             return Broken(f"{expected} choices were requested, but {len(self._choices)} came", SETTING_CHOICES)
         if not self._criteria.keeps_empty and self._is_empty(usage):
             return Broken("it is empty: no tokens were generated and it has no content", SETTING_EMPTY, is_empty=True)
+        # No generators below: this runs for each answer, and one costs more than all else it does.
         ended = [self._choices[index] for index in sorted(self._choices)]
+        refused = [choice.word for choice in ended if choice.ending is Ending.REFUSED] if self._has_refused else ()
         return Complete(
             usage=usage,
             unknown_reason=self._unknown,
             finish=tuple([choice.word for choice in ended]) if self._has_ended else None,
-            refusal=next((choice.word for choice in ended if choice.ending is Ending.REFUSED), None),
+            refusal=refused[0] if refused else None,
         )
 
     def _unfinished(self, *, is_done: bool) -> Broken | None:
         choices = self._choices.values()
-        if all(choice.is_ended for choice in choices):
+        for choice in choices:
+            if not choice.is_ended:
+                break
+        else:
             return None
         if is_done and all(choice.ending is not None for choice in choices):
             return None  # text came after a finish reason, and then the last event

@@ -26,8 +26,12 @@ def as_served(usage: Usage | None, *, asked: Mapping[str, Any] | None, headers: 
     """
     if usage is None or usage.tier is not None:
         return usage
-    tier = next((tier_of(value) for name, value in headers if name.lower() in _TIER_HEADERS), None)
-    if tier is None and asked is not None:
+    tier = None
+    for name, value in headers:
+        if name.lower() in _TIER_HEADERS:
+            tier = tier_of(value)
+            break
+    if tier is None and asked is not None and ("service_tier" in asked or "serviceTier" in asked):
         wanted = tier_of(asked.get("service_tier", asked.get("serviceTier")))
         tier = None if wanted in (None, STANDARD) else "unknown"
     return usage if tier is None else usage._replace(tier=tier)

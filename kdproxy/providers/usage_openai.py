@@ -17,11 +17,19 @@ def read_openai(members: Mapping[str, Any]) -> Usage | None:
     usage = _openai_usage(members)
     if usage is None:
         return None
-    tier = tier_of(members.get("service_tier")) or tier_of(usage.get("service_tier"))
-    if _is_anthropic(usage):
+    tier = None
+    if "service_tier" in members or "service_tier" in usage:
+        tier = tier_of(members.get("service_tier")) or tier_of(usage.get("service_tier"))
+    if "input_tokens" in usage and _is_anthropic(usage):
         found = read_anthropic(usage)
         return found if found is None or tier is None else found._replace(tier=tier)
     # Runs for each answer: plain look-ups, since a generator over names costs more than the look-ups themselves.
+    given = first(usage, "prompt_tokens", "input_tokens")
+    answered = first(usage, "completion_tokens", "output_tokens")
+    total = count(usage.get("total_tokens")) or None  # servers that compute no total write 0
+    if _SIMPLE.issuperset(usage):
+        given, answered, unpriced = _solve(given, answered, total, reasoning=0, cache=0)
+        return None if given is None and answered is None else Usage(given, answered, tier=tier, unpriced=unpriced)
     of, asked_of, answered_of = usage.get, details(usage, *_INPUT_DETAILS).get, details(usage, *_OUTPUT_DETAILS).get
     cached = most(
         asked_of("cached_tokens"),
@@ -39,16 +47,10 @@ def read_openai(members: Mapping[str, Any]) -> Usage | None:
         of("cache_creation_input_tokens"),
     )
     reasoning = most(answered_of("reasoning_tokens"), of("reasoning_tokens"))
-    given = first(usage, "prompt_tokens", "input_tokens")
     if given is None and (missed := count(of("prompt_cache_miss_tokens"))) is not None:
         given = missed + (cached or 0)
     given, answered, unpriced = _solve(
-        given,
-        first(usage, "completion_tokens", "output_tokens"),
-        # Servers that compute no total write 0.
-        count(of("total_tokens")) or None,
-        reasoning=reasoning or 0,
-        cache=(cached or 0) + (written or 0),
+        given, answered, total, reasoning=reasoning or 0, cache=(cached or 0) + (written or 0)
     )
     found = Usage(
         given,
@@ -63,9 +65,11 @@ def read_openai(members: Mapping[str, Any]) -> Usage | None:
         _told_usd(usage),
         unpriced or _beside_tokens(usage),
     )
-    return None if found == Usage(None, None, tier=tier) else found
+    return None if given is None and answered is None and found == Usage(None, None, tier=tier) else found
 
 
+_SIMPLE = frozenset({"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"})
+"""Usage of these alone, as most servers of one's own send it, takes half the time."""
 _INPUT_DETAILS = ("prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details")
 _OUTPUT_DETAILS = (
     *("completion_tokens_details", "completion_token_details", "output_tokens_details", "output_token_details"),
