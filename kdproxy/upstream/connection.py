@@ -27,6 +27,10 @@ _MOST_INTERIM = 1_000
 _SETTLE_TURNS = 5
 
 
+_queued = array.array("i", [0])
+"""Where the kernel writes how many bytes are queued. Event loop only."""
+
+
 class CutOff(Exception):
     """The connection ended before the answer. `__cause__` is the operating system's error, if there was one."""
 
@@ -51,6 +55,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._descriptor = -1
         """The socket's file descriptor while there is a transport; -1: no socket."""
+        self._unread: select.poll | None = None
+        """Asks the kernel whether unread bytes wait."""
         self.is_stray = False
         """Whether it received bytes that answer no request."""
         self.answered = 0
@@ -215,6 +221,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
         found: Any = transport.get_extra_info("socket")
         self._descriptor = -1 if found is None else int(found.fileno())
+        if self._descriptor >= 0:
+            self._unread = select.poll()
+            self._unread.register(self._descriptor, select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         """Take received bytes."""
@@ -345,11 +354,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _has_unread(self) -> bool:
         """Whether bytes or the server's close wait in the kernel."""
-        if self.transport is None or self._descriptor < 0:
-            return False
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+        return self.transport is not None and self._unread is not None and bool(self._unread.poll(0))
 
     def _unsent(self) -> int:
         """Bytes of the request that the server's kernel has not acknowledged: SIOCOUTQ, in tcp(7).
@@ -361,9 +366,8 @@ class UpstreamConnection(asyncio.Protocol):
         waiting = self.transport.get_write_buffer_size()
         if self._descriptor < 0:
             return waiting
-        queued = array.array("i", [0])
         try:
-            fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, queued)
+            fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, _queued)
         except OSError:
             return waiting  # SIOCOUTQ does not exist on every system
-        return waiting + queued[0]
+        return waiting + _queued[0]

@@ -248,23 +248,26 @@ def parse_head(raw: bytes, *, method: str) -> Head:
         if not colon:
             raise BadFraming("one of its header lines has no colon")
         pairs.append((_names.get(raw_name) or _name(raw_name), value.strip(_BLANK)))
-    status = int(match[2])
+    version, code = match.groups()
+    status = int(code)
     headers = CIMultiDict(pairs)
     body, length, is_plain = _body(status, headers, method)
-    keeps_alive = is_plain and match[1] == "1" and "close" not in _list(headers, "Connection")
+    keeps_alive = is_plain and version == "1"
+    if keeps_alive and "Connection" in headers:
+        keeps_alive = "close" not in _list(headers, "Connection")
     return Head(status, headers, body, length, keeps_alive)
 
 
 def _list(headers: "CIMultiDict[str]", name: str) -> list[str]:
-    if name not in headers:
-        return []
     return [part.strip().lower() for value in headers.getall(name) for part in value.split(",")]
 
 
 def _body(status: int, headers: "CIMultiDict[str]", method: str) -> tuple[Body, int | None, bool]:
     """Return the body's parser, its length if known, and whether the head is unambiguous and usual."""
-    codings = [coding for coding in _list(headers, "Transfer-Encoding") if coding not in ("", "identity")]
-    lengths = _list(headers, "Content-Length")
+    codings: list[str] = []
+    if "Transfer-Encoding" in headers:
+        codings = [coding for coding in _list(headers, "Transfer-Encoding") if coding not in ("", "identity")]
+    lengths = _list(headers, "Content-Length") if "Content-Length" in headers else []
     length = None if codings or not lengths else _length(lengths)
     if method == "HEAD" or status < 200 or status in (204, 304) or (method == "CONNECT" and status < 300):
         return LengthBody(0), length, True
@@ -280,7 +283,7 @@ def _body(status: int, headers: "CIMultiDict[str]", method: str) -> tuple[Body, 
 
 
 def _length(lengths: list[str]) -> int:
-    if len(set(lengths)) > 1:
+    if len(lengths) > 1 and len(set(lengths)) > 1:
         raise BadFraming("it has two different Content-Length values")
     digits = lengths[0]
     if not (digits.isascii() and digits.isdigit()) or len(digits) > _MAX_LENGTH_DIGITS:

@@ -32,6 +32,7 @@ _HOP_BY_HOP = frozenset(
 """Headers for one connection only (RFC 9110 section 7.6.1)."""
 
 _NOT_FORWARDED = _HOP_BY_HOP | {"host", "accept-encoding", "expect"}
+_NOT_FORWARDED_WHOLE = _NOT_FORWARDED | {"content-length"}
 _NOT_COPIED_BACK = _HOP_BY_HOP | {"content-length"}
 _LONGEST_HEADER = 8_190
 """Longer headers are dropped: clients reject an answer that has one (aiohttp above 8,190 bytes, Node.js 16,384)."""
@@ -119,16 +120,21 @@ class HttpResponse:
         self.status = exchange.status
         headers = exchange.headers
         # A coded body is decoded here, so its length is no longer known.
-        is_decoded = headers.get("Content-Encoding", "").strip().lower() in DECODED
+        is_decoded = "Content-Encoding" in headers and headers["Content-Encoding"].strip().lower() in DECODED
         self._decoder = Decoder() if is_decoded else None
         self._decoded: Iterator[bytes] = iter(())
-        dropped = _NOT_COPIED_BACK | _nominated(headers)
+        dropped = _NOT_COPIED_BACK
+        if "Connection" in headers:
+            dropped |= _nominated(headers)
         if is_decoded:
             dropped |= {"content-encoding"}
+        # A list made into a tuple, here and below: a generator takes twice as long.
         self.headers: HeaderPairs = tuple(
-            (name, _sendable(value))
-            for name, value in headers.items()
-            if name.lower() not in dropped and len(value) <= _LONGEST_HEADER
+            [
+                (name, value if value.isascii() else _sendable(value))
+                for name, value in headers.items()
+                if name.lower() not in dropped and len(value) <= _LONGEST_HEADER
+            ]
         )
         self.content_length: int | None = None if is_decoded else exchange.length
         # RFC 9112 section 6.3; a content coding marks its own end.
@@ -225,25 +231,28 @@ def forwardable(headers: Any, *, keep_length: bool) -> HeaderPairs:
         headers: an aiohttp multi-dict.
         keep_length: keep Content-Length, for a body that is streamed; a whole body gets a new one.
     """
-    dropped = _NOT_FORWARDED | _nominated(headers)
-    if not keep_length:
-        dropped |= {"content-length"}
+    dropped = _NOT_FORWARDED if keep_length else _NOT_FORWARDED_WHOLE
+    if "Connection" in headers:
+        dropped |= _nominated(headers)
     return tuple(
-        pair for pair in headers.items() if (name := pair[0].lower()) not in dropped and not name.startswith("kdproxy-")
+        [
+            pair
+            for pair in headers.items()
+            if (name := pair[0].lower()) not in dropped and not name.startswith("kdproxy-")
+        ]
     )
 
 
 def _nominated(headers: Any) -> frozenset[str]:
     """Return the header names that the sender declares to be for one connection only."""
-    if "Connection" not in headers:
-        return frozenset()
     return frozenset(name.strip().lower() for value in headers.getall("Connection") for name in value.split(","))
 
 
 def _sendable(value: str) -> str:
-    """Return a header value that aiohttp writes in full. It drops bytes that are not UTF-8: read them as Latin-1."""
-    if value.isascii():
-        return value
+    """Return a header value, which is not ASCII, so that aiohttp writes it in full.
+
+    It drops bytes that are not UTF-8: read them as Latin-1.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -67,7 +67,10 @@ class WholeReply(_Bare, web.Response):
 
 def _head(status: int, pairs: HeaderPairs, framing: str, *, keep_alive: bool) -> bytes:
     lines = [_STATUS_LINES[status], *[f"{name}: {value}\r\n" for name, value in pairs], framing]
-    if not any(name.lower() == "date" for name, _ in pairs):
+    for name, _ in pairs:
+        if len(name) == 4 and name.lower() == "date":
+            break
+    else:
         lines.append(f"Date: {rfc822_formatted_time()}\r\n")
     lines.append("\r\n" if keep_alive else "Connection: close\r\n\r\n")
     text = "".join(lines)
