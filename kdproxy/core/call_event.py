@@ -77,7 +77,7 @@ class NamedEvent(NamedTuple):
 
 def question_of(address: Address) -> Address:
     """Return the name that events have for a question."""
-    return address._replace(key=address.key[:KEY_DIGITS])
+    return Address(address.namespace, address.key[:KEY_DIGITS], address.ordinal)
 
 
 def encode_event(event: Sent | Ended, name: LineName) -> bytes:

@@ -37,7 +37,7 @@ def digest(body: bytes) -> bytes:
     From 2,048 bytes on hashlib releases the interpreter's lock. To get it back beside a busy writer thread takes ten
     times as long as the hashing (20 us against 2 us for a line of 3 KB). Only long lines are worth it.
     """
-    if len(body) > _LONG_LINE_BYTES:
+    if len(body) <= _HELD_LOCK_BYTES or len(body) > _LONG_LINE_BYTES:
         return hashlib.sha256(body).hexdigest().encode()
     state = hashlib.sha256()
     for start in range(0, len(body), _HELD_LOCK_BYTES):

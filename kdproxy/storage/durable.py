@@ -16,7 +16,10 @@ def sync_directory(directory: Path) -> None:
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all bytes. Raises OSError, possibly after a part of them."""
-    view = memoryview(data)
+    written = os.write(descriptor, data)
+    if written == len(data):
+        return  # nearly always
+    view = memoryview(data)[written:]
     while view:
         view = view[os.write(descriptor, view) :]
 

@@ -52,6 +52,8 @@ class EventLog:
         """Lines that had been written at the last call of `row`."""
         self._files: Journal | None = None  # made with the first line
         self._calls = Calls()
+        self._last: tuple[Location, bytes] | None = None
+        """The last line that was written: the mark is made of it when `row` needs one."""
         self._is_recovered = False
         self._changed = threading.Condition()  # protects the state, the file's end and all below
         self._thread: threading.Thread | None = None
@@ -161,6 +163,9 @@ class EventLog:
         with self._changed:
             if not self._is_recovered:
                 return b""
+            if self._last is not None:
+                self._calls.advance(Watermark.after(*self._last), self._life.origin)
+                self._last = None
             if self._calls.mark is None:
                 return None
             self._rowed = self._written
@@ -205,8 +210,7 @@ class EventLog:
         files = self._files or self._open()
         segment, start = files.end
         files.write(data)
-        mark = Watermark.after(Location(segment, start + len(data) - len(last), len(last)), last)
-        self._calls.advance(mark, self._life.origin)
+        self._last = Location(segment, start + len(data) - len(last), len(last)), last
         self._written += 1
 
     def _open(self) -> Journal:

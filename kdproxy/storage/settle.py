@@ -4,7 +4,8 @@ This happens on the writer thread when the line is written: nothing else is writ
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from kdproxy.core.line import seal
 from kdproxy.core.models import Address, Entry, LineName, NamedRecord, Record, Tombstone
@@ -16,8 +17,7 @@ from kdproxy.storage.life import Life
 from kdproxy.storage.sample_row import Generation
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A record of this life, encoded except for what `settle` adds. If its write fails, it keeps its name."""
 
     record: Record
