@@ -41,18 +41,18 @@ def forwarded(
     ignored: Sequence[str] = (),
 ) -> str:
     """An answer from the upstream; `is_collapsed`: this client joined a call already under way."""
-    parts = [f"kdproxy; fwd={forward}"]
+    told = f"kdproxy; fwd={forward}"
     if status is not None:
-        parts.append(f"; fwd-status={status}")
+        told += f"; fwd-status={status}"
     if is_stored:
-        parts.append("; stored")
+        told += "; stored"
     if is_collapsed:
-        parts.append("; collapsed")
+        told += "; collapsed"
     if key is not None:
-        parts.append(f'; key="{key}"')
-    parts.append(_detail(detail))
-    parts.append(_ignored(ignored))
-    return "".join(parts)
+        told += f'; key="{key}"'
+    if detail:
+        told += _detail(detail)
+    return told + _ignored(ignored) if ignored else told
 
 
 def refused(detail: str) -> str:

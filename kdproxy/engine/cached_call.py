@@ -135,7 +135,9 @@ class CachedCall:
         validator: Validator,
     ) -> Judgement:
         upstream, response = asked.incoming.upstream, delivery.response
-        recorder, misfit = recorder_of(asked.question, upstream, delivery, limit_bytes=self._answer_limit_bytes)
+        recorder, misfit = recorder_of(
+            asked.question, validator.criteria, delivery, limit_bytes=self._answer_limit_bytes
+        )
         is_live = isinstance(recorder, StreamRecorder) or recorder.is_live
         if is_live:
             flight.set_head(Head(status=response.status, headers=response.headers, is_whole=False))

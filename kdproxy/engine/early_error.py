@@ -6,6 +6,7 @@ broken answer. What was read is put before the rest.
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -46,6 +47,16 @@ class BufferedResponse:
         self.headers: HeaderPairs = response.headers
         self.content_length = response.content_length
         self.is_end_marked = response.is_end_marked
+        self.content_type = ""
+        """In lower case; the first one."""
+        self.is_coded = False
+        """Whether it has a content coding: one that is undone here no longer names it."""
+        for name, value in self.headers:
+            match name.lower():
+                case "content-type":
+                    self.content_type = self.content_type or value.lower()
+                case "content-encoding":
+                    self.is_coded = True
 
     async def buffer(self, ends_at: float | None = None) -> bytes | None:
         """Read on, and keep what was read for `chunk`. Nothing at the end; None at the loop's time `ends_at`.
@@ -186,7 +197,7 @@ async def read_beginning(response: UpstreamResponse, *, whole_bytes: int) -> Beg
 
 async def _inspect(buffered: BufferedResponse, whole_bytes: int) -> Beginning:
     kind = await _kind_of(buffered)
-    names_events = _content_type(buffered.headers).startswith("text/event-stream")
+    names_events = buffered.content_type.startswith("text/event-stream")
     if kind is Kind.EMPTY:
         return Beginning(buffered, kind, fault="an empty answer")
     if kind is Kind.HTML:
@@ -194,7 +205,7 @@ async def _inspect(buffered: BufferedResponse, whole_bytes: int) -> Beginning:
         return Beginning(buffered, kind, fault="an HTML page in place of an answer")
     if kind is Kind.EVENTS or (names_events and kind is Kind.OTHER):
         return await _first_token(buffered)
-    if kind is Kind.OTHER and _content_type(buffered.headers).startswith(_BINARY_TYPES):
+    if kind is Kind.OTHER and buffered.content_type.startswith(_BINARY_TYPES):
         whole_bytes = 0  # sound and pictures are forwarded as they arrive
     return Beginning(buffered, kind, error=await _error_body(buffered, whole_bytes))
 
@@ -259,7 +270,7 @@ def _first_object(body: bytes) -> dict[str, Any] | None:
     return chunks[0] if isinstance(chunks, list) and chunks and isinstance(chunks[0], dict) else None
 
 
-_ERROR_MARKS = (b'"error', b'"base_resp"', b'"success"')
+_ERROR_MARK = re.compile(rb'"(?:error|base_resp"|success")')
 
 
 async def _error_body(buffered: BufferedResponse, whole_bytes: int) -> bytes:
@@ -269,11 +280,7 @@ async def _error_body(buffered: BufferedResponse, whole_bytes: int) -> bytes:
         body = (await buffered.buffer_all(_LARGEST_BEGINNING)).lstrip()
     else:
         return b""
-    if len(body) > _LARGEST_BEGINNING or not any(mark in body for mark in _ERROR_MARKS):
+    if len(body) > _LARGEST_BEGINNING or _ERROR_MARK.search(body) is None:
         return b""
     # Some write the error on a line of its own, and `data: [DONE]` after it.
     return _named_error(body) or _named_error(body.partition(b"\n")[0])
-
-
-def _content_type(headers: HeaderPairs) -> str:
-    return next((value.lower() for name, value in headers if name.lower() == "content-type"), "")

@@ -6,8 +6,6 @@ full disk keeps from being sent. What an upstream call fails with is named at it
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from kdproxy.core.models import HeaderPairs
@@ -100,19 +98,29 @@ def come_again(flight: Flight) -> ComeAgain:
 # -- the end of a flight ------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def completing(flight: Flight) -> Iterator[None]:
+class completing:  # noqa: N801  # a context manager of contextlib takes four calls more, for each miss
     """Complete a flight at the end of the block, whatever happens in it."""
-    try:
-        yield
-    except KdproxyError as error:
-        flight.complete(error=error)
-    except Exception:
-        log.exception("a flight crashed")
-        flight.complete(error=_crashed())
-    finally:
-        # A cancelled flight: no client waits for it, or the server stops.
-        flight.complete(error=_stopped())
+
+    __slots__ = ("_flight",)
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        """Complete it; an error ends here, a cancellation does not."""
+        flight = self._flight
+        if isinstance(error, KdproxyError):
+            flight.complete(error=error)
+        elif isinstance(error, Exception):
+            log.error("a flight crashed", exc_info=error)
+            flight.complete(error=_crashed())
+        elif flight.phase is not Phase.COMPLETE:
+            # A cancelled flight: no client waits for it, or the server stops.
+            flight.complete(error=_stopped())
+        return isinstance(error, Exception)
 
 
 def complete_refused(flight: Flight, result: Refusal | GaveUp) -> None:

@@ -125,7 +125,8 @@ class Fetcher:
     def completed(self, fetch_request: FetchRequest, delivery: FetchedResponse, used: Cost | None = None) -> None:
         """End: the answer was read to its end. `used` is what it took."""
         delivery.permit.completed(used)
-        delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.queue))
+        if not delivery.call.is_over:
+            delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.queue))
         self.history.succeeded(fetch_request.question)
         self.calls.ended(fetch_request.question)
 

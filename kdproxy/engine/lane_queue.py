@@ -230,7 +230,10 @@ class LaneQueue:
     @property
     def is_slow(self) -> bool:
         """Whether answers take a good part of the time that they may take."""
-        return any(math.isfinite(lane.pace.throughput.bound) for lane in self.lanes)
+        for lane in self.lanes:  # noqa: SIM110  # a generator takes longer, and this runs for each call
+            if lane.pace.throughput.bound != math.inf:
+                return True
+        return False
 
     def relieve(self, lane: Lane) -> None:
         """Take back what a free server cannot answer in time, the youngest first."""
@@ -243,7 +246,10 @@ class LaneQueue:
     @property
     def is_closed(self) -> bool:
         """Whether all lanes are stopped and no request is held for them."""
-        return all(lane.stop is not None and not lane.stop.is_parked for lane in self.lanes)
+        for lane in self.lanes:  # noqa: SIM110  # a generator takes longer, and this runs for each call
+            if lane.stop is None or lane.stop.is_parked:
+                return False
+        return True
 
     def _closed_by(self, now: float) -> Refusal | None:
         """Return what all requests get, if every lane is stopped and none may probe now."""

@@ -8,7 +8,7 @@ forwarded.
 
 import asyncio
 
-from kdproxy.core.models import Form, HeaderPairs, Question, Upstream
+from kdproxy.core.models import Form, Question
 from kdproxy.core.ports import UpstreamResponse
 from kdproxy.core.sniff import Kind
 from kdproxy.engine.early_error import ANSWERING, BufferedResponse
@@ -16,7 +16,7 @@ from kdproxy.engine.fetch_request import FetchedResponse
 from kdproxy.engine.flights import Flight
 from kdproxy.engine.recorder import GRACE_SECONDS, BodyRecorder, Recorder, StreamRecorder
 from kdproxy.errors import UpstreamFailed
-from kdproxy.providers.base import criteria_of
+from kdproxy.providers.base import Criteria
 from kdproxy.providers.question import endpoint_named
 
 HOLD_SECONDS = 0.1
@@ -24,7 +24,7 @@ HOLD_SECONDS = 0.1
 
 
 def recorder_of(
-    question: Question, upstream: Upstream, delivery: FetchedResponse, *, limit_bytes: int
+    question: Question, criteria: Criteria, delivery: FetchedResponse, *, limit_bytes: int
 ) -> tuple[Recorder, str | None]:
     """Return what watches this answer, and why it cannot be kept however good it is.
 
@@ -32,15 +32,15 @@ def recorder_of(
     """
     response, kind = delivery.response, delivery.kind
     endpoint = endpoint_named(question.provider, question.endpoint)
-    criteria = criteria_of(question, upstream)
-    content_type = _content_type(response.headers)
+    labels = response if isinstance(response, BufferedResponse) else BufferedResponse(response)
+    content_type = labels.content_type
     if response.status in ANSWERING and _is_stream(question.form, kind, content_type):
         misfit = None if question.form is Form.SSE else "it is a stream that was not asked for"
         return StreamRecorder(endpoint.judge_stream(criteria), limit_bytes), misfit
     misfit = None
     if response.status not in ANSWERING:
         misfit = f"its status is {response.status}"
-    elif any(name.lower() == "content-encoding" for name, _ in response.headers):
+    elif labels.is_coded:
         misfit = "it has a coding that is not undone here"
     elif question.form is Form.SSE and kind is not Kind.JSON:
         misfit = "it is no stream"
@@ -98,7 +98,3 @@ async def _read_stream(response: BufferedResponse, recorder: StreamRecorder, fli
         if not chunk:
             return
         flight.add(recorder.feed(chunk))
-
-
-def _content_type(headers: HeaderPairs) -> str:
-    return next((value.lower() for name, value in headers if name.lower() == "content-type"), "")

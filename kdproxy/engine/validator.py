@@ -5,11 +5,12 @@ accept, what is empty, and what its upstream sends to one question after another
 brings the same). Of a call that is no question only the answer's own words count.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from kdproxy.core import sse
 from kdproxy.core.models import Upstream
-from kdproxy.engine.offload import offload
+from kdproxy.engine.offload import INLINE_BYTES
 from kdproxy.providers.base import Broken, Complete, Criteria, End, Endpoint, Judge, Judgement
 
 
@@ -18,14 +19,19 @@ class Validator:
 
     def __init__(self, judge: Judge, criteria: Criteria, fails: Callable[[Broken], bool]) -> None:
         self._judge = judge
-        self._criteria = criteria
+        self.criteria = criteria
+        """What the answer must have."""
         self._fails = fails
         self.failure: Broken | None = None
         """What was wrong with the last body, if it was a failed call."""
 
     async def check(self, body: bytes) -> Judgement:
         """Judge a body."""
-        judgement = await offload(body, lambda: self._judge(body, self._criteria))
+        judge, criteria = self._judge, self.criteria
+        if len(body) <= INLINE_BYTES:
+            judgement = judge(body, criteria)
+        else:
+            judgement = await asyncio.to_thread(judge, body, criteria)
         self.failure = self.failed(judgement)
         return judgement
 

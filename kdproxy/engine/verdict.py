@@ -39,7 +39,7 @@ async def verdict_on(beginning: Beginning, fetch_request: FetchRequest, now: flo
         or not response.is_over
     ):
         return Verdict(retry.Done())
-    if any(name.lower() == "content-encoding" for name, _ in response.headers):
+    if response.is_coded:
         return Verdict(retry.Done())  # compressed, and not decoded here: it cannot be judged
     judgement = await validator.check(response.seen)
     if validator.failure is None:

@@ -96,7 +96,10 @@ class Pace:
     @property
     def has_limits(self) -> bool:
         """Whether a header or a setting says how many requests or tokens may be sent."""
-        return bool(self.meters) and any(meter.bound is not None for meter in self.meters.values())
+        for meter in self.meters.values():  # noqa: SIM110  # a generator takes longer: several times for each call
+            if meter.bound is not None:
+                return True
+        return False
 
     @property
     def is_probing(self) -> bool:
@@ -152,21 +155,22 @@ class Pace:
 
     def wait(self, cost: Cost, now: float) -> float:
         """Return the seconds until a request may go: 0 for now, infinity for not before another one ends."""
-        most = self.most_in_flight if self.has_limits else min(self.concurrency.most, self.start.bound)
+        has_limits = self.has_limits
+        most = self.most_in_flight if has_limits else min(self.concurrency.most, self.start.bound)
         if self.in_flight >= min(most, max(1.0, self.throughput.bound)):
             return math.inf
         longest = self.paused_until - now
         if self._is_probing and self._probe is not None:
             # Refusals come at once, answers may take minutes: a probe that is not refused soon has got through.
             # At the start of a hosted API only an answer is proof: the next token of a bucket lets one in, and no more.
-            patience = PROBE_SECONDS if self.start.is_over or self.has_limits else LONGEST_BACKOFF_SECONDS
+            patience = PROBE_SECONDS if self.start.is_over or has_limits else LONGEST_BACKOFF_SECONDS
             longest = max(longest, self._probe.granted_at + patience - now)
-        if not self.has_limits:
+        if not has_limits:
             # A rate that was found replaces the slow start.
             longest = max(longest, self.start.wait(now) if self.rate_probe.rate is None else self.rate_probe.wait(now))
         for quota, meter in self.meters.items():
             longest = max(longest, meter.wait(cost.of(quota.dimension), now))
-        if longest < SHORTEST_WAIT and not self.has_limits:
+        if longest < SHORTEST_WAIT and not has_limits:
             # Asked last: it widens only where it alone is in the way.
             if self.start.is_over:
                 longest = self.concurrency.wait(self.in_flight, now)

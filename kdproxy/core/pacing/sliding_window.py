@@ -15,6 +15,11 @@ class SlidingWindow:
     _total: float = 0.0
     _bins: deque[list[float]] = field(default_factory=deque)
     """Start and amount, oldest first."""
+    _width: float = field(init=False)
+    """Length of a bin."""
+
+    def __post_init__(self) -> None:
+        self._width = self.window_seconds / _BINS
 
     def add(self, amount: float, now: float) -> None:
         """Count something."""
@@ -59,10 +64,6 @@ class SlidingWindow:
             left -= amount
             until = start + self._width + self.window_seconds
         return max(0.0, until - now)
-
-    @property
-    def _width(self) -> float:
-        return self.window_seconds / _BINS
 
     def _forget(self, now: float) -> None:
         # A bin leaves when the youngest of it does.

@@ -31,6 +31,8 @@ class Throughput:
     _deadline: float = math.inf
     _deadline_at: float = -math.inf
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _took: float = 0.0
+    """Seconds that the recent ones took, all together."""
     _ends: SlidingWindow = field(default_factory=lambda: SlidingWindow(_COUNTED_SECONDS))
     _bound: float = math.inf
 
@@ -55,8 +57,11 @@ class Throughput:
         self._ends.add(1.0, now)
         if beside < self.least_beside:
             return
+        if len(self._recent) == RECENT:
+            self._took -= self._recent[0][1]
         self._recent.append((beside, max(seconds, 1e-3)))
-        took = sum([each for _, each in self._recent])
+        self._took += self._recent[-1][1]
+        took = self._took
         if took / len(self._recent) < IN_FORCE_SHARE * self._deadline:
             self._bound = math.inf
             return
