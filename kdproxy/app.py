@@ -34,6 +34,8 @@ from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.reach import Finding, StartCheck, check_upstream, credential_headers
 from kdproxy.engine.relay import Relay
+from kdproxy.engine.runs import Runs
+from kdproxy.engine.samples import Samples
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.engine.uncached_call import UncachedCall
 from kdproxy.errors import ConfigError, KdproxyError
@@ -139,6 +141,7 @@ class App:
             self._flights,
             cached_call,
             UncachedCall(fetcher, self._lanes, answer_limit_bytes=settings.answer_limit_bytes),
+            Samples(archive, Runs(archive.calls, clock)),
             clock,
             allow_hosted_tools=settings.allow_hosted_tools,
             match_prompts=settings.match_prompts,

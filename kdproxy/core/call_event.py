@@ -11,10 +11,11 @@ from kdproxy.core.line import seal
 from kdproxy.core.models import DEFAULT_NAMESPACE, Address, LineName, Other, Start, Usage
 from kdproxy.core.record import check, name_from, read_usage
 from kdproxy.core.record_encode import RECORD_VERSION, dump, usage_members
+from kdproxy.core.run_event import RUN_EVENT_KINDS, RunEvent, read_run_event
 
 KEY_DIGITS = 32
 """Hex digits of a key in a `sent` line: 128 bits identify a question, and the line stays below 300 bytes."""
-EVENT_KINDS = frozenset({"sent", "ended"})
+EVENT_KINDS = frozenset({"sent", "ended"}) | RUN_EVENT_KINDS
 ERROR_BYTES = 2_048
 """Characters kept of an error's body."""
 
@@ -65,7 +66,7 @@ class Ended(NamedTuple):
     is_detached: bool = False
 
 
-Event = Sent | Ended | Start | Other
+Event = Sent | Ended | Start | Other | RunEvent
 
 
 class NamedEvent(NamedTuple):
@@ -150,7 +151,8 @@ def read_event(line: bytes) -> NamedEvent:
             case "start":
                 return NamedEvent(Start(created_at=float(members["created_at"]), release=members["release"]), name)
             case kind:
-                return NamedEvent(Other(kind=str(kind), created_at=0.0), name)
+                event = read_run_event(members)
+                return NamedEvent(Other(kind=str(kind), created_at=0.0) if event is None else event, name)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise lines.invalid(f"a member is missing or of the wrong type ({error})") from error
 

@@ -1,6 +1,6 @@
 """Protocols through which the engine and the jobs do I/O. Adapters implement them; only app.py names the adapters."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -19,6 +19,9 @@ from kdproxy.core.models import (
     Prompt,
     Record,
 )
+from kdproxy.core.run_event import RunEvent
+from kdproxy.core.run_history import History
+from kdproxy.core.run_list import RunList
 
 
 class Location(NamedTuple):
@@ -163,6 +166,26 @@ class CallLog(Protocol):
 
     async def wait_writable(self) -> None:
         """Return when writing works (again)."""
+
+
+class RunLog(Protocol):
+    """The events log: which samples the attempts of each run were given."""
+
+    def note(self, event: RunEvent) -> LineName:
+        """Record an event; return its name. It outlives a kill of the process from now on."""
+
+    def runs(self) -> RunList:
+        """Return all runs and their attempts."""
+
+    def history(self, attempts: Collection[LineName]) -> History:
+        """Return the events of these attempts. Blocks: 2 s for a million of them."""
+
+    async def settle(self) -> None:
+        """Return once all events are durable, or the disk has refused them."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why events are in memory only, in one sentence; None if they are on disk."""
 
 
 class UpstreamRequest(NamedTuple):

@@ -7,7 +7,10 @@ from typing import Any
 from kdproxy.core import key
 from kdproxy.core.models import Disposition, HeaderPairs, Headers, Question, Upstream
 from kdproxy.core.policy import RUN_HEADER, Mode
+from kdproxy.core.run_ref import RunRef
+from kdproxy.core.sampling import Taking
 from kdproxy.engine.flights import Flight
+from kdproxy.engine.runs import Hold
 from kdproxy.providers.base import json_object
 from kdproxy.providers.prompt_match import Match, match, prompt_hash
 from kdproxy.providers.question import Asking, endpoint_named, v1_key
@@ -36,12 +39,21 @@ class Incoming:
     """How long the client waits for the answer's head before it gets a 429 or 503 with Retry-After."""
     least_seconds: float = 0.0
     """How long it says itself that it waits; 0: it does not say."""
+    run_ref: RunRef | None = None
+    """The run whose samples it gets; None: the classic cache, where each question has one answer."""
+    taking: Taking | None = None
+    """Which sample its own header asks for."""
     _keyed_headers: HeaderPairs | None = None
 
     @property
     def run(self) -> str:
-        """Which run it belongs to; empty where it does not say."""
-        return self.headers.get(RUN_HEADER, "")
+        """Which run it waits for its turn with; empty where it does not say."""
+        return self.headers.get(RUN_HEADER) or (self.run_ref.run if self.run_ref is not None else "")
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether an official client says that it asks again what it has asked before."""
+        return self.headers.get("x-stainless-retry-count", "0").strip() not in ("", "0")
 
     def asking(self, body: bytes) -> Asking:
         """Return what the key depends on."""
@@ -76,6 +88,8 @@ class Reply:
     """Returns the flight that it is on: a client that is held may change it."""
     close: Callable[[], None] | None = None
     """Must be called when the reply is done with, read to its end or not."""
+    hold: Hold | None = None
+    """The sample of a run that it delivers; to be closed too."""
 
 
 class Asked:

@@ -141,8 +141,8 @@ class Flight:
         """The body so far."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body from its beginning, live.
+    async def chunks(self, before_last: Callable[[], None] | None = None) -> AsyncIterator[bytes]:
+        """Yield the body from its beginning, live. `before_last` is called before the last piece of a whole answer.
 
         Raises:
             KdproxyError: the answer was cut.
@@ -153,12 +153,16 @@ class Flight:
                 # What is there goes out in one piece: a late joiner gets the backlog in one write.
                 piece = b"".join(self._chunks[position:])
                 position = len(self._chunks)
+                if before_last is not None and self.phase is Phase.COMPLETE and self.error is None:
+                    before_last()
                 yield piece
             if self.phase is Phase.COMPLETE:
                 break
             await self._change()
         if self.error is not None:
             raise self.error
+        if before_last is not None:
+            before_last()
 
     async def _change(self, ends_at: float | None = None) -> None:
         """Wait for news. Raises TimeoutError at the loop's time `ends_at`: a bare timer, asyncio.timeout costs 9 us."""

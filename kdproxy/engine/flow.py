@@ -12,6 +12,7 @@ from kdproxy.core.cache_status import Forward
 from kdproxy.core.models import Address, Answer, Disposition, Form, Prompt, Question
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive, Clock, Intent, UpstreamRequest
+from kdproxy.core.run_ref import SAMPLE_HEADER
 from kdproxy.engine import keepalive, lookup
 from kdproxy.engine.cached_call import CachedCall, entry_of, kept_headers
 from kdproxy.engine.call import Asked, Incoming, Reply
@@ -21,6 +22,8 @@ from kdproxy.engine.flights import FlightId, Flights
 from kdproxy.engine.offload import INLINE_BYTES
 from kdproxy.engine.question_cache import QuestionCache
 from kdproxy.engine.relay import Relay
+from kdproxy.engine.runs import Hold
+from kdproxy.engine.samples import Samples
 from kdproxy.engine.uncached_call import UncachedCall
 from kdproxy.providers import compose, question, replay
 from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
@@ -43,6 +46,7 @@ class Flow:
         flights: Flights,
         cached_call: CachedCall,
         uncached_call: UncachedCall,
+        samples: Samples,
         clock: Clock,
         *,
         allow_hosted_tools: bool,
@@ -55,6 +59,7 @@ class Flow:
         self._cached_call = cached_call
         self._uncached_call = uncached_call
         self._uncached = itertools.count()
+        self._samples = samples
         self._clock = clock
         self._allow_hosted_tools = allow_hosted_tools
         self._match_prompts = match_prompts
@@ -74,13 +79,28 @@ class Flow:
         asked = await self._read(incoming, endpoint, body)
         if isinstance(asked, NotAQuestion):
             return await self._pass_uncached(incoming, endpoint, body, asked.reason)
-        if incoming.mode.reads:
-            reply = self._from_store(asked)
+        if incoming.run_ref is None and incoming.taking is None:
+            return await self._answer(asked, Address(incoming.namespace, asked.question.key))
+        address, hold = await self._samples.take(asked)
+        try:
+            reply = await self._answer(asked, address, hold)
+        except BaseException:
+            if hold is not None:
+                hold.close()
+            raise
+        reply.hold = hold
+        reply.headers = (*reply.headers, (SAMPLE_HEADER, str(address.ordinal)))
+        return reply
+
+    async def _answer(self, asked: Asked, address: Address, hold: Hold | None = None) -> Reply:
+        mode = asked.incoming.mode
+        if mode.reads:
+            reply = self._from_store(asked, address)
             if reply is not None:
                 return reply
-        if not incoming.mode.buys:
+        if not mode.buys:
             raise not_stored(asked.question.key)
-        return await self._from_upstream(asked)
+        return await self._from_upstream(asked, address, hold)
 
     async def pass_through(self, incoming: Incoming, body: bytes | AsyncIterator[bytes] | None) -> Reply:
         """Hand a request that is no question to the upstream, and its answer back, both as they come."""
@@ -134,21 +154,21 @@ class Flow:
 
     # -- from the store ---------------------------------------------------------------------------------------
 
-    def _from_store(self, asked: Asked) -> Reply | None:
+    def _from_store(self, asked: Asked, address: Address) -> Reply | None:
         found = asked.question
-        address = Address(namespace=asked.incoming.namespace, key=found.key)
         answer = lookup.find(self._archive, asked, address)
         if answer is not None:
-            return self._hit(found, answer)
+            incoming = asked.incoming
+            return self._hit(found, answer, is_collapsed=incoming.run_ref is None and incoming.taking is None)
         if self._match_prompts and self._archive.has_prompts and (match_key := asked.match.match_key) is not None:
-            prompt = self._archive.find_prompt(address.namespace, match_key)
+            prompt = self._archive.find_prompt(address.namespace, match_key, address.ordinal)
             if prompt is not None:
                 return _prompt_hit(found, prompt, asked.match.ignored)
         return None
 
-    def _hit(self, found: Question, answer: Answer) -> Reply:
+    def _hit(self, found: Question, answer: Answer, *, is_collapsed: bool = False) -> Reply:
         detail = None
-        if found.is_sampled:
+        if is_collapsed and found.is_sampled:
             detail = "collapsed"
             if not self._has_warned_of_collapse:
                 self._has_warned_of_collapse = True
@@ -168,9 +188,8 @@ class Flow:
 
     # -- from the upstream ------------------------------------------------------------------------------------
 
-    async def _from_upstream(self, asked: Asked) -> Reply:
+    async def _from_upstream(self, asked: Asked, address: Address, hold: Hold | None) -> Reply:
         incoming, found = asked.incoming, asked.question
-        address = Address(namespace=incoming.namespace, key=found.key)
         identity: FlightId = (
             address.namespace,
             address.key,
@@ -185,10 +204,10 @@ class Flow:
             # A call that was asked with usage has all that this one needs, and not the other way round.
             flight = self._flights.under_way((*identity[:-1], _WITH_USAGE))
         if not incoming.mode.reads:
-            is_retry = _is_retry(incoming)
+            is_retry = incoming.is_retry
             if is_retry and flight is None and self._flights.was_missed(identity):
                 # The new answer that it asked for is stored: this client asked for it and left before its end.
-                reply = self._from_store(asked)
+                reply = self._from_store(asked, address)
                 if reply is not None:
                     return reply
             if incoming.mode is Mode.BYPASS and not (is_retry and flight is not None and flight.has_lost):
@@ -199,16 +218,17 @@ class Flow:
             asked, identity, flight, lambda started: self._cached_call.fly(started, asked, address)
         )
         flight, head, is_joined = joined.flight, joined.head, joined.is_joined
+        before_last = None if hold is None else hold.use
         if head is None:
             detail: str | None = "held"
             head_within = partial(self._coalescer.head_within, joined)
             body: bytes | AsyncIterator[bytes] = keepalive.held(
-                lambda: joined.flight, head_within, found, self._keep_alive_seconds
+                lambda: joined.flight, head_within, found, self._keep_alive_seconds, before_last
             )
         elif head.is_whole:
             detail, body = flight.detail, flight.body
         else:
-            detail, body = "live", replay.fitted_live(flight.chunks(), flight.stream_options, found)
+            detail, body = "live", replay.fitted_live(flight.chunks(before_last), flight.stream_options, found)
         status = cache_status.forwarded(
             forward,
             status=None if head is None else head.status,
@@ -324,11 +344,6 @@ class Flow:
             cache_status=cache_status.forwarded(Forward.METHOD, status=response.status, is_stored=is_stored),
             disposition=Disposition.BYPASS,
         )
-
-
-def _is_retry(incoming: Incoming) -> bool:
-    """Whether an official client says that it asks again what it has asked before."""
-    return incoming.headers.get("x-stainless-retry-count", "0").strip() not in ("", "0")
 
 
 def _models_question(incoming: Incoming) -> Asked:

@@ -40,7 +40,11 @@ def head_of(question: Question) -> HeaderPairs:
 
 
 async def held(
-    flight: Callable[[], Flight], head_within: Callable[[float], Awaitable[Head]], question: Question, every: float
+    flight: Callable[[], Flight],
+    head_within: Callable[[float], Awaitable[Head]],
+    question: Question,
+    every: float,
+    before_last: Callable[[], None] | None = None,
 ) -> AsyncIterator[bytes]:
     """Yield a harmless byte at intervals, and the answer when it comes.
 
@@ -48,6 +52,7 @@ async def held(
         flight: returns the flight that the client is on by now.
         head_within: waits for its head.
         every: seconds from one such byte to the next.
+        before_last: called before the last piece of a whole answer.
 
     Raises:
         FailedLate: there is none.
@@ -67,9 +72,11 @@ async def held(
     if not 200 <= head.status < 300:
         raise FailedLate(_refused(head.status), flight().body)
     if head.is_whole:
+        if before_last is not None:
+            before_last()
         yield flight().body
         return
-    async for chunk in replay.fitted_live(flight().chunks(), flight().stream_options, question):
+    async for chunk in replay.fitted_live(flight().chunks(before_last), flight().stream_options, question):
         yield chunk
 
 

@@ -9,6 +9,7 @@ from kdproxy.providers.base import (
     Endpoint,
     Facts,
     NotAQuestion,
+    is_sampled,
     no_stream,
     suffix,
 )
@@ -33,7 +34,7 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
     return Facts(
         form=Form.SSE if stream else Form.JSON,
         model=model if isinstance(model, str) else None,
-        is_sampled=bool(members.get("temperature") != 0),
+        is_sampled=is_sampled(members),
     )
 
 

@@ -235,6 +235,15 @@ def integer(value: Any) -> int | None:
     return value if is_count else None
 
 
+def is_sampled(settings: Mapping[str, Any]) -> bool:
+    """Whether a second call would give another answer, by the settings of a request.
+
+    An omitted temperature is not 0: newer models take none and are sampled. A `seed` asks for the same answer again.
+    """
+    is_greedy = settings.get("temperature") == 0 or settings.get("top_k") == 1 or settings.get("topK") == 1
+    return not is_greedy and settings.get("seed") is None
+
+
 def is_done(data: bytes) -> bool:
     """Whether an event's data is `[DONE]`."""
     return data.strip() == b"[DONE]"

@@ -13,6 +13,7 @@ from kdproxy.providers.base import (
     Facts,
     NotAQuestion,
     integer,
+    is_sampled,
 )
 from kdproxy.providers.judge_candidates import CandidateStream, judge_candidates
 
@@ -54,7 +55,7 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
     return Facts(
         form=Form.SSE if _is_sse(ask.path, ask.query) else Form.JSON,
         model=match[1],
-        is_sampled=bool(config.get("temperature") != 0),
+        is_sampled=is_sampled(config),
         choices=_candidates_of(config),
     )
 

@@ -4,7 +4,7 @@ import re
 
 from kdproxy.core.models import Form
 from kdproxy.providers import members_gemini
-from kdproxy.providers.base import Ask, Endpoint, Facts, NotAQuestion, no_stream, suffix
+from kdproxy.providers.base import Ask, Endpoint, Facts, NotAQuestion, is_sampled, no_stream, suffix
 from kdproxy.providers.gemini import PROVIDER
 from kdproxy.providers.judge_interaction import InteractionStream, judge_interaction
 from kdproxy.providers.judge_rows import judge_count, judge_list
@@ -30,11 +30,10 @@ def _read_interaction(ask: Ask) -> Facts | NotAQuestion:
     if members.get("store") is not False:
         return NotAQuestion("store is not false: the provider keeps the interaction, so that it can be continued")
     config = members.get("generation_config")
-    temperature = config.get("temperature") if isinstance(config, dict) else None
     return Facts(
         form=Form.SSE if stream else Form.JSON,
         model=text_member(members, "model"),
-        is_sampled=bool(temperature != 0),
+        is_sampled=is_sampled(config if isinstance(config, dict) else {}),
     )
 
 

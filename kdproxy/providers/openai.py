@@ -14,6 +14,7 @@ from kdproxy.providers.base import (
     Facts,
     NotAQuestion,
     integer,
+    is_sampled,
     no_stream,
     suffix,
 )
@@ -31,11 +32,6 @@ def stream_facts(members: Mapping[str, Any]) -> tuple[Form, Mapping[str, Any] | 
     if not (stream is None or isinstance(stream, bool)) or not (options is None or isinstance(options, dict)):
         return NotAQuestion("stream or stream_options has the wrong type")
     return (Form.SSE if stream else Form.JSON), options
-
-
-def is_sampled(temperature: Any) -> bool:
-    """Whether a second call would give another answer: an omitted temperature is not 0."""
-    return bool(temperature != 0)
 
 
 def has_tools(members: Mapping[str, Any]) -> bool:
@@ -111,7 +107,7 @@ def _facts(members: Mapping[str, Any], *, prompts: int | None = 1) -> Facts | No
     return Facts(
         form=form,
         model=text_member(members, "model"),
-        is_sampled=is_sampled(members.get("temperature")),
+        is_sampled=is_sampled(members),
         choices=None if choices is None or prompts is None else choices * prompts,
         wants_stream_usage=bool(options and options.get("include_usage")),
         stream_options=options,

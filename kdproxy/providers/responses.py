@@ -7,6 +7,7 @@ from kdproxy.providers.base import (
     Endpoint,
     Facts,
     NotAQuestion,
+    is_sampled,
     no_stream,
     suffix,
 )
@@ -32,7 +33,7 @@ def _read(ask: Ask) -> Facts | NotAQuestion:
     return Facts(
         form=form,
         model=model if isinstance(model, str) else None,
-        is_sampled=openai.is_sampled(members.get("temperature")),
+        is_sampled=is_sampled(members),
         stream_options=options,
         previous_response_id=previous,
     )

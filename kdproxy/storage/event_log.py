@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from typing import Protocol
 
@@ -19,10 +19,14 @@ from kdproxy.core.call_set import CallSet
 from kdproxy.core.call_state import CallState
 from kdproxy.core.models import LineName
 from kdproxy.core.ports import JournalLine, Location, Watermark
+from kdproxy.core.run_event import RunEvent, encode_run_event
+from kdproxy.core.run_history import History
+from kdproxy.core.run_list import RunList
 from kdproxy.errors import CallNotRecorded, StorageFailed
 from kdproxy.storage.event_reading import Calls, recover
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.life import Life
+from kdproxy.storage.run_reading import read_history
 
 log = logging.getLogger("kdproxy.storage")
 
@@ -128,6 +132,21 @@ class EventLog:
                     self._fail(error)
             self._refused.append(line)
 
+    def note(self, event: RunEvent) -> LineName:
+        """Record an event of a run; return its name. A line that cannot be written waits in memory, as above."""
+        name = self._life.next_name()
+        line = encode_run_event(event, name)
+        with self._changed:
+            self._calls.runs.take(event, name)
+            if self.trouble is None:
+                try:
+                    self._write(line)
+                    return name
+                except (StorageFailed, OSError) as error:
+                    self._fail(error)
+            self._refused.append(line)
+        return name
+
     def is_open(self, call: LineName) -> bool:
         """Whether a call has no end yet: neither an answer line nor `ended`."""
         return call in self._calls.state.open
@@ -178,6 +197,16 @@ class EventLog:
         """Return the state of all calls."""
         with self._changed:
             return self._calls.state.copy()
+
+    def runs(self) -> RunList:
+        """Return all runs and their attempts."""
+        with self._changed:
+            return self._calls.runs.copy()
+
+    def history(self, attempts: Collection[LineName]) -> History:
+        """Return the events of these attempts of a run; lines in memory only are left out."""
+        with closing(self._open_files(is_read_only=True)) as files:
+            return read_history(files, attempts)
 
     def lines(self) -> Iterator[JournalLine]:
         """Yield the lines of the log, unreadable ones included; lines written in the meantime are left out."""

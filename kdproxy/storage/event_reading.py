@@ -18,6 +18,8 @@ from kdproxy.core.call_state import CallState
 from kdproxy.core.models import Entry, LineName, Record
 from kdproxy.core.ports import Location, Watermark
 from kdproxy.core.record import name_from
+from kdproxy.core.run_event import Opened, RunRenamed
+from kdproxy.core.run_list import RunList
 from kdproxy.errors import RecordInvalid
 from kdproxy.storage.journal import Journal
 
@@ -37,6 +39,7 @@ class Calls:
     """The last life whose lines were read."""
     sealed: dict[str, list[int]] = field(default_factory=dict)
     """Size and time of each sealed segment that it was read from, by name."""
+    runs: RunList = field(default_factory=RunList)
     beyond: int = 0
     """Unreadable lines after the mark, which the next start will read and count again."""
 
@@ -51,14 +54,15 @@ class Calls:
 
     def copy(self) -> "Calls":
         """Return a copy that another thread may read."""
-        return Calls(self.state.copy(), self.mark, self.origin, self.sealed, self.beyond)
+        return Calls(self.state.copy(), self.mark, self.origin, self.sealed, self.runs.copy(), self.beyond)
 
     def dump(self) -> bytes:
         """Write the index's row, with the sums as of the mark."""
         mark = None if self.mark is None else list(self.mark)
         state = self.state.copy()
         state.unreadable -= self.beyond
-        return orjson.dumps({"mark": mark, "origin": self.origin, "sealed": self.sealed, **state.dump()})
+        read = {"mark": mark, "origin": self.origin, "sealed": self.sealed, "runs": self.runs.dump()}
+        return orjson.dumps({**read, **state.dump()})
 
     @classmethod
     def load(cls, row: bytes | None) -> "Calls | None":
@@ -69,7 +73,8 @@ class Calls:
             members = orjson.loads(row)
             mark = members["mark"]
             watermark = None if mark is None else Watermark(*mark)
-            return cls(CallState.load(members), watermark, members["origin"], dict(members["sealed"]))
+            runs = RunList.load(members.get("runs", []))
+            return cls(CallState.load(members), watermark, members["origin"], dict(members["sealed"]), runs)
         except (AttributeError, KeyError, TypeError, ValueError):
             log.warning("the index's sums of calls cannot be used: the events log is read again", extra={})
             return None
@@ -141,6 +146,8 @@ def read_all(log_files: Journal, answered: CallSet) -> Calls:
                 if is_new:
                     state.sent += found.call not in sent  # its `sent` line comes later or is lost
                     state.take_ended(found)
+            case Opened() | RunRenamed() as found:
+                calls.runs.take(found, event.name)
     state.end_lives()
     return calls
 
@@ -186,6 +193,8 @@ def _read_on(log_files: Journal, calls: Calls, answered: CallSet) -> None:
                     state.take_answer(event.name)
             case Ended() as found if found.call in state.open:
                 state.take_ended(found)
+            case Opened() | RunRenamed() as found:
+                calls.runs.take(found, event.name)
 
 
 def _is_as_read(calls: Calls, sealed: dict[str, list[int]], log_files: Journal) -> bool:

@@ -19,10 +19,12 @@ from kdproxy.core.models import DEFAULT_NAMESPACE, Disposition, Form, HeaderPair
 from kdproxy.core.policy import Mode, mode_of
 from kdproxy.core.ports import Clock, Observer
 from kdproxy.core.routing import Route, Router, dialect_of
+from kdproxy.core.run_ref import RunRef, split, taking_of
 from kdproxy.engine.call import Incoming, Reply
 from kdproxy.engine.flow import Flow
 from kdproxy.engine.keepalive import FailedLate
 from kdproxy.engine.ledger import Ledger
+from kdproxy.engine.runs import Hold
 from kdproxy.errors import KdproxyError, RequestRefused, UpstreamFailed
 from kdproxy.providers.base import Endpoint
 from kdproxy.providers.question import endpoint_of
@@ -81,8 +83,8 @@ class Proxy:
 
         self._route = route
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+    async def handle(self, request: web.BaseRequest, run_ref: RunRef | None = None) -> web.StreamResponse:
+        """Answer one request; `run_ref`: the run of the port that it came to."""
         path, query, authority = _target(request)
         spoken = path
         started = self._clock.monotonic()
@@ -98,13 +100,16 @@ class Proxy:
                 return await self._own_routes(request, OWN_PREFIX)
             self._loop_guard.check(request.headers)  # first: a looped request no longer carries the token
             self._token_guard.check(request.headers, query)
-            route, endpoint = self._route(request.method, path, _VERSION_HEADER in request.headers)
+            named, asked_path = split(path)
+            route, endpoint = self._route(request.method, asked_path, _VERSION_HEADER in request.headers)
             spoken = route.path
-            incoming = self._incoming(request, route, query, streams_body=endpoint is None)
+            incoming = self._incoming(request, route, query, named or run_ref, streams_body=endpoint is None)
             reply = await self._ask(request, incoming, endpoint)
             if isinstance(reply.body, bytes):
                 response = whole_reply(request, status=reply.status, headers=_headers(reply), body=reply.body)
                 sent = len(reply.body)
+                if reply.hold is not None and reply.status < 300:  # an error is no sample
+                    await _deliver(request, response, reply.hold)
             else:
                 response, sent = await _stream(request, reply, reply.body, spoken)
             self._observe(request, path, incoming, reply, started, sent)
@@ -120,6 +125,8 @@ class Proxy:
         finally:
             if reply is not None and reply.close is not None:
                 reply.close()
+            if reply is not None and reply.hold is not None:
+                reply.hold.close()
 
     async def _ask(self, request: web.BaseRequest, incoming: Incoming, endpoint: Endpoint | None) -> Reply:
         if request.headers.get("Expect", "").lower() == "100-continue":
@@ -130,7 +137,9 @@ class Proxy:
         body = await _read(request, self._body_limit_bytes)
         return await self._flow.answer(incoming, endpoint, body)
 
-    def _incoming(self, request: web.BaseRequest, route: Route, query: str, *, streams_body: bool) -> Incoming:
+    def _incoming(
+        self, request: web.BaseRequest, route: Route, query: str, run_ref: RunRef | None, *, streams_body: bool
+    ) -> Incoming:
         headers = request.headers
         patience = stated_seconds(headers)
         name = route.upstream.name
@@ -151,6 +160,8 @@ class Proxy:
             # A tenth less than the client's own timeout, so that our answer arrives before the client gives up.
             patience_seconds=self._patience_seconds if patience is None else 0.9 * patience,
             least_seconds=patience or 0.0,
+            run_ref=run_ref,
+            taking=taking_of(headers),
         )
 
     def _observe(
@@ -244,6 +255,13 @@ def _headers(reply: Reply) -> HeaderPairs:
     return (*reply.headers, (cache_status.HEADER, reply.cache_status))
 
 
+async def _deliver(request: web.BaseRequest, response: web.StreamResponse, hold: Hold) -> None:
+    """Write a whole reply that delivers a sample of a run: the sample is used before its last byte is written."""
+    hold.use()
+    await response.prepare(request)  # writes it; raises if the client has left
+    hold.delivered()
+
+
 async def _stream(
     request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes], path: str
 ) -> tuple[web.StreamResponse, int]:
@@ -255,6 +273,8 @@ async def _stream(
             async for chunk in chunks:
                 await response.write(chunk)
                 sent += len(chunk)
+        if reply.hold is not None:
+            reply.hold.delivered()
         await response.write_eof()
     except FailedLate as failed:
         log.info("an answer failed after keep-alive bytes were sent", extra={"reason": failed.error.message})

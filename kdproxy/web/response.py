@@ -88,9 +88,13 @@ class _ComposedReply(web.StreamResponse):
         self._code = status
         self._pairs = headers
         self._whole = body
+        self._is_written = False
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Write the whole reply."""
+        """Write the whole reply, once."""
+        if self._is_written:
+            return
+        self._is_written = True
         transport = _open(request.transport)
         self._keep_alive = keep_alive = request.keep_alive
         head = _head(self._code, self._pairs, f"Content-Length: {len(self._whole)}\r\n", keep_alive=keep_alive)

@@ -6,6 +6,7 @@ import orjson
 
 from kdproxy.core.call_event import EVENT_KINDS, Ended, Sent, encode_event
 from kdproxy.core.models import Address, LineName, Usage
+from kdproxy.core.run_event import Opened, Restored, Returned, RunEvent, RunRenamed, Used, encode_run_event
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "formats" / "events.md").read_text(encoding="utf-8")
 NAME = LineName("0" * 24, 1)
@@ -14,10 +15,19 @@ FULL = (
     Ended(NAME, "refused", "no", 1.0, 1.0, 429, "id", Usage(1, 1), "0.1", "why", "body", True),
 )
 
+RUN_EVENTS: tuple[RunEvent, ...] = (
+    Opened("r", "1", 1.0, NAME, "other"),
+    Used(NAME, "k", 1, "s"),
+    Returned(NAME, "k", 1),
+    Restored(NAME, NAME, NAME, 1.0),
+    RunRenamed(NAME, "r", 1.0),
+)
+
 
 def test_every_kind_and_member_is_on_the_page() -> None:
     named = {"v", "kind", "origin", "seq", "sha256"}
     found = [orjson.loads(encode_event(event, NAME)) for event in FULL]
+    found += [orjson.loads(encode_run_event(event, NAME)) for event in RUN_EVENTS]
     assert {each["kind"] for each in found} == EVENT_KINDS
     for each in found:
         assert f"### `{each['kind']}`" in PAGE

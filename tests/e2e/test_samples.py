@@ -1,0 +1,144 @@
+"""Samples: what the requests of a run get, in one attempt, in the next, after a kill, and when clients leave."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdproxy.testing.proxy import RunningProxy, run_proxy, run_proxy_process
+from kdproxy.testing.teacher import ScriptedTeacher, ServerError
+
+pytestmark = pytest.mark.asyncio
+
+ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
+STREAM: dict[str, Any] = {**ASK, "stream": True}
+
+
+def chat(place: str = "") -> str:
+    return f"{place}/v1/chat/completions"
+
+
+async def until(condition: Any) -> None:
+    """Wait for what no event tells."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_an_attempt_gets_new_samples_and_the_next_one_the_same(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    first = [await send(proxy.address + chat("/runs/r/attempts/one"), ASK) for _ in range(4)]
+    assert len({answer.body for answer in first}) == 4
+    assert [answer.headers["Kdproxy-Sample"] for answer in first] == ["0", "1", "2", "3"]
+    again = [await send(proxy.address + chat("/runs/r/attempts/two"), ASK) for _ in range(5)]
+    assert [answer.body for answer in again[:4]] == [answer.body for answer in first]
+    assert again[4].body not in {answer.body for answer in first}
+    assert teacher.count() == 5
+
+
+async def test_equal_requests_at_once_get_a_sample_each(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    got = await asyncio.gather(*(send(proxy.address + chat("/runs/r"), STREAM) for _ in range(20)))
+    assert sorted(int(answer.headers["Kdproxy-Sample"]) for answer in got) == list(range(20))
+    assert len({answer.body for answer in got}) == 20
+    assert teacher.count() == 20
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 1}, {"seed": 7}], ids=str)
+async def test_a_question_whose_answers_cannot_differ_has_one(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, settings: Any
+) -> None:
+    got = [await send(proxy.address + chat("/runs/r"), {**ASK, **settings}) for _ in range(3)]
+    assert len({answer.body for answer in got}) == 1
+    assert teacher.count() == 1
+
+
+async def test_stream_and_json_share_one_counter(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
+    got = [await send(proxy.address + chat("/runs/r"), body) for body in (ASK, STREAM, ASK)]
+    assert [answer.headers["Kdproxy-Sample"] for answer in got] == ["0", "1", "2"]
+
+
+async def test_an_error_gives_its_sample_back(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
+    teacher.script(*[ServerError(400)])
+    refused = await send(proxy.address + chat("/runs/r"), ASK)
+    assert refused.status == 400
+    assert (await send(proxy.address + chat("/runs/r"), ASK)).headers["Kdproxy-Sample"] == "0"
+
+
+async def test_who_comes_after_a_client_that_left_joins_its_call(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    teacher.hold()
+    asking = asyncio.create_task(send(proxy.address + chat("/runs/r"), ASK))
+    await until(lambda: teacher.count() == 1)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await until(lambda: all(flight.waiters == 0 for flight in proxy.app._flights._tasks))
+    second = asyncio.create_task(send(proxy.address + chat("/runs/r"), ASK))
+    await until(lambda: any(flight.waiters == 1 for flight in proxy.app._flights._tasks))
+    teacher.release()
+    assert (await second).headers["Kdproxy-Sample"] == "0"
+    assert teacher.count() == 1
+
+
+async def test_a_marked_retry_waits_for_its_own_former_connection(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    teacher.hold()
+    asking = asyncio.create_task(send(proxy.address + chat("/runs/r"), ASK))
+    await until(lambda: teacher.count() == 1)
+    retry = asyncio.create_task(send(proxy.address + chat("/runs/r"), ASK, headers={"x-stainless-retry-count": "1"}))
+    runs = proxy.app._flow._samples.runs
+    await until(lambda: any(attempt._waiting for attempt in runs._by_ref.values()))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    teacher.release()
+    assert (await retry).headers["Kdproxy-Sample"] == "0"
+    assert teacher.count() == 1
+
+
+async def test_a_killed_proxy_remembers_what_was_used(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:
+    async with run_proxy_process(teacher, tmp_path / "data") as running:
+        first = [await send(running.base_url.removesuffix("/v1") + chat("/runs/r"), ASK) for _ in range(3)]
+        await running.kill()
+    async with run_proxy_process(teacher, tmp_path / "data") as running:
+        address = running.base_url.removesuffix("/v1")
+        fourth = await send(address + chat("/runs/r"), ASK)
+        again = [await send(address + chat("/runs/r/attempts/new"), ASK) for _ in range(4)]
+    assert fourth.headers["Kdproxy-Sample"] == "3"
+    assert [answer.body for answer in again] == [answer.body for answer in (*first, fourth)]
+    assert teacher.count() == 4
+
+
+async def test_a_sample_by_number_fresh_and_collapsed(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
+    async def ask(place: str, sample: str) -> Any:
+        return await send(proxy.address + chat(place), ASK, headers={"Kdproxy-Sample": sample})
+
+    fresh = [await ask("", "fresh") for _ in range(2)]
+    assert [answer.headers["Kdproxy-Sample"] for answer in fresh] == ["0", "1"]
+    assert (await ask("/runs/r", "1")).body == fresh[1].body
+    assert [(await ask("/runs/r", "fresh")).headers["Kdproxy-Sample"] for _ in range(2)] == ["2", "3"]
+    assert (await ask("/runs/r", "collapse")).body == fresh[0].body
+    assert teacher.count() == 4
+    refused = await ask("", "first")
+    assert (refused.status, teacher.count()) == (400, 4)
+
+
+@pytest.mark.parametrize("place", ["/runs//attempts/x", "/runs/a b", "/runs/r/attempts/", "/runs/" + "x" * 129])
+async def test_a_bad_name_is_refused_with_a_hint(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, place: str
+) -> None:
+    refused = await send(proxy.address + chat(place).replace(" ", "%20"), ASK)
+    assert refused.status == 400
+    assert b"characters" in refused.body
+    assert teacher.count() == 0
+
+
+async def test_without_a_run_the_classic_cache_holds(tmp_path: Path, teacher: ScriptedTeacher, send: Any) -> None:
+    async with run_proxy(teacher, data_dir=tmp_path / "data") as proxy:
+        got = [await send(proxy.address + chat(), ASK) for _ in range(3)]
+    assert len({answer.body for answer in got}) == 1
+    assert "Kdproxy-Sample" not in got[0].headers
