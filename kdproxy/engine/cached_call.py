@@ -23,7 +23,7 @@ from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.ledger import CallOutcome, Ledger
 from kdproxy.engine.offload import offload
-from kdproxy.engine.receive import read_to_end, recorder_of
+from kdproxy.engine.receive import again_of, read_to_end, recorder_of
 from kdproxy.engine.recorder import Recorder, StreamRecorder
 from kdproxy.engine.unkept import Unkept
 from kdproxy.engine.validator import Validator
@@ -112,12 +112,14 @@ class CachedCall:
                 complete_refused(flight, result)
             case FetchedResponse() as delivery:
                 try:
-                    judgement = await self._receive(flight, asked, address, delivery, started, validator)
+                    judgement, given = await self._receive(flight, asked, address, delivery, started, validator)
                 except BaseException as error:
                     await self._fetcher.aborted(fetch_request, delivery, error)
                     raise
                 if (failure := validator.failed(judgement)) is not None:
                     self._fetcher.incomplete(fetch_request, delivery, failure)
+                elif isinstance(judgement, Broken) and given is not None:
+                    self._fetcher.unstored(fetch_request, delivery, judgement.reason, given, used_of(flight.usage))
                 else:
                     self._fetcher.completed(fetch_request, delivery, used_of(flight.usage))
                 if isinstance(judgement, Broken):
@@ -133,7 +135,8 @@ class CachedCall:
         delivery: FetchedResponse,
         started: float,
         validator: Validator,
-    ) -> Judgement:
+    ) -> tuple[Judgement, Refusal | None]:
+        """Read the answer to its end, store and deliver it. Also returns what to give again if it cannot be stored."""
         upstream, response = asked.incoming.upstream, delivery.response
         recorder, misfit = recorder_of(
             asked.question, validator.criteria, delivery, limit_bytes=self._answer_limit_bytes
@@ -167,7 +170,7 @@ class CachedCall:
             flight.set_head(Head(status=response.status, headers=response.headers, is_whole=True))
         flight.add(recorder.held)
         flight.complete()
-        return judgement
+        return judgement, again_of(judgement, response, recorder, misfit)
 
     async def _close(
         self,

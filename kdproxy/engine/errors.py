@@ -6,6 +6,7 @@ full disk keeps from being sent. What an upstream call fails with is named at it
 
 import logging
 import re
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from kdproxy.core.models import HeaderPairs
@@ -139,6 +140,8 @@ def complete_refused(flight: Flight, result: Refusal | GaveUp) -> None:
             raise _out_of_attempts(result)
         case GaveUp(last=Refusal() as last) if result.billed_calls:
             log.warning("retry budget spent: the question is not sent again for now", extra=_fields(result))
+            if last.status < HTTPStatus.BAD_REQUEST:
+                flight.detail = "incomplete"
             _hand_over(flight, last, _NO_RETRY)
         case GaveUp(last=Refusal() as last):
             _hand_over(flight, last, _retry_after(result.wait_seconds))

@@ -154,6 +154,22 @@ class Fetcher:
         self.remember(fetch_request, queue, LastWords(reason, None))
         self.calls.ended(fetch_request.question)
 
+    def unstored(
+        self, fetch_request: FetchRequest, delivery: FetchedResponse, reason: str, given: Refusal, used: Cost | None
+    ) -> None:
+        """End: the answer was delivered and cannot be stored, so the next request would buy it again.
+
+        It counts like a failed one if the same bytes can be given again when the budget is used up.
+        """
+        queue, question = delivery.permit.queue, fetch_request.question
+        if len(given.body) > REMEMBERED_BODY_BYTES:
+            self.completed(fetch_request, delivery, used)
+            return
+        delivery.permit.completed(used)
+        delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(queue))
+        self.remember(fetch_request, queue, LastWords(f"The answer cannot be stored: {reason}.", given))
+        self.calls.ended(question)
+
     def remember(self, fetch_request: FetchRequest, queue: LaneQueue, words: LastWords) -> Debt[LastWords] | None:
         """Count a call that may have been billed; None: calls to this upstream cost nothing."""
         if not self.costs(queue):

@@ -14,9 +14,10 @@ from kdproxy.core.sniff import Kind
 from kdproxy.engine.early_error import ANSWERING, BufferedResponse
 from kdproxy.engine.fetch_request import FetchedResponse
 from kdproxy.engine.flights import Flight
+from kdproxy.engine.lane import Refusal
 from kdproxy.engine.recorder import GRACE_SECONDS, BodyRecorder, Recorder, StreamRecorder
 from kdproxy.errors import UpstreamFailed
-from kdproxy.providers.base import Criteria
+from kdproxy.providers.base import Complete, Criteria, Judgement
 from kdproxy.providers.question import endpoint_named
 
 HOLD_SECONDS = 0.1
@@ -59,6 +60,16 @@ def _is_stream(form: Form, kind: Kind | None, content_type: str) -> bool:
     if form is Form.BINARY or kind is None:
         return names_events
     return kind is Kind.EVENTS or (names_events and kind is Kind.OTHER)
+
+
+def again_of(
+    judgement: Judgement, response: UpstreamResponse, recorder: Recorder, misfit: str | None
+) -> Refusal | None:
+    """Return what a client that asks again may get in place of another call; None: the answer is stored or sound, or
+    may be good, so that another call is right."""
+    if isinstance(judgement, Complete) or recorder.form is Form.BINARY or (judgement.may_be_good and not misfit):
+        return None
+    return Refusal(status=response.status, headers=response.headers, body=recorder.recording)
 
 
 async def read_to_end(response: UpstreamResponse, recorder: Recorder, flight: Flight) -> None:

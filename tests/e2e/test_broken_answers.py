@@ -93,10 +93,41 @@ async def test_a_broken_answer_is_not_seen_where_the_next_one_is_whole(send: Any
         assert b"fine" in got.body
 
 
+TOKENS = [{"choices": [{"index": index, "delta": {"content": "a"}, "finish_reason": "stop"}]} for index in range(2)]
+NOT_STORABLE: dict[str, tuple[Any, Play]] = {
+    "no finish reason": (ASK, [json_answer(chat_body(finish_reason=None))]),
+    "fewer choices": ({**ASK, "n": 3}, [json_answer(two("stop"))]),
+    "more choices": (ASK, [json_answer(two("stop", "stop"))]),
+    "more choices in a stream": (STREAM, [sse_head(), sse(*TOKENS, "data: [DONE]\n\n"), LAST]),
+    "empty": (ASK, [json_answer({**chat_body(""), "usage": {"completion_tokens": 0}})]),
+    "status 206": (ASK, [json_answer(chat_body("a"), status="206 Partial Content")]),
+    "a stream that was not requested": (ASK, [sse_head(), sse(TOKENS[0], "data: [DONE]\n\n"), LAST]),
+    "a coding": (ASK, [answer(b"coded", headers=("Content-Encoding: x-own",))]),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_STORABLE)
+async def test_what_cannot_be_stored_is_bought_for_three_requests_and_then_given_again(send: Any, kind: str) -> None:
+    body, play = NOT_STORABLE[kind]
+    async with WireServer(to_posts(play)) as upstream, run_proxy(upstream.url) as proxy:
+        got = [await send(proxy.address + CHAT, body) for _ in range(5)]
+        calls: Any = proxy.app.ledger.as_dict()["calls"]
+        assert (posts(upstream), calls["answered"]) == (3, 3)
+        assert ["x-should-retry" in each.headers for each in got] == [False, False, False, True, True]
+        assert "detail=incomplete" in got[4].cache
+        assert len({(each.status, each.body, each.headers["content-type"]) for each in got}) == 1
+        await send(proxy.address + CHAT, {**body, "seed": 1})
+        assert posts(upstream) == 4
+
+
+async def test_an_answer_that_is_too_long_to_be_given_again_is_bought_for_each_request(send: Any) -> None:
+    play = [json_answer(chat_body("a" * 70_000, finish_reason=None))]
+    async with WireServer(to_posts(play)) as upstream, run_proxy(upstream.url) as proxy:
+        assert [(await send(proxy.address + CHAT, ASK)).status for _ in range(5)] == [200] * 5
+        assert posts(upstream) == 5
+
+
 IN_ONE_CALL: dict[str, tuple[str, Any, Any]] = {
-    "a setting would keep it: no finish reason": (CHAT, ASK, chat_body(finish_reason=None)),
-    "a setting would keep it: fewer choices": (CHAT, {**ASK, "n": 3}, two("stop")),
-    "empty": (CHAT, ASK, {**chat_body(""), "usage": {"completion_tokens": 0}}),
     "still under way": ("/v1/responses", {"model": "m", "input": "x"}, {"status": "in_progress", "output": []}),
     "unkept: a job that is queued": (
         "/v1/responses",

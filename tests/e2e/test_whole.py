@@ -317,7 +317,7 @@ async def test_the_third_in_a_row_names_the_setting_and_the_setting_keeps_it(
         async with WireServer(play) as upstream, run_proxy({"u": {"url": upstream.url}}) as proxy:
             for _ in range(4):
                 await send(proxy.address + CHAT, body)
-            assert len(upstream.requests) == 4
+            assert len(upstream.requests) == 3  # the fourth request gets the last answer again
     text = "true" if value is True else f'"{value}"'
     assert [record.getMessage() for record in caplog.records if f"set {name} = {text}" in record.getMessage()][1:] == []
     assert any(f"set {name} = {text}" in record.getMessage() for record in caplog.records)
