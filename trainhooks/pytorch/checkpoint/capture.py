@@ -38,9 +38,10 @@ _STRIDED = torch.strided
 
 @dataclass(slots=True)
 class Part:
-    """What goes to one file: the tree refers to tensors by their place in `tensors`."""
+    """What goes to one file: its tree refers to tensors by their place in `tensors`."""
 
-    tree: Any = None
+    encoded: Callable[[], tuple[Any, Any]] = lambda: (None, None)
+    """Returns the tree as JSON, and the versions of the classes in a module, which torch keeps beside its state."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
     """By name in the file; by reference. Of one that is dealt out over the ranks, what this rank has."""
     sharded: dict[str, Any] = field(default_factory=dict)
@@ -49,8 +50,6 @@ class Part:
     """Further names of a tensor that is in the file once, as of tied weights."""
     paths: dict[str, Tensor] = field(default_factory=dict)
     """Every tensor by its path in the tree."""
-    versions: Any = None
-    """Of the classes in a module, which torch keeps beside its state."""
 
     def describe(self) -> dict[str, Any]:
         """Return the JSON that `rebuild` needs beside the tensors."""
@@ -63,11 +62,12 @@ class Part:
             name: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
             for name, tensor in self.sharded.items()
         }
+        encoded, versions = self.encoded()
         return {
-            "tree": self.tree,
+            "tree": encoded,
             "tensors": list(self.tensors),
             "raw": raw,
-            "versions": self.versions,
+            "versions": versions,
             "aliases": self.aliases,
             "sharded": sharded,
         }
@@ -95,7 +95,7 @@ def capture(value: Any, *, of: str) -> Part:
         if alike is None:
             alike = starts[start] = []
         for other, whole, number, name in alike:
-            is_alike = plain.numel() and _identity(other) == _identity(plain)
+            is_alike = plain.numel() and identity(other) == identity(plain)
             if is_alike and (other if whole is None else whole).shape == tensor.shape:
                 part.aliases[path] = name
                 return number
@@ -110,14 +110,18 @@ def capture(value: Any, *, of: str) -> Part:
         return number
 
     try:
-        part.tree = tree.encode(value, put)
-        if isinstance(value, OrderedDict):
-            part.versions = tree.encode(getattr(value, "_metadata", None), put)
+        encoded = tree.encode(value, put), tree.encode(versions_of(value), put)
     except RecursionError:
         raise StateUnsupported(f"{of} contains itself.", hint="Give objects whose state_dict() is a tree.") from None
     except StateUnsupported as error:
         raise StateUnsupported(f"{of}: {error.message}", hint=error.hint) from None
+    part.encoded = lambda: encoded
     return part
+
+
+def versions_of(value: Any) -> Any:
+    """Return what torch keeps beside a module's state: the versions of its classes."""
+    return getattr(value, "_metadata", None) if isinstance(value, OrderedDict) else None
 
 
 def rebuild(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
@@ -152,7 +156,7 @@ def blob(name: str, tensor: Tensor, wait: Callable[[], None] = lambda: None) -> 
     return Blob(name=name, dtype=dtype, shape=shape, data=memoryview(flat.numpy().data), wait=wait)
 
 
-def _identity(tensor: Tensor) -> tuple[Any, ...]:
+def identity(tensor: Tensor) -> tuple[Any, ...]:
     """Return what two tensors that begin at one address have alike if they are the same bytes read the same way."""
     return (
         tensor.shape,

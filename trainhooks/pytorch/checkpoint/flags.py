@@ -1,6 +1,6 @@
 """What no state_dict holds: which parameters are trained, which modules evaluate, what a group is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -8,21 +8,22 @@ from torch.optim import Optimizer
 
 from trainhooks.errors import StateUnsupported
 from trainhooks.pytorch.checkpoint import wrapper
+from trainhooks.pytorch.checkpoint.wrapper import Walked
 
 
-def of_module(module: torch.nn.Module) -> dict[str, Any]:
+def of_module(walked: Walked) -> dict[str, Any]:
     """Return the frozen parameters and the modules in evaluation mode, by plain name; only what is not usual."""
-    frozen = [name for name, parameter in wrapper.named_parameters(module) if not parameter.requires_grad]
-    rename = wrapper.renaming(module)
-    evaluating = [
-        rename(name) for name, each in module.named_modules() if not each.training and wrapper.inner_name(each) is None
-    ]
+    frozen = [name for name, parameter in walked.parameters if not parameter.requires_grad]
+    evaluating = [name for name, each in walked.modules if not each.training and wrapper.inner_name(each) is None]
     return {"frozen": frozen, "evaluating": evaluating}
 
 
-def groups_of(optimizer: Optimizer, objects: Mapping[str, Any]) -> list[list[str | None]]:
-    """Return the parameters of each group by `OBJECT.NAME`; None for one that no module in `state=` has."""
-    names = _names(objects)
+def groups_of(optimizer: Optimizer, names: Mapping[int, str]) -> list[list[str | None]]:
+    """Return the parameters of each group by `OBJECT.NAME`; None for one that no module in `state=` has.
+
+    Args:
+        names: from `names_of`.
+    """
     return [[names.get(id(parameter)) for parameter in group["params"]] for group in optimizer.param_groups]
 
 
@@ -66,15 +67,10 @@ def missing_groups(
         StateUnsupported: a group's parameters have no names in `state=`, or are in another group by now. Shapes prove
             nothing: two parameters of one shape would change their moments.
     """
-    live = groups_of(optimizer, objects)
+    live = groups_of(optimizer, names_of(wrapper.parameters_of(objects)))
     if len(saved) <= len(live) or live != saved[: len(live)]:
         return []
-    by_name = {
-        f"{name}.{path}": parameter
-        for name, each in objects.items()
-        if isinstance(each, torch.nn.Module)
-        for path, parameter in wrapper.named_parameters(each)
-    }
+    by_name = dict(wrapper.parameters_of(objects))
     taken = {name for group in live for name in group}
     added: list[list[torch.Tensor]] = []
     for group in saved[len(live) :]:
@@ -91,10 +87,6 @@ def missing_groups(
     return added
 
 
-def _names(objects: Mapping[str, Any]) -> dict[int, str]:
-    return {
-        id(parameter): f"{name}.{path}"
-        for name, each in objects.items()
-        if isinstance(each, torch.nn.Module)
-        for path, parameter in wrapper.named_parameters(each)
-    }
+def names_of(parameters: Iterable[tuple[str, torch.Tensor]]) -> dict[int, str]:
+    """Return the name of each parameter by its id; of one that has two, the last."""
+    return {id(parameter): name for name, parameter in parameters}

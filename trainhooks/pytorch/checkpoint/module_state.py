@@ -14,10 +14,16 @@ def unwrapped(each: Any) -> Any:
     return wrapper.unwrapped(each) if isinstance(each, torch.nn.Module) else each
 
 
-def state_of(each: Any) -> Any:
-    """Return an object's state; a module's under names that know no wrappers, also of its parts."""
+def state_of(each: Any, walked: wrapper.Walked | None = None) -> Any:
+    """Return an object's state; a module's under names that know no wrappers, also of its parts.
+
+    Args:
+        walked: of the module, where that has been done.
+    """
     state = each.state_dict()
-    if not isinstance(each, torch.nn.Module) or not wrapper.has_wrappers(each):
+    if not isinstance(each, torch.nn.Module):
+        return state
+    if not (wrapper.has_wrappers(each) if walked is None else walked.has_wrappers):
         return state
     return _renamed(state, lambda name: wrapper.plain_name(each, name))
 

@@ -209,9 +209,8 @@ class Saver:
         return record
 
     def _copy(self, step: int, progress: Any, metrics: Mapping[str, Any], tags: tuple[str, ...]) -> Material:
-        parts = self._state.capture()
-        own = self._state.capture_rank(progress)
-        share = Share(self._ranks.rank, parts, self._state.capture_gradients(), own, self._state.kinds())
+        taken = self._state.take(progress)
+        share = Share(self._ranks.rank, taken.parts, taken.gradients, taken.own, taken.kinds)
         return Material(
             step=step,
             attempt=self._attempt,

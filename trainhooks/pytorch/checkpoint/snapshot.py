@@ -134,8 +134,9 @@ class Snapshotter:
         """Copy. Once this returns, changes to the tensors on the current streams don't reach the snapshot."""
         snapshot = Snapshot(len(tensors))
         by_device: dict[torch.device, list[int]] = defaultdict(list)
+        host = torch.device("cpu")
         for place, tensor in enumerate(tensors):
-            by_device[tensor.device if tensor.is_cuda else torch.device("cpu")].append(place)
+            by_device[tensor.device if tensor.is_cuda else host].append(place)
         for device, places in by_device.items():
             group = [tensors[place] for place in places]
             if device.type == "cuda":

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,22 +16,44 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from trainhooks.core.restore import Restore
 from trainhooks.errors import StateUnsupported
 from trainhooks.pytorch import rng
-from trainhooks.pytorch.checkpoint import flags, hyperparameters, module_state, plain_state, sharding, wrapper
+from trainhooks.pytorch.checkpoint import (
+    flags,
+    gradients,
+    hyperparameters,
+    module_state,
+    plain_state,
+    sharding,
+    wrapper,
+)
 from trainhooks.pytorch.checkpoint.capture import Part, capture, rebuild
 from trainhooks.pytorch.checkpoint.gradient_habit import GradientHabit
+from trainhooks.pytorch.checkpoint.gradients import Gradient
+from trainhooks.pytorch.checkpoint.plan import Planned
 
 log = logging.getLogger("trainhooks")
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _RESERVED = re.compile(r"rank-\d+|state|manifest|sharded|gradients", re.IGNORECASE)
-Gradient = Tensor | bool | Mapping[str, Any]
-"""A gradient as it is saved: its values, of a sparse one indices and values, or True: it exists and is used up."""
 _BUILT = "built_lr"
 """Of an optimizer's kind: its learning rates as the script had built it. They may differ."""
 _LOADED = (Optimizer, object, torch.nn.Module)
 """The order in which objects are loaded."""
 _OF_PARAMETER = re.compile(r"state\.(\d+)\..+")
 """The name of a tensor that an optimizer has for its n-th parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What one save takes of a training."""
+
+    parts: dict[str, Part]
+    """By object."""
+    gradients: Part | None
+    """Of an open window, of parameters that are dealt out over the ranks; None where no parameter is."""
+    own: Part
+    """What every rank has for itself: progress, random numbers, gradients of an open accumulation window."""
+    kinds: dict[str, dict[str, Any]]
+    """What tells, beside its state, whether an object is the one that was saved. JSON."""
 
 
 class TrainingState:
@@ -57,6 +80,9 @@ class TrainingState:
         """Whether every gradient's values are saved, whatever the loop has shown."""
         self._built = hyperparameters.built_rates(self.objects)
         """Learning rates of each optimizer as the script has built it."""
+        self._planned = {name: Planned() for name in self.objects}
+        self._planned_own = Planned()
+        """Of what every rank has for itself."""
         self._habits = [GradientHabit(each) for each in self.objects.values() if isinstance(each, Optimizer)]
         self._stepped: set[int] = set()
         self._random: dict[str, Any] | None = None
@@ -85,22 +111,41 @@ class TrainingState:
         """Take every object's state, tensors by reference: what is not copied before the next step changes."""
         return {name: capture(module_state.state_of(each), of=name) for name, each in self.objects.items()}
 
-    def capture_rank(self, progress: Any) -> Part:
-        """Take what every rank has for itself: `progress`, random numbers, gradients of an open accumulation window."""
-        gradients = self._gradients(dealt=False)
-        return capture({"progress": progress, "rng": rng.capture(), "gradients": gradients}, of="the session")
+    def take(self, progress: Any) -> Taken:
+        """Take all that a checkpoint holds, tensors by reference: what is not copied before the next step changes.
 
-    def capture_gradients(self) -> Part | None:
-        """Take gradients of an open window that are dealt out over the ranks; None where no parameter is."""
-        if not sharding.can_be():
-            return None
-        if not any(sharding.is_sharded(parameter) for _, parameter in self.parameters()):
-            return None
-        return capture(self._gradients(dealt=True), of="the gradients")
+        Args:
+            progress: what the caller wants back; kept for this rank.
+        """
+        walked = _walked(self.objects)
+        parts = {
+            name: self._planned[name].capture(module_state.state_of(each, walked.get(name)), of=name)
+            for name, each in self.objects.items()
+        }
+        parameters = [
+            (f"{name}.{path}", parameter) for name, each in walked.items() for path, parameter in each.parameters
+        ]
+        own = {
+            "progress": progress,
+            "rng": rng.capture(),
+            "gradients": gradients.taken(parameters, self._is_spent, dealt=False),
+        }
+        dealt = None
+        if sharding.can_be() and any(sharding.is_sharded(parameter) for _, parameter in parameters):
+            dealt = capture(gradients.taken(parameters, self._is_spent, dealt=True), of="the gradients")
+        return Taken(
+            parts=parts,
+            gradients=dealt,
+            own=self._planned_own.capture(own, of="the session"),
+            kinds=self._kinds(walked, parameters),
+        )
 
-    def kinds(self) -> dict[str, dict[str, Any]]:
+    def _kinds(
+        self, walked: Mapping[str, wrapper.Walked], parameters: Sequence[tuple[str, Tensor]]
+    ) -> dict[str, dict[str, Any]]:
         """Return what tells, beside its state, whether an object is the one that was saved. JSON."""
-        kinds = {name: _kind(each, self.objects) for name, each in self.objects.items()}
+        names = flags.names_of(parameters)
+        kinds = {name: _kind(each, walked.get(name), names) for name, each in self.objects.items()}
         for name, rates in self._built.items():
             kinds[name][_BUILT] = rates
         return kinds
@@ -188,7 +233,8 @@ class TrainingState:
 
     def _misfits(self, name: str, kind: Mapping[str, Any], value: Any) -> list[str]:
         each = self.objects[name]
-        own = _kind(each, self.objects)
+        walked = _walked(self.objects)
+        own = _kind(each, walked.get(name), flags.names_of(self.parameters()))
         if not isinstance(each, torch.nn.Module):
             return [
                 f"{what} was {_short(kind.get(what))} and is {_short(own.get(what))}"
@@ -247,11 +293,8 @@ class TrainingState:
             hyperparameters.advance(each, hyperparameters.steps_of(value))
 
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the parameters of all modules as (`OBJECT.NAME`, parameter)."""
-        for name, each in self.objects.items():
-            if isinstance(each, torch.nn.Module):
-                for path, parameter in wrapper.named_parameters(each):
-                    yield f"{name}.{path}", parameter
+        """Return the parameters of all modules as (`OBJECT.NAME`, parameter)."""
+        return wrapper.parameters_of(self.objects)
 
     def target(self, name: str, live: Part) -> Callable[[str, Sequence[int]], Tensor | None]:
         """Return what gives, for a saved tensor of an object, the live one that tells where it is to lie.
@@ -277,56 +320,12 @@ class TrainingState:
         """Return the parameter that a gradient is of."""
         return next((parameter.detach() for name, parameter in self.parameters() if name == path), None)
 
-    def _gradients(self, *, dealt: bool) -> dict[str, Gradient]:
-        """Gradients of parameters that are dealt out over the ranks, or of the others. Of one that is used up (see
-        `GradientHabit`) only that it exists counts, since None and zero are not the same to an optimizer."""
-        return {
-            path: True if self._is_spent(parameter) else _kept(parameter.grad)
-            for path, parameter in self.parameters()
-            if parameter.grad is not None and sharding.is_sharded(parameter) is dealt
-        }
-
     def _is_spent(self, parameter: Tensor) -> bool:
         return not self.keeps_gradients and any(habit.is_spent(parameter) for habit in self._habits)
 
-    def restore_gradients(self, gradients: Mapping[str, Gradient]) -> None:
+    def restore_gradients(self, saved: Mapping[str, Gradient]) -> None:
         """Put back gradients, of every parameter; those that are not given are none."""
-        gradients = self._plain(gradients)
-        for path, parameter in self.parameters():
-            saved = gradients.get(path)
-            if saved is None:
-                parameter.grad = None
-            elif isinstance(saved, Mapping):
-                parts = (saved["indices"], saved["values"], tuple(saved["shape"]))
-                parameter.grad = torch.sparse_coo_tensor(*parts, is_coalesced=True, check_invariants=True).to(
-                    parameter.device, parameter.dtype
-                )
-            elif isinstance(saved, Tensor):
-                if sharding.is_sharded(parameter) and not sharding.is_sharded(saved):
-                    saved = sharding.cut(saved, parameter)
-                parameter.grad = saved.to(parameter.device, parameter.dtype)
-            else:
-                parameter.grad = torch.zeros_like(parameter)
-
-    def _plain(self, gradients: Mapping[str, Gradient]) -> dict[str, Gradient]:
-        """Return gradients by plain names, where a release before wrote those of wrappers inside a module."""
-        found = dict(gradients)
-        for name, each in self.objects.items():
-            if isinstance(each, torch.nn.Module):
-                prefix = f"{name}."
-                own = [path for path in found if path.startswith(prefix)]
-                saved = {path.removeprefix(prefix): found.pop(path) for path in own}
-                wanted = [path for path, _ in wrapper.named_parameters(each)]
-                found |= {prefix + path: value for path, value in wrapper.fitted(each, saved, wanted).items()}
-        return found
-
-
-def _kept(gradient: Tensor) -> Gradient:
-    """Return a gradient as it is saved: of a sparse one, which has no bytes of its own, indices and values."""
-    if gradient.layout is not torch.sparse_coo:
-        return gradient
-    whole = gradient.coalesce()
-    return {"indices": whole.indices(), "values": whole.values(), "shape": list(whole.shape)}
+        gradients.put_back(self.objects, saved)
 
 
 def _load_class(each: Any) -> type:
@@ -348,17 +347,21 @@ def _check_names(objects: Mapping[str, Any]) -> None:
         )
 
 
-def _kind(each: Any, objects: Mapping[str, Any]) -> dict[str, Any]:
+def _walked(objects: Mapping[str, Any]) -> dict[str, wrapper.Walked]:
+    return {name: wrapper.Walked(each) for name, each in objects.items() if isinstance(each, torch.nn.Module)}
+
+
+def _kind(each: Any, walked: wrapper.Walked | None, names: Mapping[int, str]) -> dict[str, Any]:
     """Optimizers know their parameters by place alone: names and shapes tell whether these are the same ones."""
     if isinstance(each, Optimizer):
         shapes = [[list(parameter.shape) for parameter in group["params"]] for group in each.param_groups]
         return {
             "class": type(each).__qualname__,
             "parameter shapes": shapes,
-            "groups": flags.groups_of(each, objects),
+            "groups": flags.groups_of(each, names),
         }
-    if isinstance(each, torch.nn.Module):
-        return flags.of_module(each)
+    if walked is not None:
+        return flags.of_module(walked)
     return {"class": type(each).__qualname__} if isinstance(each, LRScheduler) else {}
 
 

@@ -51,7 +51,7 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
             return {"$size": list(value)}
         case tuple() if not hasattr(value, "_fields"):
             return {"$tuple": [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]}
-        case list() if set(map(type, value)) <= _INT:  # 624 words of a generator, at every checkpoint
+        case list() if are_integers(value):  # 624 words of a generator, at every checkpoint
             return list(value)
         case list():
             return [encode(item, put, f"{path}[{at}]") for at, item in enumerate(value)]
@@ -69,7 +69,7 @@ def encode(value: Any, put: Put, path: str = "") -> Any:
 
 def _encode_dict(value: dict[Any, Any], put: Put, path: str) -> Any:
     prefix = f"{path}." if path else ""
-    if type(value) is dict and all(map(_is_plain_name, value)):
+    if is_plain(value):
         return {
             name: {"$tensor": put(prefix + name, item)} if type(item) is Tensor else encode(item, put, prefix + name)
             for name, item in value.items()
@@ -86,6 +86,16 @@ def _encode_dict(value: dict[Any, Any], put: Put, path: str) -> Any:
             for name, item in value.items()
         ]
     }
+
+
+def is_plain(value: dict[Any, Any]) -> bool:
+    """Whether a dict is written as a JSON object."""
+    return type(value) is dict and all(map(_is_plain_name, value))
+
+
+def are_integers(value: list[Any]) -> bool:
+    """Whether a list has integers alone."""
+    return set(map(type, value)) <= _INT
 
 
 def _is_plain_name(name: Any) -> bool:

@@ -47,6 +47,19 @@ def walk(root: nn.Module) -> list[tuple[str, nn.Module]]:
     return list(found.values())
 
 
+class Walked:
+    """A module and all in it, walked once for all that one save asks of it."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.root = root
+        self.modules = walk(root)
+        """(plain name, module) of each."""
+        self.has_wrappers = any(each._modules and inner_name(each) is not None for _, each in self.modules)
+        """Without a wrapper in a module every live name is a plain name."""
+        self.parameters = list(_parameters(self.modules))
+        """(plain name, parameter) of each."""
+
+
 def has_wrappers(root: nn.Module) -> bool:
     """Whether there is a wrapper in a module: without one every live name is a plain name."""
     return any(inner_name(each) is not None for _, each in walk(root))
@@ -94,8 +107,20 @@ def live_names(root: nn.Module, names: Iterable[str]) -> dict[str, str]:
 
 def named_parameters(root: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the parameters of a module, each once, by plain name."""
+    return _parameters(walk(root))
+
+
+def parameters_of(objects: Mapping[str, Any]) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of all modules as (`OBJECT.NAME`, parameter)."""
+    for name, each in objects.items():
+        if isinstance(each, nn.Module):
+            for path, parameter in named_parameters(each):
+                yield f"{name}.{path}", parameter
+
+
+def _parameters(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Parameter]]:
     seen: set[int] = set()
-    for name, module in walk(root):
+    for name, module in modules:
         for own, parameter in module._parameters.items():
             if parameter is not None and id(parameter) not in seen:
                 seen.add(id(parameter))

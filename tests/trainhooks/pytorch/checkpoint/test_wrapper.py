@@ -104,9 +104,7 @@ def test_a_checkpoint_with_wrappers_names_of_a_release_before_is_read(
     first, kind = compiled_inside(), state._kind
     with monkeypatch.context() as patch:
         patch.setattr(wrapper, "plain_name", lambda root, name: name)
-        patch.setattr(
-            state, "_kind", lambda each, objects: {name: _ for name, _ in kind(each, objects).items() if name in BEFORE}
-        )
+        patch.setattr(state, "_kind", lambda *given: {name: _ for name, _ in kind(*given).items() if name in BEFORE})
         train(tmp_path, first, 3)
     (checkpoint,) = published(tmp_path / CHECKPOINTS)
     assert "_orig_mod" in (checkpoint.path / "state.json").read_text()
