@@ -82,7 +82,7 @@ class Plan:
 
     def __init__(self) -> None:
         self._containers: list[_Container] = []
-        self._checks: list[tuple[int, type, tuple[Any, ...] | None, tuple[type, ...] | None, int]] = []
+        self._checks: list[tuple[int, Any, tuple[Any, ...] | None, tuple[type, ...] | None, int]] = []
         """Of each container place, type, keys, their types where one is no text (1 and True are equal), and size."""
         self._types: list[type] = []
         """Of every value, in order of depth."""
