@@ -17,40 +17,40 @@ Place = tuple[int | None, str]
 """(worker or None, text of the id)."""
 
 
-class Teller:
-    """Says of each batch of one attempt what its row is to hold. 120 bytes of memory for a sample with keys."""
+class LineageEncoder:
+    """Encodes where the batches of one attempt came from. Needs 120 bytes of memory for each sample with keys."""
 
     def __init__(self) -> None:
-        self._told: dict[int | None, dict[Id, int]] = {}
+        self._written: dict[int | None, dict[Id, int]] = {}
         """By worker and sample: the hash of the keys that were written last."""
 
     def members(self, origin: Origin) -> dict[str, Any]:
         """Return the member `lineage`, as JSON."""
-        told: dict[str, Any] = {} if origin.epoch is None else {"epoch": origin.epoch}
+        encoded: dict[str, Any] = {} if origin.epoch is None else {"epoch": origin.epoch}
         if origin.ids is None:
             keys = None if origin.keys is None else [each or UNKNOWN for each in origin.keys]
-            return {**told, "ids": UNKNOWN, "keys": keys or UNKNOWN}
+            return {**encoded, "ids": UNKNOWN, "keys": keys or UNKNOWN}
         if origin.worker is not None:
-            told["worker"] = origin.worker
-        told["ids"] = origin.ids
-        told["keys"] = self._news(origin.worker, origin.ids, origin.keys)
-        return told
+            encoded["worker"] = origin.worker
+        encoded["ids"] = origin.ids
+        encoded["keys"] = self._changed(origin.worker, origin.ids, origin.keys)
+        return encoded
 
-    def _news(self, worker: int | None, ids: tuple[Id, ...], keys: tuple[Keys, ...] | None) -> Any:
-        news: dict[str, Any] = {}
-        told = self._told.setdefault(worker, {})
+    def _changed(self, worker: int | None, ids: tuple[Id, ...], keys: tuple[Keys, ...] | None) -> Any:
+        changed: dict[str, Any] = {}
+        written = self._written.setdefault(worker, {})
         if keys is None:
-            if told:
-                news = {str(each): UNKNOWN for each in ids if told.pop(each, None) is not None}
-            return news or UNKNOWN
+            if written:
+                changed = {str(each): UNKNOWN for each in ids if written.pop(each, None) is not None}
+            return changed or UNKNOWN
         for each, its_keys in zip(ids, keys, strict=True):
             if not its_keys:
-                if told.pop(each, None) is not None:
-                    news[str(each)] = UNKNOWN
-            elif told.get(each) != (digest := hash(its_keys)):
-                told[each] = digest
-                news[str(each)] = its_keys
-        return news
+                if written.pop(each, None) is not None:
+                    changed[str(each)] = UNKNOWN
+            elif written.get(each) != (digest := hash(its_keys)):
+                written[each] = digest
+                changed[str(each)] = its_keys
+        return changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,26 +81,26 @@ def resolved(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
     After a lost line, earlier keys no longer count: the lost line may have changed them.
     """
-    told: dict[int, dict[Place, Keys]] = {}
+    known: dict[int, dict[Place, Keys]] = {}
     seq = None
     for line in lines:
         if seq is not None and line["seq"] != seq + 1:
-            told.clear()
+            known.clear()
         seq = line["seq"]
         members = line.get(LINEAGE)
         if "kind" in line or not isinstance(members, Mapping) or not isinstance(line.get("step"), int):
             yield {name: value for name, value in line.items() if name != LINEAGE}
             continue
-        yield {**line, LINEAGE: _resolve(line["step"], members, told.setdefault(line["attempt"], {}))}
+        yield {**line, LINEAGE: _resolve(line["step"], members, known.setdefault(line["attempt"], {}))}
 
 
-def _resolve(step: int, members: Mapping[str, Any], told: dict[Place, Keys]) -> StepLineage:
+def _resolve(step: int, members: Mapping[str, Any], known: dict[Place, Keys]) -> StepLineage:
     worker, ids, stated = members.get("worker"), members.get("ids"), members.get("keys")
     keys: tuple[Keys, ...] | None = None
     if isinstance(ids, list):
         if isinstance(stated, Mapping):
-            told.update({(worker, text): _keys(each) for text, each in stated.items()})
-        keys = tuple(told.get((worker, str(each)), ()) for each in ids)
+            known.update({(worker, text): _keys(each) for text, each in stated.items()})
+        keys = tuple(known.get((worker, str(each)), ()) for each in ids)
     elif isinstance(stated, list):
         keys = tuple(map(_keys, stated))
     return StepLineage(

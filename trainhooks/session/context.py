@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from trainhooks.core import argument
-from trainhooks.core import tokenizer as tokenizers
-from trainhooks.core.drift import Change, flatten
+from trainhooks.core import seed as seeds
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.errors import ConfigInvalid
-from trainhooks.host import provenance
 from trainhooks.host.extra import require
 from trainhooks.host.launch import launched
 from trainhooks.host.unwinding import how_left
 from trainhooks.session.checking import check_options, check_source, policy_of
-from trainhooks.session.checkpointer import Checkpointer
 from trainhooks.session.drift_check import DriftCheck
+from trainhooks.session.feed import Feed
 from trainhooks.session.late import closed
 from trainhooks.session.notice import say
-from trainhooks.session.resumption import Resumption
-from trainhooks.session.saving import Demand, SavingTracker
+from trainhooks.session.records import Records
+from trainhooks.session.running_step import RunningStep
+from trainhooks.session.saving import CheckpointRequest, Saving
+from trainhooks.session.starting import connect, drift_check_of, resume, saving_of
 from trainhooks.session.step_iterator import StepIterator
 from trainhooks.session.stopping import Stopping
-from trainhooks.storage import catalog, rehearsal
-from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
+from trainhooks.session.tracker import ProgressTracker
+from trainhooks.storage import rehearsal
+from trainhooks.storage.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from trainhooks.pytorch.data.evaluation import EvaluationLoader
@@ -39,11 +39,13 @@ log = logging.getLogger("trainhooks")
 
 UNSAVED = "closed without its last checkpoint"
 """How an attempt ended whose training is done and could not be saved."""
+FINISHED = "finished"
+"""Tag of the checkpoint of a training that is done before its last step."""
 PREEMPTED = "preempted"
 """Tag of a checkpoint that was taken because a signal came."""
 
 
-class TrainingProgressContext(SavingTracker):
+class TrainingProgressContext(ProgressTracker):
     """A training job that resumes where it stopped; a `ProgressTracker` too. Made by `training_progress_context`.
 
     Args:
@@ -78,66 +80,51 @@ class TrainingProgressContext(SavingTracker):
         tokenizer: Any = None,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
+        # It is a ProgressTracker by its interface alone: what it does is in the parts that are made here.
         check_options(state, checkpoints, drift, restore, grace_seconds)
         if state is None:
             rehearsal.refuse("A loop without state=")
         policy = policy_of(state, checkpoints, checkpoint_every_steps)
-        super().__init__(config, output_dir, total_steps, database=database)
+        plan = rehearsal.current()
+        self._records = Records(
+            config,
+            rehearsal.place(plan, output_dir),
+            total_steps,
+            database=database if plan is None else False,
+            at_exit=self._close_at_exit,
+        )
+        self._pid = os.getpid()
+        self._feed = Feed(seeds.derive("session", self.config.get("seed", 0)))
+        self._step = RunningStep(self._records, self._feed)
         self._stopping: Stopping | None = None
-        self._gate: DriftCheck | None = None
+        self._saving: Saving | None = None
+        """Of a session with `state`, until it is closed."""
+        self._drift_check: DriftCheck | None = None
         try:
-            if self._sink.files is not None:
-                self._gate = self._open_gate(drift or {}, tokenizer)
+            self._drift_check = drift_check_of(self._records, drift or {}, tokenizer)
             if state is not None:
-                from trainhooks.pytorch.distributed import connect
-
-                self._ranks = self._feed.ranks = connect(policy.patience_seconds)
-                who = json.dumps([self.session_id, self.attempt]).encode()
-                self.session_id, self.attempt = json.loads(self._ranks.share(who))
-                self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
-                self._keeper = self._keep(state, policy, restore)
-                self._sink.on_begin = self._keeper.begin_to_write
-                if self._gate is not None:
-                    self._gate.extend(self._keeper.restore_policies)
-                    self._gate.add({"world": self._ranks.world, **self._keeper.facts()})
-                self._go_on(self._keeper)
-                self._sink.watch_first_row(self._warn_without_steps)
+                ranks = self._feed.ranks = connect(self._records, policy)
+                self._stopping = Stopping(ranks, grace_seconds=grace_seconds)
+                self._saving = saving_of(
+                    state,
+                    policy,
+                    restore,
+                    records=self._records,
+                    feed=self._feed,
+                    ranks=ranks,
+                    step=self._step,
+                    plan=plan,
+                )
+                self._records.sink.on_begin = self._saving.checkpointer.begin_to_write
+                resume(self._saving, self._drift_check, records=self._records, feed=self._feed, ranks=ranks)
+                self._records.sink.watch_first_row(self._warn_without_steps)
         except BaseException:
             self._close("not started")
             raise
 
-    def _keep(
-        self, state: Mapping[str, Any], policy: CheckpointPolicy, restore: str | Mapping[str, str] | None
-    ) -> Checkpointer:
-        return Checkpointer(
-            self.output_dir,
-            state,
-            policy,
-            session_id=self.session_id,
-            attempt=self.attempt,
-            restore=restore,
-            ranks=self._ranks,
-            before_publish=self._sync_records,
-            on_published=self._note_published,
-            on_failure=self._note_failure,
-        )
-
-    def _open_gate(self, given: Mapping[str, str], tokenizer: Any) -> DriftCheck:
-        assert self._sink.files is not None
-        gate = DriftCheck(given, self._sink.files.session.attempts, self._note_drift)
-        gate.add({"total_steps": self.total_steps, **dict(flatten(self.config, "config"))})
-        gate.add({**provenance.code(), **provenance.environment()})
-        if tokenizer is not None:
-            gate.add({"tokenizer": tokenizers.digest(tokenizer)})
-        return gate
-
-    def _check_drift(self, found: Checkpoint) -> None:
-        if self._gate is not None:
-            self._gate.go_on_from(found.manifest.attempt)
-
     def _warn_without_steps(self) -> None:
-        """Say what a loop does without that records its first row and is not driven by `steps()`."""
-        if not self._loop.counts_rows:
+        """Before the first row: warn if `steps()` does not drive the loop, which then lacks what it does."""
+        if not self._records.loop.counts_rows:
             return
         rehearsal.refuse("A loop that steps() does not drive")
         if self._stopping is not None:
@@ -147,37 +134,59 @@ class TrainingProgressContext(SavingTracker):
             " and checkpoints are taken by save_checkpoint() alone. Iterate progress.steps()."
         )
 
-    def _note_drift(self, change: Change) -> None:
-        self._sink.announce(
-            "drift", fact=change.name, before=change.before, after=change.after, policy=str(change.policy)
+    # -- checkpoints and the end ------------------------------------------------------------------------------
+
+    def save_checkpoint(
+        self, *, tags: str | Sequence[str] = (), metrics: Mapping[str, float] | None = None
+    ) -> Checkpoint | None:
+        """Save everything and return once it is durable; within a step of `steps()`, do so when that step ends.
+
+        Returns:
+            The checkpoint; None within a step, and on ranks other than 0.
+
+        Args:
+            tags: to find it by; what is tagged `pinned` is never deleted.
+            metrics: beside the last recorded ones, such as the figures of an evaluation; for `keep_best`.
+
+        Raises:
+            CheckpointFailed: it could not be written. The earlier ones are whole.
+        """
+        if self._saving is None and self._records.sink.late is not None:
+            raise closed()
+        if self._saving is None:
+            raise ConfigInvalid("There is nothing to save.", hint="Give state={'model': model, ...} when opening.")
+        return self._saving.request(
+            CheckpointRequest(
+                argument.texts("save_checkpoint(tags=)", tags), argument.numbers("save_checkpoint(metrics=)", metrics)
+            )
         )
 
-    def _go_on(self, keeper: Checkpointer) -> None:
-        """Go to where the newest whole checkpoint is."""
-        progress = keeper.restore(self._check_drift)
-        if progress is None:
-            self._refuse_if_gone()
-            if self._clock.reached_step:
-                log.warning(
-                    "earlier attempts did %d steps and there is no checkpoint in %s: the training begins anew",
-                    self._clock.reached_step,
-                    self.output_dir / CHECKPOINTS,
-                )
-            self.resume_at(0)
-            return
-        self._feed.resume(progress)
-        self.resume_at(progress["step"])
-        self._resumption = Resumption(progress, keeper, self._feed, self._ranks)
-        self._saved_step = self.current_step
-        self._finished = progress.get("finished")
-        self._progress.is_finished = self._finished is not None
+    def stop(self) -> None:
+        """Save when the running step ends, and end `steps()` there: the way to leave a loop and resume it later."""
+        self._records.loop.is_leaving = True
+        if self._saving is not None and self._step.is_unfinished:
+            self.save_checkpoint()
 
-    def _refuse_if_gone(self) -> None:
-        """A run that had checkpoints and has none does not begin anew by itself: weeks may be in them."""
-        gone = catalog.listed(self.output_dir)
-        if gone and self._gate is not None:
-            newest = gone[-1]
-            self._gate.refuse("checkpoints", f"{len(gone)}, the newest {newest.path}", "gone")
+    def finish(self, reason: str | bool = True) -> None:
+        """Say that the training is done, as early stopping does: its checkpoint says so, and `steps()` ends.
+
+        The next start trains no further and shows 100 %. With several ranks all of them call it in the same step.
+
+        Args:
+            reason: stands in the checkpoint and in the log; False: the training continues after all.
+
+        Raises:
+            CheckpointFailed: outside a step, the checkpoint could not be written.
+        """
+        if not isinstance(reason, bool | str):
+            raise argument.wrong("finish(reason)", reason, "a text, True or False")
+        if reason is False:
+            self._records.set_finish_reason(None)
+            return
+        self._records.set_finish_reason(reason if isinstance(reason, str) and reason else "finish() was called")
+        self._records.loop.is_leaving = True
+        if self._saving is not None:
+            self.save_checkpoint(tags=(FINISHED,))
 
     @property
     def should_stop(self) -> bool:
@@ -196,7 +205,7 @@ class TrainingProgressContext(SavingTracker):
         with super().evaluating():
             before_evaluating, self._feed.is_evaluating = self._feed.is_evaluating, True
             try:
-                if self._keeper is None:
+                if self._saving is None:
                     yield
                     return
                 from trainhooks.pytorch import rng
@@ -243,14 +252,14 @@ class TrainingProgressContext(SavingTracker):
 
         check_source(source)
         check(options)
-        if not self._is_in_step:
-            self._settle()  # a loader that is made anew begins where the loop was left
+        if not self._step.is_running:
+            self._step.settle()  # a loader that is made anew begins where the loop was left
         opening = self._feed.describe(
             source, evaluates=evaluates, name=name, replaces=replaces, num_workers=options.get("num_workers", 0)
         )
-        if self._gate is not None and self._sink.files is not None:
-            self._gate.add(opening.facts)
-            self._sink.files.write_session()
+        if self._drift_check is not None and self._records.sink.files is not None:
+            self._drift_check.add(opening.facts)
+            self._records.sink.files.write_session()
         launch = launched()
         return self._feed.open(opening, **{"rank": launch.rank, "world": launch.world, **options})
 
@@ -271,81 +280,89 @@ class TrainingProgressContext(SavingTracker):
         return StepIterator(lambda: self._steps_of(loader))
 
     def _steps_of(self, loader: Loader | None) -> Generator[tuple[int, Any]]:
-        if self._sink.late is not None:
+        loop = self._records.loop
+        if self._records.sink.late is not None:
             raise closed()
-        self._settle()
+        self._step.settle()
         self._feed.drive_by(loader)
-        if self._loop.counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
-            self._loop.counts_rows = False
-            self.current_step = max(self._loop.first, self._saved_step or 0)
+        if loop.counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
+            loop.counts_rows = False
+            loop.finished = max(loop.first, 0 if self._saving is None else self._saving.saved_step or 0)
         with nullcontext() if self._stopping is None else self._stopping.serving():
             yield from self._steps()
 
     def _steps(self) -> Generator[tuple[int, Any]]:
+        loop, step = self._records.loop, self._step
         if self._say_if_complete():
             return
-        self._loops += 1
-        mine = self._loops
-        self._is_leaving = self._sees_pairs = False
-        self._sink.begin()
-        self._stop_if_told()
-        if self._keeper is not None:
-            self._keeper.state.restore_random_again()
-            if self._resumption is not None:
-                self._resumption.look_at_restored()
+        mine = step.begin_loop()
+        loop.is_leaving = False
+        self._records.sink.begin()
+        self._stop_if_signalled()
+        if step.check is not None:
+            step.check.state.restore_random_again()
+            step.check.compare_restored()
         for batch in self._feed.batches():
-            self._begin_step(batch)
+            handed = step.begin(batch)
             try:
-                yield self._handed
+                yield handed
             except GeneratorExit:
-                if self._keeper is not None and self._loops == mine:  # else another loop runs: this one ended long ago
-                    self._leave_step(how_left())
+                if self._saving is not None and step.loops == mine:  # else another loop runs: this one ended long ago
+                    self._saving.step_left(how_left())
                 raise
-            self._finish_step()
-            self._safe_point()
-            self._stop_if_told()
-            if self.current_step >= self.total_steps or self._is_leaving:
+            step.finish()
+            if self._saving is not None:
+                self._saving.at_safe_point()
+            self._stop_if_signalled()
+            if loop.finished >= self.total_steps or loop.is_leaving:
                 return
 
     def _say_if_complete(self) -> bool:
         """Say so where there is nothing left to train, as at the start of a training that is done."""
-        if self._finished is None and self.current_step < self.total_steps:
+        reason = self._records.loop.finish_reason
+        if reason is None and self.current_step < self.total_steps:
             return False
-        why = "" if self._finished is None else f" ({self._finished}; progress.finish(False) continues it)"
+        why = "" if reason is None else f" ({reason}; progress.finish(False) continues it)"
         say(f"already complete: {self.current_step} of {self.total_steps} steps{why}")
         return True
 
-    def _stop_if_told(self) -> None:
+    def _stop_if_signalled(self) -> None:
         """Serve a signal, between two steps: save what is not saved yet, and leave."""
         if self._stopping is None or not self._stopping.poll():
             return
-        self._save_or_tell(Demand((PREEMPTED,)))
+        if self._saving is not None:
+            self._saving.save_or_log(CheckpointRequest((PREEMPTED,)))
         self._stopping.leave()
+
+    def _close_at_exit(self) -> None:
+        if self._saving is not None:
+            self._saving.session_ends(is_whole=not hasattr(sys, "last_value"))  # set by an error that nobody caught
+        super()._close_at_exit()
 
     def _close(self, end: str) -> None:
         if os.getpid() != self._pid:
             return
         try:
-            if self._keeper is not None:
-                self._serve_at_the_end(is_whole=end == "closed" and sys.exc_info()[0] is None)
+            if self._saving is not None:
+                self._saving.session_ends(is_whole=end == "closed" and sys.exc_info()[0] is None)
         finally:
             self._close_all(end)
 
     def _close_all(self, end: str) -> None:
-        has_unsaved = self._has_unsaved()
-        keeper, self._keeper = self._keeper, None
+        saving, self._saving = self._saving, None
         stopping, self._stopping = self._stopping, None
-        if self._is_unfinished:
-            self._loop.attached = None  # of a step that never ended: it will be done again
+        has_unsaved_step = saving is not None and saving.has_unsaved_step
+        self._step.drop()
         try:
-            if keeper is not None:
-                keeper.close()
-                if end == "closed" and has_unsaved:
-                    self._tell_unsaved()
-            unsaved, self._unsaved = self._unsaved, None
-            super()._close(end if unsaved is None or end != "closed" else UNSAVED)
-            if unsaved is not None and end == "closed":  # never over another error
-                raise unsaved
+            failure = None
+            if saving is not None:
+                saving.checkpointer.close()
+                failure = saving.failure
+                if end == "closed" and has_unsaved_step:
+                    saving.warn_of_unsaved_step()
+            super()._close(end if failure is None or end != "closed" else UNSAVED)
+            if failure is not None and end == "closed":  # never over another error
+                raise failure
         finally:
             if stopping is not None:
                 stopping.close(deliver=end == "closed")

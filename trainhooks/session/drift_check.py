@@ -45,7 +45,7 @@ class DriftCheck:
         if self._before is not None:
             self._compare({name: each for name, each in self._before.items() if name in facts}, facts)
 
-    def go_on_from(self, attempt: int) -> None:
+    def resume_from(self, attempt: int) -> None:
         """Compare with the attempt whose checkpoint is resumed.
 
         Raises:

@@ -24,8 +24,8 @@ _PATIENCE_STEPS = 16
 class Evidence:
     """The digests of the running attempt."""
 
-    def __init__(self, feed: Feed) -> None:
-        self.is_thorough = False
+    def __init__(self, feed: Feed, *, is_thorough: bool) -> None:
+        self.is_thorough = is_thorough
         """Whether every row holds all digests, as in a rehearsal."""
         self._feed = feed
         self._is_first = True

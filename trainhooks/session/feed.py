@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trainhooks import lineage
 from trainhooks.core import seed as seeds
 from trainhooks.core import upcoming
-from trainhooks.core.lineage import LINEAGE, Teller
+from trainhooks.core.lineage import LINEAGE, LineageEncoder
 from trainhooks.errors import CheckpointFailed, ConfigInvalid, PositionInvalid
 from trainhooks.session.streams import TRAINING, Source, describe
 
@@ -74,8 +74,8 @@ class Feed:
         """Of every loader, by `Opening.facts_name`."""
         self._driver = TRAINING
         self._ranks = 1
-        self._teller = Teller()
-        self._told: dict[str, Any] = {}
+        self._encoder = LineageEncoder()
+        self._made_of: dict[str, Any] = {}
         self._places: dict[str, dict[str, Any]] = {}
         """Of the checkpoint, by the name of the stream."""
         self._stages: dict[str, Stage] = {}
@@ -143,7 +143,7 @@ class Feed:
         opening = Opening(source, data, TRAINING if name is None else name, replaces=replaces)
         before = self._sources.get(opening.facts_name)
         if replaces and data.identity is None:
-            raise _not_told_apart(data)
+            raise _indistinguishable(data)
         if not replaces and before is not None and not data.is_same(before):
             raise _second_source(opening.name, before, data)
         return opening
@@ -156,10 +156,10 @@ class Feed:
         """
         loader = (self._open_evaluation if opening.evaluates else self._open_stream)(opening, world=world, **options)
         self._sources[opening.facts_name] = opening.data
-        self._tell_unresumed(opening, options)
+        self._warn_unresumed(opening, options)
         return loader
 
-    def _tell_unresumed(self, opening: Opening, options: Mapping[str, Any]) -> None:
+    def _warn_unresumed(self, opening: Opening, options: Mapping[str, Any]) -> None:
         """Say which random numbers of the data's own no resume brings back."""
         from trainhooks.pytorch.data import held, source
 
@@ -285,15 +285,15 @@ class Feed:
         lineage.listen()
         if self.origin is None:
             return {}
-        self._told = self._teller.members(self.origin)
+        self._made_of = self._encoder.members(self.origin)
         if self._ranks > 1:
-            self._told["ranks"] = self._ranks
-        return {LINEAGE: self._told}
+            self._made_of["ranks"] = self._ranks
+        return {LINEAGE: self._made_of}
 
     def asked_for(self) -> dict[str, Any]:
         """Return what is to be added when the step ends: the answers that the loop itself asked for in it."""
         asked = lineage.take()
-        return {LINEAGE: {**self._told, "asked": asked}} if asked else {}
+        return {LINEAGE: {**self._made_of, "asked": asked}} if asked else {}
 
     @property
     def driver(self) -> str:
@@ -323,7 +323,7 @@ class Feed:
         return last
 
 
-def _not_told_apart(given: Source) -> ConfigInvalid:
+def _indistinguishable(given: Source) -> ConfigInvalid:
     return ConfigInvalid(
         f"After a restart nothing would tell this {given} from the data that it replaces.",
         hint="Give each its own name: loader = progress.loader(data, name='stage 2'), then progress.steps(loader).",

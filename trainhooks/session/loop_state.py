@@ -1,4 +1,4 @@
-"""How far a loop is: finished steps, and what waits for the row of the running step."""
+"""How far a loop is: finished steps, whether it is to end, and what waits for the row of the running step."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from typing import Any
 class LoopState:
     """Shared by the parts of one session. On the training's own thread."""
 
-    __slots__ = ("attached", "counts_rows", "finished", "first", "resumed_at")
+    __slots__ = ("attached", "counts_rows", "finish_reason", "finished", "first", "is_leaving", "resumed_at")
 
     def __init__(self) -> None:
         self.finished = 0
@@ -18,6 +18,10 @@ class LoopState:
         """Whether a row ends its step; a loop that `steps()` drives ends them itself."""
         self.attached: dict[str, Any] | None = None
         """Members for the next row."""
+        self.is_leaving = False
+        """Whether the loop ends at the next safe point."""
+        self.finish_reason: str | None = None
+        """Why the training is done before its last step."""
 
     def resume_at(self, step: int) -> None:
         """Continue with `step` finished steps."""

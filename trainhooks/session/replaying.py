@@ -25,7 +25,7 @@ class Replaying:
     ) -> None:
         self._replay = Replay(recorded, from_step)
         self._keep = keep
-        self._is_told = False
+        self._is_logged = False
         self._is_waiting = False
         """Whether other streams are still to be compared."""
 
@@ -38,7 +38,7 @@ class Replaying:
             self._replay.check(fact, difference)
         if is_last:
             self._is_waiting = False
-            if self._replay.is_over and not self._is_told:
+            if self._replay.is_over and not self._is_logged:
                 self.finish()
 
     def begins(self, step: int, digests: Mapping[str, Any], *, is_all: bool) -> None:
@@ -54,16 +54,16 @@ class Replaying:
 
     def observe(self, step: int, row: Mapping[str, Any]) -> None:
         """Compare a row. Called from the recorder's thread, or with its lock held."""
-        if not self._is_told:
+        if not self._is_logged:
             self._replay.observe(step, row)
             if self._replay.is_over and not self._is_waiting:
                 self.finish()
 
     def finish(self) -> None:
         """Log the verdict on what has been compared, once."""
-        if self._is_told:
+        if self._is_logged:
             return
-        self._is_told = True
+        self._is_logged = True
         certificate = self._replay.certificate()
         if certificate.verdict in (Verdict.EXACT, Verdict.AGREES, Verdict.NOTHING):
             say(certificate)

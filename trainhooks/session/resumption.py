@@ -31,36 +31,36 @@ class Resumption:
         progress: of the checkpoint; those of earlier releases name no next batch and no random numbers.
     """
 
-    def __init__(self, progress: Mapping[str, Any], keeper: Checkpointer, feed: Feed, ranks: Ranks) -> None:
+    def __init__(self, progress: Mapping[str, Any], checkpointer: Checkpointer, feed: Feed, ranks: Ranks) -> None:
         self.expects_streams = len(progress.get("next") or {}) > 1
         """Whether the checkpoint names next batches of other streams than the driving one; alike on all ranks."""
         self._next: dict[str, Any] = dict(progress.get("next") or {})
         self._random: dict[str, str] = dict(progress.get("random") or {})
         if progress.get("rank", ranks.rank) != ranks.rank:  # a rank that the checkpoint does not have
             self._next, self._random = {}, {}
-        self._keeper = keeper
+        self._checkpointer = checkpointer
         self._feed = feed
         self._ranks = ranks
         self._found: Findings = {}
 
-    def look_at_restored(self) -> None:
+    def compare_restored(self) -> None:
         """Compare the live objects and the random numbers, after everything is set up and before a batch is read."""
         try:
-            self._found[STATE] = self._keeper.compare()
+            self._found[STATE] = self._checkpointer.compare()
         except Exception as error:  # a certificate never costs the run
             log.warning("the restored objects could not be compared (%s: %s)", type(error).__name__, error)
-        self._look_at_random_numbers()
+        self._compare_random_numbers()
 
-    def look_at_first(self, origin: Origin | None) -> dict[str, Difference | None]:
+    def compare_first(self, origin: Origin | None) -> dict[str, Difference | None]:
         """Compare the first batch that was given; returns what all ranks found. Collective."""
         if self._feed.keeps_random_numbers:
-            self._look_at_random_numbers()
+            self._compare_random_numbers()
         expected = self._next.pop(self._feed.driver, None)
         if expected is not None and origin is not None:
             self._take(IDS, *upcoming.compare(IDS, expected, origin, rank=self._ranks.rank))
         return self._agreed()
 
-    def look_at_streams(self) -> dict[str, Difference | None]:
+    def compare_streams(self) -> dict[str, Difference | None]:
         """Compare the first batches of the other streams, as far as the loop has read them. Collective."""
         for name, expected in self._next.items():
             origin = self._feed.first_of(name)
@@ -70,11 +70,11 @@ class Resumption:
         self._next = {}
         return self._agreed()
 
-    def _take(self, fact: str, is_told: bool, difference: Difference | None) -> None:
-        if is_told:
+    def _take(self, fact: str, is_known: bool, difference: Difference | None) -> None:
+        if is_known:
             self._found[fact] = self._found.get(fact) or difference
 
-    def _look_at_random_numbers(self) -> None:
+    def _compare_random_numbers(self) -> None:
         if not self._random:
             return
         from trainhooks.pytorch import fingerprint

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-import operator
 import os
 import time
 import warnings
@@ -16,26 +14,18 @@ from typing import Any
 
 from trainhooks.core import argument
 from trainhooks.core.certificate import Certificate
-from trainhooks.core.config import validate
-from trainhooks.core.lineage import LINEAGE, Teller
+from trainhooks.core.lineage import LINEAGE
 from trainhooks.core.metric_value import MetricValue
 from trainhooks.core.origin import Id, Origin
-from trainhooks.core.progress import Progress, Summary
-from trainhooks.core.row import ATTEMPT, RESERVED
+from trainhooks.core.progress import Summary
+from trainhooks.core.row import RESERVED
 from trainhooks.core.timing import Phase
 from trainhooks.errors import ConfigInvalid
-from trainhooks.host.launch import launched
-from trainhooks.session.attempt_files import AttemptFiles
-from trainhooks.session.inputs import INPUTS, InputWindow
-from trainhooks.session.loop_state import LoopState
-from trainhooks.session.row_sink import RowSink
-from trainhooks.session.row_values import RowValues
+from trainhooks.session.inputs import INPUTS
+from trainhooks.session.records import Records
 from trainhooks.session.step_origin import origin_of
-from trainhooks.session.teacher_calls import TeacherCalls
-from trainhooks.session.timekeeping import Timekeeping
 from trainhooks.session.value import PLAIN
 from trainhooks.storage import catalog, location, rehearsal
-from trainhooks.storage import session as session_file
 from trainhooks.storage.branch import REGISTERED
 from trainhooks.storage.catalog import Recoverable
 
@@ -70,50 +60,51 @@ class ProgressTracker:
         *,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
-        location.flag_or_path("database=", database)
-        if type(self) is ProgressTracker:
-            rehearsal.refuse("A loop of records alone, or a trainer's callback,")
-        self.config = validate(config, total_steps)
-        total_steps = operator.index(total_steps)
-        self._values = RowValues()
-        self._clock = Timekeeping(self._values.send)
-        self._loop = LoopState()
-        self._inputs = InputWindow()
-        self._lineage = Teller()
-        self.output_dir = location.directory(output_dir)  # absolute: the loop may change its working directory
-        self.directory = self.output_dir / "progress"
-        self.total_steps = total_steps
-        self._pid = os.getpid()
-        self._certificate: Certificate | None = None
-        """Of a session that is closed."""
-        files = self._open_files(database) if launched().rank == 0 else None
-        self._sink = RowSink(files)
-        self._calls = TeacherCalls(self._sink)
-        if files is not None:
-            self.session_id, self.attempt, self._progress = files.session.session_id, files.attempt, files.progress
-            self._clock.reached_step = files.reached_step
-        else:
-            members = session_file.read(self.directory / session_file.NAME) or {"session_id": "", "attempts": []}
-            self.session_id, self.attempt = members["session_id"], len(members["attempts"])
-            self._progress = Progress(total_steps=total_steps)
-        self._sink.announce(ATTEMPT, from_step=None)
-        atexit.register(self._close_at_exit)
-
-    def _open_files(self, database: str | os.PathLike[str] | bool) -> AttemptFiles:
-        return AttemptFiles(self.config, self.output_dir, self.total_steps, self.summary, database)
+        rehearsal.refuse("A loop of records alone, or a trainer's callback,")
+        self._records = Records(config, output_dir, total_steps, database=database, at_exit=self._close_at_exit)
 
     def __repr__(self) -> str:
         steps = f"step {self.current_step} of {self.total_steps}"
-        return f"<{type(self).__name__} {self.output_dir}: {steps}, {self._sink.state}>"
+        return f"<{type(self).__name__} {self.output_dir}: {steps}, {self._records.sink.state}>"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration as it is stored."""
+        return self._records.config
+
+    @property
+    def output_dir(self) -> Path:
+        """The run's directory, absolute."""
+        return self._records.output_dir
+
+    @property
+    def directory(self) -> Path:
+        """`progress/` in it, with the files of the records."""
+        return self._records.directory
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self._records.total_steps
+
+    @property
+    def session_id(self) -> str:
+        """The run's name in its files; the same in every attempt."""
+        return self._records.session_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1 on."""
+        return self._records.attempt
 
     @property
     def current_step(self) -> int:
         """Steps finished so far, over all attempts."""
-        return self._loop.finished
+        return self._records.loop.finished
 
     @current_step.setter
     def current_step(self, step: int) -> None:
-        self._loop.finished = step
+        self._records.loop.finished = step
 
     def resume_at(self, step: int) -> None:
         """Continue with `step` finished steps: rows of earlier attempts from that step on are superseded.
@@ -121,18 +112,12 @@ class ProgressTracker:
         The steps done again are compared with what those attempts recorded: see `certificate`. For loops that load
         their own checkpoints; with `state=` the session calls it.
         """
-        step = argument.whole("resume_at(step)", step)
-        self._loop.resume_at(step)
-        self._progress.go_to(step)
-        self._clock.at_step(step)
-        self._sink.announce(ATTEMPT, from_step=step)
-        if self._sink.files is not None and step > 0:
-            self._sink.files.compare(step)
+        self._records.resume_at(argument.whole("resume_at(step)", step))
 
     @property
     def certificate(self) -> Certificate | None:
         """How the steps that a resumed attempt did again compare with the recorded ones; None until that is known."""
-        return self._certificate if self._sink.files is None else self._sink.files.certificate
+        return self._records.certificate
 
     def update_metrics(
         self,
@@ -161,6 +146,7 @@ class ProgressTracker:
             ConfigInvalid: a tensor of more than one element, or a name that the file itself uses.
         """
         now = time.monotonic()
+        records = self._records
         if not RESERVED.isdisjoint(metrics):
             raise ConfigInvalid(
                 f"A metric cannot be called {', '.join(sorted(RESERVED & metrics.keys()))}.",
@@ -183,8 +169,8 @@ class ProgressTracker:
             members |= metrics
         for name, each in members.items():
             if type(each) not in PLAIN:
-                members[name] = self._values.read(name, each, self._sink)
-        loop, clock = self._loop, self._clock
+                members[name] = records.values.read(name, each, records.sink)
+        loop, clock = records.loop, records.clock
         if loop.attached is not None and (loop.counts_rows or step >= loop.finished):
             members |= loop.attached  # a late row of an earlier step is not what it belongs to
             loop.attached = None
@@ -195,13 +181,13 @@ class ProgressTracker:
         if loop.counts_rows and not is_late:
             loop.finished = step + 1
             working = clock.stopwatch.working(now)
-        self._sink.put((step, time.time(), working, members))
-        if self._values.window is not None:
-            self._values.window.move_if_due(now)
+        records.sink.put((step, time.time(), working, members))
+        if records.values.window is not None:
+            records.values.window.move_if_due(now)
 
     def attach(self, members: dict[str, Any]) -> None:
         """Add members to the next row, or to a row of their own if the running step records none."""
-        self._loop.attach(members)
+        self._records.loop.attach(members)
 
     def record_lineage(
         self,
@@ -226,7 +212,7 @@ class ProgressTracker:
 
     def record_origin(self, origin: Origin) -> None:
         """As `record_lineage`, of an origin that was read from batches."""
-        self.attach({LINEAGE: self._lineage.members(origin)})
+        self.attach({LINEAGE: self._records.lineage.members(origin)})
 
     def record_inputs(
         self,
@@ -244,11 +230,13 @@ class ProgressTracker:
             labels: class labels, any shape.
             logprobs: the teacher's natural log probabilities of the target tokens, any shape.
         """
-        closed = self._inputs.add(self.current_step, lengths=lengths, tokens=tokens, labels=labels, logprobs=logprobs)
-        if self._sink.late is not None:
-            closed = self._inputs.close()
+        closed = self._records.inputs.add(
+            self.current_step, lengths=lengths, tokens=tokens, labels=labels, logprobs=logprobs
+        )
+        if self._records.sink.late is not None:
+            closed = self._records.inputs.close()
         if closed is not None:
-            self._sink.event(INPUTS, **closed)
+            self._records.sink.event(INPUTS, **closed)
 
     def record_checkpoint(
         self,
@@ -276,9 +264,9 @@ class ProgressTracker:
         )
         if entry.size_bytes is None:
             log.warning("%s was registered as a checkpoint and is not there", path)
-        self._sink.event(REGISTERED, step=entry.step, checkpoint=asdict(entry))
-        with self._clock.counting(Phase.CHECKPOINT):
-            self._sink.register(entry)
+        self._records.sink.event(REGISTERED, step=entry.step, checkpoint=asdict(entry))
+        with self._records.clock.counting(Phase.CHECKPOINT):
+            self._records.sink.register(entry)
         return entry
 
     def recovery_checkpoint(self, tag: str | None = None) -> Path | None:
@@ -286,8 +274,8 @@ class ProgressTracker:
 
         Of the branch that the run continues: what lies behind a step that was resumed at is abandoned.
         """
-        self._sink.flush(sync=False)
-        resumed = None if self._loop.resumed_at is None else (self.attempt, self._loop.resumed_at)
+        self._records.sink.flush(sync=False)
+        resumed = None if self._records.loop.resumed_at is None else (self.attempt, self._records.loop.resumed_at)
         return catalog.newest(self.output_dir, tag, resumed=resumed)
 
     # -- the teacher's API ------------------------------------------------------------------------------------
@@ -300,67 +288,62 @@ class ProgressTracker:
         Returns:
             Which answer to this prompt it is, from 0 on; None where it could not be written (a warning says so).
         """
-        return self._calls.record(prompt, response, model=model, system=system, source=source)
+        return self._records.calls.record(prompt, response, model=model, system=system, source=source)
 
     def find_api_response(self, prompt: str, *, model: str, system: str | None = None, ordinal: int = 0) -> str | None:
         """Return an answer that was recorded for exactly this prompt, in this attempt or an earlier one, or None."""
-        return self._calls.find(prompt, model=model, system=system, ordinal=ordinal)
+        return self._records.calls.find(prompt, model=model, system=system, ordinal=ordinal)
 
     def record_connection_failure(self, error: BaseException | str) -> None:
         """Note that a call failed; an outage lasts until an answer or a recovery is recorded."""
-        self._calls.failed(error)
+        self._records.calls.failed(error)
 
     def record_connection_recovery(self) -> None:
         """Note that calls succeed again. Without an outage nothing happens."""
-        self._calls.recovered()
+        self._records.calls.recovered()
 
     # -- time -------------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
         """Stop the clock: the time until `unpause` counts as paused. A second call changes nothing."""
-        self._clock.pause()
+        self._records.clock.pause()
 
     def unpause(self) -> None:
         """Start the clock again. Without a pause this does nothing."""
-        self._clock.unpause()
+        self._records.clock.unpause()
 
     def resume(self) -> None:
         """Deprecated name of `unpause`."""
         warnings.warn("resume() is deprecated: call unpause().", DeprecationWarning, stacklevel=2)
-        self._clock.unpause()
+        self._records.clock.unpause()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Do not count the time of this block."""
-        with self._clock.counting(Phase.PAUSED):
+        with self._records.clock.counting(Phase.PAUSED):
             yield
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Count the time of this block as evaluation, not as steps."""
-        with self._clock.counting(Phase.EVALUATION):
+        with self._records.clock.counting(Phase.EVALUATION):
             yield
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:
         """Count the time of this block, in which the user saves a checkpoint, as saving."""
-        with self._clock.counting(Phase.CHECKPOINT):
+        with self._records.clock.counting(Phase.CHECKPOINT):
             yield
 
     # -- reading and ending -----------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
         """Return step, percent, loss and its trend, throughput, ETA, failures, and where the time went."""
-        if self._sink.files is None:
-            return self._summarise(())
-        recorder = self._sink.files.recorder
-        with recorder.lock:
-            recorder.take_in()
-            return self._summarise((recorder.trouble,) if recorder.trouble else ())
+        return self._records.summary()
 
     def flush(self) -> None:
         """Return once everything recorded so far is on the medium."""
-        self._sink.flush()
+        self._records.sink.flush()
 
     def close(self) -> None:
         """Write what is left and release the directory. A second call, or one in a forked child, does nothing.
@@ -374,26 +357,4 @@ class ProgressTracker:
         self.close()
 
     def _close(self, end: str) -> None:
-        files = self._sink.files
-        if files is None:
-            return
-        atexit.unregister(self._close_at_exit)
-        if (attached := self._loop.take_attached()) is not None:
-            self._sink.add(*attached)
-        if (window := self._inputs.close()) is not None:
-            self._sink.announce(INPUTS, **window)
-        self._values.window = None
-        self._sink.close(end, output_dir=self.output_dir, progress=self._progress)
-        self._certificate = files.certificate
-
-    def _summarise(self, problems: tuple[str, ...]) -> Summary:
-        outages = self._calls.outages
-        return self._progress.summary(
-            self._clock.seconds(),
-            failures=outages.failures,
-            recoveries=outages.recoveries,
-            down_seconds=outages.down_seconds,
-            is_down=outages.since is not None,
-            last_failure=None if outages.last is None else outages.last.error,
-            problems=problems,
-        )
+        self._records.close(end)

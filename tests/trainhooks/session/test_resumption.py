@@ -28,7 +28,7 @@ def found(other: dict[str, Any], *, rank: int = 0) -> dict[str, str | None]:
     keeper: Any = None  # not asked for the first batch
     saved = {"": upcoming.members(Origin(epoch=0, ids=(3, 4)), rank=rank)}
     progress = {"rank": rank, "next": saved, "random": fingerprint.of_generators()}
-    said = Resumption(progress, keeper, Feed(1), Two(other)).look_at_first(Origin(epoch=0, ids=(3, 4)))
+    said = Resumption(progress, keeper, Feed(1), Two(other)).compare_first(Origin(epoch=0, ids=(3, 4)))
     return {fact: None if each is None else str(each) for fact, each in said.items()}
 
 
