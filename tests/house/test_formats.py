@@ -10,7 +10,7 @@ def _kinds() -> set[str]:
     """Kinds of events, as literals or as constants, where the session records them."""
     sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "trainhooks").rglob("*.py")}
     constants = dict(re.findall(r'^([A-Z_]+) = "([a-z_]+)"$', "\n".join(sources.values()), flags=re.MULTILINE))
-    named = re.findall(r'_sink\.(?:event|announce)\(\s*(?:"(\w+)"|(?:\w+\.)?([A-Z]+))', "\n".join(sources.values()))
+    named = re.findall(r'\b_?sink\.(?:event|announce)\(\s*(?:"(\w+)"|(?:\w+\.)?([A-Z]+))', "\n".join(sources.values()))
     return {literal or constants[constant] for literal, constant in named}
 
 
