@@ -13,8 +13,8 @@ from kdproxy.core.ports import Batch, Intent, JournalLine, Location, RecordLine,
 from kdproxy.core.sightings import Sightings
 from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.storage import names
+from kdproxy.storage.damage_log import DamageLog
 from kdproxy.storage.event_log import EventLog, OpenFiles
-from kdproxy.storage.indexer import report_unreadable
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.life import Life
 from kdproxy.storage.recent import RecentAnswers
@@ -64,6 +64,7 @@ class FileArchive:
         self._journal = journal
         self._recent = RecentAnswers(memory_bytes)
         self._sightings = Sightings()
+        self._damage = DamageLog(journal.name)
         self._life = Life()
         self.calls = EventLog(open_events or journal.open_events, self._life, on_lag=self._note_calls)
         self._writer = Writer(
@@ -92,7 +93,7 @@ class FileArchive:
         try:
             answer = record_format.decode_answer(self._journal.read(location), address, form)
         except KdproxyError as error:
-            report_unreadable(self._journal.name, location, error)
+            self._damage.report(location, error)
             return None
         if self._sightings.is_second(name):
             self._recent.put(name, answer, epoch=epoch)
@@ -125,7 +126,7 @@ class FileArchive:
         try:
             return record_format.decode_answer(self._journal.read(location), address, form)
         except KdproxyError as error:
-            report_unreadable(self._journal.name, location, error)
+            self._damage.report(location, error)
             return None
 
     @property
@@ -145,7 +146,7 @@ class FileArchive:
                 try:
                     found = record_format.decode(self._journal.read(recording.location))
                 except KdproxyError as error:
-                    report_unreadable(self._journal.name, recording.location, error)
+                    self._damage.report(recording.location, error)
                     continue
                 if isinstance(found, Prompt) and found.match_key == match_key and found.namespace == namespace:
                     return found

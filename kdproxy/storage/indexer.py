@@ -14,6 +14,7 @@ from kdproxy.core.models import NamedRecord, Record
 from kdproxy.core.ports import Batch, Damage, JournalLine, Location, Repair, Store, Watermark
 from kdproxy.errors import KdproxyError, RecordInvalid
 from kdproxy.storage import event_reading, names
+from kdproxy.storage.damage_log import DamageLog
 from kdproxy.storage.fold import Fold
 from kdproxy.storage.fold import needed as rows_needed
 from kdproxy.storage.journal import Journal
@@ -47,6 +48,7 @@ class Indexer:
         self.answered = CallSet()
         """Calls named by the answer lines that `recover` has read."""
         self._store = store
+        self._damage = DamageLog(journal.name)
         self.counters = names.Counters()
         self.waiting = 0
         """Lines whose rows are not on disk yet."""
@@ -137,7 +139,7 @@ class Indexer:
         try:
             return record_format.decode(self._journal.read(location))
         except KdproxyError as error:
-            report_unreadable(self._journal.name, location, error)
+            self._damage.report(location, error)
             return None
 
     def _continues(self, mark: Watermark) -> bool:
@@ -163,7 +165,7 @@ class Indexer:
                 name = self._journal.name(location.segment)
                 damage.append(Damage(segment_name=name, location=location, reason=found.message))
                 if len(damage) <= _REPORTED_DAMAGE:
-                    report_unreadable(self._journal.name, location, found)
+                    self._damage.report(location, found)
             if len(page) >= BATCH:
                 self._take(page, last)
                 page.clear()
@@ -195,16 +197,3 @@ def readable(line: JournalLine) -> Iterator[tuple[Location, NamedRecord | Record
         yield Location(segment, offset, start), error
         rest = JournalLine(location=Location(segment, offset + start, length - start), raw=line.raw[start:])
         yield from readable(rest)
-
-
-def report_unreadable(segment_name: Callable[[int], str], location: Location, error: KdproxyError) -> None:
-    """Log a line that cannot be used."""
-    log.error(
-        "a journal line cannot be used",
-        extra={
-            "segment": segment_name(location.segment),
-            "offset": location.offset,
-            "bytes": location.length,
-            "reason": error.message,
-        },
-    )
