@@ -100,6 +100,11 @@ class ChoiceStream:
         choices = members.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             _note(self._tally, choice, 0)
+        if self._tally.has_ended:
+            self._compare(members)
+
+    def _compare(self, members: dict[str, Any]) -> None:
+        """Notice text with another `id` after the end."""
         if self._tally.is_settled:
             self._ended_as = self._ended_as or members.get("id")
         elif self._ended_as and self._tally.has_resumed and members.get("id", self._ended_as) != self._ended_as:

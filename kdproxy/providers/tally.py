@@ -38,7 +38,9 @@ class Tally:
         self._words = words
         self._choices: dict[int, _Choice] = {}
         self._unknown: str | None = None
-        self._has_ended = self._has_refused = False
+        self._has_refused = False
+        self.has_ended = False
+        """Whether any choice has had a finish reason."""
         self.failure: Broken | None = None
         """The proof that the answer failed, if any."""
         self.is_told = False
@@ -74,7 +76,7 @@ class Tally:
                 self._unknown = str(reason)[:60]
             case Ending.REFUSED:
                 self._has_refused = True
-        self._has_ended = choice.is_ended = True
+        self.has_ended = choice.is_ended = True
         choice.ending = ending
         choice.word = str(reason)[:60]
         choice.was_ended_at_once = choice.events == 1
@@ -95,7 +97,7 @@ class Tally:
     @property
     def is_finished(self) -> bool:
         """Whether everything requested has ended, as far as is known."""
-        if not self._has_ended or self.has_resumed or self.failure is not None:
+        if not self.has_ended or self.has_resumed or self.failure is not None:
             return False  # runs after each event; true only for the last ones
         expected = self._criteria.choices
         return (expected is None or len(self._choices) >= expected) and all(
@@ -136,7 +138,7 @@ class Tally:
         return Complete(
             usage=usage,
             unknown_reason=self._unknown,
-            finish=tuple([choice.word for choice in ended]) if self._has_ended else None,
+            finish=tuple([choice.word for choice in ended]) if self.has_ended else None,
             refusal=refused[0] if refused else None,
         )
 
