@@ -123,7 +123,7 @@ class App:
             billing=self._kinds,
             call_log=archive.calls,
         )
-        fetcher.restore(archive.calls.state().vain)
+        fetcher.restore(archive.calls.state().failed_questions)
         self._memory = LaneMemory(self._directory.path, now=clock.now())
         self._lanes = _lanes(settings, clock, self._kinds, self._memory)
         cached_call = CachedCall(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from kdproxy.core.call_event import Ended, Sent
 from kdproxy.core.models import Address, LineName
 from kdproxy.core.record import name_from
-from kdproxy.core.retry_history import MOST_QUESTIONS, REMEMBERED_SECONDS
+from kdproxy.core.retry_history import LIFETIME_SECONDS, MOST_QUESTIONS
 
 MOST_KILLED = 1_000
 """Number of calls in flight at a kill that are kept individually; all are counted."""
@@ -22,7 +22,7 @@ KILLED = "The process was killed while the call was in flight."
 _REASON_CHARACTERS = 200
 
 
-class Vain(NamedTuple):
+class FailedQuestion(NamedTuple):
     """A question whose calls since its last answer may have been billed and brought no answer."""
 
     calls: int
@@ -51,7 +51,7 @@ class CallState:
     open: dict[LineName, Sent] = field(default_factory=dict)
     killed_calls: OrderedDict[LineName, Sent] = field(default_factory=OrderedDict)
     """The latest of them."""
-    vain: OrderedDict[Address, Vain] = field(default_factory=OrderedDict)
+    failed_questions: OrderedDict[Address, FailedQuestion] = field(default_factory=OrderedDict)
     """By question, least recently used first."""
 
     def take_sent(self, name: LineName, sent: Sent) -> None:
@@ -67,7 +67,7 @@ class CallState:
         if sent is None or sent.question is None:
             return
         if ended.outcome == "answered":
-            self.vain.pop(sent.question, None)
+            self.failed_questions.pop(sent.question, None)
         elif ended.outcome == "maybe_billed" and ended.billed == "maybe":
             self._fail(sent.question, ended.ended_at, ended.reason or "")
 
@@ -77,7 +77,7 @@ class CallState:
         if sent is not None:
             self.kept += 1
             if sent.question is not None:
-                self.vain.pop(sent.question, None)
+                self.failed_questions.pop(sent.question, None)
 
     def end_lives(self) -> None:
         """Count open calls as killed: no process writes now, so they were in flight at a kill."""
@@ -93,9 +93,9 @@ class CallState:
 
     def forget_old(self, now: float) -> None:
         """Forget failures that are too old to matter. `now` is UTC Unix seconds."""
-        for question, found in list(self.vain.items()):
-            if now - found.failed_at > REMEMBERED_SECONDS:
-                del self.vain[question]
+        for question, found in list(self.failed_questions.items()):
+            if now - found.failed_at > LIFETIME_SECONDS:
+                del self.failed_questions[question]
 
     @property
     def maybe_billed(self) -> int:
@@ -112,7 +112,7 @@ class CallState:
             "in_flight_at_kill": self.killed,
             "maybe_billed": self.maybe_billed,
             "unreadable": self.unreadable,
-            "killed_calls": [_told(name, sent) for name, sent in self.killed_calls.items()],
+            "killed_calls": [_killed_call(name, sent) for name, sent in self.killed_calls.items()],
         }
 
     def copy(self) -> "CallState":
@@ -127,7 +127,7 @@ class CallState:
             self.billed.copy(),
             dict(self.open),
             self.killed_calls.copy(),
-            self.vain.copy(),
+            self.failed_questions.copy(),
         )
 
     def dump(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class CallState:
             "billed": dict(self.billed),
             "open": [[str(name), *_packed(sent)] for name, sent in self.open.items()],
             "killed": [[str(name), *_packed(sent)] for name, sent in self.killed_calls.items()],
-            "vain": [[*question, *found] for question, found in self.vain.items()],
+            "vain": [[*question, *found] for question, found in self.failed_questions.items()],
         }
 
     @classmethod
@@ -156,7 +156,7 @@ class CallState:
             dict(_unpacked(members["open"])),
             OrderedDict(_unpacked(members["killed"])),
             OrderedDict(
-                (Address(namespace, key, int(ordinal)), Vain(int(calls), float(failed_at), str(reason)))
+                (Address(namespace, key, int(ordinal)), FailedQuestion(int(calls), float(failed_at), str(reason)))
                 for namespace, key, ordinal, calls, failed_at, reason in members["vain"]
             ),
         )
@@ -169,14 +169,16 @@ class CallState:
         return sent
 
     def _fail(self, question: Address, at: float, reason: str) -> None:
-        found = self.vain.get(question)
-        self.vain[question] = Vain(1 if found is None else found.calls + 1, at, reason[:_REASON_CHARACTERS])
-        self.vain.move_to_end(question)
-        while len(self.vain) > MOST_QUESTIONS:
-            self.vain.popitem(last=False)
+        found = self.failed_questions.get(question)
+        self.failed_questions[question] = FailedQuestion(
+            1 if found is None else found.calls + 1, at, reason[:_REASON_CHARACTERS]
+        )
+        self.failed_questions.move_to_end(question)
+        while len(self.failed_questions) > MOST_QUESTIONS:
+            self.failed_questions.popitem(last=False)
 
 
-def _told(name: LineName, sent: Sent) -> dict[str, Any]:
+def _killed_call(name: LineName, sent: Sent) -> dict[str, Any]:
     return {
         "call": str(name),
         "upstream": sent.upstream,

@@ -11,24 +11,24 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-Words = TypeVar("Words")
+LastError = TypeVar("LastError")
 
 BUDGET = 3
 """Calls that may be billed: the first one and two retries."""
 FIRST_SPACING_SECONDS = 10.0
 LONGEST_SPACING_SECONDS = 600.0
-REMEMBERED_SECONDS = 86_400.0
+LIFETIME_SECONDS = 86_400.0
 """Lifetime after the last failure: a day, which is longer than a run pauses."""
 MOST_QUESTIONS = 10_000
 
 
 @dataclass(slots=True)
-class Debt(Generic[Words]):
+class Failures(Generic[LastError]):
     """One question's failures since its last success."""
 
     calls: int
     failed_at: float
-    words: Words
+    last_error: LastError
     """The provider's last error."""
 
     @property
@@ -44,45 +44,45 @@ class Debt(Generic[Words]):
         return self.ready_at <= now and (not under_way or self.calls + under_way < BUDGET)
 
 
-class RetryHistory(Generic[Words]):
+class RetryHistory(Generic[LastError]):
     """All questions with such failures and no success since."""
 
     def __init__(self, most: int = MOST_QUESTIONS) -> None:
         self._most = most
-        self._debts: OrderedDict[Hashable, Debt[Words]] = OrderedDict()
+        self._failures: OrderedDict[Hashable, Failures[LastError]] = OrderedDict()
         """Least recently used first."""
 
     def __len__(self) -> int:
-        return len(self._debts)
+        return len(self._failures)
 
-    def of(self, question: Hashable, now: float) -> Debt[Words] | None:
+    def of(self, question: Hashable, now: float) -> Failures[LastError] | None:
         """Return the failures of a question; None: it may be sent."""
-        debt = self._debts.get(question)
-        if debt is not None and now - debt.failed_at > REMEMBERED_SECONDS:
-            del self._debts[question]
+        failures = self._failures.get(question)
+        if failures is not None and now - failures.failed_at > LIFETIME_SECONDS:
+            del self._failures[question]
             return None
-        return debt
+        return failures
 
     def wait(self, question: Hashable, now: float) -> float:
         """Return the seconds until a question may be sent; 0: now."""
-        debt = self.of(question, now)
-        return 0.0 if debt is None else max(0.0, debt.ready_at - now)
+        failures = self.of(question, now)
+        return 0.0 if failures is None else max(0.0, failures.ready_at - now)
 
-    def failed(self, question: Hashable, words: Words, now: float) -> Debt[Words]:
+    def add_failure(self, question: Hashable, last_error: LastError, now: float) -> Failures[LastError]:
         """Count a call that may have been billed."""
-        debt = self.of(question, now)
-        calls = 1 if debt is None else debt.calls + 1
-        found = self._debts[question] = Debt(calls, now, words)
-        self._debts.move_to_end(question)
-        while len(self._debts) > self._most:
-            self._debts.popitem(last=False)
+        failures = self.of(question, now)
+        calls = 1 if failures is None else failures.calls + 1
+        found = self._failures[question] = Failures(calls, now, last_error)
+        self._failures.move_to_end(question)
+        while len(self._failures) > self._most:
+            self._failures.popitem(last=False)
         return found
 
-    def restore(self, question: Hashable, *, calls: int, failed_at: float, words: Words) -> None:
+    def restore(self, question: Hashable, *, calls: int, failed_at: float, last_error: LastError) -> None:
         """Restore what an earlier process counted; it counts as less recently used than everything since."""
-        if question not in self._debts and len(self._debts) < self._most:
-            self._debts[question] = Debt(calls, failed_at, words)
+        if question not in self._failures and len(self._failures) < self._most:
+            self._failures[question] = Failures(calls, failed_at, last_error)
 
-    def succeeded(self, question: Hashable) -> None:
+    def clear(self, question: Hashable) -> None:
         """Forget a question's failures."""
-        self._debts.pop(question, None)
+        self._failures.pop(question, None)

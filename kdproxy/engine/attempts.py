@@ -13,10 +13,10 @@ from multidict import CIMultiDict
 from kdproxy.core import limits, retry
 from kdproxy.core.attempt_outcome import Bound, FailureClass, bound_of
 from kdproxy.core.ports import UpstreamResponse
-from kdproxy.core.retry_history import BUDGET, Debt
+from kdproxy.core.retry_history import BUDGET, Failures
 from kdproxy.engine.call_record import CallRecord
 from kdproxy.engine.early_error import Beginning, BufferedResponse, read_beginning
-from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp, LastWords
+from kdproxy.engine.fetch_request import FetchedResponse, FetchRequest, GaveUp, LastError
 from kdproxy.engine.flights import Flight, Phase
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lane_queue import LaneQueue, LaneQueueClosed, UpstreamDown
@@ -59,9 +59,9 @@ class Attempts:
             self.fetch_request = self.fetch_request._replace(question=object())
 
     async def run(self) -> FetchedResponse | Refusal | GaveUp:
-        debt = self.debt()
-        if debt is not None and debt.ready_at > self.now():
-            return self.spent(debt)
+        failures = self.question_failures()
+        if failures is not None and failures.ready_at > self.now():
+            return self.spent(failures)
         first = await self._attempt()
         if not isinstance(first, FailedAttempt):
             return first  # most calls end here, and setting up tenacity costs a third of a miss
@@ -77,21 +77,21 @@ class Attempts:
         """Return monotonic seconds."""
         return self.fetcher.clock.monotonic()
 
-    def debt(self) -> Debt[LastWords] | None:
+    def question_failures(self) -> Failures[LastError] | None:
         """Return what earlier calls of the question may have cost; None: nothing."""
         history = self.fetcher.history
         if not len(history):
             return None
-        debt = history.of(self.fetch_request.question, self.now())
-        if debt is not None and not self.fetcher.costs(self.queue):
-            history.succeeded(self.fetch_request.question)  # recognised meanwhile, or configured so
+        failures = history.of(self.fetch_request.question, self.now())
+        if failures is not None and not self.fetcher.costs(self.queue):
+            history.clear(self.fetch_request.question)  # recognised meanwhile, or configured so
             return None
-        return debt
+        return failures
 
     def is_spent(self) -> bool:
         """Whether the question's budget of calls that may have been billed is used up."""
-        debt = self.debt()
-        return debt is not None and debt.calls >= BUDGET
+        failures = self.question_failures()
+        return failures is not None and failures.calls >= BUDGET
 
     async def _sleep(self, seconds: float) -> None:
         # Without waiters this cancels the flight's task, which takes effect at its next await: at the sleep, even one
@@ -104,14 +104,14 @@ class Attempts:
         seconds = self.queue.advise(None).seconds
         return GaveUp(wait_seconds=seconds, is_rate_limit=False, reason=reason, last=None)
 
-    def spent(self, debt: Debt[LastWords], refusal: Refusal | None = None) -> GaveUp:
+    def spent(self, failures: Failures[LastError], refusal: Refusal | None = None) -> GaveUp:
         """Give up, since the budget is used up for now."""
         return GaveUp(
-            wait_seconds=max(0.0, debt.ready_at - self.now()),
+            wait_seconds=max(0.0, failures.ready_at - self.now()),
             is_rate_limit=False,
-            reason=debt.words.reason,
-            last=refusal or debt.words.refusal,
-            billed_calls=debt.calls,
+            reason=failures.last_error.reason,
+            last=refusal or failures.last_error.refusal,
+            billed_calls=failures.calls,
         )
 
     # -- one attempt ------------------------------------------------------------------------------------------
@@ -134,8 +134,10 @@ class Attempts:
             return closed.refusal
         except UpstreamDown:
             return self._down()
-        calls, debt = self.fetcher.calls, self.debt()
-        if debt is not None and not debt.may_send(self.now(), under_way=calls.under_way(fetch_request.question)):
+        calls, failures = self.fetcher.calls, self.question_failures()
+        if failures is not None and not failures.may_send(
+            self.now(), under_way=calls.under_way(fetch_request.question)
+        ):
             return await self._stand_back(permit)
         calls.began(fetch_request.question)
         result = None
@@ -169,7 +171,7 @@ class Attempts:
             permit.aborted()
             self._end(call, outcome_of(error) if isinstance(error, UpstreamFailed) else None, error.message)
             if isinstance(error, UpstreamFailed) and error.maybe_billed:
-                self.fetcher.remember(self.fetch_request, self.queue, LastWords(error.message, None))
+                self.fetcher.add_failure(self.fetch_request, self.queue, LastError(error.message, None))
             raise
         except BaseException as error:
             # A cancelled call closes its connection; the lane must not wait for it.
@@ -190,9 +192,9 @@ class Attempts:
     async def _stand_back(self, permit: Permit) -> GaveUp | FailedAttempt:
         """Calls of the same question, in another form, are under way that may use its budget up: wait for one's end."""
         permit.not_sent()
-        debt = self.debt()
-        if debt is not None and debt.ready_at > self.now():
-            return self.spent(debt)
+        failures = self.question_failures()
+        if failures is not None and failures.ready_at > self.now():
+            return self.spent(failures)
         await self.fetcher.calls.wait(self.fetch_request.question)
         return FailedAttempt("another call of the same question is under way", is_held=True)
 
@@ -271,7 +273,7 @@ class Attempts:
             is_overload=verdict.is_overload,
             is_page=verdict.is_page,
             is_billed=verdict.failure is not FailureClass.MAYBE_BILLED
-            or self.fetcher.remember(self.fetch_request, self.queue, LastWords(verdict.reason, refusal)) is not None,
+            or self.fetcher.add_failure(self.fetch_request, self.queue, LastError(verdict.reason, refusal)) is not None,
         )
         if not self.failures:
             self.failing_since = self.now()

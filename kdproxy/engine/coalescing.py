@@ -145,16 +145,16 @@ class Coalescer:
         None: it is held by other means from here on.
         """
         holds = self._keep_alive_seconds > 0 and form is not None and keepalive.can_hold(form)
-        patience = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
+        remaining = min(incoming.patience_seconds, self._keep_alive_seconds) if holds else incoming.patience_seconds
         while True:
-            step = min(patience, CHECK_SECONDS) if is_stranger else patience
+            step = min(remaining, CHECK_SECONDS) if is_stranger else remaining
             try:
                 return await flight.wait_head(step)
             except TimeoutError:
                 if is_stranger and flight.is_stuck:
                     raise _Stuck from None
-                patience -= step
-                if patience > 0:
+                remaining -= step
+                if remaining > 0:
                     continue
                 if holds:
                     return None
@@ -163,4 +163,4 @@ class Coalescer:
                     if flight.waits_for_disk and trouble is not None:
                         raise disk_refuses(trouble, self._archive.trouble_hint) from None
                     raise come_again(flight) from None
-                patience = 1.0
+                remaining = 1.0

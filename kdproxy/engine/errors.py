@@ -62,7 +62,7 @@ class ComeAgain(KdproxyError):
 
 
 def disk_refuses(trouble: str, hint: str) -> ComeAgain:
-    """Answer a client whose patience is over while the disk accepts no writes; the hint names the cause."""
+    """Answer a client that has waited as long as it can while the disk accepts no writes; the hint names the cause."""
     return ComeAgain(
         f"The request waits for the disk, which refuses to store answers. {trouble}",
         hint=f"{hint} Waiting requests then continue without a restart. "
@@ -75,7 +75,7 @@ def disk_refuses(trouble: str, hint: str) -> ComeAgain:
 
 
 def come_again(flight: Flight) -> ComeAgain:
-    """Answer a client whose patience is over before its request was sent."""
+    """Answer a client that has waited as long as it can before its request was sent."""
     advice = Advice(seconds=1.0, is_rate_limit=False, reason="its turn") if flight.advise is None else flight.advise()
     if flight.trouble is not None:
         return ComeAgain(

@@ -4,12 +4,12 @@ import random
 from collections.abc import Callable, Mapping
 
 from kdproxy.core.call_event import Sent
-from kdproxy.core.call_state import KILLED, Vain
+from kdproxy.core.call_state import KILLED, FailedQuestion
 from kdproxy.core.limits import Cost
 from kdproxy.core.missing_path import missing_path
 from kdproxy.core.models import Address
 from kdproxy.core.ports import CallLog, Clock, UpstreamClient, UpstreamResponse
-from kdproxy.core.retry_history import Debt, RetryHistory
+from kdproxy.core.retry_history import Failures, RetryHistory
 from kdproxy.engine.attempts import Attempts
 from kdproxy.engine.call_record import CallRecord, NoCalls
 from kdproxy.engine.errors import no_such_path
@@ -19,7 +19,7 @@ from kdproxy.engine.fetch_request import (
     FetchedResponse,
     FetchRequest,
     GaveUp,
-    LastWords,
+    LastError,
     RetrySettings,
 )
 from kdproxy.engine.flights import Flight, Phase
@@ -34,8 +34,8 @@ from kdproxy.providers.base import Broken
 
 ERROR_BODY_BYTES = 64 << 20
 """Some errors quote the request (FastAPI's 422, vLLM's 400), which may be as large as this."""
-REMEMBERED_BODY_BYTES = 64 << 10
-"""Of the last words that are kept for who asks the same question later."""
+KEPT_BODY_BYTES = 64 << 10
+"""A longer last error is not kept for later requests of the same question."""
 
 
 class Fetcher:
@@ -59,7 +59,7 @@ class Fetcher:
         self.ledger = ledger or Ledger()
         self.billing = billing or EachBilled()
         self.call_log = call_log or NoCalls()
-        self.history: RetryHistory[LastWords] = RetryHistory()
+        self.history: RetryHistory[LastError] = RetryHistory()
         self.calls = QuestionCalls()
         self.prober = Prober(upstream, self.ledger)
 
@@ -82,9 +82,9 @@ class Fetcher:
             raise
         if not isinstance(result, FetchedResponse):
             await self.call_log.settle()
-        if isinstance(result, Refusal) and (words := missing_path(result.status, result.body)) is not None:
+        if isinstance(result, Refusal) and (explanation := missing_path(result.status, result.body)) is not None:
             request = fetch_request.request(0)
-            raise no_such_path(request.method, request.url, result.status, words)
+            raise no_such_path(request.method, request.url, result.status, explanation)
         return result
 
     async def read_error(self, response: UpstreamResponse) -> bytes:
@@ -127,7 +127,7 @@ class Fetcher:
         delivery.permit.completed(used)
         if not delivery.call.is_over:
             delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(delivery.permit.queue))
-        self.history.succeeded(fetch_request.question)
+        self.history.clear(fetch_request.question)
         self.calls.ended(fetch_request.question)
 
     async def aborted(self, fetch_request: FetchRequest, delivery: FetchedResponse, error: BaseException) -> None:
@@ -139,7 +139,7 @@ class Fetcher:
         reason = error.message if isinstance(error, KdproxyError) else None
         delivery.call.end(outcome, is_billed=self.costs(queue), reason=reason)
         if isinstance(error, UpstreamFailed):
-            self.remember(fetch_request, queue, LastWords(error.message, None))
+            self.add_failure(fetch_request, queue, LastError(error.message, None))
         self.calls.ended(fetch_request.question)
         if isinstance(error, KdproxyError):
             await self.call_log.settle()
@@ -151,7 +151,7 @@ class Fetcher:
         delivery.permit.completed(used)
         queue, reason = delivery.permit.queue, f"The upstream sent an answer that is not whole: {broken.reason}."
         delivery.call.end(CallOutcome.MAYBE_BILLED, is_billed=self.costs(queue), reason=reason)
-        self.remember(fetch_request, queue, LastWords(reason, None))
+        self.add_failure(fetch_request, queue, LastError(reason, None))
         self.calls.ended(fetch_request.question)
 
     def unstored(
@@ -162,29 +162,31 @@ class Fetcher:
         It counts like a failed one if the same bytes can be given again when the budget is used up.
         """
         queue, question = delivery.permit.queue, fetch_request.question
-        if len(given.body) > REMEMBERED_BODY_BYTES:
+        if len(given.body) > KEPT_BODY_BYTES:
             self.completed(fetch_request, delivery, used)
             return
         delivery.permit.completed(used)
         delivery.call.end(CallOutcome.ANSWERED, is_billed=self.costs(queue))
-        self.remember(fetch_request, queue, LastWords(f"The answer cannot be stored: {reason}.", given))
+        self.add_failure(fetch_request, queue, LastError(f"The answer cannot be stored: {reason}.", given))
         self.calls.ended(question)
 
-    def remember(self, fetch_request: FetchRequest, queue: LaneQueue, words: LastWords) -> Debt[LastWords] | None:
+    def add_failure(
+        self, fetch_request: FetchRequest, queue: LaneQueue, last_error: LastError
+    ) -> Failures[LastError] | None:
         """Count a call that may have been billed; None: calls to this upstream cost nothing."""
         if not self.costs(queue):
             return None
-        if words.refusal is not None and len(words.refusal.body) > REMEMBERED_BODY_BYTES:
-            words = LastWords(words.reason, None)
-        return self.history.failed(fetch_request.question, words, self.clock.monotonic())
+        if last_error.refusal is not None and len(last_error.refusal.body) > KEPT_BODY_BYTES:
+            last_error = LastError(last_error.reason, None)
+        return self.history.add_failure(fetch_request.question, last_error, self.clock.monotonic())
 
-    def restore(self, vain: Mapping[Address, Vain]) -> None:
-        """Take over which questions were sent in vain before this process: a restart resets no budget."""
+    def restore(self, failed_questions: Mapping[Address, FailedQuestion]) -> None:
+        """Restore the failures that earlier processes counted: a restart resets no retry budget."""
         now, monotonic = self.clock.now(), self.clock.monotonic()
-        for question, found in vain.items():
+        for question, found in failed_questions.items():
             age = max(0.0, now - found.failed_at)  # a clock that went back makes nothing younger than now
-            words = LastWords(found.reason or KILLED, None)
-            self.history.restore(question, calls=found.calls, failed_at=monotonic - age, words=words)
+            last_error = LastError(found.reason or KILLED, None)
+            self.history.restore(question, calls=found.calls, failed_at=monotonic - age, last_error=last_error)
 
     def costs(self, queue: LaneQueue) -> bool:
         """Whether a call costs money, as far as is known."""

@@ -94,7 +94,7 @@ class EachBilled:
         """There is nothing to ask."""
 
 
-class LastWords(NamedTuple):
+class LastError(NamedTuple):
     """How a question's last call ended that may have been billed."""
 
     reason: str

@@ -36,7 +36,7 @@ class UpstreamDown(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What a client gets whose patience is over."""
+    """What a client gets that has waited as long as it can."""
 
     seconds: float
     is_rate_limit: bool

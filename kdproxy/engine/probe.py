@@ -17,14 +17,14 @@ PROBE_SECONDS = 10.0
 _LARGEST_ANSWER = 1 << 20
 
 
-class Health(Enum):
+class ProbeResult(Enum):
     """What a probe found."""
 
     ANSWERS = auto()
-    """Any answer that is not a gateway's word for a server that is not there; 401 and 404 are answers."""
+    """Any status but a 5xx, with which a gateway reports that no server is there; 401, 404 and 501 are answers."""
     DOWN = auto()
     UNKNOWN = auto()
-    """It took the GET and said nothing of use, as servers do that know no such route: no reason to hold requests."""
+    """It accepted the GET and did not answer in time, or broke off: no reason to hold requests."""
 
 
 class Prober:
@@ -35,7 +35,7 @@ class Prober:
         self._ledger = ledger
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, upstream: Upstream, report: Callable[[Health], None]) -> None:
+    def start(self, upstream: Upstream, report: Callable[[ProbeResult], None]) -> None:
         """Probe in the background, and report the result."""
         task = asyncio.get_running_loop().create_task(self._probe(upstream, report))
         self._tasks.add(task)
@@ -47,18 +47,18 @@ class Prober:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _probe(self, upstream: Upstream, report: Callable[[Health], None]) -> None:
-        found = Health.UNKNOWN
+    async def _probe(self, upstream: Upstream, report: Callable[[ProbeResult], None]) -> None:
+        found = ProbeResult.UNKNOWN
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 found = await self._ask(upstream)
         except UpstreamFailed as error:
-            found = Health.UNKNOWN if error.was_sent else Health.DOWN
+            found = ProbeResult.UNKNOWN if error.was_sent else ProbeResult.DOWN
         except TimeoutError:
             pass
         report(found)
 
-    async def _ask(self, upstream: Upstream) -> Health:
+    async def _ask(self, upstream: Upstream) -> ProbeResult:
         request = UpstreamRequest(method="GET", url=models_url(upstream), headers=(), body=b"")
         self._ledger.probed()
         response = await self._client.send(request)
@@ -66,4 +66,4 @@ class Prober:
             await response.read(_LARGEST_ANSWER)
         finally:
             response.close()
-        return Health.DOWN if response.status >= 500 and response.status != 501 else Health.ANSWERS
+        return ProbeResult.DOWN if response.status >= 500 and response.status != 501 else ProbeResult.ANSWERS

@@ -35,7 +35,7 @@ class FailedAttempt:
     is_held: bool = False
     """Whether the lane or the circuit breaker does the waiting: the next attempt joins the queue at once."""
     bound: Bound | None = None
-    """What ends the attempts; None: the client's patience alone."""
+    """What ends the attempts; None: the client's timeout alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ class RetryPolicy:
     def give_up(self, state: tenacity.RetryCallState) -> Refusal | GaveUp:
         """Return what the client gets when no attempt is left."""
         attempts, failed = self.attempts, _failed(state)
-        debt = attempts.debt() if failed.bound is Bound.BUDGET else None
-        if debt is not None and debt.calls >= BUDGET:
-            return attempts.spent(debt, failed.refusal)
+        failures = attempts.question_failures() if failed.bound is Bound.BUDGET else None
+        if failures is not None and failures.calls >= BUDGET:
+            return attempts.spent(failures, failed.refusal)
         if failed.bound is Bound.FEW and failed.refusal is not None:
             return as_fatal(failed.refusal)
         advice = attempts.queue.advise(None)

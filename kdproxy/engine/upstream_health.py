@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable
 from kdproxy.core.models import Upstream
 from kdproxy.core.pacing.breaker import CircuitBreaker, RetryBudget, State
 from kdproxy.core.ports import Clock
-from kdproxy.engine.probe import Health
+from kdproxy.engine.probe import ProbeResult
 
 log = logging.getLogger("kdproxy.engine")
 
-Probe = Callable[[Upstream, Callable[[Health], None]], None]
+Probe = Callable[[Upstream, Callable[[ProbeResult], None]], None]
 """Starts a probe of the upstream, and calls back with its result."""
 
 
@@ -129,19 +129,19 @@ class UpstreamHealth:
         if not self._is_probing:
             self._is_probing = True
             asked_at = self._clock.monotonic()
-            probe(self.upstream, lambda health: self._probed(health, asked_at, reason))
+            probe(self.upstream, lambda result: self._probed(result, asked_at, reason))
 
-    def _probed(self, health: Health, asked_at: float, reason: str) -> None:
+    def _probed(self, result: ProbeResult, asked_at: float, reason: str) -> None:
         self._is_probing = False
         now, jitter = self._clock.monotonic(), self._jitter()
-        if health is Health.DOWN:
+        if result is ProbeResult.DOWN:
             self._failed_at = now
         if self.is_open:
-            if health is Health.DOWN:
+            if result is ProbeResult.DOWN:
                 self.breaker.probe_failed(now, jitter=jitter)
             else:
                 self.breaker.probe_succeeded()
-        elif health is Health.DOWN and self.succeeded_at < asked_at:
+        elif result is ProbeResult.DOWN and self.succeeded_at < asked_at:
             self.breaker.trip(now, jitter=jitter)
             self.breaker.probe_failed(now, jitter=jitter)
             self._log_open(reason)

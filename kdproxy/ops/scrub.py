@@ -29,13 +29,13 @@ def scrubbed(line: bytes) -> bytes | None:
         members = endpoint_named(record.provider, record.endpoint).members
     except KeyError:
         return None
-    looked_at = json_object(record.request)
-    request = stored_request(members, record.request, looked_at)
+    parsed = json_object(record.request)
+    request = stored_request(members, record.request, parsed)
     if request == record.request:
         return None
     # No member before the request is an object, so the first such text is the request.
     head, _, tail = line.partition(_REQUEST + record.request)
-    for secret in members.credentials(looked_at):
+    for secret in members.credentials(parsed):
         if len(secret) >= SHORTEST_SECRET:
             # in a header, and in a body, which is JSON within a JSON text
             for text in {_escaped(secret), _escaped(_escaped(secret).decode())}:

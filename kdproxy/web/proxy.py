@@ -30,9 +30,9 @@ from kdproxy.providers.base import Endpoint
 from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
 from kdproxy.web import errors
+from kdproxy.web.client_timeout import client_timeout
 from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
 from kdproxy.web.page import wants_page
-from kdproxy.web.patience import stated_seconds
 from kdproxy.web.response import stream_reply, whole_reply
 
 log = logging.getLogger("kdproxy.web")
@@ -141,7 +141,7 @@ class Proxy:
         self, request: web.BaseRequest, route: Route, query: str, run_ref: RunRef | None, *, streams_body: bool
     ) -> Incoming:
         headers = request.headers
-        patience = stated_seconds(headers)
+        timeout = client_timeout(headers)
         name = route.upstream.name
         guard = self._token_guard
         return Incoming(
@@ -158,8 +158,8 @@ class Proxy:
             ),
             credentials=partial(guard.fingerprints, headers, query, name),
             # A tenth less than the client's own timeout, so that our answer arrives before the client gives up.
-            patience_seconds=self._patience_seconds if patience is None else 0.9 * patience,
-            least_seconds=patience or 0.0,
+            patience_seconds=self._patience_seconds if timeout is None else 0.9 * timeout,
+            least_seconds=timeout or 0.0,
             run_ref=run_ref,
             taking=taking_of(headers),
         )

@@ -105,7 +105,7 @@ class RequestBackoff:
         self.refusals, self.ready_at, self.is_aside, self.refused_at = 0, -math.inf, False, math.inf
 
 
-REMEMBERED_SECONDS = 600.0
+LIFETIME_SECONDS = 600.0
 _MOST_REMEMBERED = 1_024
 
 
@@ -118,7 +118,7 @@ class Backoffs:
     def of(self, question: Hashable, now: float) -> RequestBackoff:
         """Return the back-off of a question: a new one if it was not refused of late."""
         found = self._found.get(question)
-        if found is None or now - found.refused_at > REMEMBERED_SECONDS:
+        if found is None or now - found.refused_at > LIFETIME_SECONDS:
             return RequestBackoff()
         return found
 

@@ -163,8 +163,8 @@ class Pace:
         if self._is_probing and self._probe is not None:
             # Refusals come at once, answers may take minutes: a probe that is not refused soon has got through.
             # At the start of a hosted API only an answer is proof: the next token of a bucket lets one in, and no more.
-            patience = PROBE_SECONDS if self.start.is_over or has_limits else LONGEST_BACKOFF_SECONDS
-            longest = max(longest, self._probe.granted_at + patience - now)
+            probe_seconds = PROBE_SECONDS if self.start.is_over or has_limits else LONGEST_BACKOFF_SECONDS
+            longest = max(longest, self._probe.granted_at + probe_seconds - now)
         if not has_limits:
             # A rate that was found replaces the slow start.
             longest = max(longest, self.start.wait(now) if self.rate_probe.rate is None else self.rate_probe.wait(now))

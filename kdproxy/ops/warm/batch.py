@@ -190,7 +190,7 @@ def entry_of(
     response_headers = [("Content-Type", "application/json")]
     if request_id is not None:
         response_headers.append(("x-request-id", request_id))
-    said_at, looked_at = _created(reply), json_object(body)
+    said_at, parsed = _created(reply), json_object(body)
     entry = Entry(
         address=Address(namespace=DEFAULT_NAMESPACE, key=found.key),
         upstream=route.upstream.name,
@@ -200,8 +200,8 @@ def entry_of(
         path=route.path,
         query="",
         request_headers=tuple(headers.items()),
-        request=stored_request(endpoint.members, body, looked_at),
-        prompt_hash=match(found, path=route.path, query="", members=looked_at).prompt_hash,
+        request=stored_request(endpoint.members, body, parsed),
+        prompt_hash=match(found, path=route.path, query="", members=parsed).prompt_hash,
         model=found.model,
         answer=Answer(
             status=status,

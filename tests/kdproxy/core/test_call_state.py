@@ -8,7 +8,7 @@ from kdproxy.core.call_event import Ended, Sent
 from kdproxy.core.call_set import CallSet
 from kdproxy.core.call_state import MOST_KILLED, CallState
 from kdproxy.core.models import Address, LineName
-from kdproxy.core.retry_history import MOST_QUESTIONS, REMEMBERED_SECONDS
+from kdproxy.core.retry_history import LIFETIME_SECONDS, MOST_QUESTIONS
 
 ORIGIN = "0123456789abcdef01234567"
 
@@ -66,7 +66,7 @@ def test_the_sums_are_those_of_the_calls(calls: list[tuple[int, str]], restart: 
     assert state.killed == killed == len(state.killed_calls)
     assert sum(state.outcomes.values()) == len(calls) - state.kept - killed
     assert state.maybe_billed == kinds.count("maybe_billed") + kinds.count("abandoned") + killed
-    assert {int(question.key, 16): found.calls for question, found in state.vain.items()} == failures
+    assert {int(question.key, 16): found.calls for question, found in state.failed_questions.items()} == failures
     assert CallState.load(orjson.loads(orjson.dumps(state.dump()))) == state
 
 
@@ -76,7 +76,7 @@ def test_an_end_that_is_found_later_takes_a_call_out_of_those_in_flight_at_a_kil
     state.end_lives()
     assert (state.killed, state.maybe_billed) == (1, 1)
     state.take_answer(name(1))
-    assert (state.killed, state.maybe_billed, state.kept, len(state.vain)) == (0, 0, 1, 0)
+    assert (state.killed, state.maybe_billed, state.kept, len(state.failed_questions)) == (0, 0, 1, 0)
 
 
 def test_a_call_that_costs_nothing_is_no_failed_call_of_its_question() -> None:
@@ -85,7 +85,7 @@ def test_a_call_that_costs_nothing_is_no_failed_call_of_its_question() -> None:
     state.end_lives()
     state.take_sent(name(2), sent(1))
     state.take_ended(ended(2, "maybe_billed", "free"))
-    assert (state.killed, state.maybe_billed, len(state.vain)) == (1, 0, 0)
+    assert (state.killed, state.maybe_billed, len(state.failed_questions)) == (1, 0, 0)
 
 
 def test_memory_is_bounded_and_what_is_old_is_forgotten() -> None:
@@ -93,9 +93,9 @@ def test_memory_is_bounded_and_what_is_old_is_forgotten() -> None:
     for number in range(MOST_QUESTIONS + 10):
         state.take_sent(name(number), sent(number))
         state.take_ended(ended(number, at=float(number)))
-    assert len(state.vain) == MOST_QUESTIONS
-    state.forget_old(REMEMBERED_SECONDS + 100.0)
-    assert min(found.failed_at for found in state.vain.values()) == 100.0
+    assert len(state.failed_questions) == MOST_QUESTIONS
+    state.forget_old(LIFETIME_SECONDS + 100.0)
+    assert min(found.failed_at for found in state.failed_questions.values()) == 100.0
     for number in range(MOST_KILLED + 10):
         state.take_sent(name(10**6 + number), sent())
     state.end_lives()

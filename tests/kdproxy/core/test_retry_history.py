@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from kdproxy.core.retry_history import (
     BUDGET,
     FIRST_SPACING_SECONDS,
+    LIFETIME_SECONDS,
     LONGEST_SPACING_SECONDS,
-    REMEMBERED_SECONDS,
     RetryHistory,
 )
 
@@ -16,22 +16,22 @@ def test_three_at_once_then_ten_seconds_doubling_to_ten_minutes() -> None:
     history: RetryHistory[str] = RetryHistory()
     now, waits = 0.0, []
     for _ in range(12):
-        history.failed("q", "words", now)
+        history.add_failure("q", "error", now)
         waits.append(history.wait("q", now))
         now += waits[-1]
     assert waits == [0, 0, 10, 20, 40, 80, 160, 320, 600, 600, 600, 600]
-    debt = history.of("q", now)
-    assert debt is not None
-    assert (debt.calls, debt.words) == (12, "words")
+    failures = history.of("q", now)
+    assert failures is not None
+    assert (failures.calls, failures.last_error) == (12, "error")
 
 
 def test_a_success_clears_it_and_others_are_not_concerned() -> None:
     history: RetryHistory[str] = RetryHistory()
     for _ in range(BUDGET):
-        history.failed("q", "words", 0.0)
+        history.add_failure("q", "error", 0.0)
     assert history.wait("q", 0.0) == FIRST_SPACING_SECONDS
     assert history.wait("other", 0.0) == 0.0
-    history.succeeded("q")
+    history.clear("q")
     assert history.wait("q", 0.0) == 0.0
     assert len(history) == 0
 
@@ -39,9 +39,9 @@ def test_a_success_clears_it_and_others_are_not_concerned() -> None:
 def test_it_is_bounded_and_aged() -> None:
     history: RetryHistory[str] = RetryHistory(most=3)
     for question in ("a", "b", "c", "a", "d"):
-        history.failed(question, "words", 0.0)
+        history.add_failure(question, "error", 0.0)
     assert [history.of(question, 0.0) is not None for question in "abcd"] == [True, False, True, True]
-    assert history.of("a", REMEMBERED_SECONDS + 1) is None
+    assert history.of("a", LIFETIME_SECONDS + 1) is None
     assert len(history) == 2
 
 
@@ -54,6 +54,6 @@ def test_whoever_asks_whenever_calls_are_bounded(asked: list[float]) -> None:
         now += pause
         if history.wait("q", now) == 0.0:
             sent.append(now)
-            history.failed("q", "words", now)
+            history.add_failure("q", "error", now)
     for number, (before, after) in enumerate(zip(sent[BUDGET - 1 :], sent[BUDGET:], strict=False)):
         assert after - before >= min(LONGEST_SPACING_SECONDS, FIRST_SPACING_SECONDS * 2.0**number) - 1e-6

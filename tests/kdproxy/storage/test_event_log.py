@@ -83,7 +83,7 @@ def test_what_has_no_end_was_in_flight_when_the_process_was_killed(
         assert sums(archive) == expected
     state = archive.calls.state()
     assert [each["key"] for each in state.as_dict()["killed_calls"]] == [f"{4:032x}"]
-    assert {int(question.key, 16): found.calls for question, found in state.vain.items()} == {3: 1, 4: 1}
+    assert {int(question.key, 16): found.calls for question, found in state.failed_questions.items()} == {3: 1, 4: 1}
     found = lines(tmp_path / "events.jsonl")
     assert [each["kind"] for each in found] == ["start", "sent", "sent", "sent", "ended", "sent", "ended", "sent"]
     assert (tmp_path / "events.jsonl").stat().st_mode & 0o777 == 0o600

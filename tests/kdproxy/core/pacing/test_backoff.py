@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from kdproxy.core.limits import Cost, Dimension, Quota, Reading
 from kdproxy.core.pacing.backoff import (
+    LIFETIME_SECONDS,
     LONGEST_BACKOFF_SECONDS,
-    REMEMBERED_SECONDS,
     Backoffs,
     RequestBackoff,
     floor_seconds,
@@ -148,8 +148,8 @@ def test_a_question_keeps_its_back_off_when_it_is_asked_again_and_for_ten_minute
     assert backoffs.of("a", 0.0).refusals == 0
     refused = RequestBackoff(refusals=4, refused_at=1.0)
     backoffs.remember("a", refused)
-    assert backoffs.of("a", REMEMBERED_SECONDS) is refused
-    assert backoffs.of("a", REMEMBERED_SECONDS + 2).refusals == 0
+    assert backoffs.of("a", LIFETIME_SECONDS) is refused
+    assert backoffs.of("a", LIFETIME_SECONDS + 2).refusals == 0
     backoffs.forget("a")
     assert backoffs.of("a", 2.0).refusals == 0
     for number in range(3_000):

@@ -13,7 +13,7 @@ _LEAST_MILLISECONDS = 10_000.0
 """A number from here on is read as milliseconds: no client waits three hours, and few wait less than ten seconds."""
 
 
-def stated_seconds(headers: Headers) -> float | None:
+def client_timeout(headers: Headers) -> float | None:
     """Return the client's own timeout in seconds, or None."""
     seconds = _seconds(headers.get(READ_HEADER))
     if seconds is None:

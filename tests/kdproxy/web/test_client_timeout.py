@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from kdproxy.web.patience import stated_seconds
+from kdproxy.web.client_timeout import client_timeout
 
 
 @pytest.mark.parametrize(
@@ -27,5 +27,5 @@ from kdproxy.web.patience import stated_seconds
         ({"X-Stainless-Timeout": "1e12"}, None),
     ],
 )
-def test_patience(headers: dict[str, str], seconds: float | None) -> None:
-    assert stated_seconds(CIMultiDict(headers)) == seconds
+def test_client_timeout_is_read_from_the_headers(headers: dict[str, str], seconds: float | None) -> None:
+    assert client_timeout(CIMultiDict(headers)) == seconds
