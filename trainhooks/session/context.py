@@ -364,5 +364,6 @@ class TrainingProgressContext(ProgressTracker):
             if failure is not None and end == "closed":  # never over another error
                 raise failure
         finally:
+            self._feed.close()
             if stopping is not None:
                 stopping.close(deliver=end == "closed")

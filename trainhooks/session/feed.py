@@ -103,6 +103,11 @@ class Feed:
             if each is not None
         }
 
+    def close(self) -> None:
+        """Let go of the loaders. Left to the garbage collector, each of their workers would be waited for 5 seconds."""
+        for kept in (self._streams, self._evaluations, self._sources, self._again):
+            kept.clear()
+
     def state(self) -> dict[str, Any]:
         """Return where each loader is, behind the batch that it gave last."""
         places = {**self._places, **{name: each.state_dict() for name, each in self._streams.items()}}

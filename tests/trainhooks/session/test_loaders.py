@@ -1,5 +1,7 @@
 """Several loaders in one training: none is taken for another, and each goes on where it was."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -276,3 +278,23 @@ def test_a_checkpoint_of_a_release_with_one_stream_is_resumed(tmp_path: Path, mo
     first = train(1)
     monkeypatch.undo()
     assert sorted(first + train(4)) == [*range(10)]
+
+
+def test_a_closed_session_keeps_no_loader(tmp_path: Path) -> None:
+    """Left to the garbage collector, a loader whose workers persist stood still for 5 seconds a worker."""
+
+    def train() -> tuple[Any, list[weakref.ref[Any]]]:
+        with opened(tmp_path) as progress:
+            loaders = [progress.loader(TRAIN, batch_size=2), progress.loader(VAL, evaluates=True)]
+            assert [*loaders[1]]
+            for step, _ in progress.steps():
+                if step == 3:
+                    break
+        return progress, [weakref.ref(each) for each in loaders]
+
+    gc.disable()
+    try:
+        _, loaders = train()
+        assert [each() for each in loaders] == [None, None]
+    finally:
+        gc.enable()

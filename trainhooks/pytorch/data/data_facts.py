@@ -38,7 +38,10 @@ def facts_of(source: Any, *, num_workers: int = 0) -> dict[str, str | int]:
             break
     if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         return facts
-    length = len(source)
+    try:
+        length = len(source)
+    except TypeError:  # a chain of streams has one only if each of them does
+        return facts
     facts["length"] = length
     for index, digest in _digests(source, length, num_workers):
         if digest:

@@ -21,7 +21,7 @@ from trainhooks.pytorch.data.foreign import ForeignLoader
 from trainhooks.pytorch.data.iterable import IterableLoader
 from trainhooks.pytorch.data.loader import PositionedLoader
 from trainhooks.pytorch.data.sampled import SampledLoader
-from trainhooks.pytorch.data.stream import is_stateful, loses_its_buffer
+from trainhooks.pytorch.data.stream import is_stateful, loses_its_place, samplers_of_nodes
 
 _TAKEN_OVER = (
     "num_workers",
@@ -98,9 +98,13 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
     if is_map_style(source):
         return _map_loader(source, seed=seed, rank=rank, world=world, **options)
     if isinstance(source, DataLoader) and (not is_stateful(source) or _is_torchdata(source)):
+        _refuse_own_batches(source)
         return _from_loader(source, seed=seed, rank=rank, world=world, **options)
     if is_stateful(source) and not options:
-        if loses_its_buffer(source):
+        _refuse_lost_epochs(source)
+        if isinstance(source, DataLoader) and not _tells_its_place(source):
+            _refuse_own_batches(source)
+        if loses_its_place(source):
             return _iterable_loader(source, seed=seed, rank=rank, world=world, batch_size=None, collate_fn=_as_it_is)
         return ForeignLoader(source, seed=seed, world=world)
     if isinstance(source, DataLoader):
@@ -112,7 +116,8 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
         return _iterable_loader(source, seed=seed, rank=rank, world=world, **options)
     raise ConfigInvalid(
         f"A {type(source).__name__} can be read once only, so no place in it can be gone back to.",
-        hint="Give a data set: an object with len() and [index], or whose iter() restarts each time.",
+        hint="Give a data set: an object with len() and [index], or whose iter() restarts each time. Several loaders in"
+        " one: give each to progress.loader(loader, name='...').",
     )
 
 
@@ -127,7 +132,7 @@ def as_it_was(source: Any, loader: Loader, place: dict[str, Any], *, seed: int, 
 def keeps_its_place(data: Any, *, replays: bool = False, **options: Any) -> bool:
     """Whether a source is put at its place by its own state, and by nothing else."""
     is_other = is_map_style(data) or isinstance(data, DataLoader)
-    return is_stateful(data) and not is_other and not replays and not loses_its_buffer(data)
+    return is_stateful(data) and not is_other and not replays and not loses_its_place(data)
 
 
 def helpers_of(source: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def has_own_order(source: Any) -> bool:
     """Whether a DataLoader gives its samples in an order that its own sampler decides."""
     if not isinstance(source, DataLoader) or is_stateful(source):
         return False
-    return not source.in_order or _is_sampled(source)
+    return not source.in_order or _is_sampled(source) or _makes_own_batches(source)
 
 
 def _is_sampled(source: DataLoader[Any]) -> bool:
@@ -286,6 +291,43 @@ def _goes_through(sampler: Any, kind: type[Any], its_data: Any, data: Any) -> bo
 
 def _is_torchdata(loader_or_sampler: Any) -> bool:
     return type(loader_or_sampler).__module__.startswith("torchdata.")
+
+
+def _makes_own_batches(source: DataLoader[Any]) -> bool:
+    """Whether a subclass makes its batches itself: a loader of its data set and options would lose what it does."""
+    own = type(source)
+    is_own = own.__iter__ is not DataLoader.__iter__ or own._get_iterator is not DataLoader._get_iterator
+    return is_own and not _is_torchdata(source)
+
+
+def _tells_its_place(source: Any) -> bool:
+    """Whether a loader gives its state; accelerate's have the method, and give one only if they are asked to."""
+    try:
+        source.state_dict()
+    except (AttributeError, NotImplementedError):
+        return False
+    return True
+
+
+def _refuse_lost_epochs(source: Any) -> None:
+    """Refuse a pipeline of torchdata's nodes over a sampler whose state leaves out the epoch (torchdata 0.11)."""
+    for sampler in samplers_of_nodes(source):
+        if is_stateful(sampler) and hasattr(sampler, "set_epoch"):
+            raise ConfigInvalid(
+                f"The state of a {type(sampler).__name__} within torchdata's nodes leaves out its epoch: a resume in a"
+                " later one would give other samples.",
+                hint="Take torch's DistributedSampler there, or give the data set itself: progress.loader(dataset).",
+            )
+
+
+def _refuse_own_batches(source: DataLoader[Any]) -> None:
+    if _makes_own_batches(source):
+        raise ConfigInvalid(
+            f"A {type(source).__name__} makes its batches in code of its own, which a resumed loader would leave out.",
+            hint="Give the DataLoader that it is built on, before accelerator.prepare() for example, or its data set"
+            " with options; do what it does with a batch in collate_fn or in the loop. Or give it state_dict() and"
+            " load_state_dict().",
+        )
 
 
 def _refuse(options: dict[str, Any]) -> None:

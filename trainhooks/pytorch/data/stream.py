@@ -4,12 +4,13 @@ Workers are asked in a strict round robin, one task for one batch, and answer wi
 stream: none leaves the round before all have ended, so which worker gives the next batch is known at every moment.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset, SequentialSampler, get_worker_info
 
 from trainhooks import lineage
 from trainhooks.core import seed as seeds
@@ -73,7 +74,7 @@ class StreamFetcher(Dataset[Answer]):
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.collate = collate
-        self.keeps_state = is_stateful(source) and not replays and not loses_its_buffer(source)
+        self.keeps_state = is_stateful(source) and not replays and not loses_its_place(source)
         self._held = HeldGenerators({} if self.keeps_state else {"data set": source, "collate function": collate})
         self._pristine: Any = None
         self._has_begun = False
@@ -93,7 +94,7 @@ class StreamFetcher(Dataset[Answer]):
     def _go_to(self, begin: Begin) -> None:
         self._begin, self._count, self._has_ended = begin, 0, False
         if not self._has_begun and self.keeps_state:
-            self._pristine = self.source.state_dict()
+            self._pristine = copy.deepcopy(self.source.state_dict())  # it may refer to lists that the source fills
         if hasattr(self.source, "set_epoch"):
             _unshare_epoch(self.source)
             self._seed_for("epoch")
@@ -127,8 +128,15 @@ class StreamFetcher(Dataset[Answer]):
             keys=tuple(keys) if any(keys) else None,
             first=first,
             count=self._count,
-            state=self.source.state_dict() if self.keeps_state else None,
+            state=self._state(),
         )
+
+    def _state(self) -> Any:
+        """Return the source's own state, which its next sample does not change. A worker's is copied on its way."""
+        if not self.keeps_state:
+            return None
+        state = self.source.state_dict()
+        return copy.deepcopy(state) if get_worker_info() is None else state
 
     def _draw(self) -> tuple[Any, list[lineage.TeacherKey]] | None:
         """Return the next sample and what was asked for while it was made; None at the end."""
@@ -155,23 +163,43 @@ def is_stateful(source: Any) -> bool:
     return hasattr(source, "state_dict") and hasattr(source, "load_state_dict")
 
 
-def loses_its_buffer(source: Any) -> bool:
-    """Whether a Hugging Face stream, or one of those that it is joined from, shuffles through a buffer.
+def loses_its_place(source: Any) -> bool:
+    """Whether a source's own state leaves out what decides its next samples.
 
-    Its own state leaves the buffer out, as it says itself when it is put back (datasets 5.2,
-    `IterableDataset.load_state_dict`). Every way to combine streams (`interleave_datasets`, `concatenate_datasets` on
-    either axis, map, filter, take, repeat, ...) keeps theirs as stages of its own: all of them are walked through.
+    A Hugging Face stream that shuffles through a buffer, or is joined from one that does, leaves the buffer out, as it
+    says itself when it is put back (datasets 5.2, `IterableDataset.load_state_dict`). A pipeline of torchdata's nodes
+    leaves out the order of a sampler that has neither a state nor epochs: it is drawn anew from the global generators
+    (torchdata 0.11, `SamplerWrapper.reset`).
     """
-    return _shuffles(getattr(source, "_ex_iterable", None))
+    return _shuffles(getattr(source, "_ex_iterable", None)) or _redraws(source)
 
 
 def _shuffles(stage: Any) -> bool:
+    """Every way to combine streams (interleaved, concatenated, mapped, ...) keeps theirs as stages of its own."""
     if isinstance(stage, list | tuple):
         return any(map(_shuffles, stage))
     names = {each.__name__ for each in type(stage).__mro__}
     if "BufferShuffledExamplesIterable" in names:
         return True
     return "_BaseExamplesIterable" in names and any(map(_shuffles, vars(stage).values()))
+
+
+def _redraws(source: Any) -> bool:
+    return any(
+        not is_stateful(each) and not hasattr(each, "set_epoch") and not isinstance(each, SequentialSampler)
+        for each in samplers_of_nodes(source)
+    )
+
+
+def samplers_of_nodes(node: Any) -> Iterator[Any]:
+    """Yield the samplers that a pipeline of torchdata's nodes draws from."""
+    parts = node.values() if isinstance(node, dict) else ()
+    if type(node).__module__.startswith("torchdata.nodes"):
+        if hasattr(node, "sampler"):
+            yield node.sampler
+        parts = vars(node).values()
+    for each in parts:
+        yield from samplers_of_nodes(each)
 
 
 def _unshare_epoch(source: Any) -> None:
