@@ -1,17 +1,20 @@
 """Write a large file and prove that it is on the medium: hashed, synced and read back while it is written.
 
-Written data is synced in spans, its pages are dropped and it is read again, each on its own thread, so that the end of
-the file waits only for the last span. Hashes of written and read data are compared before the call returns.
-Dropping the pages also leaves the page cache to the training.
+Written data is synced in spans, its pages are dropped, and it is read again and compared with the bytes in memory, each
+on its own thread, so that the end of the file waits only for the last span. Every byte is hashed once: to hash what is
+read as well would take longer than to read it. Dropping the pages also leaves the page cache to the training.
 """
 
+import ctypes
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from trainhooks.core.manifest import FileRecord
 from trainhooks.errors import CheckpointInvalid
@@ -27,11 +30,24 @@ _PAGE_BYTES = 4096
 """A span that ends within a page leaves the page to the next span: half of it may not be written yet."""
 
 
+def _find_memcmp() -> Callable[..., int] | None:
+    """Return C's memcmp, 30 GB/s where the memory does it: that of memoryviews does 0.2, and holds the interpreter."""
+    try:
+        found = ctypes.CDLL(None).memcmp
+    except (AttributeError, OSError, TypeError):  # Windows
+        return None
+    found.argtypes, found.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t), ctypes.c_int
+    return cast("Callable[..., int]", found)
+
+
+_memcmp = _find_memcmp()
+
+
 def write(path: Path, pieces: Iterable[memoryview]) -> FileRecord:
     """Write bytes to a new file, sync it, read it back and return its size and SHA-256.
 
     Args:
-        pieces: may be generated lazily.
+        pieces: may be generated lazily. Their bytes must not change before this returns.
 
     Raises:
         CheckpointInvalid: what was read back is not what was written.
@@ -45,9 +61,9 @@ def write(path: Path, pieces: Iterable[memoryview]) -> FileRecord:
             writer.write_small(first)
         else:
             writer.write_large(chain([first, second], chunks))
-    if writer.read.digest() != writer.written.digest():
+    if writer.is_damaged:
         raise CheckpointInvalid(
-            f"{path.name} is damaged: its SHA-256 does not match what was written.",
+            f"{path.name} is damaged: what was read back does not match what was written.",
             hint="The disk or its controller returned wrong bytes: check it before it loses more data.",
         )
     return FileRecord(size_bytes=writer.size_bytes, sha256=writer.written.hexdigest())
@@ -62,12 +78,15 @@ class _Writer:
         self.size_bytes = 0
         self.written = hashlib.sha256()
         """Of the bytes in memory."""
-        self.read = hashlib.sha256()
-        """Of the bytes as they came back."""
+        self.is_damaged = False
+        """Whether bytes came back otherwise, or not at all."""
+        self._expected: deque[memoryview] = deque()
+        """What is written and has not been read back."""
         self._read_bytes = 0
         self._synced_bytes = 0
 
     def write_small(self, chunk: list[memoryview]) -> None:
+        self._expected += chunk
         self.size_bytes = write_whole(self._descriptor, chunk)
         update(self.written, chunk)
         self._finish()
@@ -85,6 +104,7 @@ class _Writer:
                 if hashed is not None:
                     hashed.result()
                 hashed = hasher.submit(update, self.written, chunk)
+                self._expected += chunk
                 self.size_bytes += write_whole(self._descriptor, chunk)
                 if self.size_bytes - begun >= _SPAN_BYTES:
                     begun = self.size_bytes // _PAGE_BYTES * _PAGE_BYTES
@@ -102,25 +122,37 @@ class _Writer:
 
     def _read_back(self, synced: Future[bool], end: int) -> None:
         if synced.result():
-            self._hash_to(end)
+            self._compare_to(end)
 
     def _finish(self) -> None:
         atomic.sync_file(self._descriptor)
         self._drop(self.size_bytes)
-        self._hash_to(self.size_bytes)
+        self._compare_to(self.size_bytes)
 
     def _drop(self, end: int) -> None:
         start, self._synced_bytes = self._synced_bytes, end
         drop_pages(self._descriptor, start, end - start)
         read_ahead(self._descriptor, start, end - start)
 
-    def _hash_to(self, end: int) -> None:
+    def _compare_to(self, end: int) -> None:
         start = self._read_bytes
         view = memoryview(bytearray(min(CHUNK_BYTES, end - start)))
-        while count := self._reader.readinto(view[: end - self._read_bytes]):  # ends early if the file is short
-            self.read.update(view[:count])
+        while self._read_bytes < end and not self.is_damaged:
+            count = self._reader.readinto(view[: end - self._read_bytes])
+            self.is_damaged = not count or not self._is_expected(view[:count])
             self._read_bytes += count
         drop_pages(self._descriptor, start, end - start)
+
+    def _is_expected(self, read: memoryview) -> bool:
+        while read:
+            piece = self._expected.popleft()
+            part, rest = piece[: read.nbytes], piece[read.nbytes :]
+            if rest:
+                self._expected.appendleft(rest)
+            if not are_equal(read[: part.nbytes], part):
+                return False
+            read = read[part.nbytes :]
+        return True
 
 
 def _chunks(pieces: Iterable[memoryview]) -> Iterator[list[memoryview]]:
@@ -145,6 +177,14 @@ def update(digest: "hashlib._Hash", chunk: list[memoryview]) -> None:
     """Hash the pieces of a chunk."""
     for piece in chunk:
         digest.update(piece)
+
+
+def are_equal(one: memoryview, other: memoryview) -> bool:
+    """Whether two pieces of one size hold the same bytes. Leaves the interpreter to other threads meanwhile."""
+    if _memcmp is None or one.readonly or other.readonly or not one.nbytes:
+        return bytes(one) == bytes(other)
+    first, second = ctypes.c_char.from_buffer(one), ctypes.c_char.from_buffer(other)
+    return int(_memcmp(ctypes.byref(first), ctypes.byref(second), one.nbytes)) == 0
 
 
 def write_whole(descriptor: int, chunk: list[memoryview]) -> int:

@@ -32,6 +32,18 @@ def test_the_hash_is_the_file_s(tmp_path: Path, size: int) -> None:
     assert durable_file.digest(tmp_path / "x") == record
 
 
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 4099])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_one_differing_byte_is_seen_wherever_it_is(size: int, kind: type) -> None:
+    data = os.urandom(size)
+    written = memoryview(kind(b"x" + data))[1:]
+    assert durable_file.are_equal(memoryview(bytearray(data)), written)
+    for at in {0, size // 2, size - 1}:
+        other = bytearray(data)
+        other[at] ^= 1
+        assert not durable_file.are_equal(memoryview(other), written)
+
+
 @pytest.mark.parametrize("at", [0, SPAN, 5 * SPAN + 9_999, 8 * SPAN - 1])
 @pytest.mark.usefixtures("small_spans")
 def test_a_byte_that_comes_back_otherwise_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -49,6 +61,28 @@ def test_a_byte_that_comes_back_otherwise_is_found(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(durable_file, "write_whole", write)
     with pytest.raises(CheckpointInvalid, match="does not match what was written"):
         durable_file.write(path, [memoryview(os.urandom(8 * SPAN))])
+
+
+@pytest.mark.usefixtures("small_spans")
+def test_every_byte_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read back is compared with what is in memory: hashing takes longer than reading."""
+    hashed, real = 0, hashlib.sha256
+
+    class Counted:
+        def __init__(self) -> None:
+            self._digest = real()
+            self.hexdigest = self._digest.hexdigest
+
+        def update(self, data: memoryview) -> None:
+            nonlocal hashed
+            hashed += data.nbytes
+            self._digest.update(data)
+
+    monkeypatch.setattr(hashlib, "sha256", Counted)
+    for size in (5, 5 * SPAN + 3):
+        hashed = 0
+        durable_file.write(tmp_path / str(size), [memoryview(os.urandom(size))])
+        assert hashed == size
 
 
 @pytest.mark.usefixtures("small_spans")
