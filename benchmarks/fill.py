@@ -1,7 +1,9 @@
 """Put numbered answers into a data directory, as if they had been bought: `fill.py DIRECTORY COUNT`."""
 
+import asyncio
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import work
@@ -10,6 +12,7 @@ from kdproxy.core import canonical, key
 from kdproxy.core.models import Address, Answer, Entry, Form, Question, Upstream
 from kdproxy.core.routing import Router
 from kdproxy.providers import question
+from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.directory import DataDirectory
 
 URL = "http://127.0.0.1:9/v1"
@@ -24,10 +27,16 @@ def main() -> None:
     try:
         make = _Maker()
         for first in range(0, count, _BATCH):
-            directory.archive.keep_all([make(number) for number in range(first, min(first + _BATCH, count))])
+            numbers = range(first, min(first + _BATCH, count))
+            asyncio.run(_keep(directory.archive, map(make, numbers)))
     finally:
         directory.close()
     print(f"{count / (time.perf_counter() - began):.0f}")
+
+
+async def _keep(archive: FileArchive, entries: Iterable[Entry]) -> None:
+    """Keep them in one write."""
+    assert all(await asyncio.gather(*(archive.keep(entry) for entry in entries)))
 
 
 class _Maker:

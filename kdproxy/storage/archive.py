@@ -207,11 +207,6 @@ class FileArchive:
 
     # -- what the jobs ask ------------------------------------------------------------------------------------
 
-    def keep_all(self, records: Iterable[Record], *, intent: Intent = Intent.FILL) -> None:
-        """Make many records durable, blocking. Raises StorageFailed."""
-        drafts = [drafted(record, self._life, intent=intent) for record in records]
-        self._revise(lambda: drafts)
-
     def seal(self, record: Record) -> RecordLine:
         """Give a record a name of this process and return it with its line, for `revise`."""
         name = self._life.next_name()
@@ -223,9 +218,6 @@ class FileArchive:
         Raises:
             StorageFailed: the write failed; the records wait in memory while this process runs.
         """
-        self._revise(decide)
-
-    def _revise(self, decide: Callable[[], Sequence[RecordLine | Draft]]) -> None:
         if not self._writer.revise(decide):
             raise StorageFailed(
                 "The disk refused the write.",

@@ -130,7 +130,7 @@ class Writer:
             self._changed.notify()
         return result.result()
 
-    def revise(self, decide: Callable[[], Sequence[RecordLine | Draft]]) -> bool:
+    def revise(self, decide: Callable[[], Sequence[RecordLine]]) -> bool:
         """Run `decide` on the writer thread and write what it returns: nothing else is written in between.
 
         Returns:

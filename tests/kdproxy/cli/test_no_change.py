@@ -10,33 +10,18 @@ from typing import Any
 import orjson
 import pytest
 
-from kdproxy.core.models import Address, Answer, Entry, Form
+from kdproxy.core.models import Entry
 from kdproxy.storage.directory import DataDirectory
+from tests.kdproxy.sample import numbered
 
 Run = Callable[..., Any]
 COUNT = 8
 
 
 def entry(number: int) -> Entry:
-    body = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Thus."}}]}
-    return Entry(
-        address=Address(namespace="default", key=f"{number:064x}", ordinal=0),
-        upstream="openai",
-        provider="openai",
-        endpoint="chat.completions",
-        method="POST",
-        path="/v1/chat/completions",
-        query="",
-        request_headers=(),
-        request=b'{"model":"m","messages":[{"role":"user","content":"Why?"}]}',
-        prompt_hash=None,
-        model="m",
-        answer=Answer(status=200, headers=(), body=orjson.dumps(body), form=Form.JSON),
-        cost_usd=None,
-        created_at=1790000000.0,
-        elapsed_seconds=None,
-        response_id=None,
-    )
+    message = {"role": "assistant", "content": "Thus."}
+    body = orjson.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
+    return numbered(number, body, request=b'{"model":"m","messages":[{"role":"user","content":"Why?"}]}')
 
 
 def fill(data: Path) -> None:

@@ -30,7 +30,7 @@ from kdproxy.core.models import (
 from kdproxy.core.record import decode, decode_answer, encode, read, seal
 from kdproxy.core.record_encode import draft, settled
 from kdproxy.errors import RecordInvalid
-from tests.kdproxy.core.sample_entry import ENTRY
+from tests.kdproxy.sample import ENTRY
 
 DATA = Path(__file__).parents[2] / "data"
 SAMPLES = DATA / "journal_v1.jsonl"

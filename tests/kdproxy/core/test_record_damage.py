@@ -12,7 +12,7 @@ from kdproxy.core import line as lines
 from kdproxy.core.models import Address, Form
 from kdproxy.core.record import RECORD_VERSION, check, decode, decode_answer, encode, seal
 from kdproxy.errors import RecordInvalid
-from tests.kdproxy.core.sample_entry import ENTRY
+from tests.kdproxy.sample import ENTRY
 
 DATA = Path(__file__).parents[2] / "data"
 SAMPLES = DATA / "journal_v1.jsonl"

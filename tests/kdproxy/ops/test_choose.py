@@ -12,6 +12,7 @@ from kdproxy.errors import KdproxyError
 from kdproxy.ops.export import ExportArguments
 from kdproxy.ops.forget.choose import Wish, choose, not_kept
 from kdproxy.ops.forget.withdraw import WithdrawArguments
+from tests.kdproxy.sample import keep_all
 
 
 def chat(content: str | None, reason: str = "stop", **message: Any) -> bytes:
@@ -127,7 +128,7 @@ def test_a_wish_without_sense_is_a_clear_error(wish: Wish, message: str) -> None
 
 def test_exactly_the_chosen_are_withdrawn_and_their_lines_stay(shelf: Any, entry: Any) -> None:
     both = [entry("both", chat("bad")), entry("both", stream("bad"), form=Form.SSE)]
-    shelf.archive.keep_all([*both, entry("good", chat("good"))])
+    keep_all(shelf.archive, [*both, entry("good", chat("good"))])
     before = shelf.journal()
     (chosen,) = choose(shelf.run(ExportArguments()).lines, Wish(match="bad"))
     assert (chosen.asked, chosen.answered, len(chosen.seals)) == ("both", "bad", 2)
@@ -140,9 +141,9 @@ def test_exactly_the_chosen_are_withdrawn_and_their_lines_stay(shelf: Any, entry
 
 
 def test_an_answer_that_was_replaced_since_it_was_looked_at_is_left_alone(shelf: Any, entry: Any) -> None:
-    shelf.archive.keep_all([entry("a", chat("bad"))])
+    keep_all(shelf.archive, [entry("a", chat("bad"))])
     (chosen,) = choose(shelf.run(ExportArguments()).lines, Wish(match="bad"))
-    shelf.archive.keep_all([entry("a", chat("better"))], intent=Intent.REFRESH)
+    keep_all(shelf.archive, [entry("a", chat("better"))], intent=Intent.REFRESH)
     arguments = WithdrawArguments(samples=(chosen.sample,), reason="bad")
     assert shelf.run(arguments).result == {"withdrawn": 0, "changed": 1}
     assert b"better" in (shelf.answer("a") or b"")

@@ -15,6 +15,7 @@ from kdproxy.ops.event import Progress, Result
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.storage import names
 from kdproxy.storage.sample_row import Generation, Recording, pack
+from tests.kdproxy.sample import keep_all
 
 CHECK = VerifyArguments()
 REPAIR = VerifyArguments(repair=True)
@@ -29,9 +30,9 @@ def full(shelf: Any, entry: Any, tombstone: Any) -> Any:
             b'"model":"m","messages":[],"response":"r","created_at":1,"source":null}'
         )
     )
-    shelf.archive.keep_all([entry("a"), entry("b"), entry("c", response_id="resp_1"), prompt])
-    shelf.archive.keep_all([entry("a", b'{"second":true}')], intent=Intent.REFRESH)
-    shelf.archive.keep_all([tombstone("b"), tombstone("never there")])
+    keep_all(shelf.archive, [entry("a"), entry("b"), entry("c", response_id="resp_1"), prompt])
+    keep_all(shelf.archive, [entry("a", b'{"second":true}')], intent=Intent.REFRESH)
+    keep_all(shelf.archive, [tombstone("b"), tombstone("never there")])
     return shelf
 
 
@@ -142,8 +143,8 @@ def test_what_is_written_meanwhile_is_no_problem(full: Any, entry: Any, tombston
     context = JobContext(library=full.archive, router=Router([]), now=lambda: 1.0)
     events = job.start(context, REPAIR)
     assert isinstance(next(events), Progress)
-    full.archive.keep_all([entry("a", b"3"), entry("new")], intent=Intent.REFRESH)
-    full.archive.keep_all([tombstone("c")])
+    keep_all(full.archive, [entry("a", b"3"), entry("new")], intent=Intent.REFRESH)
+    keep_all(full.archive, [tombstone("c")])
     *_, last = events
     assert isinstance(last, Result)
     assert last.members["problems"] == 0

@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from kdproxy.ops.forget.withdraw import WithdrawArguments
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.ops.warm import warm as warm_module
 from kdproxy.ops.warm.warm import WarmArguments
+from tests.kdproxy.sample import keep_all
 
 GOOD = {"prompt": "why?", "response": "so", "model": "gpt-4.1"}
 
@@ -158,7 +160,7 @@ def test_a_journal_gives_what_it_gave_superseded_and_withdrawn(
     make_shelf: Any, entry: Any, tombstone: Any, tmp_path: Path
 ) -> None:
     source = make_shelf("source")
-    keep = source.archive.keep_all
+    keep = partial(keep_all, source.archive)
     keep([entry("refreshed", b'{"v":1}'), entry("forgotten"), entry("refreshed", b"data: x", form=Form.SSE)])
     keep([entry("refreshed", b'{"v":2}')], intent=Intent.REFRESH)
     keep([tombstone("forgotten"), entry("bought again", b'{"v":1}')])
@@ -178,7 +180,7 @@ def test_a_journal_gives_what_it_gave_superseded_and_withdrawn(
 def test_an_answer_that_is_there_goes_on_answering_and_another_is_a_spare(
     shelf: Any, write: Callable[..., str], entry: Any
 ) -> None:
-    shelf.archive.keep_all([entry("a", b'{"mine":1}', at=10.0)])
+    keep_all(shelf.archive, [entry("a", b'{"mine":1}', at=10.0)])
     file = write("j", record.encode(entry("a", b'{"theirs":1}', at=20.0)))
     assert counts(shelf.run(WarmArguments(files=(file,))).result) == {"lines": 1, "answers": 1}
     assert counts(shelf.run(WarmArguments(files=(file,))).result) == {"lines": 1, "already": 1}
@@ -191,7 +193,7 @@ def test_an_answer_whose_line_is_damaged_is_put_back(
 ) -> None:
     """It answers nothing any more, so it would be paid for again, with its copy at hand."""
     first = make_shelf("data")
-    first.archive.keep_all([entry("a"), entry("b")])
+    keep_all(first.archive, [entry("a"), entry("b")])
     first.run(WarmArguments(files=(write("rows", GOOD),)))
     copy = write("copy", first.journal())
     first.directory.close()
@@ -223,7 +225,7 @@ def test_a_tombstone_withdraws_what_it_names_whatever_the_clock_says(
 ) -> None:
     line = record.encode(entry("a", at=1e10))
     withdrawal = record.encode(replace(tombstone("a", at=1.0), withdraws=(record.read(line).name,)))
-    shelf.archive.keep_all([entry("a", b'{"another":1}', at=0.0)])
+    keep_all(shelf.archive, [entry("a", b'{"another":1}', at=0.0)])
     for file in (write("one", withdrawal), write("other", line)):
         shelf.run(WarmArguments(files=(file,)))
     assert shelf.answer("a") == b'{"another":1}'
@@ -239,7 +241,7 @@ def test_what_was_forgotten_here_does_not_come_back(
 ) -> None:
     old = write("old", record.encode(entry("a", at=10.0)))
     shelf.run(WarmArguments(files=(old,)))
-    shelf.archive.keep_all([tombstone("a", at=5.0)])
+    keep_all(shelf.archive, [tombstone("a", at=5.0)])
     new = write("new", record.encode(entry("a", b'{"bought":"later"}', at=1.0)))
     assert counts(shelf.run(WarmArguments(files=(old,))).result) == {"lines": 1, "withdrawn": 1}
     assert counts(shelf.run(WarmArguments(files=(new,))).result) == {"lines": 1, "answers": 1}
@@ -262,7 +264,7 @@ def test_a_journal_of_version_1_gives_what_it_gave(
         as_v1(tombstone("mine", at=1e10)),
     ]
     target = make_shelf("target")
-    target.archive.keep_all([entry("mine", b'{"mine":1}', at=0.0)])
+    keep_all(target.archive, [entry("mine", b'{"mine":1}', at=0.0)])
     journals = []
     for _ in range(3):
         target.run(WarmArguments(files=(write("v1", *lines),)))

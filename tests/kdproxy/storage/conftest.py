@@ -9,6 +9,7 @@ from kdproxy.core.models import Address, Answer, Entry, Form
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.disk import DiskStore
 from kdproxy.storage.journal import Journal
+from tests.kdproxy.sample import ENTRY
 
 MakeEntry = Callable[..., Entry]
 
@@ -27,20 +28,11 @@ def make_entry() -> MakeEntry:
         upstream: str = "openai",
         response_id: str | None = None,
     ) -> Entry:
-        return Entry(
+        return ENTRY._replace(
             address=Address(namespace=namespace, key=f"{number:064x}", ordinal=ordinal),
             upstream=upstream,
-            provider="openai",
-            endpoint="chat.completions",
-            method="POST",
-            path="/v1/chat/completions",
-            query="",
-            request_headers=(),
             request=b'{"model":"m"}',
-            prompt_hash=None,
-            model="m",
             answer=Answer(status=200, headers=(), body=b"answer %d" % number if body is None else body, form=form),
-            cost_usd=None,
             created_at=1790000000.0,
             elapsed_seconds=None,
             response_id=response_id,

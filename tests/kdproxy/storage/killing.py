@@ -14,34 +14,19 @@ import sys
 import time
 from pathlib import Path
 
-from kdproxy.core.models import Address, Answer, Entry, Form
+from kdproxy.core.models import Entry, Form
 from kdproxy.storage import writer as writer_module
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.disk import DiskStore
 from kdproxy.storage.journal import Journal
+from tests.kdproxy.sample import numbered
 
 TOLD = struct.Struct(">Q")
 TASKS = 8
 
 
 def entry(number: int) -> Entry:
-    return Entry(
-        address=Address(namespace="default", key=f"{number:064x}"),
-        upstream="openai",
-        provider="openai",
-        endpoint="chat.completions",
-        method="POST",
-        path="/v1/chat/completions",
-        query="",
-        request_headers=(),
-        request=b"{}",
-        prompt_hash=None,
-        model="m",
-        answer=Answer(status=200, headers=(), body=b"%d " % number * (number % 97 + 1), form=Form.JSON),
-        cost_usd=None,
-        created_at=0.0,
-        elapsed_seconds=None,
-    )
+    return numbered(number, b"%d " % number * (number % 97 + 1), request=b"{}")
 
 
 def open_archive(directory: Path) -> FileArchive:

@@ -13,6 +13,7 @@ from kdproxy.core.models import Address, Entry, Form, Prompt, Record, Start, Tom
 from kdproxy.core.ports import Intent
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.journal import ACTIVE_NAME
+from tests.kdproxy.sample import keep_all
 
 MakeEntry = Callable[..., Entry]
 
@@ -203,8 +204,8 @@ def test_any_mixture_leaves_the_same_index_as_one_made_anew(
     ]
     archive = reopen()
     for part in (records[:cut], records[cut:]):
-        archive.keep_all(part)
-        archive.keep_all([make_entry(0, body=b"refreshed"), make_entry(7)], intent=Intent.REFRESH)
+        keep_all(archive, part)
+        keep_all(archive, [make_entry(0, body=b"refreshed"), make_entry(7)], intent=Intent.REFRESH)
     snapshot, rows = archive.snapshot(), dict(archive.index())
     archive.close()
     shutil.rmtree(tmp_path / "index")

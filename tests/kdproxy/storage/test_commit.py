@@ -14,6 +14,7 @@ from kdproxy.storage import journal as journal_module
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.disk import DiskStore
 from kdproxy.storage.journal import Journal
+from tests.kdproxy.sample import keep_all
 
 MakeEntry = Callable[..., Entry]
 
@@ -67,7 +68,7 @@ def test_concurrent_keeps_share_syncs(
 
 
 def test_keeping_nothing_is_no_write(archive: FileArchive) -> None:
-    archive.keep_all([])
+    keep_all(archive, [])
     assert list(archive.lines()) == []
 
 

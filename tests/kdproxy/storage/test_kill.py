@@ -13,9 +13,9 @@ KILLS = 40
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:
-    program = Path(__file__).with_name("killing.py")
     ran = subprocess.run(
-        [sys.executable, str(program), str(tmp_path), str(KILLS)],
+        [sys.executable, "-m", "tests.kdproxy.storage.killing", str(tmp_path), str(KILLS)],
+        cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
         timeout=120,

@@ -116,10 +116,10 @@ async def test_a_superseding_answer_that_had_to_wait_replaces_the_one_in_memory(
 def test_a_job_is_told_that_nothing_was_kept(archive: FileArchive, ballast: Any, make_entry: MakeEntry) -> None:
     ballast.fill()
     with pytest.raises(StorageFailed) as caught:
-        archive.keep_all([make_entry(0, body=LONG)])
+        archive.revise(lambda: [archive.seal(make_entry(0, body=LONG))])
     assert caught.value.retryable
     ballast.free()
-    archive.keep_all([make_entry(1)])
+    archive.revise(lambda: [archive.seal(make_entry(1))])
     assert archive.find(make_entry(1).address, Form.JSON) == make_entry(1).answer
 
 
@@ -217,7 +217,7 @@ def test_the_watermark_never_runs_ahead_of_the_rows(
     store = Stubborn(*[False] * 100)
     archive = FileArchive(Journal(tmp_path, segment_bytes=1 << 30), lambda: store, memory_bytes=0)
     entries = [make_entry(number) for number in range(1_200)]
-    archive.keep_all(entries)
+    archive.revise(lambda: [archive.seal(entry) for entry in entries])
     assert not archive.is_writable
     assert (list(store.scan("s/")), store.watermark()) == ([], None)
     # What a start after a kill makes of this: the same journal, and the index as it is now.
