@@ -3,45 +3,37 @@
 import asyncio
 import logging
 import os
-import resource
 import secrets
 import sys
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from kdproxy.core.limits import QUOTAS
-from kdproxy.core.models import HeaderPairs, Upstream, Usage
-from kdproxy.core.pricing import UNKNOWN_BILL, Bill, PriceTable
+from kdproxy import wiring
+from kdproxy.core.models import Upstream
 from kdproxy.core.proof import proof_of
 from kdproxy.core.rename import Renamed, renamed
 from kdproxy.core.routing import BUILT_IN, Router
-from kdproxy.engine.cached_call import CachedCall, Price
+from kdproxy.engine.cached_call import CachedCall
 from kdproxy.engine.clock import SystemClock
 from kdproxy.engine.drain import Drain, UnderWay
 from kdproxy.engine.fetch import Fetcher
 from kdproxy.engine.fetch_request import RetrySettings
 from kdproxy.engine.flights import Flights
 from kdproxy.engine.flow import Flow
-from kdproxy.engine.lane import Policy
-from kdproxy.engine.lanes import Lanes, LaneSettings
 from kdproxy.engine.ledger import Ledger
-from kdproxy.engine.reach import Finding, StartCheck, check_upstream, credential_headers
+from kdproxy.engine.reach import Finding, check_upstream
 from kdproxy.engine.relay import Relay
 from kdproxy.engine.runs import Runs
 from kdproxy.engine.samples import Samples
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.engine.uncached_call import UncachedCall
-from kdproxy.errors import ConfigError, KdproxyError
+from kdproxy.errors import KdproxyError
 from kdproxy.ops.alias import AliasThread
 from kdproxy.ops.context import JobContext
-from kdproxy.settings import Settings, UpstreamSettings
+from kdproxy.settings import Settings
 from kdproxy.storage import port_file
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.storage.lane_memory import LaneMemory
@@ -55,7 +47,8 @@ from kdproxy.web.guard import HostGuard, TokenGuard
 from kdproxy.web.listener import Site, bind
 from kdproxy.web.open_files import client_room, open_files
 from kdproxy.web.proxy import Proxy
-from kdproxy.web.server import HttpServer
+from kdproxy.web.run_api import RunApi
+from kdproxy.web.server import Handler, HttpServer
 
 log = logging.getLogger("kdproxy")
 
@@ -101,7 +94,7 @@ class App:
         settings, archive, clock = self._settings, self._directory.archive, SystemClock()
         if settings.port_file is not None:
             port_file.prepare(settings.port_file)
-        price = _price(settings, clock)  # first: a faulty price file is reported before anything is open
+        price = wiring.price(settings, clock)  # first: a faulty price file is reported before anything is open
         self._upstream = HttpUpstream(
             connect_seconds=settings.connect_seconds,
             first_byte_seconds=settings.first_byte_seconds,
@@ -125,7 +118,7 @@ class App:
         )
         fetcher.restore(archive.calls.state().failed_questions)
         self._memory = LaneMemory(self._directory.path, now=clock.now())
-        self._lanes = _lanes(settings, clock, self._kinds, self._memory)
+        self._lanes = wiring.lanes(settings, clock, self._kinds, self._memory)
         cached_call = CachedCall(
             archive,
             fetcher,
@@ -135,13 +128,14 @@ class App:
             price,
             answer_limit_bytes=settings.answer_limit_bytes,
         )
+        runs = Runs(archive.calls, clock)
         self._flow = Flow(
             archive,
             Relay(self._upstream, fetcher, self.ledger),
             self._flights,
             cached_call,
             UncachedCall(fetcher, self._lanes, answer_limit_bytes=settings.answer_limit_bytes),
-            Samples(archive, Runs(archive.calls, clock)),
+            Samples(archive, runs),
             clock,
             allow_hosted_tools=settings.allow_hosted_tools,
             match_prompts=settings.match_prompts,
@@ -151,6 +145,19 @@ class App:
         token = None if settings.token is None else settings.token.reveal()
         router = Router(settings.upstream_models())
         self._jobs = JobApi(job_context(settings, self._directory, serving=self._serving), self._directory.owner.token)
+        room = client_room(open_files())
+
+        def make_server(handler: Handler) -> HttpServer:
+            return HttpServer(handler, room=room, on_shortage=self._upstream.close_idle)
+
+        self._run_api = RunApi(
+            runs,
+            self._directory.owner.token,
+            router.upstreams,
+            lambda: self._proxy.handle,
+            make_server,
+            lambda: [lane for lane in self._lanes.snapshot() if lane["stopped"] is not None],
+        )
         self._proxy = proxy = Proxy(
             self._flow,
             router,
@@ -163,12 +170,12 @@ class App:
             self.ledger,
             (RequestLog(sys.stderr),),
             clock,
-            Admin(self._jobs, self._health, lambda challenge: proof_of(self.secret, challenge, self._port)).handle,
+            Admin(self._jobs, self._run_api, self._health, self._prove).handle,
             mode=settings.mode,
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
         )
-        server = HttpServer(proxy.handle, room=client_room(open_files()), on_shortage=self._upstream.close_idle)
+        server = make_server(proxy.handle)
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:
@@ -198,6 +205,9 @@ class App:
     @property
     def _listening(self) -> port_file.Listening:
         return port_file.Listening(address=self.address, port=self._port, pid=os.getpid(), secret=self.secret)
+
+    def _prove(self, challenge: str) -> str:
+        return proof_of(self.secret, challenge, self._port)
 
     def _serving(self) -> dict[str, Any]:
         """Return what `stats` shows of a running proxy."""
@@ -235,7 +245,9 @@ class App:
         async def check(upstream: Upstream) -> None:
             report(
                 await check_upstream(
-                    self._upstream, self.ledger, _wanted(settings, upstream, self._proxy.marks(upstream.name))
+                    self._upstream,
+                    self.ledger,
+                    wiring.start_check(settings, upstream, self._proxy.marks(upstream.name)),
                 )
             )
 
@@ -259,6 +271,7 @@ class App:
         self._is_stopping = True
         self._flow.stop_buying()
         self._jobs.stop()
+        self._run_api.stop()
         return self._drain.under_way
 
     def hurry(self) -> None:
@@ -281,40 +294,9 @@ class App:
         await self._fetcher.close()
         # A pass-through that is given up ends with its connection.
         await self._upstream.close()
+        await self._run_api.close()
         await self._runner.cleanup()
         return given_up
-
-
-def _wanted(settings: Settings, upstream: Upstream, marks: HeaderPairs) -> StartCheck:
-    # A credential is sent at start only where the configuration names it for this very upstream.
-    is_named = any(each.name == upstream.name and each.credential_env for each in settings.upstreams)
-    keys = settings.credentials.get(upstream.name, ()) if is_named else ()
-    return StartCheck(
-        upstream=upstream,
-        credentials=tuple(credential_headers(upstream, key.reveal()) for key in keys),
-        marks=marks,
-        fails_fast=settings.fail_fast,
-    )
-
-
-def _lanes(settings: Settings, clock: SystemClock, kinds: ServerKinds, memory: LaneMemory) -> Lanes:
-    # Each call takes one connection, and its client another.
-    most_calls = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-
-    def of(upstream: UpstreamSettings | None) -> LaneSettings:
-        found = upstream or UpstreamSettings(name="", url="")
-        return LaneSettings(
-            policy=Policy(found.policy or settings.spent_policy),
-            allowed={QUOTAS[name]: limit for name, limit in found.limits.items()},
-            most_in_flight=min(found.max_in_flight or settings.max_in_flight, most_calls),
-            deadline_seconds=settings.first_byte_seconds,
-            rules=found.rules,
-        )
-
-    settings_of = {upstream.name: of(upstream) for upstream in settings.upstreams}
-    return Lanes(
-        clock, settings_of, otherwise=of(None), kinds=kinds, remembered=memory.lanes, fails_fast=settings.fail_fast
-    )
 
 
 def changed_upstreams(settings: Settings, directory: DataDirectory) -> list[ChangedUpstream]:
@@ -378,23 +360,3 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _price(settings: Settings, clock: SystemClock) -> Price:
-    table = PriceTable.load(None if settings.prices is None else _read_prices(settings.prices))
-    seller_of = lru_cache(maxsize=256)(table.seller_of)
-
-    def price(upstream: Upstream, model: str | None, usage: Usage | None) -> Bill:
-        seller = seller_of(upstream)
-        if seller is None or model is None or usage is None:
-            return UNKNOWN_BILL
-        return table.bill(seller, model, usage, at_date=datetime.fromtimestamp(clock.now(), UTC).date())
-
-    return price
-
-
-def _read_prices(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError([f"prices: {path} cannot be read ({error})"], hint="See docs/prices.md.") from error

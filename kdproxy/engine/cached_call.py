@@ -210,11 +210,13 @@ class CachedCall:
         if not is_kept or call.has_answer_line:
             call.kept()
         usage = entry.answer.usage
-        self._ledger.bought(
-            input_tokens=None if usage is None else usage.input_tokens,
-            output_tokens=None if usage is None else usage.output_tokens,
-            usd=None if entry.cost_usd is None else Decimal(entry.cost_usd),
-        )
+        for ledger in (self._ledger, asked.incoming.ledger):
+            if ledger is not None:
+                ledger.bought(
+                    input_tokens=None if usage is None else usage.input_tokens,
+                    output_tokens=None if usage is None else usage.output_tokens,
+                    usd=None if entry.cost_usd is None else Decimal(entry.cost_usd),
+                )
         return is_kept
 
     def _entry(

@@ -10,6 +10,7 @@ from kdproxy.core.policy import RUN_HEADER, Mode
 from kdproxy.core.run_ref import RunRef
 from kdproxy.core.sampling import Taking
 from kdproxy.engine.flights import Flight
+from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.runs import Hold
 from kdproxy.providers.base import json_object
 from kdproxy.providers.prompt_match import Match, match, prompt_hash
@@ -43,6 +44,8 @@ class Incoming:
     """The run whose samples it gets; None: the classic cache, where each question has one answer."""
     taking: Taking | None = None
     """Which sample its own header asks for."""
+    ledger: Ledger | None = None
+    """Totals of its own attempt, beside those of the process."""
     _keyed_headers: HeaderPairs | None = None
 
     @property

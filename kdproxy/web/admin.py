@@ -8,8 +8,10 @@ from aiohttp import web
 
 from kdproxy.core.proof import CHALLENGE
 from kdproxy.errors import RequestRefused
+from kdproxy.web import run_api
 from kdproxy.web.api import PREFIX, JobApi
 from kdproxy.web.page import page, wants_page
+from kdproxy.web.run_api import RunApi
 
 _HINT = "Stored answers are served; new calls wait until the disk can be written again."
 
@@ -36,8 +38,9 @@ class Health:
 class Admin:
     """Handles the proxy's own endpoints."""
 
-    def __init__(self, api: JobApi, health: Callable[[], Health], prove: Callable[[str], str]) -> None:
+    def __init__(self, api: JobApi, runs: RunApi, health: Callable[[], Health], prove: Callable[[str], str]) -> None:
         self._api = api
+        self._runs = runs
         self._health = health
         self._prove = prove
 
@@ -45,6 +48,8 @@ class Admin:
         """Answer a request to one of the proxy's own endpoints."""
         if path == "/_kdproxy/healthz":
             return self._healthz(request)
+        if path == run_api.PREFIX or path.startswith(f"{run_api.PREFIX}/"):
+            return await self._runs.handle(request, path)
         if path.startswith(PREFIX):
             return await self._api.handle(request, path.removeprefix(PREFIX))
         if path in ("/_kdproxy", "/_kdproxy/") and request.method in ("GET", "HEAD"):

@@ -83,8 +83,10 @@ class Proxy:
 
         self._route = route
 
-    async def handle(self, request: web.BaseRequest, run_ref: RunRef | None = None) -> web.StreamResponse:
-        """Answer one request; `run_ref`: the run of the port that it came to."""
+    async def handle(
+        self, request: web.BaseRequest, run_ref: RunRef | None = None, ledger: Ledger | None = None
+    ) -> web.StreamResponse:
+        """Answer one request; `run_ref` and `ledger`: the run of the port that it came to, and its own totals."""
         path, query, authority = _target(request)
         spoken = path
         started = self._clock.monotonic()
@@ -95,8 +97,10 @@ class Proxy:
             if authority is not None:
                 self._host_guard.check(authority)
             if path[1:2] in _OWN_BEGIN and _is_own(path):
+                ledger = None  # no call of the run
                 return await self._own_routes(request, path)
             if path == "/" and wants_page(request):
+                ledger = None
                 return await self._own_routes(request, OWN_PREFIX)
             self._loop_guard.check(request.headers)  # first: a looped request no longer carries the token
             self._token_guard.check(request.headers, query)
@@ -104,6 +108,7 @@ class Proxy:
             route, endpoint = self._route(request.method, asked_path, _VERSION_HEADER in request.headers)
             spoken = route.path
             incoming = self._incoming(request, route, query, named or run_ref, streams_body=endpoint is None)
+            incoming.ledger = ledger
             reply = await self._ask(request, incoming, endpoint)
             if isinstance(reply.body, bytes):
                 response = whole_reply(request, status=reply.status, headers=_headers(reply), body=reply.body)
@@ -115,6 +120,8 @@ class Proxy:
             self._observe(request, path, incoming, reply, started, sent)
             return response
         except KdproxyError as error:
+            if ledger is not None:
+                ledger.count(_disposition(error))
             self._observe_refusal(request, path, incoming, error, started)
             return whole_reply(
                 request,
@@ -169,6 +176,8 @@ class Proxy:
     ) -> None:
         disposition = reply.disposition
         self._ledger.count(disposition)
+        if incoming.ledger is not None:
+            incoming.ledger.count(disposition)
         observers = [observer for observer in self._observers if observer.wants(disposition)]
         if observers:
             # After the reply: aiohttp writes it in this step of the event loop.
@@ -205,7 +214,7 @@ class Proxy:
     def _observe_refusal(
         self, request: web.BaseRequest, path: str, incoming: Incoming | None, error: KdproxyError, started: float
     ) -> None:
-        disposition = Disposition.REFUSED if isinstance(error, RequestRefused) else Disposition.FAILED
+        disposition = _disposition(error)
         self._ledger.count(disposition)
         outcome = Outcome(
             disposition=disposition,
@@ -220,6 +229,10 @@ class Proxy:
         for observer in self._observers:
             if observer.wants(disposition):
                 observer.observe(outcome)
+
+
+def _disposition(error: KdproxyError) -> Disposition:
+    return Disposition.REFUSED if isinstance(error, RequestRefused) else Disposition.FAILED
 
 
 _ABSOLUTE = re.compile(r"(?i)https?://([^/?#]*)(?=[/?]|$)")
