@@ -1,11 +1,13 @@
 """What a training uses and nobody handed over: it would not be resumed, so it is said at the start."""
 
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -14,6 +16,9 @@ from trainhooks.pytorch.checkpoint.plain_state import GeneratorState, PlainState
 from trainhooks.pytorch.data.held import GENERATORS
 
 log = logging.getLogger("trainhooks")
+
+_FRAMES = 12
+"""How far above an optimizer's step the scaler is that calls it, with what schedulers and profilers wrap around it."""
 
 
 def problems(objects: Mapping[str, Any]) -> Iterator[str]:
@@ -76,9 +81,19 @@ def watch_optimizers(objects: Mapping[str, Any], saw: Callable[[Optimizer], None
     Returns the handle that ends the watch.
     """
     known = weakref.WeakSet(each for each in objects.values() if isinstance(each, Optimizer))
+    looked_at = weakref.WeakSet[Optimizer]()
 
     def stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         saw(optimizer)
+        if optimizer not in looked_at:
+            looked_at.add(optimizer)
+            scaler = _scaler_that_steps()
+            if optimizer in known and scaler is not None and not any(scaler is each for each in objects.values()):
+                log.warning(
+                    "a GradScaler steps %s that is not in state=: a resumed training scales its losses otherwise. Give"
+                    " it too, state={..., 'scaler': scaler}",
+                    type(optimizer).__name__,
+                )
         if optimizer not in known:
             known.add(optimizer)
             log.warning(
@@ -88,6 +103,18 @@ def watch_optimizers(objects: Mapping[str, Any], saw: Callable[[Optimizer], None
             )
 
     return register_optimizer_step_post_hook(stepped)
+
+
+def _scaler_that_steps() -> GradScaler | None:
+    """Return the scaler in whose `step()` an optimizer steps now."""
+    frame = sys._getframe(2)
+    for _ in range(_FRAMES):
+        if (scaler := frame.f_locals.get("self")) is not None and isinstance(scaler, GradScaler):
+            return scaler if scaler.is_enabled() else None
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None
 
 
 def _tensors(module: torch.nn.Module) -> Iterator[torch.Tensor]:

@@ -43,6 +43,7 @@ class Checkpointer:
         from trainhooks.pytorch.checkpoint import hyperparameters
         from trainhooks.pytorch.checkpoint.saver import Saver
         from trainhooks.pytorch.checkpoint.state import TrainingState
+        from trainhooks.pytorch.checkpoint.unsaved_counters import UnsavedCounters
 
         self.policy = policy
         self.state = TrainingState(state)
@@ -51,6 +52,7 @@ class Checkpointer:
         if isinstance(words, dict):
             self.state.keeps_live_flags = requires_live_flags(words.pop(REQUIRES_GRAD, None))
         self.state.modes = hyperparameters.modes_of(words, self.state.objects)
+        self._counters = UnsavedCounters(self.state.objects)
         for problem in forgotten.problems(self.state.objects):
             log.warning("not resumed: %s", problem)
         self._watch: Any = None
@@ -113,12 +115,14 @@ class Checkpointer:
 
     def begin(self, step: int, progress: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Take a checkpoint, beside the training if the policy says so."""
+        self._counters.look()
         self._saver.begin(step, progress, metrics)
 
     def save(
         self, step: int, progress: Mapping[str, Any], metrics: Mapping[str, float], tags: tuple[str, ...]
     ) -> Checkpoint | None:
         """Take and publish a checkpoint; returns once it is durable."""
+        self._counters.look()
         return self._saver.save(step, progress, metrics, tags=tags)
 
     def wait(self) -> None:
