@@ -77,6 +77,32 @@ def test_without_room_it_goes_straight_to_the_host(tmp_path: Path, monkeypatch: 
     assert bool((taken.wait()[0] == 5.0).all())
 
 
+def test_without_room_little_memory_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the layout and the size of the state, and again at the next save."""
+    monkeypatch.setattr(cuda, "_SPARE_BYTES", 1 << 60)
+    pinned, real = [], cuda.StreamTransport.buffer
+
+    def buffer(transport: cuda.StreamTransport, size_bytes: int) -> torch.Tensor:
+        pinned.append(size_bytes)
+        return real(transport, size_bytes)
+
+    monkeypatch.setattr(cuda.StreamTransport, "buffer", buffer)
+    tensors = [torch.randn(64 << 20, device="cuda"), torch.randn(8192, 4096, device="cuda").t()]
+    tensors += [torch.randn(64, 64, 3, 3, device="cuda").to(memory_format=torch.channels_last) for _ in range(40)]
+    tensors += [torch.randn(7, device="cuda").bfloat16() for _ in range(300)]
+    snapshotter = Snapshotter()
+    for _ in range(3):
+        busy()
+        for tensor in tensors:
+            tensor.add_(1.0)
+        wanted = [tensor.cpu() for tensor in tensors]
+        taken = snapshotter.take(tensors)
+        for tensor in tensors:
+            tensor.zero_()
+        assert all(map(torch.equal, taken.wait(), wanted))
+    assert sum(pinned) <= 128 << 20
+
+
 def test_out_of_memory_for_the_copy_goes_straight_to_the_host_and_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,7 @@
 """What a snapshot wants of CUDA: room for a copy, and bytes sent to the host on a stream."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,28 +21,44 @@ class DeviceMemory:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._kept_bytes = 0
-        """What the allocator has for us, unless it had to return it meanwhile."""
-        self._retries = 0
+        """What the allocator has for us, unless it has returned memory to the driver meanwhile."""
+        self._returns = _Returns(0, None)
 
     def has_room(self, size_bytes: int) -> bool:
-        """Whether there is room for so much, of which what was used before is a part."""
-        free, total = torch.cuda.mem_get_info(self._device)
-        if free - size_bytes >= max(_SPARE_BYTES, _SPARE_PART * total):
+        """Whether there is room for so much, of which what was used before is a part.
+
+        The allocator is asked first, since the driver takes its time to answer.
+        """
+        returns = self._count_returns()
+        is_kept = size_bytes <= self._kept_bytes and returns == self._returns
+        if is_kept and returns.at_all is not None:
             return True
-        return size_bytes <= self._kept_bytes and self._count_retries() == self._retries
+        free, total = torch.cuda.mem_get_info(self._device)
+        return is_kept or free - size_bytes >= max(_SPARE_BYTES, _SPARE_PART * total)
 
     def keep(self, size_bytes: int) -> None:
         """Note that so much was taken."""
-        if size_bytes > self._kept_bytes:
-            self._kept_bytes, self._retries = size_bytes, self._count_retries()
+        returns = self._count_returns()
+        if size_bytes > self._kept_bytes or returns != self._returns:
+            self._kept_bytes, self._returns = size_bytes, returns
 
     def forget(self) -> None:
         """Note that it could not be taken."""
         self._kept_bytes = 0
 
-    def _count_retries(self) -> int:
-        """How often torch has returned what nobody uses, for lack of memory."""
-        return int(torch.cuda.memory_stats(self._device).get("num_alloc_retries", 0))
+    def _count_returns(self) -> "_Returns":
+        found = torch.cuda.memory_stats_as_nested_dict(self._device)
+        is_counted = found.get("num_device_alloc", 0) > 0  # not by other allocators, nor by older releases
+        return _Returns(int(found.get("num_alloc_retries", 0)), int(found["num_device_free"]) if is_counted else None)
+
+
+class _Returns(NamedTuple):
+    """How often torch has returned to the driver what nobody uses."""
+
+    for_lack: int
+    """Of memory."""
+    at_all: int | None
+    """None: it is not counted."""
 
 
 class StreamTransport:

@@ -1,6 +1,6 @@
 """Where each of many tensors lies in few flat blocks, on a device and on the host alike."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +69,15 @@ class Packing:
             tensor.dtype for tensor in tensors
         ] == self._dtypes
 
+    def parts(self, block: Block, tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+        """Yield the tensors of a block: large ones each alone, small ones together."""
+        group = [tensors[place] for place in block.places]
+        if group[0].nbytes < _LARGE_BYTES:
+            yield group
+        else:
+            for each in group:
+                yield [each]
+
     def views(self, flat: Tensor) -> list[Tensor]:
         """Return each tensor's place in the host's bytes, in the tensors' order."""
         found: dict[int, Tensor] = {}
@@ -80,6 +89,14 @@ class Packing:
                 found[place] = flat[at:end].view(dtype).view(shape)
                 at = end
         return [found[place] for place in range(len(found))]
+
+
+def flat(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the bytes of tensors of one block: of one alone by reference where it is contiguous."""
+    first = tensors[0]
+    if len(tensors) > 1 or first.is_conj() or first.is_neg():
+        return pack(tensors)
+    return first.reshape(-1).view(torch.uint8)
 
 
 def pack(tensors: Sequence[Tensor]) -> Tensor:

@@ -1,8 +1,8 @@
 """A copy of the training's tensors at one moment: taken while training is paused, read while training continues.
 
 On a GPU with room a copy on the device comes first, between the update before and the one after; it is brought to the
-host beside the training (`staging`) and its memory is returned meanwhile. Without room the training's stream waits for
-the way to the host. What is kept for the next snapshot is memory on the host.
+host beside the training (`staging`) and its memory is returned meanwhile. Without room the training waits until the
+state is on the host. What is kept for the next snapshot is memory on the host, of which little is pinned.
 """
 
 import logging
@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 
 from trainhooks.pytorch.checkpoint.cuda import DeviceMemory, StreamTransport
-from trainhooks.pytorch.checkpoint.packing import Packing, pack
-from trainhooks.pytorch.checkpoint.staging import Ring, Transfer
+from trainhooks.pytorch.checkpoint.packing import Packing, flat, pack
+from trainhooks.pytorch.checkpoint.staging import Block, Ring, Transfer
 
 log = logging.getLogger("trainhooks")
 
 _HUGE_FROM_BYTES = 16 << 20
+_WIDE_BUFFERS, _WIDE_BUFFER_BYTES, _HANDS = 8, 16 << 20, 4
+"""Of the ring for which the training waits: one thread empties a buffer more slowly than the device fills it, and the
+training's cores are idle. 128 MiB are pinned within 0.1 s, at the first save; each GB of a state would take 0.7 s."""
 
 
 def _nothing() -> None:
@@ -41,8 +44,7 @@ class Copy:
 class Arena:
     """One buffer on the host that holds copies of many tensors, one after the other."""
 
-    def __init__(self, *, is_pinned: bool = False) -> None:
-        self._is_pinned = is_pinned
+    def __init__(self) -> None:
         self._buffer: Tensor | None = None
         self._views: list[Tensor] | None = None
         self._packing: Packing | None = None
@@ -59,7 +61,7 @@ class Arena:
         size = self._packing.size_bytes
         if self._buffer is None or self._buffer.numel() < size:
             self._buffer = None  # let go of the old one first
-            self._buffer = _pinned(size) if self._is_pinned else _huge(size)
+            self._buffer = _huge(size)
         return self._buffer[:size]
 
     def blocks(self) -> list[Tensor]:
@@ -74,10 +76,6 @@ class Arena:
         if self._views is None:
             self._views = self._packing.views(self.flat())
         return self._views
-
-
-def _pinned(size_bytes: int) -> Tensor:
-    return torch.empty(size_bytes, dtype=torch.uint8, device="cpu", pin_memory=True)
 
 
 def _huge(size_bytes: int) -> Tensor:
@@ -162,8 +160,25 @@ def _copied(arena: Arena, group: Sequence[Tensor]) -> list[Tensor]:
     arena.packing(group)
     views = arena.views()
     for view, tensor in zip(views, group, strict=True):
-        view.copy_(tensor, non_blocking=tensor.is_cuda)
+        view.copy_(tensor)
     return views
+
+
+def bring(
+    group: Sequence[Tensor], arena: Arena, ring: Ring, flat: Callable[[Sequence[Tensor]], Tensor]
+) -> list[Tensor]:
+    """Copy tensors of one device to the host, without a copy of all of them there; returns once that is done."""
+    blocks: list[Block] = []
+    targets: list[Tensor] = []
+    packing = arena.packing(group)
+    for block, target in zip(packing.blocks, arena.blocks(), strict=True):
+        for part in packing.parts(block, group):
+            size = sum(each.nbytes for each in part)
+            blocks.append(partial(flat, part))
+            targets.append(target[:size])
+            target = target[size:]
+    ring.fetch(blocks, targets, lambda number: None, hands=_HANDS)
+    return arena.views()
 
 
 class _OnHost:
@@ -181,24 +196,6 @@ class _OnHost:
 
     def copies(self) -> list[Copy]:
         return [Copy(tensor) for tensor in self._tensors]
-
-
-class _Direct:
-    """Copies that are under way to the host, on the device's own stream."""
-
-    def __init__(self, places: Sequence[int], tensors: Sequence[Tensor], done: torch.cuda.Event) -> None:
-        self.places = places
-        self._tensors = tensors
-        self._done = done
-
-    def fetch(self) -> None:
-        pass
-
-    def wait_taken(self) -> None:
-        self._done.synchronize()
-
-    def copies(self) -> list[Copy]:
-        return [Copy(tensor, self._done.synchronize) for tensor in self._tensors]
 
 
 class _Staged:
@@ -228,7 +225,7 @@ class _Staged:
         return [found[place] for place in range(len(found))]
 
 
-_Part = _OnHost | _Direct | _Staged
+_Part = _OnHost | _Staged
 
 
 class _CudaLane:
@@ -240,8 +237,8 @@ class _CudaLane:
         self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._memory = DeviceMemory(device)
         self._arena = Arena()
-        self._pinned = Arena(is_pinned=True)
         self._ring: Ring | None = None
+        self._wide_ring: Ring | None = None
         self._transfer: Transfer | None = None
         self._is_told = False
 
@@ -251,12 +248,22 @@ class _CudaLane:
         with torch.cuda.device(self._device):
             if self._use_device_copy and (staged := self._copy_on_device(group, places, current)) is not None:
                 return staged
-            with torch.cuda.stream(self._stream):
-                self._stream.wait_stream(current)
-                views = _copied(self._pinned, group)
-                done = self._stream.record_event()
-            current.wait_event(done)  # an update must not overtake the copy
-            return _Direct(places, views, done)
+            return _OnHost(places, self._bring(group, current))
+
+    def _bring(self, group: Sequence[Tensor], current: torch.cuda.Stream) -> list[Tensor]:
+        """Copy to the host and return once that is done."""
+        if self._wide_ring is None:
+            transport = StreamTransport(self._stream)
+            self._wide_ring = Ring(transport, buffers=_WIDE_BUFFERS, buffer_bytes=_WIDE_BUFFER_BYTES)
+        self._stream.wait_stream(current)
+        return bring(group, self._arena, self._wide_ring, self._flat)
+
+    def _flat(self, part: Sequence[Tensor]) -> Tensor:
+        with torch.cuda.stream(self._stream):
+            try:
+                return flat(part)
+            except torch.cuda.OutOfMemoryError:
+                return flat([each.cpu() for each in part])
 
     def finish(self) -> None:
         """Wait until nothing of the snapshot before is under way."""
@@ -274,9 +281,7 @@ class _CudaLane:
         try:
             with torch.cuda.stream(self._stream):  # memory of this stream is not the training's to split
                 self._stream.wait_stream(current)
-                blocks: list[Tensor | None] = [
-                    pack([group[place] for place in block.places]) for block in packing.blocks
-                ]
+                blocks: list[Block] = [pack([group[place] for place in block.places]) for block in packing.blocks]
                 done = self._stream.record_event()
         except torch.cuda.OutOfMemoryError:
             self._memory.forget()

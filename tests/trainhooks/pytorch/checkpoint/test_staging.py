@@ -3,15 +3,17 @@
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from trainhooks.pytorch.checkpoint.packing import Packing, pack
-from trainhooks.pytorch.checkpoint.staging import Ring, Transfer
+from trainhooks.pytorch.checkpoint.cuda import DeviceMemory
+from trainhooks.pytorch.checkpoint.packing import Packing, flat, pack
+from trainhooks.pytorch.checkpoint.snapshot import Arena, bring
+from trainhooks.pytorch.checkpoint.staging import Block, Ring, Transfer
 
 
 class Lazy:
@@ -41,14 +43,15 @@ class Lazy:
         return wait
 
 
-def some(sizes: list[int]) -> tuple[list[Tensor | None], list[Tensor], list[Tensor]]:
+def some(sizes: list[int]) -> tuple[list[Block], list[Tensor], list[Tensor]]:
     blocks = [torch.randint(256, (size,), dtype=torch.uint8) for size in sizes]
     return list(blocks), [block.clone() for block in blocks], [torch.zeros(size, dtype=torch.uint8) for size in sizes]
 
 
 @pytest.mark.parametrize("sizes", [[0], [1], [64], [65, 0, 1000, 64, 7], [128] * 20, []])
 @pytest.mark.parametrize("buffers", [1, 2, 4])
-def test_every_byte_arrives_through_the_ring(sizes: list[int], buffers: int) -> None:
+@pytest.mark.parametrize("hands", [1, 3])
+def test_every_byte_arrives_through_the_ring(sizes: list[int], buffers: int, hands: int) -> None:
     transport = Lazy()
     ring = Ring(transport, buffers=buffers, buffer_bytes=64)
     for _ in range(2):  # the buffers are used again
@@ -59,7 +62,7 @@ def test_every_byte_arrives_through_the_ring(sizes: list[int], buffers: int) -> 
             arrived.append(number)
             assert torch.equal(of[0][number], of[1][number])
 
-        ring.fetch(blocks, targets, check)
+        ring.fetch(blocks, targets, check, hands=hands)
         assert arrived == list(range(len(sizes)))
         assert all(block is None for block in blocks)
     assert len(transport.pinned) == buffers
@@ -67,7 +70,7 @@ def test_every_byte_arrives_through_the_ring(sizes: list[int], buffers: int) -> 
 
 def test_a_block_is_let_go_of_before_the_next_ones_are_there() -> None:
     blocks, _, targets = some([100, 100, 100])
-    watched = [weakref.ref(block) for block in blocks if block is not None]
+    watched = [weakref.ref(block) for block in blocks if isinstance(block, Tensor)]
     seen = []
 
     def look(number: int) -> None:
@@ -144,6 +147,91 @@ def test_blocks_and_views_hold_every_tensor(monkeypatch: pytest.MonkeyPatch, mos
         assert view.is_contiguous()
         assert (view.dtype, view.shape) == (tensor.dtype, tensor.shape)
         assert bits(view, tensor.resolve_conj().contiguous())
+
+
+@pytest.mark.parametrize("large_bytes", [0, 40, 1 << 20])
+@pytest.mark.parametrize("buffer_bytes", [7, 64, 4096])
+def test_without_room_every_tensor_comes_through_few_buffers(
+    monkeypatch: pytest.MonkeyPatch, large_bytes: int, buffer_bytes: int
+) -> None:
+    """What is pinned is the ring, whatever the size of the state. Copies on the device are made one at a time."""
+    monkeypatch.setattr("trainhooks.pytorch.checkpoint.packing._LARGE_BYTES", large_bytes)
+    transport, arena = Lazy(), Arena()
+    ring = Ring(transport, buffers=3, buffer_bytes=buffer_bytes)
+    for _ in range(2):
+        tensors = odd_tensors()
+        made: list[weakref.ref[Tensor]] = []
+        alive: list[int] = []
+
+        def make(part: Sequence[Tensor], *, made: list[weakref.ref[Tensor]] = made, alive: list[int] = alive) -> Tensor:
+            found = flat(part)
+            made.append(weakref.ref(found))
+            alive.append(sum(each() is not None for each in made))
+            return found
+
+        views = bring(tensors, arena, ring, make)
+        assert max(alive) <= 4, "three on their way and the one just made"
+        packing = arena.packing(tensors)
+        assert len(made) == sum(1 for block in packing.blocks for _ in packing.parts(block, tensors))
+        for view, tensor in zip(views, tensors, strict=True):
+            assert (view.dtype, view.shape) == (tensor.dtype, tensor.shape)
+            assert bits(view, tensor.resolve_conj().contiguous())
+    assert [each.numel() for each in transport.pinned] == [buffer_bytes] * 3
+
+
+def test_what_goes_wrong_in_one_of_many_hands_is_raised() -> None:
+    transport = Lazy()
+    transport.fails_at = 2
+    blocks, _, targets = some([200, 70])
+    with pytest.raises(RuntimeError, match="illegal memory"):
+        Ring(transport, buffers=2, buffer_bytes=64).fetch(blocks, targets, lambda number: None, hands=3)
+
+
+class Driver:
+    """torch's allocator and the driver, as far as `DeviceMemory` asks them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stats = {"num_alloc_retries": 0, "num_device_alloc": 1, "num_device_free": 0}
+        self.free = 10 << 30
+        self.asked = 0
+        monkeypatch.setattr(torch.cuda, "memory_stats_as_nested_dict", lambda device: dict(self.stats))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", self._info)
+
+    def _info(self, device: torch.device) -> tuple[int, int]:
+        self.asked += 1
+        return self.free, 80 << 30
+
+
+def test_the_driver_is_asked_for_room_once_unless_memory_was_returned_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, memory = Driver(monkeypatch), DeviceMemory(torch.device("cuda", 0))
+    for _ in range(3):
+        assert memory.has_room(5 << 30)
+        memory.keep(5 << 30)
+        driver.free = 0
+    assert driver.asked == 1
+    assert not memory.has_room(6 << 30)
+    driver.stats["num_device_free"] += 1  # torch.cuda.empty_cache()
+    assert not memory.has_room(5 << 30)
+    driver.free = 10 << 30
+    assert memory.has_room(5 << 30)
+    memory.keep(5 << 30)
+    memory.forget()
+    driver.free = 0
+    assert not memory.has_room(1)
+
+
+def test_an_allocator_that_counts_less_is_believed_where_the_driver_has_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver, memory = Driver(monkeypatch), DeviceMemory(torch.device("cuda", 0))
+    driver.stats = {"num_alloc_retries": 0}
+    assert memory.has_room(5 << 30)
+    memory.keep(5 << 30)
+    driver.free = 0
+    assert memory.has_room(5 << 30)
+    assert driver.asked == 2
+    driver.stats["num_alloc_retries"] = 1
+    assert not memory.has_room(5 << 30)
 
 
 def bits(one: Tensor, other: Tensor) -> bool:
