@@ -1,7 +1,6 @@
 """Writes a record as a journal line. docs/formats/journal.md is the specification."""
 
 import base64
-import hashlib
 import json
 from json.encoder import encode_basestring_ascii
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import orjson
 
 from kdproxy.core import canonical
-from kdproxy.core.line import seal
+from kdproxy.core.line import digest, seal
 from kdproxy.core.models import Address, Entry, LineName, Other, Prompt, Record, Seat, Start, Tombstone, Usage
 
 RECORD_VERSION = 2
@@ -77,12 +76,14 @@ def content_name(record: Record) -> LineName:
         case Start() | Other():
             said = (record.created_at,)
     # The same text as json.dumps of the list, which takes twice as long for a list of texts.
-    framed = f"[{', '.join(map(_json, (_kind(record), *said)))}]".encode()
-    return LineName(hashlib.sha256(framed).hexdigest()[:24], 0)
+    framed = f"[{', '.join([_json(value) for value in (_kind(record), *said)])}]".encode()
+    return LineName(digest(framed)[:24].decode(), 0)
 
 
 def _json(value: object) -> str:
-    return encode_basestring_ascii(value) if type(value) is str else json.dumps(value)
+    if type(value) is str:
+        return encode_basestring_ascii(value)
+    return str(value) if type(value) is int else json.dumps(value)
 
 
 def _kind(record: Record) -> str:

@@ -241,8 +241,7 @@ class FileArchive:
 
     def look_up(self, wanted: Sequence[str]) -> list[bytes | None]:
         """Return the index's values of these names."""
-        found = self._writer.call(lambda: self._store.get_all(wanted))
-        return [found.get(name) for name in wanted]
+        return self._writer.call(lambda: self._writer.indexer.look_up_all(wanted))
 
     def index(self) -> Iterator[tuple[str, bytes]]:
         """Yield the index's rows that point to lines, page by page, so that writes are not held up."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -172,10 +172,11 @@ class EventLog:
 
     # -- the journal's writer thread --------------------------------------------------------------------------
 
-    def answered(self, call: LineName) -> None:
-        """Note that a call's answer line is in the journal."""
+    def answered(self, calls: Sequence[LineName]) -> None:
+        """Note that the answer lines of calls are in the journal."""
         with self._changed:
-            self._calls.state.take_answer(call)
+            for call in calls:
+                self._calls.state.take_answer(call)
 
     def row(self) -> bytes | None:
         """Return the index's row; None: nothing was ever written; empty: not known yet, so the log is read again."""

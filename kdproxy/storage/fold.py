@@ -85,8 +85,9 @@ class Fold:
     def _place(self, row: str, named: NamedRecord, generation: LineName, recording: Recording, *, is_new: bool) -> None:
         """Add a recording to its generation, unless the generation was ended."""
         record = named.record
-        found = self.generations(row)
-        if recording.is_v1:
+        value = self.row(row)
+        found = [] if value is None else unpack(value)
+        if recording.is_v1 and found:
             found = self._without_v1(found, recording.form, but=generation)
         for at, other in enumerate(found):
             if other.name == generation and other.home is None:

@@ -4,7 +4,8 @@ For the writer thread only, except `look_up`.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kdproxy.core import line as lines
@@ -54,6 +55,25 @@ class Indexer:
         """Lines whose rows are not on disk yet."""
         self._fresh: dict[str, bytes] = {}
         self._watermark: Watermark | None = None
+        self._decided_on: dict[str, bytes | None] | None = None
+        """The rows that the running decision has read; None: none is running."""
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """While entered nothing but the decision's own lines is written, so `fold` reads no row again that it read."""
+        self._decided_on = {}
+        try:
+            yield
+        finally:
+            self._decided_on = None
+
+    def look_up_all(self, wanted: Sequence[str]) -> list[bytes | None]:
+        """Return rows that are on disk. Raises StorageFailed."""
+        found = self._store.get_all(wanted)
+        values = [found.get(name) for name in wanted]
+        if self._decided_on is not None:
+            self._decided_on.update(zip(wanted, values, strict=True))
+        return values
 
     def look_up(self, name: str) -> bytes | None:
         """Return a row, even if it is not on disk yet. Any thread."""
@@ -63,10 +83,11 @@ class Indexer:
 
     def fold(self, wanted: Iterable[str]) -> Fold:
         """Start to apply lines; `wanted` are the rows that they need, as far as known. Raises StorageFailed."""
-        fresh = self._fresh
-        missing = [name for name in dict.fromkeys(wanted) if name not in fresh]
+        fresh, read = self._fresh, self._decided_on or {}
+        asked = [name for name in dict.fromkeys(wanted) if name not in fresh]
+        missing = [name for name in asked if name not in read] if read else asked
         found = self._store.get_all(missing) if missing else {}
-        stored: dict[str, bytes | None] = {name: found.get(name) for name in missing}
+        stored: dict[str, bytes | None] = {name: read[name] if name in read else found.get(name) for name in asked}
         return Fold(
             lambda name: stored[name] if name in stored else self.look_up(name), self.counters.copy(), self._read
         )

@@ -36,7 +36,7 @@ def response_name(namespace: str, response_id: str) -> str:
 
 def ended_name(name: LineName) -> str:
     """Name of the row that marks a generation as ended and points to the line that ended it."""
-    return f"w/{name}"
+    return f"w/{name.origin}/{name.seq}"
 
 
 def other_name(name: LineName) -> str:

@@ -46,12 +46,12 @@ def settle(found: Draft, fold: Fold, life: Life) -> Iterator[RecordLine]:
     """Yield the lines of a draft; none if it is not to be stored."""
     match found.record:
         case Entry() as entry:
-            yield from _settled_answer(found, entry, fold, life)
+            return _settled_answer(found, entry, fold, life)
         case Tombstone(withdraws=()) as tombstone:
             live = fold.generations(names.row_of(tombstone) or "")
-            yield from (_sealed(each, life) for each in by_name(tombstone, live))
+            return (_sealed(each, life) for each in by_name(tombstone, live))
         case record:
-            yield NamedRecord(record, found.name, RECORD_VERSION), seal(found.text)
+            return iter([(NamedRecord(record, found.name, RECORD_VERSION), seal(found.text))])
 
 
 def by_name(tombstone: Tombstone, live: list[Generation]) -> list[Tombstone]:

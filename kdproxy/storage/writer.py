@@ -138,12 +138,12 @@ class Writer:
         """
 
         def job() -> bool:
-            items = decide()
             outcome: list[bool] = []
-            if not items:
-                return True
-            write = Write(items, outcome.append)
-            refused = self._commit([write])
+            with self.indexer.deciding():
+                items = decide()
+                if not items:
+                    return True
+                refused = self._commit([Write(items, outcome.append)])
             self._index()
             with self._changed:
                 self._queue += refused
@@ -286,8 +286,8 @@ class Writer:
         self._has_started = self._has_started or any(map(self._is_own, items))
         self.indexer.accept(fold, Watermark.after(last, lines[-1]), count=len(lines))
         self._on_change(fold.changes)
-        for call in calls:
-            self._events.answered(call)
+        if calls:
+            self._events.answered(calls)
         if self._index_at is None:
             self._index_at = time.monotonic() + INDEX_SECONDS
 

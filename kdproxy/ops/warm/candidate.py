@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
+from typing import NamedTuple
 
 from kdproxy.core import record as record_format
 from kdproxy.core.models import Entry, LineName, NamedRecord, Prompt, Record, Seat, Tombstone
@@ -39,8 +40,7 @@ class Verdict(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A record that a file offers, with its line."""
 
     named: NamedRecord
@@ -127,6 +127,8 @@ class Selection:
 
     def _is_held(self, named: NamedRecord, generation: LineName, form: str, fold: Fold, is_journal: bool) -> bool:
         live = fold.generations(names.row_of(named.record) or "")
+        if not live:
+            return False
         if not is_journal:
             return any(_is_whole(each, form, fold) for each in live)
         if any(each.name == generation and _is_whole(each, form, fold) for each in live):
@@ -154,7 +156,10 @@ def _is_whole(generation: Generation, form: str, fold: Fold) -> bool:
 
 
 def _are_ended(fold: Fold, ended: Iterable[LineName]) -> bool:
-    return all(fold.row(names.ended_name(name)) is not None for name in ended)
+    for name in ended:  # noqa: SIM110  # a generator takes longer, and this runs for each line
+        if fold.row(names.ended_name(name)) is None:
+            return False
+    return True
 
 
 def _place(record: Record) -> bytes:

@@ -10,10 +10,9 @@ import importlib
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from kdproxy.errors import KdproxyError
 from kdproxy.ops.warm.values import BadShape, Splitter, is_spread
@@ -53,8 +52,7 @@ class SourceBroken(Exception):
     """The rest of a file cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceLine:
+class SourceLine(NamedTuple):
     """One line of a file, without its line break; None if it is too long."""
 
     number: int
@@ -158,7 +156,7 @@ def _split(chunks: Iterator[bytes]) -> Iterator[SourceLine]:
                 pending += text
                 text = bytes(pending)
                 pending.clear()
-            if is_skipping or len(text) > _most_bytes(text):
+            if is_skipping or (len(text) > MAX_LINE_BYTES and len(text) > _most_bytes(text)):
                 is_skipping = False
                 yield SourceLine(number, None)
             elif text := _bare(text):
