@@ -93,6 +93,9 @@ def _parse_fast(body: bytes) -> Any:
     return value
 
 
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+
+
 class _Walk:
     """Counts members and turns integral floats into integers, in place."""
 
@@ -111,14 +114,14 @@ class _Walk:
                 raise NotCanonical("nested too deep")
             self.members += len(value)
             for name, member in value.items():
-                if type(member) is not str:
+                if type(member) not in _AS_THEY_ARE:
                     value[name] = self.normalise(member, depth + 1)
             return value
         if kind is list:
             if depth >= MAX_DEPTH:
                 raise NotCanonical("nested too deep")
             for index, item in enumerate(value):
-                if type(item) is not str:
+                if type(item) not in _AS_THEY_ARE:
                     value[index] = self.normalise(item, depth + 1)
             return value
         if kind is float:

@@ -108,11 +108,15 @@ def without(value: Any, positions: Positions) -> Any:
 
 def without_outer(value: Any, positions: Positions) -> Any:
     """Return the value without the named top-level members; the same object if it has none of them."""
+    if type(value) is dict and _lacks(value, positions.outer):
+        return value
     return _replaced(value, positions.outer, _gone)
 
 
 def replaced(value: Any, positions: Positions, replace: Callable[[Any], Any]) -> Any:
     """Return the value with what is at the positions replaced; the same object if nothing is there."""
+    if type(value) is dict and _lacks(value, positions.tree):
+        return value
     return _replaced(value, positions.tree, replace)
 
 
@@ -149,7 +153,7 @@ def _replaced(value: Any, tree: Mapping[Any, Any], replace: Callable[[Any], Any]
 
 def _changed(value: dict[str, Any], tree: Mapping[Any, Any], replace: Callable[[Any], Any]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
-    if _CREDENTIAL not in tree and tree.keys().isdisjoint(value):
+    if _lacks(value, tree):
         return value
     for name in tree.keys() & value.keys():  # the shorter of the two is walked
         member, inner = value[name], tree[name]
@@ -164,6 +168,11 @@ def _changed(value: dict[str, Any], tree: Mapping[Any, Any], replace: Callable[[
         return value
     # in the order in which it was written
     return {name: new for name, member in value.items() if (new := changes.get(name, member)) is not _GONE}
+
+
+def _lacks(value: dict[str, Any], tree: Mapping[Any, Any]) -> bool:
+    """Whether an object has no member that a tree names: nearly always, so it is asked first."""
+    return _CREDENTIAL not in tree and tree.keys().isdisjoint(value)
 
 
 def _list(value: list[Any], tree: Mapping[Any, Any], replace: Callable[[Any], Any]) -> list[Any]:

@@ -97,12 +97,8 @@ class Members:
 
     def not_pure(self, members: Mapping[str, Any], *, allow_hosted_tools: bool) -> str | None:
         """Return why a request is not cacheable, or None."""
-        if self._impure.keys().isdisjoint(members):
-            return None
-        for name, rules in self._impure.items():
-            if name not in members:
-                continue
-            for member in rules:
+        for name in [name for name in self._impure if name in members]:
+            for member in self._impure[name]:
                 if allow_hosted_tools and member.standing is Standing.HOSTED:
                     continue
                 outer = member.position == name

@@ -109,7 +109,9 @@ def read_content(
     ignored: tuple[str, ...] = ()
     try:
         if parts is None:
-            keyed, ignored = ignore.applied(members, asking.upstream.ignore)
+            keyed = members
+            if asking.upstream.ignore:
+                keyed, ignored = ignore.applied(members, asking.upstream.ignore)
             body = key.json_body(keyed, out=endpoint.members.out)
         else:
             body = key.form_body(parts, out_of_key=endpoint.members.out_fields)
@@ -176,7 +178,7 @@ def _keyed_place(endpoint: Endpoint, asking: Asking) -> tuple[str, str]:
     path, query = asking.path, asking.query
     if endpoint.key_path is not None:
         path, query = endpoint.key_path(path, query)
-    return path, key.canonical_query(query)
+    return path, key.canonical_query(query) if query else ""
 
 
 def model_of(path: str, members: Mapping[str, Any] | None) -> str | None:
