@@ -97,8 +97,19 @@ class Intent(StrEnum):
 class Archive(Protocol):
     """The engine's view of the paid answers: the journal with its index."""
 
-    def find(self, address: Address, form: Form, fits: Callable[[Answer], bool] | None = None) -> Answer | None:
-        """Return the first stored answer that fits, or None. A damaged line is a miss, and is reported."""
+    def find(
+        self,
+        address: Address,
+        form: Form,
+        fits: Callable[[Answer], bool] | None = None,
+        *,
+        or_json: Callable[[Answer], bool] | None = None,
+    ) -> Answer | None:
+        """Return the first stored answer that fits, or None. A damaged line is a miss, and is reported.
+
+        Args:
+            or_json: whether an answer in JSON will do, if there is none in the form.
+        """
 
     @property
     def has_v1_keys(self) -> bool:

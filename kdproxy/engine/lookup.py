@@ -23,10 +23,8 @@ def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
 
 
 def _find(archive: Archive, question: Question, address: Address) -> Answer | None:
-    answer = archive.find(address, question.form, partial(_fits, question))
-    if answer is None and question.form is Form.SSE:
-        answer = archive.find(address, Form.JSON, partial(_stands_in, question))
-    return answer
+    or_json = partial(_stands_in, question) if question.form is Form.SSE else None
+    return archive.find(address, question.form, partial(_fits, question), or_json=or_json)
 
 
 def has_form(archive: Archive, asked: Asked, address: Address, form: Form) -> bool:

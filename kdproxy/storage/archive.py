@@ -76,8 +76,19 @@ class FileArchive:
 
     # -- what the engine asks ---------------------------------------------------------------------------------
 
-    def find(self, address: Address, form: Form, fits: Callable[[Answer], bool] | None = None) -> Answer | None:
-        """Return the first stored answer that fits, or None. A damaged line is a miss and is logged."""
+    def find(
+        self,
+        address: Address,
+        form: Form,
+        fits: Callable[[Answer], bool] | None = None,
+        *,
+        or_json: Callable[[Answer], bool] | None = None,
+    ) -> Answer | None:
+        """Return the first stored answer that fits, or None. A damaged line is a miss and is logged.
+
+        Args:
+            or_json: whether an answer in JSON will do, if there is none in the form: it is in the same row.
+        """
         row = names.sample_name(address)
         name = f"{row}/{form}"
         answer = self._recent.get(name)
@@ -87,6 +98,23 @@ class FileArchive:
         value = self._writer.look_up(row)
         if not value:
             return None
+        answer = self._find_in(value, name, address, form, fits, epoch)
+        if answer is None and or_json is not None:
+            name = f"{row}/{Form.JSON}"
+            answer = self._recent.get(name)
+            if answer is None or not or_json(answer):
+                answer = self._find_in(value, name, address, Form.JSON, or_json, epoch)
+        return answer
+
+    def _find_in(
+        self,
+        value: bytes,
+        name: str,
+        address: Address,
+        form: Form,
+        fits: Callable[[Answer], bool] | None,
+        epoch: int,
+    ) -> Answer | None:
         location = only_location(value, form)
         if location is None:
             return self._find_among(unpack(value), address, form, fits)
