@@ -230,6 +230,12 @@ class UpstreamResponse(Protocol):
             UpstreamFailed: the body was cut, or a deadline has passed.
         """
 
+    async def wait(self, ends_at: float) -> bool:
+        """Return whether `chunk` would return or raise at once; wait for that until the loop's time `ends_at`.
+
+        Nothing is read, so nothing is lost; deadlines run on. Raises UpstreamFailed, as `chunk` would.
+        """
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. `chunk` is cheaper where no iterator is needed."""
 

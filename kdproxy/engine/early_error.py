@@ -20,7 +20,7 @@ from kdproxy.core.sniff import Kind, sniff
 from kdproxy.errors import UpstreamFailed
 from kdproxy.providers.base import answer_object
 from kdproxy.providers.ending import error_in
-from kdproxy.providers.event import is_opening
+from kdproxy.providers.event import opens
 
 _LARGEST_BEGINNING = 65_536
 _ERROR_STARTS_WITHIN = 64
@@ -40,8 +40,6 @@ class BufferedResponse:
     def __init__(self, response: UpstreamResponse) -> None:
         self._response = response
         self._first: deque[bytes] = deque()
-        self._reading: asyncio.Task[bytes] | None = None
-        """A read that was not waited for to its end: cancelling it would close the connection."""
         self._is_over = False
         self.status = response.status
         self.headers: HeaderPairs = response.headers
@@ -66,16 +64,9 @@ class BufferedResponse:
         """
         if self._is_over:
             return b""
-        if ends_at is None:
-            chunk = await self._next()
-        else:
-            loop = asyncio.get_running_loop()
-            if self._reading is None:
-                self._reading = loop.create_task(_chunk_of(self._response))
-            await asyncio.wait((self._reading,), timeout=max(0.0, ends_at - loop.time()))
-            if not self._reading.done():
-                return None
-            chunk = await self._next()
+        if ends_at is not None and not await self._response.wait(ends_at):
+            return None
+        chunk = await self._response.chunk()
         if chunk:
             self._first.append(chunk)
         else:
@@ -113,7 +104,7 @@ class BufferedResponse:
         """Return what has come of the body; nothing at its end. Raises UpstreamFailed if it is cut."""
         if self._first:
             return self._first.popleft()
-        return b"" if self._is_over else await self._next()
+        return b"" if self._is_over else await self._response.chunk()
 
     async def chunk_before(self, ends_at: float) -> bytes | None:
         """Return what has come of the body; nothing at its end, None at the loop's time `ends_at`.
@@ -125,6 +116,14 @@ class BufferedResponse:
             return b"" if self._is_over else None
         return self._first.popleft()
 
+    async def wait(self, ends_at: float) -> bool:
+        """Return whether `chunk` would return or raise at once; wait for that until the loop's time `ends_at`.
+
+        Raises:
+            UpstreamFailed: it is cut.
+        """
+        return bool(self._first) or self._is_over or await self._response.wait(ends_at)
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises UpstreamFailed if it is cut."""
         while chunk := await self.chunk():
@@ -134,8 +133,6 @@ class BufferedResponse:
         """Return the whole body. Raises UpstreamFailed if it is cut, or what is left of it is longer than the limit."""
         first = self.seen
         self._first.clear()
-        if self._reading is not None and not self._is_over:
-            first += await self._next()
         return first if self._is_over else first + await self._response.read(limit_bytes)
 
     def drop(self) -> bytes:
@@ -145,22 +142,7 @@ class BufferedResponse:
 
     def close(self) -> None:
         """Drop the connection if the body was not read to its end."""
-        reading, self._reading = self._reading, None
-        if reading is not None and not reading.cancel() and not reading.cancelled():
-            reading.exception()  # else asyncio logs that it was never retrieved
         self._response.close()
-
-    async def _next(self) -> bytes:
-        if self._reading is None:
-            return await self._response.chunk()
-        try:
-            return await self._reading
-        finally:
-            self._reading = None
-
-
-async def _chunk_of(response: UpstreamResponse) -> bytes:
-    return await response.chunk()
 
 
 class Beginning(NamedTuple):
@@ -229,10 +211,9 @@ async def _first_token(buffered: BufferedResponse) -> Beginning:
     while chunk:
         size += len(chunk)
         for piece in splitter.feed(chunk):
-            if error := _error_of(piece):
+            error, is_token = _read(piece)
+            if error or is_token:
                 return Beginning(buffered, Kind.EVENTS, error=error)
-            if piece.data and not is_opening(piece):
-                return Beginning(buffered, Kind.EVENTS)
         if size > _LARGEST_BEGINNING:
             return Beginning(buffered, Kind.EVENTS)
         ends_at = ends_at or asyncio.get_running_loop().time() + LONGEST_HOLD_SECONDS
@@ -240,20 +221,26 @@ async def _first_token(buffered: BufferedResponse) -> Beginning:
     if chunk is None:
         return Beginning(buffered, Kind.EVENTS)
     rest = sse.piece(splitter.rest())
-    if error := _error_of(rest):
-        return Beginning(buffered, Kind.EVENTS, error=error)
-    is_begun = rest.data and not is_opening(rest)
-    return Beginning(buffered, Kind.EVENTS, fault="" if is_begun else "a stream that ended before its first token")
+    error, is_token = _read(rest)
+    fault = "" if error or is_token else "a stream that ended before its first token"
+    return Beginning(buffered, Kind.EVENTS, error=error, fault=fault)
 
 
-def _error_of(piece: sse.Piece) -> bytes:
-    """Return the error that an event or a bare line is, as JSON that names it at its top; nothing if it is none."""
-    error = _named_error(piece.data) or _named_error(piece.bare)
-    return piece.data if piece.event == "error" and not error else error
+def _read(piece: sse.Piece) -> tuple[bytes, bool]:
+    """Return the error that an event or a bare line is, as JSON that names it at its top, and whether it is a token."""
+    members = _first_object(piece.data) if piece.data else None
+    error = _error_in(piece.data, members) or _named_error(piece.bare)
+    if piece.event == "error" and not error:
+        error = piece.data
+    is_array = piece.data.lstrip()[:1] == b"["  # no object, whatever is in it
+    return error, bool(piece.data) and not opens(piece, None if is_array else members)
 
 
 def _named_error(body: bytes) -> bytes:
-    members = _first_object(body) if body else None
+    return _error_in(body, _first_object(body) if body else None)
+
+
+def _error_in(body: bytes, members: dict[str, Any] | None) -> bytes:
     error = None if members is None else error_in(members)
     if members is None or error is None:
         return b""

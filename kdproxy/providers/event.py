@@ -22,7 +22,11 @@ _OPENING_DELTAS = frozenset({"content_block_start", "response.output_item.added"
 
 def is_opening(piece: Piece) -> bool:
     """Whether an event holds neither a token nor an end."""
-    members = answer_object(piece.data)
+    return opens(piece, answer_object(piece.data))
+
+
+def opens(piece: Piece, members: dict[str, Any] | None) -> bool:
+    """Return `is_opening` of an event that has been parsed; `members` None: it is not a JSON object."""
     if members is None:
         # Not a JSON object: a heartbeat, or invalid data that the judge will reject.
         return is_heartbeat(piece)

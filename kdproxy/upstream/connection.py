@@ -183,6 +183,18 @@ class UpstreamConnection(asyncio.Protocol):
             await self._wait()
         return self.read_nowait()
 
+    async def wait(self, ends_at: float) -> bool:
+        """Return whether `read` would return or raise at once; wait for that until the loop's time `ends_at`."""
+        while not (self._chunks or self.is_over or self._error is not None):
+            if self._loop.time() >= ends_at:
+                return False
+            timer = self._loop.call_at(ends_at, self._wake)
+            try:
+                await self._wait()
+            finally:
+                timer.cancel()
+        return True
+
     @property
     def is_over(self) -> bool:
         """Whether the whole answer has been received, read or not."""

@@ -63,6 +63,7 @@ class Exchange:
         """Whether the head announces an end other than the end of the connection."""
         self.read_nowait = wire.read_nowait
         self.read = wire.read
+        self.wait = wire.wait
         self._is_done = False
 
     @property

@@ -123,6 +123,10 @@ class HttpResponse:
         is_decoded = "Content-Encoding" in headers and headers["Content-Encoding"].strip().lower() in DECODED
         self._decoder = Decoder() if is_decoded else None
         self._decoded: Iterator[bytes] = iter(())
+        self._ahead = b""
+        """Decoded bytes that `wait` has found."""
+        self._waiting_since: float | None = None
+        """When `wait` began to wait for the next bytes: the deadline between bytes runs from there."""
         dropped = _NOT_COPIED_BACK
         if "Connection" in headers:
             dropped |= _nominated(headers)
@@ -156,12 +160,46 @@ class HttpResponse:
                 self.close()
         return chunk
 
+    async def wait(self, ends_at: float) -> bool:
+        """Return whether `chunk` would return or raise at once; wait for that until the loop's time `ends_at`.
+
+        Raises:
+            UpstreamFailed: the coded body is damaged.
+        """
+        if self._decoder is None:
+            return await self._wait_bytes(ends_at)
+        exchange = self._exchange
+        try:
+            while not self._ahead:
+                self._ahead = next(self._decoded, b"")
+                if self._ahead or not await self._wait_bytes(ends_at):
+                    break
+                coded = exchange.read_nowait()
+                if not coded:
+                    return True  # its end, or why there is none
+                self._waiting_since = None
+                self._decoded = self._decoder.feed(coded)
+        except zlib.error as error:
+            self.close()
+            raise failure.cut(error) from error
+        return bool(self._ahead)
+
+    async def _wait_bytes(self, ends_at: float) -> bool:
+        if self._waiting_since is None:
+            self._waiting_since = asyncio.get_running_loop().time()
+        fails_at = min(self._ends_at, self._waiting_since + self._read_seconds)
+        # After a deadline of its own `chunk` raises at once.
+        return await self._exchange.wait(min(ends_at, fails_at)) or fails_at <= ends_at
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises as `chunk` does."""
         while chunk := await self.chunk():
             yield chunk
 
     async def _next_decoded(self, decoder: Decoder) -> bytes:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
         while True:
             for decoded in self._decoded:
                 return decoded
@@ -177,6 +215,7 @@ class HttpResponse:
         exchange = self._exchange
         # A short answer arrives together with its head.
         if chunk := exchange.read_nowait():
+            self._waiting_since = None
             return chunk
         if not exchange.is_over:
             chunk = await self._wait_next()
@@ -186,9 +225,9 @@ class HttpResponse:
 
     async def _wait_next(self) -> bytes:
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        is_total = self._ends_at < now + self._read_seconds
-        ends_at = min(self._ends_at, now + self._read_seconds)
+        since = loop.time() if self._waiting_since is None else self._waiting_since
+        is_total = self._ends_at < since + self._read_seconds
+        ends_at = min(self._ends_at, since + self._read_seconds)
         timer = loop.call_at(ends_at, self._exchange.fail, _BodyTooLate())
         try:
             return await self._exchange.read()
@@ -200,6 +239,7 @@ class HttpResponse:
             ) from error
         finally:
             timer.cancel()
+            self._waiting_since = None
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body. Raises UpstreamFailed if it was cut or is longer than the limit."""

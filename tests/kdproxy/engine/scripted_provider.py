@@ -42,6 +42,9 @@ class Canned:
         self.position += 1
         return self.pieces[self.position - 1] if self.position <= len(self.pieces) else b""
 
+    async def wait(self, ends_at: float) -> bool:
+        return True
+
     async def chunks(self) -> AsyncIterator[bytes]:
         while chunk := await self.chunk():
             yield chunk
