@@ -5,15 +5,12 @@ import time
 
 
 class SystemClock:
-    """Real time."""
+    """Real time. A miss asks 15 times, so the first two are the standard library's functions themselves."""
 
-    def now(self) -> float:
-        """UTC Unix seconds."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never backwards."""
-        return time.monotonic()
+    now = staticmethod(time.time)
+    """UTC Unix seconds."""
+    monotonic = staticmethod(time.monotonic)
+    """Seconds from an arbitrary start, never backwards."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -127,8 +127,14 @@ _BEYOND_TEXT = frozenset(
 """Members of vLLM, SGLang and llama.cpp that request an output format, or more than text."""
 
 
+_PLAIN = frozenset({"model", "messages", "temperature", "top_p", "seed", "max_tokens", "stream", "stream_options"})
+"""Members that request one text, whatever their value; nearly all requests have no other."""
+
+
 def _is_plain(members: Mapping[str, Any]) -> bool:
     """Whether a recorded prompt's text is a full answer: the request asks only for one text."""
+    if _PLAIN.issuperset(members):
+        return True
     response_format = members.get("response_format")
     return (
         not members.get("tools")

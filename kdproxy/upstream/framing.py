@@ -21,6 +21,8 @@ _MAX_LENGTH_DIGITS = 15
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _BLANK = " \t"
 _STATUS_LINE = re.compile(r"HTTP/1\.([01])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
+_FIELD = re.compile(r"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(\S(?:.*\S)?)?[ \t]*$")
+"""A header line as nearly all are: all of a head take a third of the time that they take one by one."""
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
@@ -209,16 +211,10 @@ def split_head(data: bytes) -> tuple[bytes, bytes] | None:
     return data[: match.start()], data[match.end() :]
 
 
-_names: dict[str, str] = {}
-"""Header names that have been checked; bounded, since a server could send new ones for ever."""
-
-
 def _name(raw: str) -> str:
     found = raw.rstrip(" \t")  # RFC 9112 section 5.1: a proxy removes it
     if _NAME.fullmatch(found) is None:
         raise BadFraming("one of its header lines has no name")
-    if len(_names) < 1_024:
-        _names[raw] = found
     return found
 
 
@@ -232,10 +228,24 @@ def parse_head(raw: bytes, *, method: str) -> Head:
     text = raw.replace(b"\r\n", b"\n").decode("utf-8", "surrogateescape")
     if "\r" in text or "\0" in text:
         raise BadFraming("one of its header lines holds a control character")
-    first, *lines = text.split("\n")
+    first, _, rest = text.partition("\n")
     match = _STATUS_LINE.fullmatch(first)
     if match is None:
         raise BadFraming("it does not speak HTTP/1.1")
+    pairs: list[tuple[str, str]] = _FIELD.findall(rest)
+    if rest and len(pairs) != rest.count("\n") + 1:
+        pairs = _read_lines(rest.split("\n"))
+    version, code = match.groups()
+    status = int(code)
+    headers = CIMultiDict(pairs)
+    body, length, is_plain = _body(status, headers, method)
+    keeps_alive = is_plain and version == "1"
+    if keeps_alive and "Connection" in headers:
+        keeps_alive = "close" not in _list(headers, "Connection")
+    return Head(status, headers, body, length, keeps_alive)
+
+
+def _read_lines(lines: list[str]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for line in lines:
         if line[0] in " \t":
@@ -247,15 +257,8 @@ def parse_head(raw: bytes, *, method: str) -> Head:
         raw_name, colon, value = line.partition(":")
         if not colon:
             raise BadFraming("one of its header lines has no colon")
-        pairs.append((_names.get(raw_name) or _name(raw_name), value.strip(_BLANK)))
-    version, code = match.groups()
-    status = int(code)
-    headers = CIMultiDict(pairs)
-    body, length, is_plain = _body(status, headers, method)
-    keeps_alive = is_plain and version == "1"
-    if keeps_alive and "Connection" in headers:
-        keeps_alive = "close" not in _list(headers, "Connection")
-    return Head(status, headers, body, length, keeps_alive)
+        pairs.append((_name(raw_name), value.strip(_BLANK)))
+    return pairs
 
 
 def _list(headers: "CIMultiDict[str]", name: str) -> list[str]:

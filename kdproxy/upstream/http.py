@@ -264,6 +264,9 @@ class HttpResponse:
         self._exchange.close()
 
 
+_OWN = "kdproxy-"
+
+
 def forwardable(headers: Any, *, keep_length: bool) -> HeaderPairs:
     """Return the client's headers that go upstream: without hop-by-hop headers, Host and kdproxy's own.
 
@@ -274,13 +277,7 @@ def forwardable(headers: Any, *, keep_length: bool) -> HeaderPairs:
     dropped = _NOT_FORWARDED if keep_length else _NOT_FORWARDED_WHOLE
     if "Connection" in headers:
         dropped |= _nominated(headers)
-    return tuple(
-        [
-            pair
-            for pair in headers.items()
-            if (name := pair[0].lower()) not in dropped and not name.startswith("kdproxy-")
-        ]
-    )
+    return tuple([pair for pair in headers.items() if (name := pair[0].lower()) not in dropped and name[:8] != _OWN])
 
 
 def _nominated(headers: Any) -> frozenset[str]:
