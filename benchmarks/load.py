@@ -46,6 +46,10 @@ class Order:
     is_echo: bool = True
     """Whether the reply must hold the request's number."""
     is_stream: bool = False
+    temperature: int = 0
+    """Above 0 a second answer may differ: the requests of a run get a sample each."""
+    place: str = ""
+    """What comes before the path: a run and an attempt."""
     pids: tuple[int, ...] = ()
     """Processes whose CPU time is read at both ends of the window."""
 
@@ -94,7 +98,9 @@ class Load:
     def __init__(self, order: Order) -> None:
         parts = urlsplit(order.url)
         self._order = order
-        self._request = work.request(parts.netloc, is_stream=order.is_stream)
+        self._request = work.request(
+            parts.netloc, is_stream=order.is_stream, temperature=order.temperature, place=order.place
+        )
         self._selector = selectors.DefaultSelector()
         self._status = None if order.cache_status is None else order.cache_status.encode()
         self._asked = 0

@@ -1,6 +1,7 @@
 """The measurements, one function each. Reference and candidates take turns within one run, and ratios are of pairs."""
 
 import importlib.util
+import itertools
 import shutil
 import socket
 import time
@@ -28,7 +29,7 @@ from process import (
     spawn,
     stop,
 )
-from rows import KDPROXY, added_rows, latency_rows, rate_rows
+from rows import KDPROXY, added_rows, cpu_rows, latency_rows, rate_rows
 
 MAX_STRANGER_SHARE = 0.12
 REPEATS_END_SECONDS = 480.0
@@ -169,6 +170,24 @@ def _hits(bench: Bench, *, connections: int, goal: float) -> list[Figure]:
     if connections == 1:
         return latency_rows("hit, one connection, p50", taken, _BARE, goal)
     return rate_rows("hit, in memory, 64 connections", taken, _BARE, goal)
+
+
+def hit_run(bench: Bench) -> list[Figure]:
+    """Sampled questions, answered from memory: within an attempt of a run against without one, 64 connections."""
+    distinct = 1_000 if bench.is_quick else 10_000
+    plain, scoped = "without a run", KDPROXY
+    with bench.other("teacher") as teacher, bench.running(KDPROXY, bench.fresh(), teacher.url) as running:
+        base = Order(url=running.url, connections=64, count=distinct, distinct=distinct, temperature=1)
+        for _ in range(3):  # bought, then read for the second time: from then on they lie in memory
+            bench.load(base)
+        base = replace(base, pids=(running.pid,), cache_status=_HIT)
+        attempts = itertools.count()
+        orders = {
+            plain: _always(base),
+            scoped: lambda: replace(base, place=f"/runs/bench/attempts/{next(attempts)}"),
+        }
+        taken = bench.take_turns(orders)
+    return cpu_rows("hit within a run, in memory, 64 connections", taken, plain, 1.2)
 
 
 def hit_disk(bench: Bench) -> list[Figure]:
@@ -357,6 +376,7 @@ def _copy(bench: Bench, directory: Path) -> Path:
 
 MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "hit-memory": hit_memory,
+    "hit-run": hit_run,
     "hit-disk": hit_disk,
     "hit-latency": hit_latency,
     "miss-latency": miss_latency,

@@ -54,6 +54,27 @@ def _compared(
     return rows
 
 
+def cpu_rows(name: str, taken: dict[str, list[Measured]], reference: str, goal: float) -> list[Figure]:
+    """Compare CPU time a request, pair by pair: it holds also where others use the machine."""
+    rows = []
+    for candidate, values in taken.items():
+        if candidate == reference:
+            continue
+        cpu = _cpu(values, taken[reference])
+        rows.append(
+            Figure(
+                work=_work(name, candidate),
+                goal=f"<= {goal:g} x {reference}",
+                figure=f"{cpu['cpu_microseconds']:.1f} us" if cpu else "",
+                reference=f"{cpu['reference_cpu_microseconds']:.1f} us" if cpu else "",
+                **cpu,
+                verdict=judged(cpu["cpu_ratio"] <= goal) if cpu else Verdict.REPORTED,
+                data={candidate: _rows(values), reference: _rows(taken[reference])},
+            )
+        )
+    return rows
+
+
 def added_rows(
     name: str, taken: dict[str, list[Measured]], reference: str, measure: str, *, goal_ms: float | None
 ) -> list[Figure]:

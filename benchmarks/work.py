@@ -46,7 +46,7 @@ class Template:
         return number_text(number).join(self.parts)
 
 
-def request_body(*, is_stream: bool = False) -> Template:
+def request_body(*, is_stream: bool = False, temperature: int = 0) -> Template:
     """Return a chat request of exactly 1 KB as openai-python writes it."""
 
     def body(filler: str) -> bytes:
@@ -56,19 +56,19 @@ def request_body(*, is_stream: bool = False) -> Template:
                 {"role": "user", "content": f"Question {_NUMBER}: what follows from it?"},
             ],
             "model": MODEL,
-            "temperature": 0,
+            "temperature": temperature,
         }
         return orjson.dumps({**members, "stream": True} if is_stream else members)
 
     return Template.of(body(_padding(REQUEST_BYTES - len(body("")))))
 
 
-def request(host: str, *, is_stream: bool = False) -> Template:
-    """Return a whole HTTP request, keep-alive."""
-    body = request_body(is_stream=is_stream)
+def request(host: str, *, is_stream: bool = False, temperature: int = 0, place: str = "") -> Template:
+    """Return a whole HTTP request, keep-alive; `place` comes before its path."""
+    body = request_body(is_stream=is_stream, temperature=temperature)
     length = sum(map(len, body.parts)) + len(_NUMBER) * (len(body.parts) - 1)
     head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate\r\n"
+        f"POST {place}{PATH} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate\r\n"
         f"Authorization: Bearer none\r\nContent-Type: application/json\r\nUser-Agent: benchmark/1\r\n"
         f"Content-Length: {length}\r\n\r\n"
     )
