@@ -64,6 +64,9 @@ class Ordinals:
     def __init__(self) -> None:
         """Begin at 0."""
         self._keys: dict[str, int | _Key] = {}  # a million of these: a number where it says everything
+        self._single: dict[str, int] = {}
+        """Keys with such a number that one client holds the next ordinal of, and how often it was used: the usual case,
+        made cheap."""
         self._owners: Owners = {}
         self.has_scopes = False
         """Whether any request of the run named a scope."""
@@ -74,6 +77,11 @@ class Ordinals:
         Args:
             stored: says which samples are stored; needed for a fresh one.
         """
+        if taking is NEXT and not scope and not self.has_scopes and key not in self._single:
+            top = self._keys.get(key, 0)
+            if isinstance(top, int):
+                self._single[key] = 0
+                return top
         state = self._of(key)
         if taking.ordinal is not None:
             ordinal = taking.ordinal
@@ -116,14 +124,25 @@ class Ordinals:
 
     def use(self, key: str, ordinal: int) -> None:
         """Count a held ordinal as used: its answer is about to be delivered."""
+        if key in self._single:
+            self._single[key] += 1
+            return
         self._of(key).held[ordinal][1] += 1
 
     def unuse(self, key: str, ordinal: int) -> None:
         """Take a use back: the answer could not be delivered."""
+        if key in self._single:
+            self._single[key] -= 1
+            return
         self._of(key).held[ordinal][1] -= 1
 
     def release(self, key: str, ordinal: int) -> bool:
         """Release a held ordinal; return whether it is free again."""
+        uses = self._single.pop(key, None)
+        if uses is not None:
+            if uses:
+                self._keys[key] = ordinal + 1
+            return not uses
         state = self._of(key)
         held = state.held[ordinal]
         held[0] -= 1
@@ -141,6 +160,8 @@ class Ordinals:
 
     def may_return(self, key: str, scope: str = "") -> bool:
         """Whether clients hold ordinals of a scope and none is free: one that asks again may wait for its own."""
+        if key in self._single:
+            return True
         state = self._keys.get(key)
         if state is None or isinstance(state, int) or not state.held:
             return False
@@ -152,7 +173,7 @@ class Ordinals:
     def note_used(self, key: str, ordinal: int, scope: str = "") -> None:
         """Count an ordinal that nobody holds as used."""
         known = self._keys.get(key, 0)
-        if known == ordinal and not scope and not self.has_scopes:
+        if known == ordinal and not scope and not self.has_scopes and key not in self._single:
             self._keys[key] = ordinal + 1
             return
         self.take(key, scope, Taking(ordinal))
@@ -176,6 +197,8 @@ class Ordinals:
 
     def hold_as(self, earlier: "Ordinals") -> None:
         """Hold what clients of an earlier state of the same attempt hold: they still wait for their answers."""
+        for key in list(earlier._single):
+            earlier._of(key)
         for key, state in earlier._keys.items():
             if isinstance(state, _Key):
                 for ordinal, (clients, _) in state.held.items():
@@ -185,10 +208,12 @@ class Ordinals:
     @property
     def held(self) -> int:
         """How many ordinals are held by clients."""
-        return sum(len(state.held) for state in self._keys.values() if isinstance(state, _Key))
+        return len(self._single) + sum(len(state.held) for state in self._keys.values() if isinstance(state, _Key))
 
     def used(self) -> Iterable[tuple[str, int]]:
         """Yield how many ordinals of each key are used."""
+        for key in list(self._single):
+            self._of(key)
         for key, state in self._keys.items():
             if isinstance(state, int):
                 yield key, state
@@ -199,5 +224,9 @@ class Ordinals:
     def _of(self, key: str) -> _Key:
         state = self._keys.get(key, 0)
         if isinstance(state, int):
+            uses = self._single.pop(key, None)
             state = self._keys[key] = _Key(state)
+            if uses is not None:
+                state.held[state.top] = [1, uses]
+                state.top += 1
         return state

@@ -28,7 +28,8 @@ class Samples:
             KdproxyError: its attempt cannot be had.
         """
         incoming, question = asked.incoming, asked.question
-        base = Address(incoming.namespace, question.key)
+        namespace, full_key = incoming.namespace, question.key
+        base = Address(namespace, full_key)
         taking, ref = incoming.taking, incoming.run_ref
         if incoming.mode is Mode.BYPASS or (taking is None and not question.is_sampled):
             # What bypasses the cache is no sample; a question whose answers cannot differ has one.
@@ -45,7 +46,7 @@ class Samples:
             is_retry=incoming.is_retry,
             stored=partial(self._is_stored, asked, base),
         )
-        return base._replace(ordinal=hold.ordinal), hold
+        return Address(namespace, full_key, hold.ordinal), hold
 
     def _take_fresh(self, asked: Asked, base: Address) -> int:
         stored = partial(self._is_stored, asked, base)

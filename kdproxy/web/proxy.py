@@ -77,9 +77,10 @@ class Proxy:
         """Headers by which this proxy recognises its own requests: `marks(upstream name)`."""
 
         @lru_cache(maxsize=4_096)
-        def route(method: str, path: str, speaks_anthropic: bool) -> tuple[Route, Endpoint | None]:
-            routed = router.route(path, speaks_anthropic=speaks_anthropic)
-            return routed, endpoint_of(method, routed.path)
+        def route(method: str, path: str, speaks_anthropic: bool) -> tuple[Route, Endpoint | None, RunRef | None]:
+            named, rest = split(path)
+            routed = router.route(rest, speaks_anthropic=speaks_anthropic)
+            return routed, endpoint_of(method, routed.path), named
 
         self._route = route
 
@@ -104,8 +105,7 @@ class Proxy:
                 return await self._own_routes(request, OWN_PREFIX)
             self._loop_guard.check(request.headers)  # first: a looped request no longer carries the token
             self._token_guard.check(request.headers, query)
-            named, asked_path = split(path)
-            route, endpoint = self._route(request.method, asked_path, _VERSION_HEADER in request.headers)
+            route, endpoint, named = self._route(request.method, path, _VERSION_HEADER in request.headers)
             spoken = route.path
             incoming = self._incoming(request, route, query, named or run_ref, streams_body=endpoint is None)
             incoming.ledger = ledger
