@@ -107,14 +107,14 @@ def name_of(url: str) -> str:
     if built_in is not None:
         return built_in
     parts = urlsplit(url)
-    host = parts.hostname or ""
+    host = (parts.hostname or "").rstrip(".")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{host}:{port}{_prefix(parts.path)[0]}"
 
 
 def built_in_at(url: str) -> str | None:
     """Return the name of the built-in upstream at a URL's host, or None."""
-    host = urlsplit(url).hostname
+    host = (urlsplit(url).hostname or "").rstrip(".")
     return next((upstream.name for upstream in BUILT_IN if urlsplit(upstream.url).hostname == host), None)
 
 

@@ -27,6 +27,7 @@ from kdproxy.storage.cache_directory import find_private
 from kdproxy.storage.consistency import SEGMENTS, Verdict, judge, log_changes, log_loss
 from kdproxy.storage.disk import DiskStore, discard
 from kdproxy.storage.durable import sync_directory
+from kdproxy.storage.foreign import refuse_foreign, report_copies
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.layout import MARKER_NAME, is_open_to_others, prepare
 from kdproxy.storage.lock import DirectoryLock, Owner
@@ -87,6 +88,7 @@ class DataDirectory:
             lock.acquire()
             try:
                 check_format(path)
+                refuse_foreign(path)
                 if not _read_meta(path):
                     _write_meta(path, {"format": FORMAT_VERSION, "upstreams": {}})
                 index_path = index_path_of(path, on_network=on_network)
@@ -126,6 +128,7 @@ class DataDirectory:
                 extra={"path": str(self.path)},
             )
         log_changes(self.manifest)
+        report_copies(self.path)
         if verdict.known is not None and (verdict.misfit is not None or self.archive.report.is_rebuilt):
             log_loss(verdict.known, self.archive.counters.total)
         self.manifest.changes = Changes()  # they have been logged

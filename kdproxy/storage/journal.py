@@ -8,13 +8,13 @@ import contextlib
 import logging
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from kdproxy.core.ports import JournalLine, Location
 from kdproxy.errors import StorageFailed
+from kdproxy.storage.change import moved, refused, shortened, taken
 from kdproxy.storage.durable import sync, sync_directory, take_name, write_all
 
 log = logging.getLogger("kdproxy.storage")
@@ -131,8 +131,7 @@ class Journal:
         """
         active, start = self._end
         self.check_place()
-        if not self._has_remains and os.fstat(self._file).st_size != start:
-            raise _taken()
+        self._check_size()
         self.write(b"".join(lines), is_synced=True)
         locations = []
         for line in lines:
@@ -151,7 +150,7 @@ class Journal:
         """
         active, start = self._end
         if not self._is_ours():
-            raise _taken()
+            raise taken()
         try:
             if self._has_remains:
                 self._cut(start)
@@ -162,7 +161,7 @@ class Journal:
             self._has_remains = True
             with contextlib.suppress(OSError):  # the next write cuts first
                 self._cut(start)
-            raise self._refused(error) from error
+            raise refused(self._names.title, error) from error
         self._end = (active, start + len(data))
 
     def sync(self) -> None:
@@ -170,14 +169,20 @@ class Journal:
         try:
             sync(self._file)
         except OSError as error:
-            raise self._refused(error) from error
+            raise refused(self._names.title, error) from error
 
     def check_place(self) -> None:
         """Raise StorageFailed if another process has taken the active file, or it was moved or deleted."""
         if not self._is_ours():
-            raise _taken()
+            raise taken()
         if not self._is_named(self._names.active):
-            raise self._moved()
+            raise moved(self._names.active, self._file)
+
+    def _check_size(self) -> None:
+        found, expected = os.fstat(self._file).st_size, self._end[1]
+        if found == expected or self._has_remains:
+            return
+        raise shortened(self._names.active) if found < expected else taken()
 
     def seal_if_full(self) -> None:
         """Seal the active segment if it has reached its limit, and start the next.
@@ -190,13 +195,14 @@ class Journal:
         if size < self._segment_bytes:
             return
         if not self._is_ours():
-            raise _taken()
+            raise taken()
         sealed_name = self._names.segment(active)
         # An earlier call that failed half-way may have moved it. The active name is then an empty file, and moving that
         # too would replace the full segment.
         is_moved = self._is_named(sealed_name)
         if not is_moved and not self._is_named(self._names.active):
-            raise self._moved()
+            raise moved(self._names.active, self._file)
+        self._check_size()
         # The next file is created before the full one is moved: on a full disk nothing changes.
         fresh = self._directory / f"{self._names.active}.next"
         descriptor = _open(fresh, os.O_TRUNC)
@@ -364,30 +370,6 @@ class Journal:
     def _sealed(self) -> list[tuple[int, Path]]:
         sealed = self._names.sealed
         return [(int(match[1]), path) for path in self._directory.iterdir() if (match := sealed.fullmatch(path.name))]
-
-    def _refused(self, error: OSError) -> StorageFailed:
-        return StorageFailed(
-            f"The {self._names.title} could not be written ({error.strerror}).",
-            hint="Free disk space. kdproxy holds the lines in memory and retries each second.",
-            retryable=True,
-        )
-
-    def _moved(self) -> StorageFailed:
-        held = f" (Linux: cp /proc/{os.getpid()}/fd/{self._file} FILE)" if sys.platform == "linux" else ""
-        return StorageFailed(
-            f"{self._names.active} in the data directory was moved, replaced or deleted while this process writes it.",
-            hint="Put the file back under its name (some editors rename on saving). If it was deleted, copy it out of "
-            f"this process{held} before you stop it, put the copy in its place and restart: lost answers would be "
-            "bought again.",
-            retryable=True,
-        )
-
-
-def _taken() -> StorageFailed:
-    return StorageFailed(
-        "Another process has taken or changed the journal.",
-        hint="Two processes must not write one journal: stop one of them, then run `kdproxy verify`.",
-    )
 
 
 def _open(path: Path, extra_flags: int = 0) -> int:

@@ -50,6 +50,7 @@ class DirectoryLock:
         self._path = directory / NAME
         self._is_network = is_network
         self._descriptor: int | None = None
+        self._directory: int | None = None
         self._stop = threading.Event()
         self._writing = threading.Lock()  # between the heartbeat and `announce`: both write the whole owner
         self._beat: threading.Thread | None = None
@@ -78,6 +79,7 @@ class DirectoryLock:
                 _refuse_beating(self._path.parent)
             else:
                 self._take_kernel_lock(descriptor)
+                self._take_directory()
         except BaseException:
             os.close(descriptor)
             raise
@@ -85,8 +87,7 @@ class DirectoryLock:
         try:
             self._write_if_there_is_room()
         except BaseException:
-            self._descriptor = None
-            os.close(descriptor)
+            self._close()
             raise
         if self._is_network:
             self._confirm()
@@ -110,8 +111,26 @@ class DirectoryLock:
         if not self._is_followed():
             # No owner, with the usual length: on a full disk the next owner still has room for its text.
             _write_whole(self._descriptor, b"{}")
-        os.close(self._descriptor)
-        self._descriptor = None
+        self._close()
+
+    def _close(self) -> None:
+        for descriptor in (self._descriptor, self._directory):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._descriptor = self._directory = None
+
+    def _take_directory(self) -> None:
+        """Lock the directory itself too: a cleaner of old files (systemd-tmpfiles) may delete the lock file of a
+        running process, and the next one would then lock a new file of the same name."""
+        descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._take_kernel_lock(descriptor)
+        except BaseException as error:
+            os.close(descriptor)
+            if isinstance(error, OSError):
+                return  # a file system that does not lock directories
+            raise
+        self._directory = descriptor
 
     def _take_kernel_lock(self, descriptor: int) -> None:
         import fcntl
@@ -120,7 +139,7 @@ class DirectoryLock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
-            except OSError as error:
+            except BlockingIOError as error:
                 # A read-only command takes the lock too, for some microseconds.
                 if attempt == _ATTEMPTS - 1:
                     raise busy(self._path.parent, read_owner(self._path.parent)) from error
@@ -191,16 +210,17 @@ def refuse_owned(directory: Path, *, is_network: bool) -> None:
     if is_network:
         _refuse_beating(directory)
         return
-    try:
-        descriptor = os.open(directory / NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise busy(directory, read_owner(directory)) from error
-    finally:
-        os.close(descriptor)
+    for path in (directory / NAME, directory):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise busy(directory, read_owner(directory)) from error
+        finally:
+            os.close(descriptor)
 
 
 def _refuse_beating(directory: Path) -> None:

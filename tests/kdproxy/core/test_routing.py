@@ -161,6 +161,8 @@ def test_dots_inside_a_name_are_fine(path: str) -> None:
     [
         ("https://api.openai.com/v1", "openai"),
         ("https://API.OpenAI.com", "openai"),
+        ("https://api.openai.com.:443/v1/", "openai"),
+        ("https://api.together.xyz./v1", "api.together.xyz:443"),
         ("https://api.anthropic.com", "anthropic"),
         ("https://generativelanguage.googleapis.com/v1beta/openai/", "gemini"),
         ("http://127.0.0.1:8000/v1", "127.0.0.1:8000"),
