@@ -26,6 +26,7 @@ from kdproxy.engine.flow import Flow
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.reach import Finding, check_upstream
 from kdproxy.engine.relay import Relay
+from kdproxy.engine.repeats import Repeats
 from kdproxy.engine.runs import Runs
 from kdproxy.engine.samples import Samples
 from kdproxy.engine.server_kind import ServerKinds
@@ -81,6 +82,7 @@ class App:
         self._runner: web.ServerRunner | None = None
         self._is_stopping = False
         self.ledger = Ledger()
+        self.repeats = Repeats()
         self.address = ""
         self.secret = secrets.token_hex(16)
         """Proves to a script that this is its proxy: docs/formats/port-file.md."""
@@ -148,7 +150,12 @@ class App:
         room = client_room(open_files())
 
         def make_server(handler: Handler) -> HttpServer:
-            return HttpServer(handler, room=room, on_shortage=self._upstream.close_idle)
+            return HttpServer(
+                handler,
+                room=room,
+                on_shortage=self._upstream.close_idle,
+                on_lost=lambda connection: self._proxy.lost(connection),
+            )
 
         self._run_api = RunApi(
             runs,
@@ -168,9 +175,10 @@ class App:
                 secret=load_secret(self._directory.path),
             ),
             self.ledger,
+            self.repeats,
             (RequestLog(sys.stderr),),
             clock,
-            Admin(self._jobs, self._run_api, self._health, self._prove).handle,
+            Admin(self._jobs, self._run_api, self._health, self._prove, lambda: self.repeats.requests > 0).handle,
             mode=settings.mode,
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,
@@ -217,6 +225,7 @@ class App:
             "pid": owner.pid,
             "started_at": owner.started_at,
             "ledger": self.ledger.as_dict(),
+            "repeats": self.repeats.as_dict(),
             "lanes": self.lanes(),
         }
 

@@ -19,6 +19,7 @@ from kdproxy.cli.options import config_option, counted, data_dir_option, say
 from kdproxy.core.rename import Renamed
 from kdproxy.engine.drain import UnderWay
 from kdproxy.engine.reach import Finding
+from kdproxy.engine.repeats import advice_on
 from kdproxy.settings import Settings, load
 from kdproxy.settings.place import checkout_of
 from kdproxy.storage.directory import DataDirectory
@@ -148,6 +149,8 @@ async def _serve(app: App, settings: Settings) -> int:
         _say_losses(given_up)
     for line in exit_hints(lanes, now=time.time()):
         click.echo(line, err=True)
+    if (advice := advice_on(app.repeats.as_dict())) is not None:
+        say(advice)
     return EXIT_PROBLEM if given_up else 0
 
 

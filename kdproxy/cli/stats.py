@@ -16,6 +16,7 @@ from kdproxy.cli.options import config_option, data_dir_option, json_option, pri
 from kdproxy.cli.progress import shown
 from kdproxy.core import record as record_format
 from kdproxy.core.models import Record
+from kdproxy.engine.repeats import advice_on
 from kdproxy.ops.event import Line
 from kdproxy.ops.export import ExportArguments
 from kdproxy.ops.stats import StatsArguments, totals
@@ -70,6 +71,8 @@ def _show(sums: dict[str, Any]) -> None:
             console.print(line)
     if sums["serving"] is not None:
         console.print(_ledger_table(sums["serving"]))
+        if (advice := advice_on(sums["serving"].get("repeats", {}))) is not None:
+            console.print(advice, highlight=False)
         if sums["serving"].get("lanes"):
             console.print(_lane_table(sums["serving"]["lanes"]))
 

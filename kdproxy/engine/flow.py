@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -28,8 +27,6 @@ from kdproxy.engine.uncached_call import UncachedCall
 from kdproxy.providers import compose, question, replay
 from kdproxy.providers.base import Complete, Endpoint, NotAQuestion
 from kdproxy.providers.models_list import same_models
-
-log = logging.getLogger("kdproxy.engine")
 
 MODELS_LIMIT_BYTES = 16 << 20
 
@@ -68,7 +65,6 @@ class Flow:
         self._memo = QuestionCache()
         self.passing = relay.passing
         self._is_buying = True
-        self._has_warned_of_collapse = False
 
     async def answer(self, incoming: Incoming, endpoint: Endpoint, body: bytes) -> Reply:
         """Answer a request to a cacheable endpoint.
@@ -170,13 +166,6 @@ class Flow:
         detail = None
         if is_collapsed and found.is_sampled:
             detail = "collapsed"
-            if not self._has_warned_of_collapse:
-                self._has_warned_of_collapse = True
-                log.warning(
-                    "a sampled request (temperature is not 0) got a stored sample again; for a new one send "
-                    "'Cache-Control: no-cache', for repeatable answers ask with temperature 0",
-                    extra={"key": found.key},
-                )
         return Reply(
             status=answer.status,
             headers=answer.headers,

@@ -38,9 +38,18 @@ class Health:
 class Admin:
     """Handles the proxy's own endpoints."""
 
-    def __init__(self, api: JobApi, runs: RunApi, health: Callable[[], Health], prove: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        api: JobApi,
+        runs: RunApi,
+        health: Callable[[], Health],
+        prove: Callable[[str], str],
+        has_repeats: Callable[[], bool],
+    ) -> None:
+        """Take what the endpoints show; `has_repeats`: a client got the same answer again to a sampled question."""
         self._api = api
         self._runs = runs
+        self._has_repeats = has_repeats
         self._health = health
         self._prove = prove
 
@@ -64,7 +73,7 @@ class Admin:
 
     def page(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the status page for a browser."""
-        return page(self._health().status, request.headers.get("Host", ""))
+        return page(self._health().status, request.headers.get("Host", ""), has_repeats=self._has_repeats())
 
     def _healthz(self, request: web.BaseRequest) -> web.StreamResponse:
         health = self._health()

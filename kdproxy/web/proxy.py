@@ -24,6 +24,7 @@ from kdproxy.engine.call import Incoming, Reply
 from kdproxy.engine.flow import Flow
 from kdproxy.engine.keepalive import FailedLate
 from kdproxy.engine.ledger import Ledger
+from kdproxy.engine.repeats import Asker, Repeats
 from kdproxy.engine.runs import Hold
 from kdproxy.errors import KdproxyError, RequestRefused, UpstreamFailed
 from kdproxy.providers.base import Endpoint
@@ -34,6 +35,7 @@ from kdproxy.web.client_timeout import client_timeout
 from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
 from kdproxy.web.page import wants_page
 from kdproxy.web.response import stream_reply, whole_reply
+from kdproxy.web.server import Connection
 
 log = logging.getLogger("kdproxy.web")
 
@@ -54,6 +56,7 @@ class Proxy:
         host_guard: HostGuard,
         token_guard: TokenGuard,
         ledger: Ledger,
+        repeats: Repeats,
         observers: Sequence[Observer],
         clock: Clock,
         own_routes: OwnRoutes,
@@ -66,6 +69,7 @@ class Proxy:
         self._host_guard = host_guard
         self._token_guard = token_guard
         self._ledger = ledger
+        self._repeats = repeats
         self._observers = observers
         self._clock = clock
         self._own_routes = own_routes
@@ -117,6 +121,9 @@ class Proxy:
                     await _deliver(request, response, reply.hold)
             else:
                 response, sent = await _stream(request, reply, reply.body, spoken)
+            question = reply.question
+            if question is not None and question.is_sampled and reply.status < 300:
+                self._note_sampled(request, incoming, question.key)
             self._observe(request, path, incoming, reply, started, sent)
             return response
         except KdproxyError as error:
@@ -170,6 +177,35 @@ class Proxy:
             run_ref=run_ref,
             taking=taking_of(headers),
         )
+
+    def lost(self, connection: Connection) -> None:
+        """Take note that a connection has ended."""
+        if connection.asker is not None:
+            self._repeats.leave(connection.asker)
+            connection.asker = None
+
+    def _note_sampled(self, request: web.BaseRequest, incoming: Incoming, key: str) -> None:
+        """Note that a client was given an answer to a sampled question, if there is one for all who ask."""
+        if incoming.run_ref is not None or incoming.taking is not None or not incoming.mode.reads:
+            return
+        connection = request.protocol
+        if not isinstance(connection, Connection):
+            return
+        authorization = incoming.headers.get("Authorization")
+        asker = connection.asker
+        if asker is None or connection.authorization != authorization:
+            if request.transport is None:
+                return  # it has ended in the meantime
+            asker = self._recognise(connection, incoming)
+            connection.authorization = authorization
+        self._repeats.note(asker, key)
+
+    def _recognise(self, connection: Connection, incoming: Incoming) -> Asker:
+        if connection.asker is not None:  # another credential on the same connection
+            self._repeats.leave(connection.asker)
+        credential = self._token_guard.fingerprint(incoming.headers, incoming.query)
+        connection.asker = self._repeats.connect(credential, incoming.headers.get("User-Agent", ""))
+        return connection.asker
 
     def _observe(
         self, request: web.BaseRequest, path: str, incoming: Incoming, reply: Reply, started: float, sent: int

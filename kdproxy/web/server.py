@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from kdproxy.core import cache_status
+from kdproxy.engine.repeats import Asker
 from kdproxy.web.response import WholeReply
 
 log = logging.getLogger("kdproxy.web")
@@ -34,14 +35,18 @@ class _SilentLogger(logging.LoggerAdapter[logging.Logger]):
         log.log(level, "connection: %s", str(msg).partition("%")[0].strip(), extra={"error": type(error).__name__})
 
 
-class _Connection(RequestHandler):
+class Connection(RequestHandler):
     """A connection whose error replies never quote the request."""
 
-    __slots__ = ("has_asked",)
+    __slots__ = ("asker", "authorization", "has_asked")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.has_asked = False
+        self.asker: Asker | None = None
+        """The client, once it has asked a sampled question without a run."""
+        self.authorization: str | None = None
+        """The header that it was recognised by."""
 
     @property
     def is_idle(self) -> bool:
@@ -98,9 +103,16 @@ class HttpServer(web.Server):
     """A server below aiohttp's router: one handler, no middlewares, no access log."""
 
     def __init__(
-        self, handler: Handler, *, room: int = 1 << 20, on_shortage: Callable[[], None] = lambda: None
+        self,
+        handler: Handler,
+        *,
+        room: int = 1 << 20,
+        on_shortage: Callable[[], None] = lambda: None,
+        on_lost: "Callable[[Connection], None]" = lambda connection: None,
     ) -> None:
+        """Take the handler of all requests; `on_lost` is called for each connection that ends."""
         self._on_shortage = on_shortage
+        self._on_lost = on_lost
         self._room = room
         self.has_room = asyncio.Event()
         """Set while another client may be accepted."""
@@ -162,7 +174,7 @@ class HttpServer(web.Server):
 
     def _close_idle(self) -> None:
         for client in self.connections:
-            if isinstance(client, _Connection) and client.is_idle:
+            if isinstance(client, Connection) and client.is_idle:
                 client.force_close()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
@@ -172,7 +184,9 @@ class HttpServer(web.Server):
         self._clients -= 1
         if self._clients < self._room:
             self.has_room.set()
+        if isinstance(handler, Connection):
+            self._on_lost(handler)
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._handler_options)
+        return Connection(self, loop=asyncio.get_running_loop(), **self._handler_options)

@@ -233,9 +233,9 @@ async def test_a_sample_given_again_says_so_and_is_warned_of_once(
     for _ in range(3):
         again = await send(proxy.address + CHAT, sampled)
         assert parse_cache_status(again.cache)["detail"] == "collapsed"
-    warnings = [record for record in caplog.records if "sampled" in record.getMessage()]
+    warnings = [record for record in caplog.records if "the same question again" in record.getMessage()]
     assert len(warnings) == 1
-    assert "no-cache" in warnings[0].getMessage()
+    assert "kdproxy run -- CMD" in warnings[0].getMessage()
     certain = {**ASK, "stream": is_stream}
     await send(proxy.address + CHAT, certain)
     assert "detail" not in parse_cache_status((await send(proxy.address + CHAT, certain)).cache)
