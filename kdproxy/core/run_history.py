@@ -5,7 +5,12 @@ was restored from a cursor has the samples of that moment, and those that it has
 """
 
 from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import IntEnum
+from itertools import count, islice, repeat
+from operator import lt
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kdproxy.core.models import LineName
@@ -19,12 +24,30 @@ class _Kind(IntEnum):
     RESTORED = 2
 
 
+_USED, _RETURNED = int(_Kind.USED), int(_Kind.RETURNED)
+
+
 class _Part(NamedTuple):
     """Events of one attempt, by their places: the first, and the one after the last."""
 
     attempt: int
     begin: int
     end: int
+
+
+class UsedColumns(NamedTuple):
+    """Many `used` events in the order of the log, a column for each member."""
+
+    origins: Sequence[str] = ()
+    seqs: Sequence[int] = ()
+    attempts: Mapping[str, LineName] = MappingProxyType({})
+    """The attempts, by their names in the log."""
+    names: Sequence[str] = ()
+    """The attempt of each event."""
+    keys: Sequence[str] = ()
+    ordinals: Sequence[int] = ()
+    scopes: Sequence[str] = ()
+    are_explicit: Sequence[bool] = ()
 
 
 class UnknownCursor(Exception):
@@ -72,6 +95,30 @@ class History:
         self._seq.append(seq)
         return True
 
+    def take_used(self, columns: UsedColumns) -> bool:
+        """Take many events at a third of the cost; False: take them one by one, since some may have been taken."""
+        if not columns.seqs:
+            return True
+        origin = columns.origins[0]
+        first = columns.seqs[0]
+        is_rising = all(map(lt, columns.seqs, islice(columns.seqs, 1, None)))
+        if not is_rising or first <= self._last.get(origin, -1) or columns.origins.count(origin) < len(columns.seqs):
+            return False
+        self._last[origin] = columns.seqs[-1]
+        size = len(columns.seqs)
+        attempts, keys = self._attempts, self._keys
+        numbers = {text: attempts.setdefault(name, len(attempts)) for text, name in columns.attempts.items()}
+        scopes = {scope: self._scopes.setdefault(scope, len(self._scopes)) for scope in set(columns.scopes)}
+        keys.update(zip(set(columns.keys).difference(keys), count(len(keys)), strict=False))
+        self._kinds.extend(repeat(_Kind.USED, size))
+        self._of.extend(map(numbers.__getitem__, columns.names))
+        self._key.extend(map(keys.__getitem__, columns.keys))
+        self._ordinal.extend(columns.ordinals)
+        self._scope.extend(map(scopes.__getitem__, columns.scopes))
+        self._origin.extend(repeat(self._origins.setdefault(origin, len(self._origins)), size))
+        self._seq.extend(columns.seqs)
+        return True
+
     def __len__(self) -> int:
         return len(self._kinds)
 
@@ -90,18 +137,27 @@ class History:
             UnknownCursor: there is no such event.
         """
         end = len(self) if is_whole else self._place_after(attempt, after)
-        found = Ordinals()
-        keys, scopes = list(self._keys), list(self._scopes)
+        keys = list(self._keys)
+        tops = array("L", bytes(array("L").itemsize * len(keys)))
+        """By key: all ordinals below are used, unless `apart` has the key."""
+        apart: dict[int, set[int]] = {}
+        """The used ordinals of keys that were not used in order."""
         for part in self._parts(self._attempts.get(attempt, -1), end):
-            for at in range(part.begin, part.end):
-                if self._of[at] != part.attempt:
+            columns = (column[part.begin : part.end] for column in (self._of, self._kinds, self._key, self._ordinal))
+            for of, kind, key, ordinal in zip(*columns, strict=True):
+                if of != part.attempt:
                     continue
-                key, ordinal = keys[self._key[at]], self._ordinal[at]
-                if self._kinds[at] == _Kind.USED:
-                    found.note_used(key, ordinal, scopes[self._scope[at]])
-                elif self._kinds[at] == _Kind.RETURNED:
-                    found.note_returned(key, ordinal)
-        return found
+                if kind == _USED and key not in apart:
+                    if tops[key] == ordinal:
+                        tops[key] = ordinal + 1
+                    elif tops[key] < ordinal:
+                        apart[key] = {*range(tops[key]), ordinal}
+                elif kind == _USED:
+                    apart[key].add(ordinal)
+                elif kind == _RETURNED:
+                    apart.setdefault(key, set(range(tops[key]))).discard(ordinal)
+        in_order = {keys[key]: top for key, top in enumerate(tops) if top and key not in apart}
+        return Ordinals.of_used(in_order, {keys[key]: used for key, used in apart.items()})
 
     @property
     def has_scopes(self) -> bool:
@@ -134,7 +190,10 @@ class History:
             return 0
         of, origin = self._attempts.get(attempt), self._origins.get(after.origin)
         if of is not None and origin is not None:
-            for at, seq in enumerate(self._seq):
-                if seq == after.seq and self._origin[at] == origin and self._of[at] == of:
-                    return at + 1
+            at = -1
+            with suppress(ValueError):  # there is none
+                while True:
+                    at = self._seq.index(after.seq, at + 1)
+                    if self._origin[at] == origin and self._of[at] == of:
+                        return at + 1
         raise UnknownCursor

@@ -1,7 +1,8 @@
 """The runs of a data directory and their attempts, as the events log has them. Pure; kept in the index."""
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import orjson
 
 from kdproxy.core.models import DEFAULT_NAMESPACE, LineName
 from kdproxy.core.record import name_from
@@ -18,14 +19,13 @@ class OpenedAttempt(NamedTuple):
     """UTC Unix seconds."""
 
 
-@dataclass(slots=True)
-class Run:
-    """A run: its attempts, in the order in which they were opened."""
+class Run(NamedTuple):
+    """A run: its attempts, in the order in which they were opened. It never changes: an event makes another one."""
 
     run_id: LineName
     label: str
     namespace: str = DEFAULT_NAMESPACE
-    attempts: list[OpenedAttempt] = field(default_factory=list)
+    attempts: tuple[OpenedAttempt, ...] = ()
 
     def attempt(self, token: str | None) -> OpenedAttempt | None:
         """Return the latest attempt of a token, or of any (None)."""
@@ -40,23 +40,35 @@ class Run:
 
 
 class RunList:
-    """All runs, by id."""
+    """All runs, by id. Each index transaction makes a copy and a dump, which cost nothing while nothing changes."""
 
-    def __init__(self) -> None:
-        self.runs: dict[LineName, Run] = {}
+    def __init__(self, runs: dict[LineName, Run] | None = None) -> None:
+        """Take runs over."""
+        self.runs: dict[LineName, Run] = {} if runs is None else runs
+        self._run_of: dict[LineName, LineName] = {
+            each.name: run.run_id for run in self.runs.values() for each in run.attempts
+        }
+        self._is_shared = False
+        """Whether a copy has the same dicts: a change makes new ones first."""
+        self._dumped: bytes | None = None
 
     def take(self, event: RunEvent, name: LineName) -> None:
         """Take an event; one that was taken before changes nothing."""
         match event:
-            case Opened():
+            case Opened() if name not in self._run_of:
                 run_id = event.run_id or name
-                run = self.runs.get(run_id)
-                if run is None:
-                    run = self.runs[run_id] = Run(run_id, event.run, event.namespace)
-                if all(each.name != name for each in run.attempts):
-                    run.attempts.append(OpenedAttempt(name, event.token, event.opened_at))
+                run = self.runs.get(run_id) or Run(run_id, event.run, event.namespace)
+                opened = OpenedAttempt(name, event.token, event.opened_at)
+                self._put(run._replace(attempts=(*run.attempts, opened)))
+                self._run_of[name] = run_id
             case RunRenamed(run_id=run_id) if run_id in self.runs:
-                self.runs[run_id].label = event.run
+                self._put(self.runs[run_id]._replace(label=event.run))
+
+    def _put(self, run: Run) -> None:
+        if self._is_shared:
+            self.runs, self._run_of, self._is_shared = dict(self.runs), dict(self._run_of), False
+        self.runs[run.run_id] = run
+        self._dumped = None
 
     def find(self, label: str, namespace: str = DEFAULT_NAMESPACE) -> Run | None:
         """Return the latest run of a label, or None."""
@@ -66,25 +78,34 @@ class RunList:
 
     def of_attempt(self, name: LineName) -> Run | None:
         """Return the run that an attempt belongs to, or None."""
-        return next((run for run in self.runs.values() if any(each.name == name for each in run.attempts)), None)
+        run_id = self._run_of.get(name)
+        return None if run_id is None else self.runs[run_id]
 
-    def dump(self) -> list[Any]:
-        """Return what `load` reads."""
-        return [
-            [str(run.run_id), run.label, run.namespace, [[str(each.name), *each[1:]] for each in run.attempts]]
-            for run in self.runs.values()
-        ]
+    def dump(self) -> bytes:
+        """Return JSON that `load` reads."""
+        if self._dumped is None:
+            self._dumped = orjson.dumps(
+                [
+                    [str(run.run_id), run.label, run.namespace, [[str(each.name), *each[1:]] for each in run.attempts]]
+                    for run in self.runs.values()
+                ]
+            )
+        return self._dumped
 
     @classmethod
     def load(cls, rows: list[Any]) -> "RunList":
-        """Read what `dump` wrote. Raises TypeError or ValueError."""
-        found = cls()
+        """Read the rows that `dump` wrote. Raises TypeError or ValueError."""
+        found: dict[LineName, Run] = {}
         for run_id, label, namespace, attempts in rows:
             name = name_from(run_id)
-            rows_of = [OpenedAttempt(name_from(each), str(token), float(at)) for each, token, at in attempts]
-            found.runs[name] = Run(name, str(label), str(namespace), rows_of)
-        return found
+            opened = (OpenedAttempt(name_from(each), str(token), float(at)) for each, token, at in attempts)
+            found[name] = Run(name, str(label), str(namespace), tuple(opened))
+        return cls(found)
 
     def copy(self) -> "RunList":
         """Return an independent copy."""
-        return self.load(self.dump())
+        self.dump()
+        copy = RunList.__new__(RunList)
+        copy.runs, copy._run_of, copy._dumped = self.runs, self._run_of, self._dumped
+        copy._is_shared = self._is_shared = True
+        return copy

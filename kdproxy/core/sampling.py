@@ -170,6 +170,23 @@ class Ordinals:
 
     # -- what the log says ------------------------------------------------------------------------------------
 
+    @classmethod
+    def of_used(cls, in_order: dict[str, int], others: dict[str, set[int]]) -> "Ordinals":
+        """Return the ordinals of an attempt that nobody holds one of.
+
+        Args:
+            in_order: by key, how many ordinals are used, from 0 on.
+            others: by key, the used ordinals.
+        """
+        found = cls()
+        found._keys.update(in_order)
+        for key, used in others.items():
+            top = max(used, default=-1) + 1
+            state = _Key(top)
+            state.free = [ordinal for ordinal in range(top) if ordinal not in used]
+            found._keys[key] = state if state.free else top
+        return found
+
     def note_used(self, key: str, ordinal: int, scope: str = "") -> None:
         """Count an ordinal that nobody holds as used."""
         known = self._keys.get(key, 0)

@@ -61,7 +61,8 @@ class Calls:
         mark = None if self.mark is None else list(self.mark)
         state = self.state.copy()
         state.unreadable -= self.beyond
-        read = {"mark": mark, "origin": self.origin, "sealed": self.sealed, "runs": self.runs.dump()}
+        runs = orjson.Fragment(self.runs.dump())
+        read = {"mark": mark, "origin": self.origin, "sealed": self.sealed, "runs": runs}
         return orjson.dumps({**read, **state.dump()})
 
     @classmethod

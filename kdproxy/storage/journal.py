@@ -46,6 +46,7 @@ EVENT_FILES = LogFiles("events", "events log")
 ACTIVE_NAME = JOURNAL_FILES.active
 SEALED = JOURNAL_FILES.sealed
 _READ_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 17
 MAX_LINE_BYTES = 1 << 30
 """A longer line is damage."""
 
@@ -250,6 +251,25 @@ class Journal:
                 continue
             start = offset if number == segment else 0
             yield from self._segment_lines(number, start)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield all whole lines in blocks of some 128 KB: for readers to whom `lines` is too slow, and their places
+        nothing.
+        """
+        for number in self.segments():
+            pending = b""
+            end, limit = 0, self.segment_size(number)
+            while end < limit:
+                chunk = self.read(Location(number, end, min(_BLOCK_BYTES, limit - end)))
+                if not chunk:
+                    break
+                end += len(chunk)
+                whole = chunk.rfind(b"\n") + 1
+                if whole:
+                    yield pending + chunk[:whole]
+                    pending = chunk[whole:]
+                else:
+                    pending += chunk
 
     def cut_torn_tail(self) -> int:
         """Cut an unfinished last line off the active segment, which was never acknowledged; return its size in bytes.

@@ -1,34 +1,99 @@
-"""Reads the events of one run from an events log."""
+"""Reads the events of one run from an events log: blocks of `used` lines at once, all others line by line.
 
+A `used` line takes 2 us in a block and 9 alone. A run has one for each sample that was delivered, in each attempt.
+"""
+
+import hashlib
+import re
 from collections.abc import Collection
+from itertools import compress
 
+import orjson
+
+from kdproxy.core import line as lines
 from kdproxy.core.models import LineName
 from kdproxy.core.record import check, name_from
 from kdproxy.core.run_event import read_run_event
-from kdproxy.core.run_history import History
+from kdproxy.core.run_history import History, UsedColumns
 from kdproxy.errors import RecordInvalid
 from kdproxy.storage.journal import Journal
 
 _ATTEMPT = b'"attempt":"'
+_USED_BEGIN = b'{"v":2,"kind":"used",'
+_USED = re.compile(
+    r'\{"v":2,"kind":"used","origin":"([0-9a-f]{24})","seq":(\d+),"attempt":"([^"]+)","key":"([^"]+)","ordinal":(\d+)'
+    r'(?:,"scope":"([^"]*)")?(,"explicit":true)?,"sha256":"([0-9a-f]{64})"\}'
+)
+"""Exactly as core/run_event.py writes it; a line with other members is read alone."""
+_SEAL_BYTES = len(b',"sha256":""}') + 64
+_FEW_ATTEMPTS = 16
 
 
 def read_history(log_files: Journal, attempts: Collection[LineName]) -> History:
     """Return the events of these attempts. A line that cannot be read is skipped."""
-    wanted = {str(name).encode() for name in attempts}
+    wanted = {str(name) for name in attempts}
+    marks = [f'{_ATTEMPT.decode()}{name}"'.encode() for name in wanted]
     found = History()
-    for line in log_files.lines():
-        start = line.raw.find(_ATTEMPT, 0, 128)
-        if start < 0:
+    for block in log_files.blocks():
+        if len(marks) <= _FEW_ATTEMPTS and not any(mark in block for mark in marks):
             continue
-        start += len(_ATTEMPT)
-        if line.raw[start : line.raw.find(b'"', start)] in wanted:
-            _take(found, line.raw)
+        columns = _columns(block, wanted)
+        if columns is None or not found.take_used(columns):
+            for raw in block.splitlines(keepends=True):
+                _take(found, raw, wanted)
     return found
 
 
-def _take(found: History, raw: bytes) -> None:
+def _columns(block: bytes, wanted: set[str]) -> UsedColumns | None:
+    """Return the `used` lines of a block; None: it has lines of other kinds about runs, or a damaged one."""
+    parts = block.split(b"\n")
+    used = [line for line in parts if line.startswith(_USED_BEGIN)]
+    if len(used) < len(parts) - 1 and len(used) < block.count(_ATTEMPT):
+        return None
+    rows = _USED.findall(block.decode("latin-1"))
+    if len(rows) != len(used):
+        return None
+    if not {row[2] for row in rows} <= wanted:
+        is_wanted = [row[2] in wanted for row in rows]
+        rows, used = list(compress(rows, is_wanted)), list(compress(used, is_wanted))
+    if not rows:
+        return UsedColumns()
+    origins, seqs, names, keys, ordinals, scopes, explicit, sums = zip(*rows, strict=True)
+    sha256, end = hashlib.sha256, -_SEAL_BYTES
+    if b"".join([sha256(line[:end]).digest() for line in used]) != bytes.fromhex("".join(sums)):
+        return None
+    return UsedColumns(
+        origins,
+        _numbers(seqs),
+        {name: name_from(name) for name in set(names)},
+        names,
+        keys,
+        _numbers(ordinals),
+        scopes,
+        list(map(bool, explicit)),
+    )
+
+
+def _numbers(texts: tuple[str, ...]) -> list[int]:
+    found: list[int] = orjson.loads(f"[{','.join(texts)}]")  # a third of the time of int() for each
+    return found
+
+
+def _take(found: History, raw: bytes, wanted: set[str]) -> None:
+    start = raw.rfind(_ATTEMPT)
+    if start < 0:
+        return
+    start += len(_ATTEMPT)
+    if raw[start : raw.find(b'"', start)].decode("latin-1") not in wanted:
+        return
     try:
-        members = check(raw)
+        try:
+            members = check(raw)
+        except RecordInvalid:
+            rest = lines.remainder(raw)  # a line that was written after a torn one
+            if rest is None:
+                return
+            members = check(raw[rest:])
         event = read_run_event(members)
         name = name_from(f"{members['origin']}/{members['seq']}")
     except (RecordInvalid, KeyError, TypeError, ValueError):
