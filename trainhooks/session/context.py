@@ -253,7 +253,7 @@ class TrainingProgressContext(ProgressTracker):
         check_source(source)
         check(options)
         if not self._step.is_running:
-            self._step.settle()  # a loader that is made anew begins where the loop was left
+            self._settle()  # a loader that is made anew begins where the loop was left
         opening = self._feed.describe(
             source, evaluates=evaluates, name=name, replaces=replaces, num_workers=options.get("num_workers", 0)
         )
@@ -283,13 +283,20 @@ class TrainingProgressContext(ProgressTracker):
         loop = self._records.loop
         if self._records.sink.late is not None:
             raise closed()
-        self._step.settle()
+        self._settle()
         self._feed.drive_by(loader)
         if loop.counts_rows:  # what was recorded before, such as a first evaluation, was no step of this loop
             loop.counts_rows = False
             loop.finished = max(loop.first, 0 if self._saving is None else self._saving.saved_step or 0)
         with nullcontext() if self._stopping is None else self._stopping.serving():
             yield from self._steps()
+
+    def _settle(self) -> None:
+        """End the step that a loop was left in. A loop that is left in each step has its safe points here."""
+        before = self.current_step
+        self._step.settle()
+        if self._saving is not None and self.current_step > before:
+            self._saving.at_safe_point()
 
     def _steps(self) -> Generator[tuple[int, Any]]:
         loop, step = self._records.loop, self._step

@@ -60,6 +60,7 @@ class RunningStep:
         self.is_running = self.is_unfinished = False
         self._left, self._broken_off = Left.UNKNOWN, None
         self._sees_pairs = self._sees_pairs or self._handed.is_seen
+        self._handed.is_over = self.check is not None
         if asked := self._feed.asked_for():
             self._loop.attach(asked)
         is_first = self.check is not None and self.check.end_step()

@@ -1,5 +1,6 @@
 """metrics.jsonl: append-only, one self-contained line per row or event. docs/formats/metrics.md."""
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -53,8 +54,11 @@ class MetricsLog:
         """Write what is pending to the operating system.
 
         Raises:
-            OSError: the disk refused; the rest stays pending, and the next call continues there.
+            OSError: the disk refused; the rest stays pending, and the next call continues there. Or the file was
+                removed while it was open, where what is written is lost.
         """
+        if self._pending and os.fstat(self._descriptor).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, f"{NAME} was removed while the training runs, with all rows so far")
         while self._pending:
             count = os.write(self._descriptor, self._pending)
             self._is_synced = False
