@@ -6,9 +6,10 @@ from kdproxy.core.models import Form
 from kdproxy.providers import members_gemini
 from kdproxy.providers.base import Ask, Endpoint, Facts, NotAQuestion, is_sampled, no_stream, suffix
 from kdproxy.providers.gemini import PROVIDER
-from kdproxy.providers.judge_interaction import InteractionStream, judge_interaction
+from kdproxy.providers.judge_interaction import INTERACTION_EVENTS, judge_interaction
 from kdproxy.providers.judge_rows import judge_count, judge_list
 from kdproxy.providers.judge_scores import judge_embedding
+from kdproxy.providers.judge_status import status_stream
 from kdproxy.providers.openai import text_member
 
 
@@ -71,7 +72,7 @@ ENDPOINTS = (
         path=suffix("/interactions"),
         read=_read_interaction,
         judge=judge_interaction,
-        judge_stream=InteractionStream,
+        judge_stream=status_stream(INTERACTION_EVENTS),
         members=members_gemini.INTERACTIONS,
     ),
 )

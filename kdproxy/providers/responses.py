@@ -11,8 +11,9 @@ from kdproxy.providers.base import (
     no_stream,
     suffix,
 )
-from kdproxy.providers.judge_response import ResponseStream, judge_compaction, judge_response
+from kdproxy.providers.judge_response import RESPONSE_EVENTS, judge_compaction, judge_response
 from kdproxy.providers.judge_rows import judge_count
+from kdproxy.providers.judge_status import status_stream
 
 # A stored prompt comes before this request's input.
 _BEYOND_TEXT = ("previous_response_id", "tools", "include", "prompt", "top_logprobs")
@@ -85,7 +86,7 @@ ENDPOINTS = (
         read=_read,
         turns=_turns,
         judge=judge_response,
-        judge_stream=ResponseStream,
+        judge_stream=status_stream(RESPONSE_EVENTS),
         members=members_openai.RESPONSES,
         stores_unasked=True,
     ),

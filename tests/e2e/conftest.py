@@ -17,6 +17,7 @@ from anthropic import Anthropic
 from google import genai
 from openai import OpenAI
 
+from kdproxy.core import retry
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 
 # The client subclasses aiohttp's session.
@@ -26,6 +27,12 @@ _GEMINI_WARNING = "ignore:Inheritance class AiohttpClientSession:DeprecationWarn
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.filterwarnings(_GEMINI_WARNING))
+
+
+@pytest.fixture
+def fast_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds between paid attempts are tested in virtual time."""
+    monkeypatch.setattr(retry, "billed_backoff_seconds", lambda attempt, *, jitter: 0.01)
 
 
 @dataclass(frozen=True, slots=True)

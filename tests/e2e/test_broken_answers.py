@@ -6,27 +6,18 @@ from typing import Any
 import orjson
 import pytest
 
-from kdproxy.core import retry
 from kdproxy.testing.proxy import run_proxy
 from tests.wire import Play, Request, WireServer, answer, chat, chat_body, chunked, json_answer, sse, sse_head
+from tests.wire.asks import ASK, CHAT, STREAM
 from tests.wire.posts import posts, to_posts
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("fast_backoff")]
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 UNKEPT = {**ASK, "tools": [{"type": "web_search"}]}
-STREAM = {**ASK, "stream": True}
 GEMINI = "/v1beta/models/g:generateContent"
 PROMPT = {"contents": [{"parts": [{"text": "x"}]}]}
 MESSAGE = {"type": "message", "content": [{"type": "text", "text": "a"}], "stop_reason": "error"}
 LAST = chunked(end=True)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds between paid attempts are tested in virtual time."""
-    monkeypatch.setattr(retry, "billed_backoff_seconds", lambda attempt, *, jitter: 0.01)
 
 
 def two(*reasons: Any) -> dict[str, Any]:

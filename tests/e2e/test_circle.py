@@ -11,11 +11,9 @@ import pytest_asyncio
 
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import ScriptedTeacher
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
-
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 @pytest_asyncio.fixture

@@ -12,11 +12,10 @@ import pytest_asyncio
 
 from kdproxy.testing.proxy import run_proxy
 from kdproxy.testing.teacher import Hang, HoldAfter, RateLimited, ScriptedTeacher
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 SETTINGS = ("connect_seconds", "first_byte_seconds", "read_seconds", "total_seconds", "patience_seconds")
 
 

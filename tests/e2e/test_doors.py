@@ -13,11 +13,10 @@ from yarl import URL
 from kdproxy.errors import ConfigError
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import ScriptedTeacher
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 CANARY = "canary-5f1e"
 TOKEN = "proxy-token-0123456789"
 INJECTED = "injected-0123456789"

@@ -11,7 +11,6 @@ import aiohttp
 import orjson
 import pytest
 
-from kdproxy.core import retry
 from kdproxy.core.line import is_whole
 from kdproxy.testing.proxy import run_proxy, run_proxy_process
 from tests.wire import (
@@ -28,22 +27,15 @@ from tests.wire import (
     sse,
     sse_head,
 )
+from tests.wire.asks import ASK, CHAT
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("fast_backoff")]
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 UNKEPT = {**ASK, "tools": [{"type": "web_search"}]}
 GEMINI = "/v1beta/models/g:generateContent"
 CUT = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"id":'
 BYPASS = {"Cache-Control": "no-store, no-cache"}
 SECRET = "sk-proj-0123456789abcdefghij"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds between paid attempts are tested in virtual time."""
-    monkeypatch.setattr(retry, "billed_backoff_seconds", lambda attempt, *, jitter: 0.01)
 
 
 def to_posts(*plays: Play) -> Callable[[Request], Play]:

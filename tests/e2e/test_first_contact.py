@@ -17,11 +17,10 @@ from kdproxy import app
 from kdproxy.testing.proxy import ProxyProcess, run_proxy, run_proxy_process
 from kdproxy.testing.teacher import ScriptedTeacher
 from tests.wire import Certificate, Close, WireServer, answer, chat, json_answer
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 CHECKS = {"KDPROXY_CHECK_UPSTREAMS": "true"}
 MODELS = json_answer({"object": "list", "data": [{"id": "m", "object": "model"}]})
 KEY = "canary-of-a-key"

@@ -6,13 +6,10 @@ import pytest
 
 from kdproxy.testing.proxy import run_proxy
 from tests.wire import Play, Request, WireServer, chat, chat_body, chunked, json_answer, sse, sse_head
+from tests.wire.asks import ASK, CHAT, STREAM, WITH_USAGE
 
 pytestmark = pytest.mark.asyncio
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
-STREAM = {**ASK, "stream": True}
-WITH_USAGE = {**STREAM, "stream_options": {"include_usage": True}}
 CLAUDE = {**ASK, "max_tokens": 9, "stream": True}
 MESSAGE = {"type": "message", "content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn"}
 CANDIDATE = {"candidates": [{"index": 0, "content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]}

@@ -14,11 +14,10 @@ import pytest_asyncio
 from kdproxy.engine import lane as lane_module
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import HoldAfter, InsufficientQuota, Respond, ScriptedTeacher
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 CLAUDE: dict[str, Any] = {**ASK, "max_tokens": 9}
 CLIENT_SECONDS = 0.5
 """After so long without a byte these clients give up."""

@@ -20,11 +20,11 @@ from kdproxy.testing.teacher import (
     ScriptedTeacher,
     ServerError,
 )
+from tests.wire.asks import ASK
 
 pytestmark = pytest.mark.asyncio
 
 SECRET = "canary-of-a-credential"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 CARRIERS: list[tuple[dict[str, str], str]] = [
     ({"Authorization": f"Bearer {SECRET}"}, ""),
     ({"Authorization": SECRET}, ""),

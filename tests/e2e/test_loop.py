@@ -8,11 +8,9 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from kdproxy.testing.proxy import RunningProxy
 from kdproxy.testing.teacher import ErrorEvent, RateLimited, ScriptedTeacher
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
-
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 @pytest.fixture

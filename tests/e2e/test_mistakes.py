@@ -18,11 +18,10 @@ import pytest
 from kdproxy.testing.proxy import run_proxy, run_proxy_process, start_serve
 from kdproxy.testing.teacher import ScriptedTeacher
 from tests.wire import Certificate, WireServer, answer, chat, json_answer
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 TOKEN = "t" * 20
 UPSTREAM = "http://127.0.0.1:9/v1"
 

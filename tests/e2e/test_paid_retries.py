@@ -8,25 +8,17 @@ import aiohttp
 import orjson
 import pytest
 
-from kdproxy.core import retry
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from tests.wire import Play, Request, Reset, WireServer, answer, chat, json_answer, sse, sse_head
+from tests.wire.asks import ASK, CHAT
 from tests.wire.posts import posts, to_posts
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("fast_backoff")]
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 UNKEPT = {**ASK, "tools": [{"type": "web_search"}]}
 PAGE = b"<!DOCTYPE html><html><head><title>Bad gateway</title></head></html>"
 CUT = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"id":'
 SILENCE: Play = [asyncio.Event()]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds between paid attempts are tested in virtual time."""
-    monkeypatch.setattr(retry, "billed_backoff_seconds", lambda attempt, *, jitter: 0.01)
 
 
 def calls(proxy: RunningProxy) -> dict[str, int]:

@@ -4,16 +4,13 @@ from typing import Any
 
 import pytest
 
-from kdproxy.core import retry
 from kdproxy.testing.proxy import run_proxy
 from tests.wire import Play, WireServer, answer, chat_body, chunked, json_answer, sse, sse_head
+from tests.wire.asks import ASK, CHAT, STREAM
 from tests.wire.posts import posts, to_posts
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("fast_backoff")]
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
-STREAM = {**ASK, "stream": True}
 CLAUDE = {**ASK, "max_tokens": 9, "stream": True}
 GEMINI = "/v1beta/models/g:generateContent"
 PROMPT = {"contents": [{"parts": [{"text": "Why?"}]}]}
@@ -26,12 +23,6 @@ START = {"type": "message_start", "message": {"type": "message", "usage": {"inpu
 DELTA = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}
 END = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
 OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds between paid attempts are tested in virtual time."""
-    monkeypatch.setattr(retry, "billed_backoff_seconds", lambda attempt, *, jitter: 0.01)
 
 
 def stream(*events: Any) -> Play:

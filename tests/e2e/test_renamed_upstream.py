@@ -9,11 +9,9 @@ import pytest
 
 from kdproxy.testing.proxy import run_proxy_process
 from kdproxy.testing.teacher import ScriptedTeacher
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
-
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 async def start(upstream: str, data: Path, send: Any) -> tuple[Any, str]:

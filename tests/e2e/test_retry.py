@@ -19,11 +19,9 @@ from kdproxy.testing.teacher import (
     ScriptedTeacher,
     ServerError,
 )
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
-
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 @pytest.mark.parametrize(

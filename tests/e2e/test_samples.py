@@ -8,10 +8,10 @@ import pytest
 
 from kdproxy.testing.proxy import RunningProxy, run_proxy, run_proxy_process
 from kdproxy.testing.teacher import ScriptedTeacher, ServerError
+from tests.wire.asks import ASK
 
 pytestmark = pytest.mark.asyncio
 
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 STREAM: dict[str, Any] = {**ASK, "stream": True}
 
 

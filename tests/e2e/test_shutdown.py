@@ -9,11 +9,9 @@ import pytest
 
 from kdproxy.testing.proxy import ProxyProcess, run_proxy_process
 from kdproxy.testing.teacher import HoldAfter, RateLimited, ScriptedTeacher
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
-
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 async def until_draining(send: Any, proxy: ProxyProcess) -> Any:

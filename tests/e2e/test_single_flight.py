@@ -8,11 +8,10 @@ import pytest
 
 from kdproxy.testing.proxy import RunningProxy, run_proxy
 from kdproxy.testing.teacher import Answer, CutStream, HoldAfter, RateLimited, Respond, ScriptedTeacher, ServerError
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 STREAM: dict[str, Any] = {**ASK, "stream": True}
 USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 HEADERS = {"Authorization": "Bearer x"}

@@ -13,11 +13,9 @@ import pytest
 
 from kdproxy.testing.proxy import run_proxy_process, start_serve
 from kdproxy.testing.teacher import HoldAfter, RateLimited, ScriptedTeacher
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
-
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 async def fail(*arguments: str, data_dir: Path, environment: dict[str, str] | None = None) -> tuple[int, str, str]:

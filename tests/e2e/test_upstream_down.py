@@ -13,11 +13,10 @@ import pytest
 from kdproxy.testing.proxy import ProxyProcess, run_proxy, run_proxy_process
 from kdproxy.testing.teacher import ScriptedTeacher
 from tests.wire import Certificate
+from tests.wire.asks import ASK, CHAT
 
 pytestmark = pytest.mark.asyncio
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
 SECRET = "canary-of-a-credential"
 
 

@@ -12,14 +12,9 @@ from tests.wire import (
     sse_head,
 )
 from tests.wire.answers import DONE, LAST, USAGE, stop, token
+from tests.wire.asks import CHAT, STREAM, WITH_USAGE
 
 pytestmark = pytest.mark.asyncio
-
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
-STREAM = {**ASK, "stream": True}
-WITH_USAGE = {**STREAM, "stream_options": {"include_usage": True}}
-PLAIN = {"Authorization": "Bearer x", "Content-Type": "application/json"}
 
 
 async def test_a_recording_without_usage_does_not_serve_who_asks_for_it(send: Any) -> None:

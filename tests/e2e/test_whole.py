@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 import pytest
 
-from kdproxy.core import retry
 from kdproxy.testing.proxy import run_proxy
 from tests.wire import (
     Close,
@@ -24,20 +23,9 @@ from tests.wire import (
     sse_head,
 )
 from tests.wire.answers import DONE, LAST, USAGE, stop, token
+from tests.wire.asks import ASK, CHAT, PLAIN, STREAM, WITH_USAGE
 
-pytestmark = pytest.mark.asyncio
-
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Why?"}]}
-STREAM = {**ASK, "stream": True}
-WITH_USAGE = {**STREAM, "stream_options": {"include_usage": True}}
-PLAIN = {"Authorization": "Bearer x", "Content-Type": "application/json"}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds between paid attempts are tested in virtual time."""
-    monkeypatch.setattr(retry, "billed_backoff_seconds", lambda attempt, *, jitter: 0.01)
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("fast_backoff")]
 
 
 async def asked_twice(send: Any, play: list[Any], body: Any = STREAM, path: str = CHAT, **settings: Any) -> Any:
