@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from openai import OpenAI
 
 from kdproxy.core import retry
 from kdproxy.testing.proxy import RunningProxy, run_proxy
+from kdproxy.testing.teacher import ScriptedTeacher
 
 # The client subclasses aiohttp's session.
 _GEMINI_WARNING = "ignore:Inheritance class AiohttpClientSession:DeprecationWarning"
@@ -69,6 +70,25 @@ def clients_of(client_key: str) -> Callable[[RunningProxy], Any]:
                     gemini.close()
 
     return clients_of
+
+
+@pytest.fixture
+def assert_bought_once(clients_of: Any) -> Callable[..., Awaitable[None]]:
+    """Make each call, then again, then again after a restart: each is sent once and always answered alike."""
+
+    async def assert_bought_once(teacher: ScriptedTeacher, url: Any, data_dir: Path, calls: Sequence[Any]) -> None:
+        async with run_proxy(url, data_dir=data_dir) as proxy, clients_of(proxy) as ask:
+            first = {call.__name__: await call(ask) for call in calls}
+            bought = teacher.count()
+            for call in calls:
+                assert await call(ask) == first[call.__name__], call.__name__
+                assert teacher.count() == bought, call.__name__
+        async with run_proxy(url, data_dir=data_dir) as proxy, clients_of(proxy) as ask:
+            for call in calls:
+                assert await call(ask) == first[call.__name__], f"{call.__name__} after a restart"
+                assert teacher.count() == bought, f"{call.__name__} after a restart"
+
+    return assert_bought_once
 
 
 @pytest.fixture

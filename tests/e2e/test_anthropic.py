@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from kdproxy.testing.proxy import RunningProxy, run_proxy
+from kdproxy.testing.proxy import RunningProxy
 from kdproxy.testing.teacher import TOOL_MARKER, Overloaded, RateLimited, ScriptedTeacher
 
 pytestmark = pytest.mark.asyncio
@@ -83,19 +83,10 @@ ASKS: tuple[Callable[[Any], Awaitable[Any]], ...] = (
 )
 
 
-async def test_every_call_is_bought_once(teacher: ScriptedTeacher, tmp_path: Path, clients_of: Any) -> None:
-    async with run_proxy(teacher.root_url, data_dir=tmp_path) as proxy, clients_of(proxy) as ask:
-        first = {call.__name__: await call(ask) for call in ASKS}
-        bought = teacher.count()
-        # A stream is another form of the plain question: one sample, two recordings.
-        assert bought == len(ASKS)
-        for call in ASKS:
-            assert await call(ask) == first[call.__name__], call.__name__
-            assert teacher.count() == bought, call.__name__
-    async with run_proxy(teacher.root_url, data_dir=tmp_path) as proxy, clients_of(proxy) as ask:
-        for call in ASKS:
-            assert await call(ask) == first[call.__name__], f"{call.__name__} after a restart"
-        assert teacher.count() == bought
+async def test_every_call_is_bought_once(teacher: ScriptedTeacher, tmp_path: Path, assert_bought_once: Any) -> None:
+    await assert_bought_once(teacher, teacher.root_url, tmp_path, ASKS)
+    # A stream is another form of the plain question: one sample, two recordings.
+    assert teacher.count() == len(ASKS)
 
 
 async def test_another_version_or_beta_is_another_question(

@@ -100,18 +100,9 @@ ASKS: tuple[Callable[[Any], Awaitable[Any]], ...] = (
 )
 
 
-async def test_every_call_is_bought_once(teacher: ScriptedTeacher, tmp_path: Path, clients_of: Any) -> None:
-    async with run_proxy(teacher.root_url, data_dir=tmp_path) as proxy, clients_of(proxy) as ask:
-        first = {call.__name__: await call(ask) for call in ASKS}
-        bought = teacher.count()
-        assert bought == len(ASKS)
-        for call in ASKS:
-            assert await call(ask) == first[call.__name__], call.__name__
-            assert teacher.count() == bought, call.__name__
-    async with run_proxy(teacher.root_url, data_dir=tmp_path) as proxy, clients_of(proxy) as ask:
-        for call in ASKS:
-            assert await call(ask) == first[call.__name__], f"{call.__name__} after a restart"
-        assert teacher.count() == bought
+async def test_every_call_is_bought_once(teacher: ScriptedTeacher, tmp_path: Path, assert_bought_once: Any) -> None:
+    await assert_bought_once(teacher, teacher.root_url, tmp_path, ASKS)
+    assert teacher.count() == len(ASKS)
 
 
 async def test_a_rate_limit_is_waited_out(teacher: ScriptedTeacher, proxy: RunningProxy, clients_of: Any) -> None:

@@ -11,7 +11,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from kdproxy.testing.proxy import RunningProxy, run_proxy
+from kdproxy.testing.proxy import RunningProxy
 from kdproxy.testing.teacher import TOOL_MARKER, ScriptedTeacher, ServerError
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")]
@@ -198,17 +198,8 @@ ASKS: tuple[Callable[[Any], Awaitable[Any]], ...] = (
 )
 
 
-async def test_every_call_is_bought_once(teacher: ScriptedTeacher, tmp_path: Path, clients_of: Any) -> None:
-    async with run_proxy(teacher, data_dir=tmp_path) as proxy, clients_of(proxy) as ask:
-        first = {call.__name__: await call(ask) for call in ASKS}
-        bought = teacher.count()
-        for call in ASKS:
-            assert await call(ask) == first[call.__name__], call.__name__
-            assert teacher.count() == bought, call.__name__
-    async with run_proxy(teacher, data_dir=tmp_path) as proxy, clients_of(proxy) as ask:
-        for call in ASKS:
-            assert await call(ask) == first[call.__name__], f"{call.__name__} after a restart"
-            assert teacher.count() == bought, f"{call.__name__} after a restart"
+async def test_every_call_is_bought_once(teacher: ScriptedTeacher, tmp_path: Path, assert_bought_once: Any) -> None:
+    await assert_bought_once(teacher, teacher, tmp_path, ASKS)
 
 
 async def test_files_and_batches_pass_through(teacher: ScriptedTeacher, proxy: RunningProxy, clients_of: Any) -> None:

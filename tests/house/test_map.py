@@ -53,7 +53,7 @@ def test_each_package_has_its_line_in_the_map(package: str) -> None:
     assert [each for each in sorted(inner) if f"{each.split('/')[0]}/" not in text] == []
 
 
-WHOLE_TRAININGS = {"crash", "lineage", "preemption", "ranks", "resume"}
+WHOLE_TRAININGS = {"crash", "lineage", "preemption", "ranks", "resume", "situations"}
 """Folders of tests/trainhooks/ that start whole processes; CONTRIBUTING.md names them."""
 
 

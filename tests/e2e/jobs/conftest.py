@@ -5,7 +5,6 @@ import os
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,9 @@ import pytest
 
 from kdproxy.storage.lock import read_owner
 from kdproxy.testing.proxy import RunningProxy
+from tests.ran import Ran
 
 MODEL = "gpt-4.1"
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
 
 
 @pytest.fixture

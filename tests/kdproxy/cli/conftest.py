@@ -4,28 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 from click.testing import CliRunner
 
 from kdproxy.cli.main import main
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.out)
+from tests.ran import Ran
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Finding, Line, Result
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.directory import DataDirectory
+from tests.kdproxy.sample import ENTRY
 
 YES = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}]}'
 NOW = 1_790_000_000.0
@@ -119,32 +120,22 @@ def entry() -> Callable[..., Entry]:
         **members: Any,
     ) -> Entry:
         asked = {"model": "gpt-4.1", "messages": [{"role": "user", "content": name}]} if request is None else request
-        return Entry(
-            **{
-                "address": address(name),
-                "upstream": "openai",
-                "provider": "openai",
-                "endpoint": "chat.completions",
-                "method": "POST",
-                "path": "/v1/chat/completions",
-                "query": "",
-                "request_headers": (),
-                "request": orjson.dumps(asked),
-                "prompt_hash": None,
-                "model": "gpt-4.1",
-                "answer": Answer(
-                    status=200,
-                    headers=(("Content-Type", "application/json"),),
-                    body=body,
-                    form=form,
-                    usage=Usage(input_tokens=10, output_tokens=5),
-                ),
-                "cost_usd": "0.001",
-                "created_at": at,
-                "elapsed_seconds": 1.0,
-                **members,
-            }
+        made = ENTRY._replace(
+            address=address(name),
+            request=orjson.dumps(asked),
+            model="gpt-4.1",
+            answer=Answer(
+                status=200,
+                headers=(("Content-Type", "application/json"),),
+                body=body,
+                form=form,
+                usage=Usage(input_tokens=10, output_tokens=5),
+            ),
+            cost_usd="0.001",
+            created_at=at,
+            elapsed_seconds=1.0,
         )
+        return made._replace(**members)
 
     return entry
 

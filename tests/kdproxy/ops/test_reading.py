@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdproxy.core import record
-from kdproxy.core.models import Address, Answer, Entry, Form
+from kdproxy.core.models import Answer, Entry, Form
 from kdproxy.ops.forget.choose import Wish, choose, texts_asked
 from kdproxy.ops.reading import choices_of
 from kdproxy.ops.training import rows
+from tests.kdproxy.sample import ENTRY
 
 READ = [
     ("openai", "chat.completions"),
@@ -44,22 +45,12 @@ OBJECT = st.dictionaries(NAMES, JSON, max_size=5)
 
 def stored(read: tuple[str, str], body: bytes, request: Any, form: Form = Form.JSON) -> Entry:
     provider, endpoint = read
-    return Entry(
-        address=Address(namespace="default", key="0" * 64),
+    return ENTRY._replace(
         upstream=provider,
         provider=provider,
         endpoint=endpoint,
-        method="POST",
-        path="/v1",
-        query="",
-        request_headers=(),
         request=orjson.dumps(request),
-        prompt_hash=None,
-        model="m",
         answer=Answer(status=200, headers=(), body=body, form=form),
-        cost_usd=None,
-        created_at=1.0,
-        elapsed_seconds=None,
     )
 
 

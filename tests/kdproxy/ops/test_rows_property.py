@@ -14,8 +14,9 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 from pydantic import TypeAdapter
 
-from kdproxy.core.models import Address, Answer, Entry, Form
+from kdproxy.core.models import Answer, Form
 from kdproxy.ops.training import rows
+from tests.kdproxy.sample import ENTRY
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30)
 NAME = st.sampled_from(["weather", "look_up", "f"])
@@ -60,22 +61,11 @@ def row_of(body: bytes, *, form: Form = Form.SSE, provider: str = "openai", endp
         asked = {"messages": [{"role": "user", "content": "?"}]}
     elif provider == "gemini":
         asked = {"contents": [{"parts": [{"text": "?"}]}]}
-    entry = Entry(
-        address=Address(namespace="default", key="0" * 64),
-        upstream="x",
+    entry = ENTRY._replace(
         provider=provider,
         endpoint=endpoint,
-        method="POST",
-        path="/",
-        query="",
-        request_headers=(),
         request=orjson.dumps(asked),
-        prompt_hash=None,
-        model="m",
         answer=Answer(status=200, headers=(), body=body, form=form),
-        cost_usd=None,
-        created_at=0.0,
-        elapsed_seconds=None,
     )
     (row,) = rows(entry)
     return row["messages"][-1], row["finish_reason"]

@@ -20,7 +20,7 @@ from kdproxy.providers.base import (
 )
 from kdproxy.providers.ending import error_in, says
 from kdproxy.providers.question import Asking, endpoint_named, endpoint_of, read
-from tests.kdproxy.providers.streams import stream_of, streamed
+from tests.kdproxy.providers.streams import message_stream, stream_of, streamed
 
 CHAT = endpoint_named("openai", "chat.completions")
 TEXT = endpoint_named("openai", "completions")
@@ -30,15 +30,6 @@ RESPONSES = endpoint_named("openai", "responses")
 DONE = b"data: [DONE]\n\n"
 TOKEN = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
 STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-
-
-def message_stream(reason: Any, *, text: str = "a", stop: bool = True, tokens: int = 0) -> bytes:
-    events: list[Any] = [
-        {"type": "message_start", "message": {"type": "message", "usage": {"input_tokens": 3, "output_tokens": 0}}},
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
-        {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": tokens}},
-    ]
-    return stream_of(*events, end=b'data: {"type":"message_stop"}\n\n' if stop else b"")
 
 
 def candidate(text: str | None, reason: str | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kdproxy.providers.base import (
 )
 from kdproxy.providers.ending import ANTHROPIC, GEMINI, OPENAI, Ending, ending_of
 from kdproxy.providers.question import endpoint_named
-from tests.kdproxy.providers.streams import stream_of, streamed
+from tests.kdproxy.providers.streams import message_stream, stream_of, streamed
 
 FAILED = ["error", "ERROR", "network_error", "error_finish", "server_error", "connection_error", "engine_overloaded"]
 FAILED += ["cancelled", "canceled", "timeout", "timed_out", "unload", "load", "abort", "aborted", "failed", "FAILED"]
@@ -108,15 +108,6 @@ def of_reason(form: str, reason: Any) -> Judgement:
         case "message stream":
             return streamed(MESSAGES, message_stream(reason))
     raise AssertionError(form)
-
-
-def message_stream(reason: Any, *, text: str = "a", stop: bool = True, tokens: int = 0) -> bytes:
-    events: list[Any] = [
-        {"type": "message_start", "message": {"type": "message", "usage": {"input_tokens": 3, "output_tokens": 0}}},
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
-        {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": tokens}},
-    ]
-    return stream_of(*events, end=b'data: {"type":"message_stop"}\n\n' if stop else b"")
 
 
 FORMS = ["chat json", "chat stream", "text json", "text stream"]
