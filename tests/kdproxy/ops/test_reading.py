@@ -107,4 +107,4 @@ def test_a_custom_call_is_found_by_its_text() -> None:
     )
     line = record.encode(stored(READ[0], body, {"messages": []}, Form.SSE))
     (chosen,) = choose([line], Wish(match=re.escape("SELECT")))
-    assert chosen.key == "0" * 64
+    assert chosen.key == ENTRY.address.key
