@@ -81,6 +81,10 @@ class Feed:
         self._stages: dict[str, Stage] = {}
         self._passes: dict[str, int] = {}
         self._said: set[str] = set()
+        self._given: dict[str, Origin | None] = {}
+        """What each stream gave last before the last checkpoint."""
+        self._idle: set[str] = set()
+        """Streams that gave nothing between two checkpoints, once that was said."""
         self._again: dict[str, tuple[Any, dict[str, Any] | None]] = {}
         """By the name of the stream, a batch that was taken back: it comes once more. With the place before it."""
 
@@ -110,6 +114,7 @@ class Feed:
 
     def state(self) -> dict[str, Any]:
         """Return where each loader is, behind the batch that it gave last."""
+        self._warn_of_idle()
         places = {**self._places, **{name: each.state_dict() for name, each in self._streams.items()}}
         for name, (_, before) in self._again.items():
             if before is None:
@@ -125,6 +130,20 @@ class Feed:
             "stages": {name: list(each) for name, each in self._stages.items()},
             "passes": {**self._passes, **passes},
         }
+
+    def _warn_of_idle(self) -> None:
+        """Warn of a stream that has given nothing since the last checkpoint: `itertools.cycle` repeats from memory."""
+        before, self._given = self._given, {name: each.origin for name, each in self._streams.items()}
+        if before.get(self._driver) is self._given.get(self._driver):
+            return
+        for name, origin in self._given.items():
+            if name != self._driver and origin is not None and before.get(name) is origin and name not in self._idle:
+                self._idle.add(name)
+                log.warning(
+                    "the stream %r has given no batch since the last checkpoint. If itertools.cycle() repeats its"
+                    " batches from memory, a resumed training gets others: begin each pass with iter(loader)",
+                    name,
+                )
 
     # -- making loaders ---------------------------------------------------------------------------------------
 
