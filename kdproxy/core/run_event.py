@@ -35,6 +35,8 @@ class Used(NamedTuple):
     """The first 32 hex digits of the question's key."""
     ordinal: int
     scope: str = ""
+    is_explicit: bool = False
+    """Whether the request named the ordinal itself; else it was counted."""
 
 
 class Returned(NamedTuple):
@@ -72,8 +74,10 @@ def encode_run_event(event: RunEvent, name: LineName) -> bytes:
     if isinstance(event, Used):
         # Written for each hit of a run: formatting takes a third of what a general encoder takes. Keys and names are
         # hex digits, and scopes have no characters that JSON escapes.
-        attempt, key, ordinal, scope = event
+        attempt, key, ordinal, scope, is_explicit = event
         shown = f',"scope":"{scope}"' if scope else ""
+        if is_explicit:
+            shown += ',"explicit":true'
         text = (
             f'{{"v":{RECORD_VERSION},"kind":"used","origin":"{name.origin}","seq":{name.seq},'
             f'"attempt":"{attempt.origin}/{attempt.seq}","key":"{key}","ordinal":{ordinal}{shown}}}'
@@ -116,7 +120,11 @@ def read_run_event(members: dict[str, Any]) -> RunEvent | None:
     match members["kind"]:
         case "used":
             return Used(
-                name_from(members["attempt"]), str(members["key"]), int(members["ordinal"]), str(get("scope", ""))
+                name_from(members["attempt"]),
+                str(members["key"]),
+                int(members["ordinal"]),
+                str(get("scope", "")),
+                bool(get("explicit", False)),
             )
         case "opened":
             run_id = get("run_id")

@@ -67,19 +67,25 @@ class History:
         self._origin, self._seq = array("L"), array("Q")
         self._restores: dict[int, tuple[LineName, LineName | None]] = {}
         """By place: the attempt and the event that an attempt was restored from."""
+        self._latest: dict[int, int] = {}
+        """By attempt: the place of its latest event."""
+        self._counted: dict[int, int] = {}
+        """By attempt: how many samples its requests took without naming them."""
         self._last: dict[str, int] = {}
         """The highest number of each origin: a line that was written twice comes again with a lower one."""
 
     def take(self, name: LineName, event: RunEvent) -> None:
         """Take the next line of the log."""
         match event:
-            case Used(attempt, key, ordinal, scope):
-                self._add(name, _Kind.USED, attempt, key, ordinal, scope)
+            case Used(attempt, key, ordinal, scope, is_explicit):
+                if self._add(name, _Kind.USED, attempt, key, ordinal, scope) and not is_explicit:
+                    of = self._attempts[attempt]
+                    self._counted[of] = self._counted.get(of, 0) + 1
             case Returned(attempt, key, ordinal):
                 self._add(name, _Kind.RETURNED, attempt, key, ordinal, "")
             case Restored():
                 if self._add(name, _Kind.RESTORED, event.attempt, "", 0, ""):
-                    self._restores[len(self._kinds) - 1] = event.source, event.after
+                    self._restores[len(self) - 1] = event.source, event.after
 
     def _add(self, name: LineName, kind: _Kind, attempt: LineName, key: str, ordinal: int, scope: str) -> bool:
         origin, seq = name
@@ -87,12 +93,14 @@ class History:
             return False
         self._last[origin] = seq
         self._kinds.append(kind)
-        self._of.append(self._attempts.setdefault(attempt, len(self._attempts)))
+        of = self._attempts.setdefault(attempt, len(self._attempts))
+        self._of.append(of)
         self._key.append(self._keys.setdefault(key, len(self._keys)))
         self._ordinal.append(ordinal)
         self._scope.append(self._scopes.setdefault(scope, len(self._scopes)))
         self._origin.append(self._origins.setdefault(origin, len(self._origins)))
-        self._seq.append(seq)
+        self._seq.append(seq)  # last: threads read up to its length
+        self._latest[of] = len(self) - 1
         return True
 
     def take_used(self, columns: UsedColumns) -> bool:
@@ -120,15 +128,18 @@ class History:
         return True
 
     def __len__(self) -> int:
-        return len(self._kinds)
+        return len(self._seq)
 
     def last(self, attempt: LineName) -> LineName | None:
         """Return the latest event of an attempt, or None."""
-        of = self._attempts.get(attempt)
-        place = next((at for at in range(len(self._of) - 1, -1, -1) if self._of[at] == of), None)
+        place = self._latest.get(self._attempts.get(attempt, -1))
         if place is None:
             return None
         return LineName(list(self._origins)[self._origin[place]], self._seq[place])
+
+    def counted(self, attempt: LineName) -> int:
+        """Return how many samples the requests of an attempt took without naming them."""
+        return self._counted.get(self._attempts.get(attempt, -1), 0)
 
     def ordinals(self, attempt: LineName, after: LineName | None = None, *, is_whole: bool = True) -> Ordinals:
         """Return the ordinals of an attempt: now, or (not `is_whole`) as they were after an event; None: at its start.
@@ -159,17 +170,22 @@ class History:
         in_order = {keys[key]: top for key, top in enumerate(tops) if top and key not in apart}
         return Ordinals.of_used(in_order, {keys[key]: used for key, used in apart.items()})
 
+    def check(self, attempt: LineName, after: LineName | None) -> None:
+        """Raises UnknownCursor unless `ordinals` can return those of an attempt after an event."""
+        self._parts(self._attempts.get(attempt, -1), self._place_after(attempt, after))
+
     @property
     def has_scopes(self) -> bool:
         """Whether any request of the run named a scope."""
         return len(self._scopes) > 1
 
-    def owners(self) -> Owners:
-        """Return which scope of the run each ordinal belongs to: the one that took it first."""
+    def owners(self, begin: int = 0) -> Owners:
+        """Return which scope of the run each ordinal belongs to: the one that took it first, from a place on."""
+        end = len(self)  # first: a thread may read while the event loop adds
         keys, scopes = list(self._keys), list(self._scopes)
         found: Owners = {}
-        for at, kind in enumerate(self._kinds):
-            if kind == _Kind.USED:
+        for at in range(begin, end):
+            if self._kinds[at] == _Kind.USED:
                 owned = found.setdefault(keys[self._key[at]], {})
                 owned.setdefault(self._ordinal[at], scopes[self._scope[at]])
         return found
@@ -177,11 +193,15 @@ class History:
     def _parts(self, attempt: int, end: int) -> list[_Part]:
         """Return what an attempt's samples at a place consist of, oldest first: parts of those that it came from."""
         parts: list[_Part] = []
+        passed: set[int] = set()
         while True:
             at = next((at for at in sorted(self._restores, reverse=True) if at < end and self._of[at] == attempt), None)
             parts.append(_Part(attempt, 0 if at is None else at + 1, end))
             if at is None:
                 return parts[::-1]
+            if at in passed:  # parts of the log were put together in another order
+                raise UnknownCursor
+            passed.add(at)
             source, after = self._restores[at]
             attempt, end = self._attempts.get(source, -1), self._place_after(source, after)
 

@@ -222,11 +222,6 @@ class Ordinals:
                     for _ in range(clients):
                         self.take(key, earlier._owners.get(key, {}).get(ordinal, ""), Taking(ordinal))
 
-    @property
-    def held(self) -> int:
-        """How many ordinals are held by clients."""
-        return len(self._single) + sum(len(state.held) for state in self._keys.values() if isinstance(state, _Key))
-
     def used(self) -> Iterable[tuple[str, int]]:
         """Yield how many ordinals of each key are used."""
         for key in list(self._single):

@@ -6,6 +6,7 @@ Event loop only; core/sampling.py decides. What an attempt was given is in the e
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kdproxy.core.call_event import KEY_DIGITS
@@ -27,20 +28,23 @@ RETURN_SECONDS = 1.0
 class Hold:
     """A client's hold on a sample. `close` must be called once."""
 
-    __slots__ = ("_attempt", "_is_delivered", "_is_used", "_key", "_scope", "ordinal")
+    __slots__ = ("_attempt", "_is_delivered", "_key", "_scope", "_used_in", "is_explicit", "ordinal")
 
-    def __init__(self, attempt: "Attempt", key: str, scope: str, ordinal: int) -> None:
+    def __init__(self, attempt: "Attempt", key: str, scope: str, ordinal: int, *, is_explicit: bool) -> None:
         self._attempt = attempt
         self._key = key
         self._scope = scope
         self.ordinal = ordinal
-        self._is_used = self._is_delivered = False
+        self.is_explicit = is_explicit
+        """Whether the request named the ordinal itself."""
+        self._used_in: Ordinals | None = None
+        self._is_delivered = False
 
     def use(self) -> None:
         """Record that the sample is delivered: before its last byte is written. More calls do nothing."""
-        if not self._is_used:
-            self._is_used = True
-            self._attempt.use(self._key, self.ordinal, self._scope)
+        if self._used_in is None:
+            self._used_in = self._attempt.ordinals
+            self._attempt.use(self._key, self.ordinal, self._scope, is_explicit=self.is_explicit)
 
     def delivered(self) -> None:
         """Take note that the last byte was written."""
@@ -48,7 +52,10 @@ class Hold:
 
     def close(self) -> None:
         """Release the sample. One that was not delivered in full is given to the next request that asks."""
-        self._attempt.release(self._key, self.ordinal, is_returned=self._is_used and not self._is_delivered)
+        is_cut = self._used_in is not None and not self._is_delivered
+        # A use from before a restore was taken back by it, unless the cursor has it.
+        is_returned = is_cut and self._used_in is self._attempt.ordinals
+        self._attempt.release(self._key, self.ordinal, is_returned=is_returned, is_explicit=self.is_explicit)
 
 
 class Attempt:
@@ -61,6 +68,11 @@ class Attempt:
         self._history = history
         self._log = run_log
         self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
+        self._all_released: list[asyncio.Future[None]] = []
+        self.holds = 0
+        """Requests that hold a sample."""
+        self.counted_holds = 0
+        """Those of them that did not name it."""
 
     async def hold(self, key: str, scope: str, taking: Taking, *, is_retry: bool, stored: Stored) -> Hold:
         """Hold the sample that a request gets.
@@ -74,7 +86,11 @@ class Attempt:
             self.ordinals.own_as(self._history.owners())
         if is_retry and taking == NEXT:
             await self._wait_for_return(key, scope)
-        return Hold(self, key, scope, self.ordinals.take(key, scope, taking, stored))
+        ordinal = self.ordinals.take(key, scope, taking, stored)
+        is_explicit = taking.ordinal is not None
+        self.holds += 1
+        self.counted_holds += not is_explicit
+        return Hold(self, key, scope, ordinal, is_explicit=is_explicit)
 
     async def _wait_for_return(self, key: str, scope: str) -> None:
         loop = asyncio.get_running_loop()
@@ -84,22 +100,32 @@ class Attempt:
             self._waiting[key].append(future)
             await asyncio.wait([future], timeout=left)
 
-    def use(self, key: str, ordinal: int, scope: str) -> None:
+    def use(self, key: str, ordinal: int, scope: str, *, is_explicit: bool) -> None:
         """Record that a held sample is delivered."""
         self.ordinals.use(key, ordinal)
-        used = Used(self.name, key, ordinal, scope)
+        used = Used(self.name, key, ordinal, scope, is_explicit)
         self._history.take(self._log.note(used), used)
 
-    def release(self, key: str, ordinal: int, *, is_returned: bool) -> None:
+    def release(self, key: str, ordinal: int, *, is_returned: bool, is_explicit: bool) -> None:
         """Release a held sample, and wake who waits for it; `is_returned`: its use is taken back."""
+        self.holds -= 1
+        self.counted_holds -= not is_explicit
         if is_returned:
             self.ordinals.unuse(key, ordinal)
             returned = Returned(self.name, key, ordinal)
             self._history.take(self._log.note(returned), returned)
         if self.ordinals.release(key, ordinal):
-            for future in self._waiting.pop(key, ()):
-                if not future.done():
-                    future.set_result(None)
+            _wake(self._waiting.pop(key, ()))
+        if not self.holds:
+            waiting, self._all_released = self._all_released, []
+            _wake(waiting)
+
+    async def wait_released(self, seconds: float) -> None:
+        """Return once no request holds a sample, or the time is over."""
+        if self.holds:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._all_released.append(future)
+            await asyncio.wait([future], timeout=seconds)
 
     def replace(self, ordinals: Ordinals) -> None:
         """Continue with other ordinals. Samples that clients hold stay theirs."""
@@ -169,18 +195,26 @@ class Runs:
         return run, name
 
     async def _attempt(self, run: Run, name: LineName) -> Attempt:
-        open_run = self._open.get(run.run_id)
-        if open_run is None:
-            names = [each.name for each in run.attempts]
-            history = await asyncio.to_thread(self._log.history, names)
-            open_run = self._open[run.run_id] = _OpenRun(run, history)
+        open_run = await self._open_run(run)
         attempt = open_run.attempts.get(name)
         if attempt is None:
             history = open_run.history
-            ordinals = await asyncio.to_thread(_rebuilt, history, name)
+            try:
+                ordinals = await _rebuilt(history, name)
+            except UnknownCursor:
+                raise _broken_history(run.label) from None
             token = next(each.token for each in run.attempts if each.name == name)
             attempt = open_run.attempts[name] = Attempt(name, token, history, ordinals, self._log)
         return attempt
+
+    async def _open_run(self, run: Run) -> _OpenRun:
+        """Return an open run; `_opening` must be held."""
+        found = self._open.get(run.run_id)
+        if found is None:
+            names = [each.name for each in run.attempts]
+            history = await asyncio.to_thread(self._log.history, names)
+            found = self._open[run.run_id] = _OpenRun(run, history)
+        return found
 
     # -- cursors ----------------------------------------------------------------------------------------------
 
@@ -190,66 +224,123 @@ class Runs:
         Raises:
             KdproxyError: there is no such run or attempt, or the disk refuses.
         """
-        run = self._known(label)
-        found = run.attempt(token)
-        if found is None:
-            raise _unknown_attempt(label, token)
-        attempt = await self._attempt(run, found.name)
-        after = self._open[run.run_id].history.last(found.name)
-        held = attempt.ordinals.held
+        attempt, history = await self._known_attempt(label, token)
+        after, counted, held = history.last(attempt.name), history.counted(attempt.name), attempt.counted_holds
         await self._log.settle()
         if self._log.trouble is not None:
-            raise KdproxyError(
-                f"No cursor: the events of the run are not on disk. {self._log.trouble}",
-                hint="Free space on the data directory's disk and try again.",
-                code="disk_refuses",
-                http_status=503,
-            )
+            raise _not_durable("No cursor", self._log.trouble)
         return {
             "run": label,
-            "attempt": str(found.name),
+            "attempt": str(attempt.name),
             "after": None if after is None else str(after),
             "in_flight": held,
+            "counted": counted,
         }
 
-    async def restore(self, label: str, token: str | None, source: LineName, after: LineName | None) -> None:
-        """Put an attempt back to a cursor: its used samples are those of that moment.
+    async def restore(
+        self, label: str, token: str | None, source: LineName | None, after: LineName | None = None
+    ) -> dict[str, object]:
+        """Put an attempt back to a cursor: its used samples are those of that moment. Without an attempt, open it.
+
+        Args:
+            source, after: of the cursor; without a source: before any sample was used.
+
+        Returns:
+            The restored attempt, and how many requests hold samples of it.
 
         Raises:
-            KdproxyError: the run or the cursor is not known.
+            KdproxyError: the run or the cursor is not known, or the disk refuses.
         """
+        run = self._list.find(label)
+        if source is None:
+            ordinals = Ordinals()
+        elif run is None:
+            raise _unknown_run(label)
+        else:
+            await self._check_cursor(run, source, after)
+        if self._log.trouble is not None:
+            raise _not_durable("The cursor was not restored", self._log.trouble)
+        attempt = await self.open(label, token)
+        await attempt.wait_released(RETURN_SECONDS)  # of a process that was killed, and is not seen closed yet
+        run = self._known(label)
+        history = self._open[run.run_id].history
+        if source is not None:
+            ordinals = await _rebuilt(history, source, after, is_whole=False)
+        elif history.has_scopes:
+            ordinals.own_as(history.owners())
+        in_flight = attempt.holds
+        attempt.replace(ordinals)
+        restored = Restored(attempt.name, source or attempt.name, after, self._clock.now())
+        history.take(self._log.note(restored), restored)
+        await self._log.settle()
+        if self._log.trouble is not None:
+            raise _not_durable("The cursor was restored in memory only", self._log.trouble)
+        return {"run": label, "attempt": str(attempt.name), "token": attempt.token, "in_flight": in_flight}
+
+    async def _check_cursor(self, run: Run, source: LineName, after: LineName | None) -> None:
+        if all(each.name != source for each in run.attempts):
+            raise _unknown_cursor(run.label)
+        async with self._opening:
+            open_run = await self._open_run(run)
+        try:
+            await asyncio.to_thread(open_run.history.check, source, after)
+        except UnknownCursor:
+            raise _unknown_cursor(run.label) from None
+
+    async def _known_attempt(self, label: str, token: str | None) -> tuple[Attempt, History]:
         run = self._known(label)
         found = run.attempt(token)
         if found is None:
             raise _unknown_attempt(label, token)
-        attempt = await self._attempt(run, found.name)
-        history = self._open[run.run_id].history
-        try:
-            ordinals = await asyncio.to_thread(_rebuilt, history, source, after, is_whole=False)
-        except UnknownCursor:
-            raise _unknown_cursor(label) from None
-        attempt.replace(ordinals)
-        restored = Restored(found.name, source, after, self._clock.now())
-        history.take(self._log.note(restored), restored)
-        await self._log.settle()
+        async with self._opening:  # an attempt that is opened twice would give a sample twice
+            attempt = await self._attempt(run, found.name)
+        return attempt, self._open[run.run_id].history
 
     def _known(self, label: str) -> Run:
         run = self._list.find(label)
         if run is None:
-            raise RequestRefused(
-                f"No run is named {label!r}.",
-                hint="`kdproxy runs list` shows the runs of this data directory.",
-                code="unknown_run",
-                http_status=404,
-            )
+            raise _unknown_run(label)
         return run
 
 
-def _rebuilt(history: History, attempt: LineName, after: LineName | None = None, *, is_whole: bool = True) -> Ordinals:
-    ordinals = history.ordinals(attempt, after, is_whole=is_whole)
+async def _rebuilt(
+    history: History, attempt: LineName, after: LineName | None = None, *, is_whole: bool = True
+) -> Ordinals:
+    """Rebuild the ordinals of an attempt in a thread."""
+    size = len(history)
+    ordinals = await asyncio.to_thread(history.ordinals, attempt, after, is_whole=is_whole)
     if history.has_scopes:
-        ordinals.own_as(history.owners())
+        owners = await asyncio.to_thread(history.owners)
+        for key, owned in history.owners(size).items():  # taken in the meantime
+            known = owners.setdefault(key, {})
+            for ordinal, scope in owned.items():
+                known.setdefault(ordinal, scope)
+        ordinals.own_as(owners)
     return ordinals
+
+
+def _wake(waiting: Iterable[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+
+
+def _not_durable(what: str, trouble: str) -> KdproxyError:
+    return KdproxyError(
+        f"{what}: the events of the run are not on disk. {trouble}",
+        hint="Free space on the data directory's disk and try again.",
+        code="disk_refuses",
+        http_status=503,
+    )
+
+
+def _unknown_run(label: str) -> KdproxyError:
+    return RequestRefused(
+        f"No run is named {label!r}.",
+        hint="`kdproxy runs list` shows the runs of this data directory.",
+        code="unknown_run",
+        http_status=404,
+    )
 
 
 def _taken(label: str, token: str) -> KdproxyError:
@@ -275,5 +366,14 @@ def _unknown_cursor(label: str) -> KdproxyError:
         f"The cursor is not in the log of run {label!r}.",
         hint="It was taken in another data directory or another run, or the events log was lost. Nothing was changed.",
         code="unknown_cursor",
+        http_status=409,
+    )
+
+
+def _broken_history(label: str) -> KdproxyError:
+    return KdproxyError(
+        f"An attempt of run {label!r} was restored from a cursor whose event is not in the events log any more.",
+        hint="Nothing was sent to the provider. Open a new attempt: it replays the stored samples from the first on.",
+        code="broken_history",
         http_status=409,
     )
