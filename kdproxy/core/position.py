@@ -172,7 +172,7 @@ def _changed(value: dict[str, Any], tree: Mapping[Any, Any], replace: Callable[[
 
 def _lacks(value: dict[str, Any], tree: Mapping[Any, Any]) -> bool:
     """Whether an object has no member that a tree names: nearly always, so it is asked first."""
-    return _CREDENTIAL not in tree and tree.keys().isdisjoint(value)
+    return tree.keys().isdisjoint(value) and not (_CREDENTIAL in tree and any(map(is_credential, value)))
 
 
 def _list(value: list[Any], tree: Mapping[Any, Any], replace: Callable[[Any], Any]) -> list[Any]:

@@ -1,5 +1,6 @@
 """One flight of a cacheable call: fetch, record, store, and only then let clients have the end of the answer."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from decimal import Decimal
@@ -22,7 +23,7 @@ from kdproxy.engine.flights import Flight, Head
 from kdproxy.engine.lane import Refusal
 from kdproxy.engine.lanes import Lanes
 from kdproxy.engine.ledger import CallOutcome, Ledger
-from kdproxy.engine.offload import offload
+from kdproxy.engine.offload import INLINE_BYTES
 from kdproxy.engine.receive import again_of, read_to_end, recorder_of
 from kdproxy.engine.recorder import Recorder, StreamRecorder
 from kdproxy.engine.unkept import Unkept
@@ -84,7 +85,11 @@ class CachedCall:
         rules = self._lanes.rules(incoming.upstream, question.provider)
         queue = self._lanes.queue(incoming.upstream, incoming.credentials(), question.model or "", rules)
         guess = self._guesses.setdefault(question.model or "", OutputGuess())
-        cost = await offload(asked.body, lambda: cost_of(asked.members, guess, body_bytes=len(asked.body)))
+        size = len(asked.body)
+        if size <= INLINE_BYTES:
+            cost = cost_of(asked.members, guess, body_bytes=size)
+        else:
+            cost = await asyncio.to_thread(lambda: cost_of(asked.members, guess, body_bytes=size))
         upstream, is_habit = incoming.upstream, self._unkept.is_habit
         validator = Validator(
             endpoint_named(question.provider, question.endpoint).judge,
@@ -327,7 +332,7 @@ _KEY_VERSION = int(key.KEY_VERSION)
 
 def kept_headers(headers: HeaderPairs) -> HeaderPairs:
     """Return the response headers that the journal keeps."""
-    return tuple((name, value) for name, value in headers if name.lower() in STORED_HEADERS)
+    return tuple([pair for pair in headers if pair[0].lower() in STORED_HEADERS])
 
 
 def _request(asked: Asked, key_index: int) -> UpstreamRequest:

@@ -71,6 +71,8 @@ class FairQueue:
 
     def first(self) -> Waiter | None:
         """Return who is next."""
+        if not self._runs:
+            return None
         for run in list(self._runs):
             waiters = self._runs[run]
             while waiters and waiters[0].future.done():

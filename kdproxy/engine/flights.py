@@ -112,8 +112,8 @@ class Flight:
 
     def complete(self, *, error: KdproxyError | None = None) -> None:
         """End: the body is complete, or `error` says why it is not."""
-        if self.phase is not Phase.COMPLETE:
-            self.phase = Phase.COMPLETE
+        if self._phase is not Phase.COMPLETE:
+            self._phase = Phase.COMPLETE
             self.error = error
             # It leads back to the flight: left there, the collector has to find each miss's thirty objects, 22 us.
             self.advise = None
@@ -127,8 +127,8 @@ class Flight:
             TimeoutError: it took longer than `seconds` (None: however long it takes).
         """
         ends_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        while self.head is None or (self.head.is_whole and self.phase is not Phase.COMPLETE):
-            if self.phase is Phase.COMPLETE:
+        while self.head is None or (self.head.is_whole and self._phase is not Phase.COMPLETE):
+            if self._phase is Phase.COMPLETE:
                 assert self.error is not None  # a flight completes with a head or an error
                 raise self.error
             await self._change(ends_at)
@@ -153,10 +153,10 @@ class Flight:
                 # What is there goes out in one piece: a late joiner gets the backlog in one write.
                 piece = b"".join(self._chunks[position:])
                 position = len(self._chunks)
-                if before_last is not None and self.phase is Phase.COMPLETE and self.error is None:
+                if before_last is not None and self._phase is Phase.COMPLETE and self.error is None:
                     before_last()
                 yield piece
-            if self.phase is Phase.COMPLETE:
+            if self._phase is Phase.COMPLETE:
                 break
             await self._change()
         if self.error is not None:

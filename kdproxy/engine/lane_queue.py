@@ -202,6 +202,8 @@ class LaneQueue:
     def _soonest(self, cost: Cost, now: float) -> tuple[Lane, float]:
         """Return the lane that can send first, and in how many seconds."""
         soonest, shortest = self.lanes[0], math.inf
+        if len(self.lanes) == 1:
+            return soonest, soonest.wait(cost, now)
         for lane in self.lanes:
             wait = lane.wait(cost, now)
             if wait < shortest:

@@ -24,7 +24,9 @@ def find(archive: Archive, asked: Asked, address: Address) -> Answer | None:
 
 def _find(archive: Archive, question: Question, address: Address) -> Answer | None:
     or_json = partial(_stands_in, question) if question.form is Form.SSE else None
-    return archive.find(address, question.form, partial(_fits, question), or_json=or_json)
+    # Most questions take any answer; to ask for each hit takes five calls.
+    fits = partial(_fits, question) if question.wants_copy or question.wants_stream_usage else None
+    return archive.find(address, question.form, fits, or_json=or_json)
 
 
 def has_form(archive: Archive, asked: Asked, address: Address, form: Form) -> bool:

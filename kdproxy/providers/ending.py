@@ -106,9 +106,19 @@ def error_in(members: Mapping[str, Any]) -> Any:
     MiniMax: `base_resp`; Cloudflare: `success` false; Responses: a `response` that failed; OpenRouter: a choice's
     `error`. Empty values (null, false, "", 0, {}) do not count.
     """
+    if members.get("object") == "error":
+        return members.get("error") or members
+    # Nearly all bodies and events have none of these: one look instead of six.
+    return _choice_error(members) if _HOLDERS.isdisjoint(members) else _named_error(members)
+
+
+_HOLDERS = frozenset({"error", "type", "success", "error_code", "base_resp", "response"})
+
+
+def _named_error(members: Mapping[str, Any]) -> Any:
     if error := members.get("error"):
         return error
-    if members.get("type") == "error" or members.get("object") == "error" or members.get("success") is False:
+    if members.get("type") == "error" or members.get("success") is False:
         return members
     if members.get("error_code") not in _NO_CODE:
         return members
@@ -117,6 +127,10 @@ def error_in(members: Mapping[str, Any]) -> Any:
     response = members.get("response")
     if isinstance(response, dict) and (response.get("error") or str(response.get("status")) in _FAILED_STATUSES):
         return response.get("error") or response
+    return _choice_error(members)
+
+
+def _choice_error(members: Mapping[str, Any]) -> Any:
     choices = members.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and choice.get("error"):

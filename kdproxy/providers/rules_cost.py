@@ -15,6 +15,7 @@ OPAQUE_TOKENS = 1_000.0
 """An image or a file inlined as base64: its length says nothing about its tokens."""
 _OPAQUE_FROM = 2_048
 _OUTPUT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_OUTPUT_SET = frozenset(_OUTPUT_NAMES)
 _INPUT_NAMES = ("messages", "prompt", "input", "system", "instructions", "tools", "contents", "systemInstruction")
 
 
@@ -39,7 +40,9 @@ def cost_of(members: Mapping[str, Any] | None, guess: OutputGuess, *, body_bytes
         if name in members:
             given += _given(members[name])
     bound = _output_bound(members)
-    answers = max(_count(members.get("n")) or 1, _count(members.get("best_of")) or 1)
+    answers = 1
+    if "n" in members or "best_of" in members:
+        answers = max(_count(members.get("n")) or 1, _count(members.get("best_of")) or 1)
     return Cost(input_tokens=given, output_tokens=(guess.tokens if bound is None else float(bound)) * answers)
 
 
@@ -76,7 +79,7 @@ def _given(value: Any) -> float:
 
 
 def _output_bound(members: Mapping[str, Any]) -> int | None:
-    for name in _OUTPUT_NAMES:
+    for name in () if _OUTPUT_SET.isdisjoint(members) else _OUTPUT_NAMES:
         if (found := _count(members.get(name))) is not None:
             return found
     generation = members.get("generationConfig")

@@ -23,12 +23,14 @@ class SlidingWindow:
 
     def add(self, amount: float, now: float) -> None:
         """Count something."""
-        self._forget(now)
+        bins = self._bins
+        if not bins or bins[0][0] + self._width + self.window_seconds <= now:
+            self._forget(now)
         self._total += amount
-        if self._bins and now < self._bins[-1][0] + self._width:
-            self._bins[-1][1] += amount
+        if bins and now < bins[-1][0] + self._width:
+            bins[-1][1] += amount
         else:
-            self._bins.append([now, amount])
+            bins.append([now, amount])
 
     def take_back(self, amount: float) -> None:
         """Subtract what turned out smaller, the newest first."""
