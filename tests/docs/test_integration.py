@@ -64,7 +64,7 @@ def test_records(work: Path) -> None:
     assert json.loads(run(work, "trainhooks", "status", "runs/records", "--json"))["state"] == "closed"
 
 
-def test_a_killed_script_goes_on_to_the_same_end(work: Path, tmp_path: Path) -> None:
+def test_a_killed_script_continues_to_the_same_end(work: Path, tmp_path: Path) -> None:
     name = "exact.py"
     (tmp_path / name).write_text(SCRIPTS[name])
     run(tmp_path, "python", name)

@@ -38,7 +38,7 @@ async def circle() -> AsyncIterator[RunningProxy]:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-async def test_a_circle_is_told_at_once(
+async def test_a_circle_is_reported_at_once(
     circle: RunningProxy, send: Any, path: str, body: Any, headers: dict[str, str]
 ) -> None:
     async with asyncio.timeout(5):

@@ -129,7 +129,7 @@ async def test_a_body_that_waits_for_100_continue(send: Any) -> None:
         assert b"Expect" not in upstream.requests[0].raw_head
 
 
-async def test_a_client_that_sends_a_byte_now_and_then_holds_nobody_up(send: Any) -> None:
+async def test_a_client_that_sends_a_byte_now_and_then_blocks_nobody(send: Any) -> None:
     async with WireServer(own) as upstream, run_proxy(upstream.url) as proxy:
         slow = [await opened(proxy) for _ in range(20)]
         whole = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % (CHAT.encode(), len(RAW)) + RAW

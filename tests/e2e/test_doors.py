@@ -173,7 +173,7 @@ async def test_the_token_is_taken_off_and_the_upstreams_put_on(
             assert call.headers[name] in (value.format(INJECTED), f"Bearer {INJECTED}")
 
 
-async def test_a_wrong_token_is_told_in_the_providers_shape(
+async def test_a_wrong_token_is_reported_in_the_providers_shape(
     teacher: ScriptedTeacher, send: Any, clients_of: Any
 ) -> None:
     async with run_proxy(teacher, environment={"KDPROXY_TOKEN": TOKEN}) as proxy:
@@ -329,7 +329,7 @@ async def test_a_body_beyond_the_limit_is_refused_and_the_server_lives(
     assert teacher.count() == 1
 
 
-async def test_the_official_client_is_told_of_the_limit_at_once(
+async def test_the_official_client_is_informed_of_the_limit_at_once(
     teacher: ScriptedTeacher, proxy: RunningProxy, clients_of: Any
 ) -> None:
     async with clients_of(proxy) as ask:

@@ -168,7 +168,9 @@ async def test_sealed_segments_answer_too(teacher: ScriptedTeacher, tmp_path: Pa
     assert teacher.count() == 29
 
 
-async def test_an_answer_is_on_disk_before_its_end_is_told(teacher: ScriptedTeacher, tmp_path: Path, http: Any) -> None:
+async def test_an_answer_is_on_disk_before_its_end_is_reported(
+    teacher: ScriptedTeacher, tmp_path: Path, http: Any
+) -> None:
     """Killed in the very moment in which the client has its answer."""
     for number in range(1, 7):
         async with run_proxy_process(teacher, tmp_path) as proxy:

@@ -105,7 +105,7 @@ async def test_a_key_that_is_configured_for_an_upstream_is_tried(tmp_path: Path)
     assert KEY not in told
 
 
-async def test_a_wrong_path_is_told_with_the_right_one(tmp_path: Path) -> None:
+async def test_a_wrong_path_is_reported_with_the_right_one(tmp_path: Path) -> None:
     def play(request: Any) -> list[bytes]:
         is_there = request.path == "/api/v1/models"
         return [MODELS if is_there else json_answer({"detail": "Not Found"}, status="404 Not Found")]
@@ -128,7 +128,7 @@ async def test_a_refused_connection_is_held_and_a_name_that_nobody_has_is_not(tm
     assert "requests are held" not in told.lower()
 
 
-async def test_a_certificate_and_a_port_without_tls_are_told(tmp_path: Path) -> None:
+async def test_a_certificate_and_a_port_without_tls_are_reported(tmp_path: Path) -> None:
     certificate = Certificate(tmp_path)
     async with ScriptedTeacher(tls=certificate.context) as teacher:
         told = await start_says(teacher, tmp_path / "a", "not trusted")
@@ -142,7 +142,7 @@ async def test_a_certificate_and_a_port_without_tls_are_told(tmp_path: Path) -> 
         assert f"--upstream http://{address}" in told
 
 
-async def test_an_upstream_that_is_this_proxy_is_told(tmp_path: Path) -> None:
+async def test_an_upstream_that_is_this_proxy_is_reported(tmp_path: Path) -> None:
     async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
             writer.write(data)
@@ -160,7 +160,7 @@ async def test_an_upstream_that_is_this_proxy_is_told(tmp_path: Path) -> None:
             assert "give the teacher's own URL" in told
 
 
-async def test_an_address_that_is_not_written_in_full_is_told(tmp_path: Path) -> None:
+async def test_an_address_that_is_not_written_in_full_is_reported(tmp_path: Path) -> None:
     assert "127.0.0.1, not 127.1" in await start_says("http://127.1:9/v1", tmp_path, "not reached")
 
 
@@ -316,7 +316,7 @@ async def test_a_wrong_path_is_explained_to_the_client(send: Any, base: str, pat
     assert len(upstream.requests) == 1
 
 
-async def test_a_model_that_nobody_has_is_told_in_the_providers_own_words(send: Any) -> None:
+async def test_a_model_that_nobody_has_is_reported_in_the_providers_own_words(send: Any) -> None:
     body = b'{"error": {"message": "The model `m` does not exist", "code": "model_not_found"}}'
     async with WireServer([answer(body, status="404 Not Found")]) as upstream, run_proxy(upstream.url) as proxy:
         got = await at_once(proxy, send)

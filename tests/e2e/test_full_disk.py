@@ -26,7 +26,7 @@ async def health(send: Any, proxy: ProxyProcess) -> tuple[int, dict[str, Any]]:
     return got.status, orjson.loads(got.body)
 
 
-async def test_who_waits_is_told_of_the_disk(
+async def test_who_waits_is_informed_of_the_disk(
     teacher: ScriptedTeacher, small_disk: Path, ballast: Any, send: Any
 ) -> None:
     data = small_disk / "data"

@@ -80,7 +80,7 @@ async def test_more_callers_than_files_all_get_their_answer(many_files: None, se
     assert "the upstream fails every call" not in err
 
 
-async def test_files_that_run_out_all_the_same_are_told_and_waited_for(
+async def test_files_that_run_out_all_the_same_are_reported_and_waited_for(
     many_files: None, send: Any, tmp_path: Path
 ) -> None:
     """The limit is lowered from outside, so that what the start has counted on is not there."""

@@ -54,7 +54,7 @@ def error_of(got: Any) -> tuple[str, str]:
         ("http://127.0.0.1:0/v1", "must look like https://host/v1"),
     ],
 )
-async def test_an_upstream_that_is_no_url_is_told_with_the_one_that_was_meant(
+async def test_an_upstream_that_is_no_url_is_reported_with_the_one_that_was_meant(
     tmp_path: Path, upstream: str, words: str
 ) -> None:
     told = await told_at_start(tmp_path / "data", "--upstream", upstream)
@@ -214,7 +214,7 @@ async def test_a_command_beside_no_proxy_and_no_data_says_what_is_missing(tmp_pa
     assert str(tmp_path / "none") in err.decode()
 
 
-async def test_a_wrong_host_header_is_told_with_the_setting(teacher: ScriptedTeacher, send: Any) -> None:
+async def test_a_wrong_host_header_is_reported_with_the_setting(teacher: ScriptedTeacher, send: Any) -> None:
     async with run_proxy(teacher) as proxy:
         code, message = error_of(await send(proxy.address + CHAT, ASK, headers={"Host": "teacher-proxy:8400"}))
     assert code == "wrong_host"

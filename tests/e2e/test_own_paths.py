@@ -19,7 +19,7 @@ TOKEN = "t" * 20
 
 @pytest.mark.parametrize("path", ["/", "/_kdproxy/", "/_kdproxy", "/?x=1"])
 @pytest.mark.parametrize("token", [None, TOKEN])
-async def test_a_browser_is_told_what_this_is_and_nothing_else(
+async def test_a_browser_is_shown_what_this_is_and_nothing_else(
     teacher: ScriptedTeacher, send: Any, path: str, token: str | None
 ) -> None:
     async with run_proxy(

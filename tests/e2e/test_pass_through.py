@@ -111,7 +111,7 @@ async def test_a_question_gets_no_other_header_either(
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
-async def test_a_caches_directives_go_on_and_our_own_headers_do_not(
+async def test_a_caches_directives_are_forwarded_and_our_own_headers_are_not(
     before_mirror: RunningProxy, mirror: Mirror, send: Any, path: str
 ) -> None:
     ours = {"Kdproxy-Mode": "refresh", "Kdproxy-Run": "r", "Kdproxy-Sample": "1"}
@@ -134,7 +134,7 @@ async def test_header_bytes_beyond_ascii_go_through(before_mirror: RunningProxy,
         assert b"X-Back: " + sent + b"\r\n" in reply
 
 
-async def test_a_gzipped_body_goes_on_gzipped(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
+async def test_a_gzipped_body_is_forwarded_gzipped(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
     body = gzip.compress(b'{"model":"m","messages":[{"role":"user","content":"Why?"}]}')
     for path in ("/v1/files", "/v1/chat/completions"):
         for _ in range(2):

@@ -143,7 +143,7 @@ async def test_a_parked_run_says_so_in_log_stats_and_at_the_end(
     assert "run the script again" in hint
 
 
-async def test_a_wait_longer_than_the_clients_own_is_told_with_manners(
+async def test_a_wait_longer_than_the_clients_own_gets_a_retry_after(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
 ) -> None:
     teacher.script(RateLimited(retry_after=40))

@@ -83,7 +83,7 @@ async def test_one_429_pauses_all_calls_of_its_lane(teacher: ScriptedTeacher, pr
     assert all(call.started_at - teacher.calls[0].started_at >= 0.4 for call in teacher.calls[1:])
 
 
-async def test_a_spent_quota_is_told_at_once(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
+async def test_a_spent_quota_is_reported_at_once(teacher: ScriptedTeacher, proxy: RunningProxy, send: Any) -> None:
     teacher.script(InsufficientQuota())
     started = time.monotonic()
     got = await send(proxy.address + CHAT, ASK)
@@ -96,7 +96,7 @@ async def test_a_spent_quota_is_told_at_once(teacher: ScriptedTeacher, proxy: Ru
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-async def test_what_waiting_does_not_mend_is_not_tried_again(
+async def test_what_waiting_does_not_fix_is_not_tried_again(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, status: int
 ) -> None:
     teacher.script(Respond(status, {"x-own": "1"}, b'{"error":{"message":"no"}}'))
@@ -105,7 +105,7 @@ async def test_what_waiting_does_not_mend_is_not_tried_again(
     assert teacher.count() == 1
 
 
-async def test_an_error_that_quotes_a_long_request_is_told_as_it_is(
+async def test_an_error_that_quotes_a_long_request_is_reported_as_it_is(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
 ) -> None:
     """It is the request's fault, so neither tried again nor taken for an outage."""

@@ -86,7 +86,7 @@ async def test_what_passes_through_is_finished_too(teacher: ScriptedTeacher, tmp
     assert "gave up" not in err
 
 
-async def test_nothing_under_way_nothing_to_tell(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:
+async def test_nothing_under_way_nothing_to_report(teacher: ScriptedTeacher, tmp_path: Path, send: Any) -> None:
     async with run_proxy_process(teacher, tmp_path) as proxy:
         await send(proxy.address + CHAT, ASK)
         proxy.send(signal.SIGTERM)

@@ -45,7 +45,7 @@ async def test_it_prints_the_lines_to_export(teacher: ScriptedTeacher, tmp_path:
     ]
 
 
-async def test_how_much_is_stored_is_said_where_an_unmounted_disk_would_else_be_taken_for_a_new_one(
+async def test_how_much_is_stored_is_reported_where_an_unmounted_disk_would_else_be_taken_for_a_new_one(
     teacher: ScriptedTeacher, tmp_path: Path, send: Any
 ) -> None:
     said = []
@@ -69,7 +69,7 @@ async def test_the_data_directory_is_private_and_ignored(teacher: ScriptedTeache
         assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, file
 
 
-async def test_a_second_one_is_told_at_once_who_owns_the_directory(
+async def test_a_second_one_learns_at_once_who_owns_the_directory(
     teacher: ScriptedTeacher, tmp_path: Path, send: Any
 ) -> None:
     async with run_proxy_process(teacher, tmp_path) as proxy:
@@ -114,7 +114,7 @@ async def test_an_unwritable_directory(tmp_path: Path) -> None:
     assert blocked.read_text() == "not a directory"
 
 
-async def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path: Path) -> None:
+async def test_all_mistakes_of_a_configuration_are_reported_at_once(tmp_path: Path) -> None:
     config = tmp_path / "kdproxy.toml"
     config.write_text('prot = 8400\nmode = "fast"\n[upstreams.teacher]\nurl = "ftp://teacher"\n')
     data_dir = tmp_path / "data"
@@ -129,7 +129,7 @@ async def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path: Path) 
     assert not data_dir.exists()
 
 
-async def test_a_price_file_with_mistakes_is_told_and_nothing_else(tmp_path: Path) -> None:
+async def test_a_price_file_with_mistakes_is_reported_and_nothing_else(tmp_path: Path) -> None:
     prices = tmp_path / "prices.toml"
     prices.write_text("cheap = true\n")
     environment = {"KDPROXY_PRICES": str(prices), "PYTHONWARNINGS": "default::ResourceWarning"}

@@ -35,7 +35,7 @@ async def test_a_teacher_behind_tls_is_asked_as_any_other(tmp_path: Path, send: 
 
 
 @pytest.mark.parametrize(("address", "why"), [("127.0.0.1", "self-signed certificate"), ("127.0.0.9", "not valid for")])
-async def test_a_certificate_that_is_not_trusted_is_told_at_once(
+async def test_a_certificate_that_is_not_trusted_is_reported_at_once(
     tmp_path: Path, send: Any, address: str, why: str
 ) -> None:
     certificate = Certificate(tmp_path, address)
@@ -90,7 +90,7 @@ async def ask(proxy: ProxyProcess, path: str, send: Any) -> Any:
     return await send(f"{proxy.address}{path}?key={SECRET}", ASK, headers={"Authorization": f"Bearer {SECRET}"})
 
 
-async def test_a_closed_port_is_told_as_one(tmp_path: Path, send: Any) -> None:
+async def test_a_closed_port_is_reported_as_one(tmp_path: Path, send: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     replies, err = await said(f"http://127.0.0.1:{port}/v1", tmp_path, send)
@@ -100,27 +100,27 @@ async def test_a_closed_port_is_told_as_one(tmp_path: Path, send: Any) -> None:
     assert all(b"Connection refused" in reply.body for reply in replies)
 
 
-async def test_a_name_that_nobody_has_is_told_as_one(tmp_path: Path, send: Any) -> None:
+async def test_a_name_that_nobody_has_is_reported_as_one(tmp_path: Path, send: Any) -> None:
     replies, err = await said("http://no-such-host.invalid/v1", tmp_path, send)
     assert "its name no-such-host.invalid is not known to DNS" in err
     assert all(b"not known to DNS" in reply.body for reply in replies)
 
 
-async def test_a_server_without_tls_is_told_as_one(tmp_path: Path, send: Any) -> None:
+async def test_a_server_without_tls_is_reported_as_one(tmp_path: Path, send: Any) -> None:
     async with server(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as address:
         replies, err = await said(f"https://{address}/v1", tmp_path, send)
     assert "TLS: " in err
     assert all(b"TLS: " in reply.body for reply in replies)
 
 
-async def test_a_server_that_hangs_up_is_told_as_one(tmp_path: Path, send: Any) -> None:
+async def test_a_server_that_hangs_up_is_reported_as_one(tmp_path: Path, send: Any) -> None:
     async with server(None) as address:
         replies, err = await said(f"http://{address}/v1", tmp_path, send)
     assert "it closed the connection" in err
     assert all(reply.status in (502, 503) for reply in replies)
 
 
-async def test_a_client_that_waits_no_longer_is_told_the_cause(send: Any) -> None:
+async def test_a_client_that_waits_no_longer_learns_the_cause(send: Any) -> None:
     """An unsent attempt costs nothing and is made again for as long as the client waits; then the client hears why."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -103,7 +103,7 @@ def test_without_room_little_memory_is_pinned(tmp_path: Path, monkeypatch: pytes
     assert sum(pinned) <= 128 << 20
 
 
-def test_out_of_memory_for_the_copy_goes_straight_to_the_host_and_is_said_once(
+def test_out_of_memory_for_the_copy_goes_straight_to_the_host_and_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another process may take what was free a moment ago."""
@@ -190,7 +190,7 @@ def save(root: Path, objects: dict[str, Any], around: Callable[[], None] = lambd
     return found
 
 
-def test_beginning_a_save_waits_for_nothing(tmp_path: Path, wait_mode: Callable[[str], None]) -> None:
+def test_beginning_a_save_does_not_wait(tmp_path: Path, wait_mode: Callable[[str], None]) -> None:
     """No synchronising call in the training's thread, the first save apart, which makes the buffers."""
     objects = training("cuda")
     step(objects, "cuda")

@@ -33,7 +33,7 @@ def as_v1(line: dict[str, Any], upstream: str) -> bytes:
     return record.seal(json.dumps(members, separators=(",", ":")).encode())
 
 
-async def test_a_request_finds_what_only_the_old_key_told_apart(
+async def test_a_request_finds_what_only_the_old_key_distinguished(
     teacher: ScriptedTeacher, tmp_path: Path, send: Any, journal_lines: Any
 ) -> None:
     async with run_proxy(f"t={teacher.base_url}", data_dir=tmp_path / "new") as proxy:

@@ -78,7 +78,7 @@ async def test_the_api_needs_its_own_token_where_clients_have_another(
         assert (await kdproxy("stats", "--data-dir", proxy.data_dir)).code == 0
 
 
-async def test_stats_tell_what_the_proxy_did(
+async def test_stats_report_what_the_proxy_did(
     proxy: RunningProxy, send: Callable[..., Awaitable[Any]], teacher: ScriptedTeacher, kdproxy: Command, chat: Maker
 ) -> None:
     for _ in range(3):

@@ -14,7 +14,7 @@ def lane(**stopped: Any) -> dict[str, Any]:
     return {"upstream": "teacher", "model": "m", "credential": "0123456789ab", "queued": 1_200, "stopped": stop}
 
 
-def test_a_lane_that_goes_on_is_not_worth_a_word() -> None:
+def test_a_lane_that_continues_is_not_mentioned() -> None:
     assert not list(exit_hints([{**lane(), "stopped": None}], now=NOW))
 
 

@@ -37,7 +37,7 @@ url = "api.example.com/v1"
 """Eleven mistakes."""
 
 
-def test_many_mistakes_are_told_at_once_each_with_its_line(say: Say, tmp_path: Path) -> None:
+def test_many_mistakes_are_reported_at_once_each_with_its_line(say: Say, tmp_path: Path) -> None:
     (tmp_path / "kdproxy.toml").write_text(TOML)
     ran = say("config")
     assert ran.code == 2

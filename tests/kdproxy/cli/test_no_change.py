@@ -152,7 +152,7 @@ def test_a_temporary_directory_without_room_is_no_hindrance(
     assert state(data) == before
 
 
-def test_a_lost_journal_is_told_and_left(data: Path, say: Run) -> None:
+def test_a_lost_journal_is_reported_and_left(data: Path, say: Run) -> None:
     journal = data / "api_recovery.jsonl"
     left = sum(path.read_bytes().count(b"\n") for path in data.glob("api_recovery.0*"))
     journal.write_bytes(b"")

@@ -90,7 +90,7 @@ async def test_what_writes_says_that_it_cannot(read_only: Callable[[], Path], kd
 
 
 @pytest.mark.asyncio
-async def test_an_index_that_is_not_there_or_wrong_is_told_from_the_journal(
+async def test_an_index_that_is_not_there_or_wrong_is_computed_from_the_journal(
     read_only: Callable[[], Path], kdproxy: Run, data: Path
 ) -> None:
     for file in (data / "index").iterdir():

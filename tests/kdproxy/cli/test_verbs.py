@@ -34,7 +34,7 @@ def broken(tmp_path: Path) -> Path:
     return file
 
 
-def test_warm_tells_on_stderr_and_prints_nothing(kdproxy: Run, rows: Path, tmp_path: Path) -> None:
+def test_warm_reports_on_stderr_and_prints_nothing(kdproxy: Run, rows: Path, tmp_path: Path) -> None:
     ran = kdproxy("warm", rows)
     assert (ran.code, ran.out) == (0, b"")
     assert "2 prompts stored" in ran.err

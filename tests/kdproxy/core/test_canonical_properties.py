@@ -153,7 +153,7 @@ def test_different_meaning_gives_different_bytes(pair: tuple[Any, Any], rng: ran
 
 
 @given(NUMBERS, NUMBERS, RANDOMS)
-def test_numbers_are_told_apart_by_value(one: Decimal, other: Decimal, rng: random.Random) -> None:
+def test_numbers_are_distinguished_by_value(one: Decimal, other: Decimal, rng: random.Random) -> None:
     near = one + Decimal(1).scaleb(one.adjusted() - 20) if one else other
     for number in (other, near):
         is_equal = canonical(_spell_number(one, rng).encode()) == canonical(_spell_number(number, rng).encode())

@@ -52,7 +52,7 @@ def test_what_says_nothing_is_nothing_never_zero(text: str | None) -> None:
     assert wait_of(text, now=NOW) is None
 
 
-def test_milliseconds_are_told_by_the_name_alone() -> None:
+def test_milliseconds_are_recognised_by_the_name_alone() -> None:
     assert wait_of("1500", now=NOW, unit=Unit.MILLISECONDS) == 1.5
     assert wait_of("1500", now=NOW) == 1500.0
 

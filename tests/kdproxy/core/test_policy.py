@@ -40,7 +40,7 @@ def test_a_request_names_its_mode(headers: list[tuple[str, str]], mode: Mode) ->
 
 
 @pytest.mark.parametrize("default", Mode)
-def test_without_a_word_the_default_holds(default: Mode) -> None:
+def test_without_a_declaration_the_default_holds(default: Mode) -> None:
     assert mode_of(CIMultiDict(), default) == default
     assert mode_of(CIMultiDict({"Cache-Control": "max-age=0"}), default) == default
 

@@ -28,7 +28,7 @@ COUNTS = {name_of(LOCAL): 10}
         "https://api.example.com/v1",
     ],
 )
-def test_answers_under_a_name_that_is_gone_are_told_with_what_it_may_be(url: str) -> None:
+def test_answers_under_a_name_that_is_gone_are_reported_with_what_it_may_be(url: str) -> None:
     [found] = renamed(COUNTS, OLD, [up(url)])
     assert (found.name, found.url, found.answers) == ("127.0.0.1:8000", LOCAL, 10)
     assert found.upstream == up(url)
@@ -60,7 +60,7 @@ def test_of_several_that_may_be_meant_none_is_guessed() -> None:
         ({"127.0.0.1:8000": 5, "localhost:8000": 5}, ["http://localhost:8000/v1"]),
     ],
 )
-def test_nothing_is_told_where_answers_will_be_found(answers: dict[str, int], urls: list[str]) -> None:
+def test_nothing_is_reported_where_answers_will_be_found(answers: dict[str, int], urls: list[str]) -> None:
     assert renamed(answers, OLD, [up(url) for url in urls]) == []
 
 

@@ -79,7 +79,7 @@ def test_two_spellings_of_a_base_make_one_key_path() -> None:
         ("/upstreams/anthropic/v1/models", "anthropic", "https://api.anthropic.com/v1/models"),
     ],
 )
-def test_the_built_in_upstreams_are_told_by_path(path: str, name: str, url: str) -> None:
+def test_the_built_in_upstreams_are_chosen_by_path(path: str, name: str, url: str) -> None:
     route = Router([]).route(path)
     assert (route.upstream.name, route.url) == (name, url)
 

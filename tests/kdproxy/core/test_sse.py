@@ -80,7 +80,7 @@ def test_events_with_each_line_end(end: bytes) -> None:
     assert (second.event, second.data) == (None, b"3")
 
 
-def test_an_event_is_told_as_soon_as_it_is_whole() -> None:
+def test_an_event_is_reported_as_soon_as_it_is_whole() -> None:
     splitter = Splitter()
     assert [found.data for found in splitter.feed(b"data: 1\n\ndata: 2\n")] == [b"1"]
     assert splitter.pending_bytes == len(b"data: 2\n")

@@ -33,7 +33,7 @@ from tests.kdproxy.engine.scripted_provider import (
 @pytest.mark.parametrize(
     "bad", [error(500), error(503), error(529), error(408), error(409), LOST], ids=lambda e: str(e)[:40]
 )
-def test_one_bad_moment_is_mended(bad: Any) -> None:
+def test_one_bad_moment_is_repaired(bad: Any) -> None:
     provider = Provider(in_turn(bad))
     assert isinstance(virtually(lambda: ScriptedFetcher(provider).buy()), FetchedResponse)
     assert len(provider.sent_at) == 2
@@ -150,7 +150,7 @@ def test_a_spent_quota_fails_fast_in_the_providers_words() -> None:
     virtually(main)
 
 
-def test_a_parked_run_goes_on_when_it_is_topped_up() -> None:
+def test_a_parked_run_continues_when_it_is_topped_up() -> None:
     paid_at = 7_200.0
 
     async def main() -> tuple[Provider, list[Any]]:
@@ -177,7 +177,7 @@ def test_a_revoked_key_is_left_for_the_others() -> None:
     virtually(main)
 
 
-def test_the_only_key_being_bad_is_told_as_it_is() -> None:
+def test_the_only_key_being_bad_is_reported_as_it_is() -> None:
     provider = Provider(lambda now, request: error(401))
     result = virtually(lambda: ScriptedFetcher(provider).buy())
     assert isinstance(result, Refusal)

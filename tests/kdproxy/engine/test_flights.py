@@ -61,7 +61,7 @@ async def test_late_joiners_get_the_backlog_in_one_piece() -> None:
     assert [chunk async for chunk in chunks] == [b"d"]
 
 
-async def test_a_whole_head_is_told_only_once_it_has_landed() -> None:
+async def test_a_whole_head_is_reported_only_once_it_has_landed() -> None:
     flight = Flight(IDENTITY)
     waiting = asyncio.create_task(flight.wait_head())
     flight.set_head(WHOLE)

@@ -97,7 +97,7 @@ def test_a_choice_that_has_not_begun_is_missing(end: bytes) -> None:
     assert recorder.finish() == Broken("2 choices were requested, but 1 came", 'choices = "as-served"')
 
 
-def test_text_after_a_finish_reason_goes_on_and_the_next_is_held_no_more() -> None:
+def test_text_after_a_finish_reason_continues_and_the_next_is_held_no_more() -> None:
     """Some servers put "stop" into every chunk."""
     recorder = stream()
     each = FIRST.replace(b'"delta"', b'"finish_reason":"stop","delta"')

@@ -124,7 +124,7 @@ def test_a_page_in_place_of_an_error_is_tried_a_few_times_and_handed_on() -> Non
     assert (result.status, result.body, result.is_fatal, len(provider.sent_at)) == (403, PAGE, True, 3)
 
 
-def test_a_page_under_404_is_tried_a_few_times_and_told_as_a_path_that_is_not_there() -> None:
+def test_a_page_under_404_is_tried_a_few_times_and_reported_as_a_path_that_is_not_there() -> None:
     provider = Provider(_again(Canned(404, (("content-type", "text/html"),), [PAGE])), health=well)
     with pytest.raises(KdproxyError) as told:
         virtually(lambda: ScriptedFetcher(provider).buy())

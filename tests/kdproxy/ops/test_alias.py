@@ -56,7 +56,7 @@ def one_pass(shelf: Any, upstream: Upstream = UPSTREAM) -> tuple[int, int]:
     return aliases.seated, aliases.further
 
 
-def test_what_version_1_told_apart_becomes_samples_of_one_question_in_their_order(
+def test_what_version_1_distinguished_becomes_samples_of_one_question_in_their_order(
     shelf: Any, old: Callable[..., bytes], write: Callable[..., str]
 ) -> None:
     sessions = [asking("a"), asking("b"), asking("c"), asking("a", "Who?")]
@@ -100,7 +100,7 @@ def test_seats_go_with_an_export_and_end_with_what_they_seat(
     assert one_pass(target) == (0, 0), "what was withdrawn gets no seat"
 
 
-def test_a_pass_goes_on_where_the_last_one_ended_unless_settings_changed(
+def test_a_pass_continues_where_the_last_one_ended_unless_settings_changed(
     shelf: Any, old: Callable[..., bytes], write: Callable[..., str]
 ) -> None:
     shelf.run(WarmArguments(files=(write("old", old(asking("a", "day 1: Why?"), b'{"n":0}')),)))

@@ -122,7 +122,7 @@ def test_anthropic_results_are_paired_with_their_requests(shelf: Any, write: Cal
     ("members", "given", "version"),
     [({}, None, "2026-10-21"), ({"temperature": 0}, None, "2023-06-01"), ({}, "2023-06-01", "2023-06-01")],
 )
-def test_the_version_that_a_batch_does_not_name_is_told_or_given(
+def test_the_version_that_a_batch_does_not_name_is_found_or_given(
     members: Any, given: str | None, version: str, shelf: Any, write: Callable[..., str]
 ) -> None:
     file = write(
@@ -158,7 +158,7 @@ def test_the_version_that_a_batch_does_not_name_is_told_or_given(
         ),
     ],
 )
-def test_what_cannot_be_used_is_told_apart(
+def test_what_cannot_be_used_is_distinguished(
     rows: list[Any], kind: str, reason: str, shelf: Any, write: Callable[..., str]
 ) -> None:
     outcome = shelf.run(WarmArguments(files=(write("batch", *rows),)))

@@ -93,7 +93,7 @@ def test_the_pieces_of_a_custom_tools_call_are_put_together() -> None:
     ]
 
 
-def test_arguments_that_are_an_object_are_told_as_text() -> None:
+def test_arguments_that_are_an_object_are_reported_as_text() -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
     body = orjson.dumps({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]})
     (choice,) = choices_of(stored(READ[0], body, {"messages": []}))

@@ -175,6 +175,6 @@ def test_a_hash_of_another_kind_is_no_claim() -> None:
         ),
     ],
 )
-def test_an_unusable_row_is_told_with_its_reason(row: dict[str, Any], reason: str) -> None:
+def test_an_unusable_row_is_reported_with_its_reason(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowUnusable, match=reason):
         tracker.read(row)

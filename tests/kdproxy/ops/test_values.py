@@ -63,7 +63,7 @@ def test_each_has_the_line_that_it_begins_in() -> None:
         (b'[{"a": 1}]\n[{"a": 2}]', "follows the end of the array"),
     ],
 )
-def test_what_is_cut_or_goes_on_is_said(text: bytes, reason: str) -> None:
+def test_what_is_cut_or_continues_is_reported(text: bytes, reason: str) -> None:
     with pytest.raises(BadShape, match=reason):
         split(text, 4)
 

@@ -71,7 +71,7 @@ def test_rows_that_are_missing_are_found_and_put_back(full: Any, entry: Any) -> 
     assert full.run(CHECK).result["problems"] == 0
 
 
-def test_rows_that_lead_nowhere_or_elsewhere_are_found_and_mended(full: Any, entry: Any) -> None:
+def test_rows_that_lead_nowhere_or_elsewhere_are_found_and_repaired(full: Any, entry: Any) -> None:
     first, withdrawn, other = (names.sample_name(entry(name).address) for name in ("a", "b", "c"))
     lines = list(full.archive.lines())
     plant(
@@ -97,7 +97,7 @@ def test_rows_that_lead_nowhere_or_elsewhere_are_found_and_mended(full: Any, ent
     assert full.run(CHECK).result["problems"] == 0
 
 
-def test_wrong_sums_are_found_and_mended(full: Any) -> None:
+def test_wrong_sums_are_found_and_repaired(full: Any) -> None:
     plant(full, {}, answers={"openai": 3, "ghost": 1}, prompts=-1)
     outcome = full.run(REPAIR)
     assert (outcome.result["problems"], outcome.result["sums"]) == (1, 1)

@@ -115,7 +115,7 @@ def test_a_missing_file_is_an_error_before_anything_is_taken(shelf: Any, write: 
     assert shelf.prompt("why?") is None
 
 
-def test_a_run_that_is_left_midway_goes_on_where_it_stopped(
+def test_a_run_that_is_left_midway_continues_where_it_stopped(
     shelf: Any, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(warm_module, "BATCH_LINES", 10)
@@ -177,7 +177,7 @@ def test_a_journal_gives_what_it_gave_superseded_and_withdrawn(
     assert target.run(VerifyArguments()).result["problems"] == 0
 
 
-def test_an_answer_that_is_there_goes_on_answering_and_another_is_a_spare(
+def test_an_answer_that_is_there_continues_answering_and_another_is_a_spare(
     shelf: Any, write: Callable[..., str], entry: Any
 ) -> None:
     keep_all(shelf.archive, [entry("a", b'{"mine":1}', at=10.0)])

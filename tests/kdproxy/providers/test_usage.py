@@ -27,7 +27,7 @@ def test_the_last_usage_of_a_stream_holds_and_a_chunk_of_zeros_takes_nothing_bac
     assert meter.usage == Usage(input_tokens=5, output_tokens=3)
 
 
-def test_the_tier_may_be_told_in_another_chunk_than_the_usage() -> None:
+def test_the_tier_may_be_in_another_chunk_than_the_usage() -> None:
     meter = UsageMeter()
     meter.take_openai({"choices": [], "service_tier": "flex"})
     meter.take_openai({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}})
@@ -35,7 +35,7 @@ def test_the_tier_may_be_told_in_another_chunk_than_the_usage() -> None:
     assert meter.usage.tier == "flex"
 
 
-def test_choices_that_each_tell_usage_have_no_price() -> None:
+def test_choices_that_each_report_usage_have_no_price() -> None:
     meter = UsageMeter()
     for index in (0, 1):
         own = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
@@ -86,7 +86,7 @@ def _anthropic_stream(start: dict[str, Any], delta: dict[str, Any]) -> Usage | N
         ),
     ],
 )
-def test_an_anthropic_stream_tells_its_usage_at_both_ends(start: dict[str, Any], delta: dict[str, Any]) -> None:
+def test_an_anthropic_stream_reports_its_usage_at_both_ends(start: dict[str, Any], delta: dict[str, Any]) -> None:
     assert _anthropic_stream(start, delta) == Usage(input_tokens=100, output_tokens=7, cached_input_tokens=90)
 
 
@@ -203,7 +203,7 @@ def test_nonsense_is_never_a_negative_bill(usage: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["chat.completions", "completions"])
-def test_both_forms_tell_the_same(name: str) -> None:
+def test_both_forms_report_the_same(name: str) -> None:
     endpoint = endpoint_named("openai", name)
     usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 9}
     text = {"message": {"role": "assistant", "content": "hi"}} if name == "chat.completions" else {"text": "hi"}

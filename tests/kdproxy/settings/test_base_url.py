@@ -29,7 +29,7 @@ HOST = "https://host"
         ("/v1/v1/chat/completions", "/v1"),
     ],
 )
-def test_an_endpoint_is_told_with_the_base_that_was_meant(path: str, base: str) -> None:
+def test_an_endpoint_is_reported_with_the_base_that_was_meant(path: str, base: str) -> None:
     assert base_of(HOST + path) == HOST + base
     assert base_of(HOST + base) is None
 

@@ -66,7 +66,7 @@ def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
     assert "is not TOML" in problem
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     file = toml(
         tmp_path, 'prot = 1\ntoken = "in the wrong place"\nread_seconds = true\n[upstreams.a]\nurl = "x"\nuri = 1\n'
     )
@@ -122,7 +122,7 @@ ANYTHING = st.recursive(
 
 @settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from([found.name for found in fields(Settings)][:-2]), ANYTHING, max_size=3))
-def test_any_value_is_taken_or_told(flags: dict[str, Any]) -> None:
+def test_any_value_is_taken_or_reported(flags: dict[str, Any]) -> None:
     try:
         found = loaded(flags)
     except ConfigError:
@@ -195,7 +195,7 @@ def test_credentials_are_read_only_where_there_is_a_token_and_never_for_stranger
 
 
 @pytest.mark.parametrize("value", ["first-canary\nsecond-canary", "canary\tkey", "canary-ünï"])
-def test_a_credential_that_no_header_can_hold_is_told_and_not_repeated(value: str) -> None:
+def test_a_credential_that_no_header_can_hold_is_reported_and_not_repeated(value: str) -> None:
     (problem,) = problems(KDPROXY_TOKEN=TOKEN, OPENAI_API_KEY=value)
     assert "OPENAI_API_KEY" in problem
     assert "canary" not in problem
@@ -216,7 +216,7 @@ def test_every_setting_is_described() -> None:
     assert all(row["sentence"].endswith(".") for row in rows)
 
 
-def test_an_upstream_without_a_scheme_is_told_what_it_lacks() -> None:
+def test_an_upstream_without_a_scheme_is_shown_what_it_lacks() -> None:
     for bare, meant in {
         "localhost:8080/v1": "http://localhost:8080/v1",
         "127.0.0.1:9": "http://127.0.0.1:9",

@@ -126,7 +126,7 @@ def test_a_touched_or_copied_segment_is_read_once_and_is_no_change(
     assert caplog.text == ""
 
 
-def test_a_segment_that_is_gone_is_told_and_its_number_stays_free(
+def test_a_segment_that_is_gone_is_reported_and_its_number_stays_free(
     data: Path, tmp_path: Path, entries: list[Entry], caplog: pytest.LogCaptureFixture
 ) -> None:
     last = max(path.name for path in data.iterdir() if manifest_module.SEALED.fullmatch(path.name))
@@ -148,7 +148,7 @@ def test_a_segment_that_is_gone_is_told_and_its_number_stays_free(
     assert Manifest.load(data).missing == ()
 
 
-def test_a_loss_that_was_accepted_is_not_told_again(data: Path, entries: list[Entry]) -> None:
+def test_a_loss_that_was_accepted_is_not_reported_again(data: Path, entries: list[Entry]) -> None:
     (data / segment(1)).unlink()
     directory = opened(data)
     assert directory.manifest.missing == (segment(1),)
@@ -287,7 +287,7 @@ def test_a_seal_that_a_kill_cut_short_is_no_loss(data: Path, entries: list[Entry
     assert Manifest.load(data).last_number == last
 
 
-def test_a_backup_that_is_older_than_the_index_is_told(
+def test_a_backup_that_is_older_than_the_index_is_reported(
     tmp_path: Path, entries: list[Entry], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = tmp_path / "data"

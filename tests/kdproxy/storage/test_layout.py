@@ -159,7 +159,7 @@ def test_no_umask_opens_or_closes_what_is_ours(tmp_path: Path, umask: int) -> No
     assert {name: mode for name, mode in modes.items() if mode not in (0o600, 0o700)} == {}
 
 
-def test_a_directory_that_others_can_write_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_directory_that_others_can_write_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     open_and_close(tmp_path / "open")
@@ -167,7 +167,7 @@ def test_a_directory_that_others_can_write_is_told(tmp_path: Path, caplog: pytes
     assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o777
 
 
-def test_git_is_told_only_in_a_directory_of_our_making(tmp_path: Path) -> None:
+def test_gitignore_is_written_only_in_a_directory_of_our_making(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     for name in ("theirs", "ours"):
         open_and_close(tmp_path / name)

@@ -69,7 +69,9 @@ def holder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator["subproce
     process.stdout.close()
 
 
-def test_a_second_process_is_refused_at_once_and_told_who_holds_it(holder: "subprocess.Popen[str]", take: Take) -> None:
+def test_a_second_process_is_refused_at_once_and_learns_who_holds_it(
+    holder: "subprocess.Popen[str]", take: Take
+) -> None:
     started = time.monotonic()
     with pytest.raises(DirectoryBusy) as caught:
         take(is_network=holder.is_network)  # type: ignore[attr-defined]
@@ -107,7 +109,7 @@ def test_a_released_lock_is_free(take: Take, tmp_path: Path, is_network: bool) -
     assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
 
 
-def test_the_owner_tells_its_address(take: Take, tmp_path: Path) -> None:
+def test_the_owner_records_its_address(take: Take, tmp_path: Path) -> None:
     lock = take()
     lock.announce("http://127.0.0.1:8400")
     owner = read_owner(tmp_path)
@@ -173,7 +175,7 @@ def test_of_two_at_one_moment_the_last_writer_wins(take: Take, tmp_path: Path, m
     assert owner.host == "elsewhere"
 
 
-def test_the_heart_beats_and_keeps_the_address(take: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heartbeat_keeps_the_address(take: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(under_test, "BEAT_SECONDS", 0.01)
     lock = take(is_network=True)
     lock.announce("http://127.0.0.1:8400")

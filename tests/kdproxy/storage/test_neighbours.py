@@ -104,7 +104,7 @@ def test_a_file_of_no_bytes_costs_nothing(tmp_path: Path, make_entry: MakeEntry,
         directory.close()
 
 
-def test_a_directory_that_is_deleted_under_it_is_told_and_what_is_read_stays(
+def test_a_directory_that_is_deleted_under_it_is_reported_and_what_is_read_stays(
     tmp_path: Path, make_entry: MakeEntry
 ) -> None:
     data = tmp_path / "data"
@@ -191,7 +191,7 @@ def test_an_index_that_cannot_be_opened_is_kept_in_memory(
     directory.close()
 
 
-def test_a_damaged_description_is_told(tmp_path: Path) -> None:
+def test_a_damaged_description_is_reported(tmp_path: Path) -> None:
     opened(tmp_path / "data").close()
     (tmp_path / "data" / "directory.json").write_bytes(b"")
     with pytest.raises(StorageFailed) as caught:

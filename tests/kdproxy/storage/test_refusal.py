@@ -113,7 +113,7 @@ async def test_a_superseding_answer_that_had_to_wait_replaces_the_one_in_memory(
     assert archive.find(newer.address, Form.JSON) == newer.answer
 
 
-def test_a_job_is_told_that_nothing_was_kept(archive: FileArchive, ballast: Any, make_entry: MakeEntry) -> None:
+def test_a_job_learns_that_nothing_was_kept(archive: FileArchive, ballast: Any, make_entry: MakeEntry) -> None:
     ballast.fill()
     with pytest.raises(StorageFailed) as caught:
         archive.revise(lambda: [archive.seal(make_entry(0, body=LONG))])
@@ -136,7 +136,7 @@ def test_what_still_waits_is_written_at_the_end(
     again.close()
 
 
-def test_what_the_disk_refuses_to_the_end_is_said(
+def test_what_the_disk_refuses_to_the_end_is_reported(
     archive: FileArchive, ballast: Any, make_entry: MakeEntry, caplog: pytest.LogCaptureFixture
 ) -> None:
     ballast.fill()

@@ -20,7 +20,9 @@ def test_a_secret_is_made_once_and_closed_to_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"short\n", b"\xff" * 64, b"Z" * 64])
-def test_a_damaged_secret_is_made_anew_and_said(tmp_path: Path, text: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_secret_is_made_anew_and_reported(
+    tmp_path: Path, text: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "secret").write_bytes(text)
     caplog.set_level(logging.WARNING)
     made = load_secret(tmp_path)

@@ -9,7 +9,7 @@ from kdproxy.telemetry import output
 from kdproxy.telemetry.output import QueuedOutput, queued_output
 
 
-def test_what_is_dropped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_dropped_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "MOST_PIECES", 5)
     reading, writing = os.pipe()
     os.set_blocking(writing, True)

@@ -33,7 +33,7 @@ def test_each_dialect_has_its_shape() -> None:
     assert (gemini["code"], gemini["status"]) == (503, "UNAVAILABLE")
 
 
-def test_headers_tell_clients_whether_and_when() -> None:
+def test_headers_show_clients_whether_and_when_to_retry() -> None:
     found = dict(errors.headers(ERROR))
     assert found["x-should-retry"] == "true"
     assert (found["retry-after"], found["retry-after-ms"]) == ("1", "200")

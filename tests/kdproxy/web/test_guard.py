@@ -22,7 +22,7 @@ def headers(**values: str) -> CIMultiDict[str]:
         *(("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("localhost.example", False), ("", False)),
     ],
 )
-def test_loopback_is_told_apart(host: str, is_local: bool) -> None:
+def test_loopback_is_distinguished(host: str, is_local: bool) -> None:
     assert is_loopback(host) == is_local
 
 
@@ -105,7 +105,7 @@ def test_anything_else_does_not(found: CIMultiDict[str]) -> None:
     assert TOKEN not in str(caught.value)
 
 
-def test_a_fingerprint_tells_credentials_apart_and_nothing_of_them() -> None:
+def test_a_fingerprint_distinguishes_credentials_and_reveals_nothing() -> None:
     guard = TokenGuard(None, {})
     one = guard.fingerprint(headers(Authorization="Bearer one"), "")
     assert one == guard.fingerprint(headers(authorization="bearer one", X="y"), "a=b")

@@ -29,7 +29,7 @@ async def asking(handler: Handler) -> AsyncIterator[Client]:
         server.close()
 
 
-async def test_pieces_are_chunked_and_the_connection_goes_on() -> None:
+async def test_pieces_are_chunked_and_the_connection_continues() -> None:
     pieces = (b"data: a\n\n", b"", b"x" * 200_000, b"z")
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:

@@ -154,7 +154,7 @@ def copied(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def test_verify_tells_every_problem(copied: Path) -> None:
+def test_verify_reports_every_problem(copied: Path) -> None:
     (copied / "mine.pt").unlink()
     for name, line in (("metrics.jsonl", 3), ("api_recovery.jsonl", 1)):
         path = copied / "progress" / name
@@ -199,7 +199,7 @@ def test_a_directory_within_a_run_is_not_the_run(copied: Path) -> None:
     assert "holds no run" in trainhooks("status", copied / "plots").stderr
 
 
-def test_verify_tells_of_whatever_stops_the_next_start(copied: Path) -> None:
+def test_verify_reports_whatever_stops_the_next_start(copied: Path) -> None:
     """A session that cannot be read, rows that are gone, checkpoints that were found damaged."""
     (copied / "progress" / "session.json").write_bytes(b"{")
     aside = copied / "checkpoints" / "quarantine"
@@ -212,14 +212,14 @@ def test_verify_tells_of_whatever_stops_the_next_start(copied: Path) -> None:
     assert said["checkpoints/quarantine/step-000000005.0"] == "state.json has 0 bytes."
 
 
-def test_verify_tells_that_the_rows_are_gone(copied: Path) -> None:
+def test_verify_reports_that_the_rows_are_gone(copied: Path) -> None:
     (copied / "progress" / "metrics.jsonl").unlink()
     done = trainhooks("verify", copied)
     assert done.returncode == 1
     assert "It is gone, with every row." in done.stdout
 
 
-def test_verify_tells_lines_that_were_taken_out(copied: Path) -> None:
+def test_verify_reports_lines_that_were_taken_out(copied: Path) -> None:
     path = copied / "progress" / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:5] + lines[7:]))

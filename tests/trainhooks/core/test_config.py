@@ -114,7 +114,7 @@ def test_a_config_that_holds_itself_is_refused() -> None:
         validate(config, 1)
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     with pytest.raises(ConfigInvalid) as caught:
         validate({"a": object(), "b": {"c": [lambda: None]}}, 0)
     for part in ("total_steps", "config.a", "config.b.c[0]"):

@@ -45,7 +45,7 @@ BATCHES = st.tuples(SAMPLES, st.sampled_from([None, 0, 1]))
 
 
 @given(st.lists(BATCHES, max_size=12))
-def test_what_was_told_is_read(batches: list[Any]) -> None:
+def test_what_was_written_is_read(batches: list[Any]) -> None:
     """Keys may change from one time to the next, or be no longer known; workers have streams of their own."""
     encoder, lines = LineageEncoder(), []
     for number, (samples, worker) in enumerate(batches):

@@ -40,7 +40,7 @@ def test_every_truncation_and_addition_is_found() -> None:
             manifests.decode(changed)
 
 
-def test_a_newer_version_is_told_apart_from_damage() -> None:
+def test_a_newer_version_is_distinguished_from_damage() -> None:
     body = manifests.encode(MANIFEST).replace(b'"v": 1', b'"v": 2')
     with pytest.raises(CheckpointInvalid) as damaged:
         manifests.decode(body)

@@ -12,7 +12,7 @@ def test_an_outage_lasts_from_the_first_failure_to_the_next_success() -> None:
     assert (outages.failures, outages.recoveries, outages.down_seconds) == (2, 1, 10.0)
 
 
-def test_an_error_is_told_without_what_may_be_a_key() -> None:
+def test_an_error_is_reported_without_what_may_be_a_key() -> None:
     class RateLimited(Exception):
         status_code = 429
 

@@ -53,7 +53,7 @@ def test_one_sleep_does_not_count() -> None:
     assert typical([1.0] * 30 + [3_600.0] + [1.0] * 5) == 1.0
 
 
-def test_a_new_pace_is_told_from_its_first_32_steps() -> None:
+def test_a_new_pace_is_estimated_from_its_first_32_steps() -> None:
     assert typical([1.0] * 400 + [3.0] * 32) == pytest.approx(3.0)
 
 

@@ -55,7 +55,7 @@ def test_what_the_resumed_attempt_says_of_itself_counts() -> None:
     assert judge([*KILLED, *RESUMED], WHOLE, said).difference == "batch ids (rank 1): was 4, is 8"
 
 
-def test_without_a_resumed_step_or_a_result_nothing_is_said() -> None:
+def test_without_a_resumed_step_or_a_result_nothing_is_reported() -> None:
     assert judge(KILLED, WHOLE).result is Result.UNKNOWN
     bare = [{"attempt": attempt, "step": 3, "replay": {"batch": "b"}} for attempt in (1, 2)]
     assert judge(bare, []).why == "neither a loss nor parameters were recorded in a step that both have"

@@ -73,7 +73,7 @@ def test_a_resume_supersedes_even_steps_that_are_not_done_again_yet() -> None:
     assert [each["step"] for each in rows.settle(lines)] == [0, 1, 2, 3]
 
 
-def test_without_a_word_the_first_row_says_where_an_attempt_goes_on() -> None:
+def test_without_a_declaration_the_first_row_says_where_an_attempt_continues() -> None:
     lines = [begins(1, None), *(row(1, step) for step in range(10)), begins(2, None), row(2, 6)]
     assert [(each["step"], each["attempt"]) for each in rows.settle(lines)] == [*((at, 1) for at in range(6)), (6, 2)]
 

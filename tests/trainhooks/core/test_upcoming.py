@@ -33,7 +33,7 @@ def test_map_style(given: Origin, said: Any) -> None:
     assert compared(upcoming.members(Origin(epoch=1, ids=IDS), rank=0), given) == said
 
 
-def test_another_rank_and_another_share_of_a_rank_cannot_be_told() -> None:
+def test_another_rank_and_another_share_of_a_rank_cannot_be_compared() -> None:
     of_one = upcoming.members(Origin(epoch=0, ids=IDS), rank=1)
     assert compared(of_one, Origin(epoch=0, ids=(1, 2, 3))) == (False, None)
     assert compared(of_one, Origin(epoch=0, ids=(1, 2)), rank=1) == (False, None)

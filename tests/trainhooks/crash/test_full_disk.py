@@ -32,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("is_noticed_before", [True, False])
-def test_the_training_goes_on_and_the_save_is_made_once_there_is_room(
+def test_the_training_continues_and_the_save_is_made_once_there_is_room(
     disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_noticed_before: bool
 ) -> None:
     monkeypatch.setattr(writing, "_FIRST_WAIT_SECONDS", 0.05)

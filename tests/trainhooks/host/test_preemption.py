@@ -59,7 +59,7 @@ def test_a_signal_is_noted_and_leaves_with_the_code_for_running_again(number: si
     assert EXIT_CODE == 75
 
 
-def test_a_handler_that_was_set_since_and_calls_ours_is_heard_once_in_every_loop() -> None:
+def test_a_handler_that_was_set_since_and_calls_ours_counts_once_in_every_loop() -> None:
     got: list[str] = []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: got.append("first"))
     with installed() as watched:
@@ -167,14 +167,14 @@ def test_a_signal_that_nobody_served_acts_when_the_training_is_closed() -> None:
         watched.close(deliver=True)
 
 
-def test_time_that_gets_short_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_time_that_gets_short_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="trainhooks"), installed(grace_seconds=0.05):
         signal.raise_signal(signal.SIGTERM)
         until(lambda: "likely to be killed" in caplog.text)
     assert "SIGTERM: the training saves and stops" in caplog.text
 
 
-def test_what_is_served_in_time_is_not_told_as_late(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_served_in_time_is_not_reported_as_late(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="trainhooks"):
         with installed(grace_seconds=0.5) as watched:
             signal.raise_signal(signal.SIGTERM)
@@ -188,7 +188,7 @@ def test_what_is_served_in_time_is_not_told_as_late(caplog: pytest.LogCaptureFix
         assert "likely to be killed" not in caplog.text
 
 
-def test_outside_the_main_thread_it_is_told_and_training_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_outside_the_main_thread_it_is_reported_and_training_continues(caplog: pytest.LogCaptureFixture) -> None:
     def open_and_close() -> None:
         with installed() as watched:
             assert watched.number == 0

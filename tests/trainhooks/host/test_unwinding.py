@@ -169,7 +169,7 @@ def test_broken_off(loop: Callable[[Numbers], object], wrap: Callable[[Any], Any
     assert watched.left is Left.BY_ERROR
 
 
-def test_how_a_loop_over_a_variable_was_left_cannot_be_told() -> None:
+def test_how_a_loop_over_a_variable_was_left_is_unknown() -> None:
     watched = Watched()
     numbers = watched.numbers()
     for _ in numbers:

@@ -30,7 +30,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "sft"])
-def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(
+def test_a_killed_training_continues_from_what_is_whole_to_the_same_weights(
     trainers: Any, tmp_path: Path, kind: str
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -20,7 +20,7 @@ def run(zygote: Any, out: Path, kind: str = "callback", *, kill_at: str = "never
     return said
 
 
-def test_a_killed_training_goes_on_from_what_is_whole_to_the_same_weights(trainers: Any, tmp_path: Path) -> None:
+def test_a_killed_training_continues_from_what_is_whole_to_the_same_weights(trainers: Any, tmp_path: Path) -> None:
     bare, whole, killed = tmp_path / "bare", tmp_path / "whole", tmp_path / "killed"
     run(trainers, bare, "plain")
     run(trainers, whole)
@@ -60,7 +60,7 @@ def test_a_signal_lets_the_trainer_save_and_leave_with_the_code_that_asks_for_an
     assert [row["step"] for row in read_metrics(told)] == list(range(26))
 
 
-def test_batches_that_tell_their_samples_and_keys_are_recorded_over_a_kill(trainers: Any, tmp_path: Path) -> None:
+def test_batches_that_name_their_samples_and_keys_are_recorded_over_a_kill(trainers: Any, tmp_path: Path) -> None:
     out = tmp_path / "keyed"
     run(trainers, out, "keyed", kill_at="13")
     run(trainers, out, "keyed")

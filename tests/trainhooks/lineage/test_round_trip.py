@@ -130,7 +130,7 @@ async def test_samples_that_are_asked_for_while_they_are_loaded(
     assert step["answers"] == BATCH
 
 
-async def test_rows_of_an_export_tell_their_key_and_ordinal(
+async def test_rows_of_an_export_name_their_key_and_ordinal(
     clients: Any, sold: ScriptedTeacher, tmp_path: Path
 ) -> None:
     bought, out, data, rows = (tmp_path / name for name in ("bought", "run", "data", "rows.jsonl"))

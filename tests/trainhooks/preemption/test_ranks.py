@@ -38,7 +38,7 @@ def preempted(zygote: Any, out: Path) -> None:
     assert len(ids(out, 0)) == len(ids(out, 1)) < 16, "after the same step, in the first epoch"
 
 
-def test_one_rank_is_told_both_leave_and_go_on_exactly(zygote: Any, tmp_path: Path) -> None:
+def test_one_rank_is_signalled_both_leave_and_continue_exactly(zygote: Any, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert codes(start(zygote, whole, 2)) == [0, 0]
     preempted(zygote, cut)

@@ -123,7 +123,7 @@ def test_inference_tensors_have_no_version_and_are_copied(window: DeviceWindow) 
     assert values(window, held) == [float(at) for at in range(10)]
 
 
-def test_names_are_told_apart(window: DeviceWindow) -> None:
+def test_names_are_distinguished(window: DeviceWindow) -> None:
     shared, held = torch.tensor(0.0), []
     for at in range(8):
         shared.fill_(at)

@@ -57,7 +57,7 @@ def uninterrupted(start: Start, whole: dict[str, list[str]], root: Path) -> list
         ("publish", 0, "ZeroDivisionError: a planted bug", "synchronous"),
     ],
 )
-def test_a_rank_that_cannot_write_keeps_all_from_publishing_and_the_training_goes_on(
+def test_a_rank_that_cannot_write_keeps_all_from_publishing_and_the_training_continues(
     start: Start, whole: dict[str, list[str]], tmp_path: Path, fault: str, rank: int, words: str, how: str
 ) -> None:
     out = tmp_path / "run"
@@ -87,7 +87,7 @@ def test_all_ranks_know_alike_whether_there_is_another_try(
 
 
 @pytest.mark.parametrize("how", ["synchronous", "asynchronous"])
-def test_a_rank_that_is_killed_while_it_writes_ends_the_others_and_all_go_on_exactly(
+def test_a_rank_that_is_killed_while_it_writes_ends_the_others_and_all_continue_exactly(
     start: Start, whole: dict[str, list[str]], tmp_path: Path, how: str
 ) -> None:
     out = tmp_path / "run"

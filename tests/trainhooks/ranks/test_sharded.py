@@ -75,7 +75,7 @@ def test_killed_and_resumed_it_ends_as_the_uninterrupted_one_did(
 
 
 @pytest.mark.parametrize(("saved", "resumed"), [(2, 1), (2, 3), (1, 2)])
-def test_on_another_number_of_ranks_it_goes_on_from_the_same_state(
+def test_on_another_number_of_ranks_it_continues_from_the_same_state(
     start: Start, runs: Path, tmp_path: Path, saved: int, resumed: int
 ) -> None:
     """Weights, optimizer, scheduler and the gradients of the open window, put together over the ranks."""

@@ -19,7 +19,7 @@ def steps(out: Path) -> list[dict[int, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["iterable", pytest.param("stateful", marks=pytest.mark.faults), "foreign"])
-def test_each_rank_goes_on_at_its_own_place(start: Start, tmp_path: Path, kind: str) -> None:
+def test_each_rank_continues_at_its_own_place(start: Start, tmp_path: Path, kind: str) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     team = start(JOB, whole, kind)
     assert team.codes() == [0, 0], team.said()

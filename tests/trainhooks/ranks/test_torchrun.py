@@ -16,7 +16,7 @@ pytestmark = pytest.mark.faults  # six new interpreters with torch; the same wit
 JOB = Path(__file__).with_name("job.py")
 
 
-def test_torchrun_starts_all_again_and_they_go_on_exactly(start: Start, tmp_path: Path) -> None:
+def test_torchrun_starts_all_again_and_they_continue_exactly(start: Start, tmp_path: Path) -> None:
     whole, out, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "torchrun.log"
     team = start(JOB, whole)
     assert team.codes() == [0, 0], team.said()

@@ -61,7 +61,7 @@ def test_a_run_is_found_where_colab_keeps_it(tmp_path: Path, ours: Train, where:
     assert fresh(content, tmp_path / "work") == f"found {content / where}\n"
 
 
-def test_a_drive_that_is_not_mounted_is_said(tmp_path: Path) -> None:
+def test_a_drive_that_is_not_mounted_is_reported(tmp_path: Path) -> None:
     content = tmp_path / "content"
     content.mkdir()
     said = fresh(content, tmp_path / "work")
@@ -78,7 +78,7 @@ def test_a_mount_that_is_gone_is_one_sentence(tmp_path: Path, ours: Train) -> No
     assert fresh(content, tmp_path / "work", GONE) == "found runs/local\n", "what is elsewhere is found all the same"
 
 
-def test_elsewhere_nobody_speaks_of_drive(tmp_path: Path) -> None:
+def test_elsewhere_nobody_mentions_drive(tmp_path: Path) -> None:
     said = fresh(tmp_path / "nowhere", tmp_path / "work")
     assert "training_output: it does not exist" in said
     assert "drive" not in said

@@ -41,7 +41,7 @@ def result(path: Path) -> str:
 
 
 @pytest.mark.parametrize("form", ["torch", "bare pickle"])
-def test_a_malicious_checkpoint_is_refused_and_said_so(tmp_path: Path, form: str) -> None:
+def test_a_malicious_checkpoint_is_refused_and_reported(tmp_path: Path, form: str) -> None:
     folder, proof = tmp_path / "run", tmp_path / "it-ran"
     folder.mkdir()
     if form == "torch":
@@ -78,7 +78,7 @@ def test_steps_that_are_tensors_are_numbers(tmp_path: Path) -> None:
     assert [(saved.epoch, saved.step) for saved in recover(tmp_path).checkpoints] == [(None, 30), (3, 40)]
 
 
-def test_hugging_face_goes_on_with_an_older_state(hugging_face: Path, tmp_path: Path) -> None:
+def test_hugging_face_continues_with_an_older_state(hugging_face: Path, tmp_path: Path) -> None:
     folder = tmp_path / "hf"
     shutil.copytree(hugging_face, folder)
     newest = folder / "checkpoint-12" / "trainer_state.json"
@@ -241,7 +241,7 @@ def test_a_run_without_its_session_goes_as_far_as_the_rest(tmp_path: Path, ours:
     run.load_model(nn.Linear(4, 1))
 
 
-def test_a_damaged_session_is_told_and_the_rest_is_given(tmp_path: Path, ours: Train) -> None:
+def test_a_damaged_session_is_reported_and_the_rest_is_given(tmp_path: Path, ours: Train) -> None:
     ours(tmp_path)
     (tmp_path / "progress" / "session.json").write_bytes(b'{"v": 1, "att')
     run = recover(tmp_path)
@@ -250,7 +250,7 @@ def test_a_damaged_session_is_told_and_the_rest_is_given(tmp_path: Path, ours: T
     assert "configuration and attempts are unknown" in run.gaps[0]
 
 
-def test_rows_that_are_lost_are_told(tmp_path: Path, ours: Train) -> None:
+def test_rows_that_are_lost_are_reported(tmp_path: Path, ours: Train) -> None:
     ours(tmp_path)
     path = tmp_path / "progress" / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -260,7 +260,7 @@ def test_rows_that_are_lost_are_told(tmp_path: Path, ours: Train) -> None:
     assert "but a checkpoint has 60 steps: rows are lost." in gaps
 
 
-def test_checkpoints_in_quarantine_are_told(tmp_path: Path, ours: Train) -> None:
+def test_checkpoints_in_quarantine_are_reported(tmp_path: Path, ours: Train) -> None:
     ours(tmp_path)
     (tmp_path / "checkpoints" / "step-000000060" / "model.safetensors").write_bytes(b"")
     ours(tmp_path)  # it goes on from the one before

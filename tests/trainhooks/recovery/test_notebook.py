@@ -108,7 +108,7 @@ def test_there_is_no_drive_here(tmp_path: Path) -> None:
     ]
 
 
-def test_training_goes_on_after_the_kernel_was_lost(tmp_path: Path) -> None:
+def test_training_continues_after_the_kernel_was_lost(tmp_path: Path) -> None:
     stopped = (
         "total_steps = 45\n"
         "import trainhooks.session.context as context\n"

@@ -71,7 +71,7 @@ def test_where_names_say_nothing_the_count_inside_does(tmp_path: Path, key: str)
     assert run.best_checkpoint.path.name == "best.pt"
 
 
-def test_where_nothing_says_it_the_time_does_and_that_is_said(tmp_path: Path) -> None:
+def test_where_nothing_says_it_the_time_does_and_that_is_reported(tmp_path: Path) -> None:
     save(tmp_path / "run", ["one.pt", "two.pt"], newest_first=False)
     run = recover(tmp_path / "run")
     assert run.last_checkpoint is not None

@@ -23,7 +23,7 @@ REPORTED = {
 
 @pytest.mark.parametrize("names", REPORTED.values(), ids=REPORTED)
 @pytest.mark.parametrize("is_older_first", [True, False], ids=["in-order", "copied-backwards"])
-def test_the_last_one_is_told_by_number(tmp_path: Path, names: list[str], is_older_first: bool) -> None:
+def test_the_last_one_is_chosen_by_number(tmp_path: Path, names: list[str], is_older_first: bool) -> None:
     for name in names if is_older_first else reversed(names):
         torch.save({"weight": torch.ones(1)}, tmp_path / name)
     last = recover(tmp_path).last_checkpoint

@@ -35,7 +35,7 @@ def deepspeed(root: Path, steps: list[int], *, module: Any = None, ranks: int = 
     return root
 
 
-def test_the_last_one_of_deepspeed_is_told_by_number_and_read(tmp_path: Path) -> None:
+def test_the_last_one_of_deepspeed_is_chosen_by_number_and_read(tmp_path: Path) -> None:
     run = recover(deepspeed(tmp_path / "out", [900, 1000, 5000]))
     assert [each.step for each in run.checkpoints] == [900, 1000, 5000]
     assert run.last_checkpoint is not None
@@ -44,7 +44,7 @@ def test_the_last_one_of_deepspeed_is_told_by_number_and_read(tmp_path: Path) ->
     assert run.gaps == () or not any("latest" in gap for gap in run.gaps)
 
 
-def test_where_latest_names_another_it_is_said(tmp_path: Path) -> None:
+def test_where_latest_names_another_it_is_reported(tmp_path: Path) -> None:
     run = recover(deepspeed(tmp_path / "out", [1000, 2000], latest="global_step1000"))
     assert any("`latest` names global_step1000, and the last by number is global_step2000" in gap for gap in run.gaps)
 

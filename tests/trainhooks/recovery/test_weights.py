@@ -73,7 +73,7 @@ def test_a_tied_head_that_the_writer_left_out_is_the_embedding(tmp_path: Path, l
     assert model.lm_head.weight is model.embedding.weight
 
 
-def test_an_untied_head_that_is_missing_is_said(tmp_path: Path) -> None:
+def test_an_untied_head_that_is_missing_is_reported(tmp_path: Path) -> None:
     save_file(
         {name: value for name, value in body().state_dict().items() if name != "1.bias"}, tmp_path / "model.safetensors"
     )
@@ -163,7 +163,7 @@ def test_an_adapter_goes_into_a_model_that_has_it(tmp_path: Path) -> None:
     assert torch.equal(model.layer.base_layer.weight, base)
 
 
-def test_a_model_without_the_adapter_is_told_what_to_build(tmp_path: Path) -> None:
+def test_a_model_without_the_adapter_is_shown_what_to_build(tmp_path: Path) -> None:
     save_file(adapter_of(Lora()), tmp_path / "adapter_model.safetensors")
     with pytest.raises(TrainhooksError, match="holds only an adapter") as refused:
         load(body(), tmp_path)

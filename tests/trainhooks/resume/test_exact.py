@@ -61,7 +61,7 @@ def test_any_moment_will_do(zygote: Zygote, tmp_path: Path, moment: int) -> None
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("data", ["weighted", "buckets", "joined"])
-def test_the_user_s_own_order_is_gone_on_with(zygote: Zygote, tmp_path: Path, data: str, workers: int) -> None:
+def test_the_user_s_own_order_is_continued(zygote: Zygote, tmp_path: Path, data: str, workers: int) -> None:
     """Killed within an epoch and at the end of one: 7 or 8 batches are an epoch of the samplers."""
     cell = Cell(data=data, workers=workers, every=1, scheduler="plateau")
     assert compare(zygote, tmp_path, cell, ["step:7", "step:8", "step:16"]) == []

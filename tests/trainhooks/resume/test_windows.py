@@ -179,7 +179,7 @@ def test_sparse_gradients_of_an_open_window(tmp_path: Path) -> None:
     assert torch.equal(run(tmp_path / "whole", []), run(tmp_path / "cut", [1, 5]))
 
 
-def test_flags_that_were_saved_win_and_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_flags_that_were_saved_win_and_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tmp_path, unfreeze, [2], ends_cut=True)
     found = trainhooks.peek(tmp_path)
     assert found is not None
@@ -214,7 +214,7 @@ def test_a_group_of_parameters_without_a_name_is_refused_and_leaves_all_as_it_wa
     assert all(torch.equal(value, state["model"].state_dict()[name]) for name, value in before.items())
 
 
-def test_what_nobody_handed_over_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_nobody_handed_over_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, log_alpha = nn.Linear(2, 1), nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.Adam([*model.parameters(), log_alpha])
     torch.optim.lr_scheduler.StepLR(optimizer, 3)

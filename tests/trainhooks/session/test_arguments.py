@@ -59,7 +59,7 @@ LOADER: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", LOADER, ids=lambda options: str({k: type(v).__name__ for k, v in options.items()}))
-def test_an_option_of_loader_is_said(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_an_option_of_loader_is_reported(tmp_path: Path, options: dict[str, Any]) -> None:
     with (
         training_progress_context({}, tmp_path, 2, database=False) as progress,
         pytest.raises(TrainhooksError, match="Hint: "),
@@ -67,7 +67,7 @@ def test_an_option_of_loader_is_said(tmp_path: Path, options: dict[str, Any]) ->
         next(iter(progress.loader(DATA, **options)))
 
 
-def test_a_near_name_of_an_option_is_told(tmp_path: Path) -> None:
+def test_a_near_name_of_an_option_is_reported(tmp_path: Path) -> None:
     with (
         training_progress_context({}, tmp_path, 2, database=False) as progress,
         pytest.raises(TrainhooksError, match=r"no option 'num_worker'. Hint: Do you mean 'num_workers'"),
@@ -79,7 +79,7 @@ SOURCES = [b"bytes", {1, 2}, frozenset({1}), MODEL, list, zip(DATA, DATA, strict
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(source).__name__)
-def test_a_source_without_an_order_of_samples_is_said(tmp_path: Path, source: Any) -> None:
+def test_a_source_without_an_order_of_samples_is_reported(tmp_path: Path, source: Any) -> None:
     with (
         training_progress_context({}, tmp_path, 2, database=False) as progress,
         pytest.raises(TrainhooksError, match="Hint: "),
@@ -104,7 +104,7 @@ OPENED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", OPENED, ids=str)
-def test_an_option_of_opening_is_said(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_an_option_of_opening_is_reported(tmp_path: Path, options: dict[str, Any]) -> None:
     with (
         pytest.raises(TrainhooksError, match="Hint: "),
         training_progress_context({}, tmp_path, 4, **{"database": False, **options}),
@@ -113,19 +113,19 @@ def test_an_option_of_opening_is_said(tmp_path: Path, options: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("output_dir", [None, 5, "", b"x", [], "a\0b"], ids=repr)
-def test_an_output_directory_that_is_none_is_said(output_dir: Any) -> None:
+def test_an_output_directory_that_is_none_is_reported(output_dir: Any) -> None:
     with pytest.raises(TrainhooksError, match=r"output_dir is .* Hint: "):
         setup_progress_tracking({}, output_dir, 4, database=False)
 
 
-def test_an_output_directory_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_an_output_directory_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainhooksError, match="Hint: "):
         setup_progress_tracking({}, tmp_path / "file", 4, database=False)
 
 
 @pytest.mark.parametrize("total", ["4", 0, -1, 2.5, None, float("inf"), True, [4]], ids=repr)
-def test_a_number_of_steps_that_is_none_is_said(tmp_path: Path, total: Any) -> None:
+def test_a_number_of_steps_that_is_none_is_reported(tmp_path: Path, total: Any) -> None:
     with pytest.raises(TrainhooksError, match=r"total_steps is .* Hint: "):
         setup_progress_tracking({}, tmp_path, total, database=False)
 
@@ -142,7 +142,7 @@ POLICIES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", POLICIES, ids=str)
-def test_a_policy_that_cannot_be_used_is_said(options: dict[str, Any]) -> None:
+def test_a_policy_that_cannot_be_used_is_reported(options: dict[str, Any]) -> None:
     with pytest.raises(TrainhooksError, match=f"{next(iter(options))} is .* Hint: "):
         CheckpointPolicy(**options)
 
@@ -150,7 +150,7 @@ def test_a_policy_that_cannot_be_used_is_said(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "options", [{"metric": 5}, {"metric": ""}, {"metric": None}, {"count": "2"}, {"count": 0}, {"mode": 5}], ids=str
 )
-def test_a_best_that_cannot_be_used_is_said(options: dict[str, Any]) -> None:
+def test_a_best_that_cannot_be_used_is_reported(options: dict[str, Any]) -> None:
     with pytest.raises(TrainhooksError, match="Hint: "):
         Best(**{"metric": "loss", **options})
 
@@ -197,7 +197,7 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_that_cannot_be_served_is_said(tmp_path: Path, name: str) -> None:
+def test_a_call_that_cannot_be_served_is_reported(tmp_path: Path, name: str) -> None:
     with (
         training_progress_context({}, tmp_path, 4, state={"model": MODEL}, database=False) as progress,
         pytest.raises(TrainhooksError, match="Hint: "),
@@ -227,12 +227,12 @@ def test_a_metric_of_an_odd_type_costs_no_other(tmp_path: Path, value: Any) -> N
 
 @pytest.mark.parametrize("read", [read_metrics, read_lineage, peek, newest_good_checkpoint])
 @pytest.mark.parametrize("value", [None, 5, b"x"], ids=repr)
-def test_a_path_that_is_none_is_said(read: Any, value: Any) -> None:
+def test_a_path_that_is_none_is_reported(read: Any, value: Any) -> None:
     with pytest.raises(TrainhooksError, match="Hint: "):
         read(value)
 
 
 @pytest.mark.parametrize("options", [{"loss_dict": [1]}, {"scheduler": 5}], ids=str)
-def test_what_no_step_measures_is_said(options: dict[str, Any]) -> None:
+def test_what_no_step_measures_is_reported(options: dict[str, Any]) -> None:
     with pytest.raises(TrainhooksError, match="Hint: "):
         calculate_metrics_from_step(1.0, **options)

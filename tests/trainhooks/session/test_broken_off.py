@@ -92,7 +92,7 @@ def opened(out: Path, model: nn.Module, **objects: Any) -> Any:
     return training_progress_context({"seed": 1}, out, TOTAL, state={"model": model, **objects}, database=False)
 
 
-def test_an_error_behind_the_update_counts_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_behind_the_update_counts_and_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with opened(tmp_path, model, optimizer=optimizer) as progress:
@@ -109,7 +109,7 @@ def test_an_error_behind_the_update_counts_and_is_said(tmp_path: Path, caplog: p
     assert "broke off step 3 after its optimizer had stepped: it counts" in caplog.text
 
 
-def test_a_batch_that_always_fails_ends_the_training_with_a_word(tmp_path: Path) -> None:
+def test_a_batch_that_always_fails_ends_the_training_with_a_warning(tmp_path: Path) -> None:
     """Else a loop that is begun anew after each error would never end."""
     tries = []
 

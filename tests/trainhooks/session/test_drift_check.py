@@ -94,7 +94,7 @@ def test_the_hint_is_the_way_in(tmp_path: Path) -> None:
     assert attempts(tmp_path)[-1]["end"] == "closed"
 
 
-def test_what_may_change_is_told_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_may_change_is_reported_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tmp_path)
     with caplog.at_level(logging.WARNING, logger="trainhooks"):
         train(tmp_path, {**CONFIG, "lr": 0.2, "log_every": 9}, steps=4)
@@ -123,11 +123,11 @@ def test_provenance_is_in_session_json_and_no_secret_is(tmp_path: Path) -> None:
     assert b"word-of-passing" not in (tmp_path / "progress" / "session.json").read_bytes()
 
 
-def test_a_mistaken_policy_is_told_at_once(tmp_path: Path) -> None:
+def test_a_mistaken_policy_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="'lr': 'warning'"):
         train(tmp_path, drift={"lr": "warning"})
 
 
-def test_a_tokenizer_that_tells_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="get_vocab"):
         train(tmp_path, tokenizer=object())

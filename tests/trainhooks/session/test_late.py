@@ -60,7 +60,7 @@ def test_while_another_writes_it_is_refused(tmp_path: Path) -> None:
     other.close()
 
 
-def test_a_directory_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_directory_that_is_gone_is_reported(tmp_path: Path) -> None:
     progress = train(tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     with pytest.raises(DirectoryUnusable, match="closed"):

@@ -166,7 +166,7 @@ def train(out: Path, loop: Callable[[TrainingProgressContext, Body], None] | Non
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__name__)
-def test_the_step_is_saved_and_counted_and_nothing_is_said(
+def test_the_step_is_saved_and_counted_and_nothing_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, loop: Callable[[TrainingProgressContext, Body], None]
 ) -> None:
     assert train(tmp_path / "cut", loop)[0] == [0, 1, 2, 3]
@@ -191,7 +191,7 @@ def fails(loop: Callable[[TrainingProgressContext, Body], None]) -> Callable[[Tr
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__name__)
-def test_a_step_that_an_error_broke_off_is_not_saved_and_that_is_said(
+def test_a_step_that_an_error_broke_off_is_not_saved_and_that_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, loop: Callable[[TrainingProgressContext, Body], None]
 ) -> None:
     with pytest.raises(RuntimeError):

@@ -92,7 +92,7 @@ def test_each_samples_own_key_and_ordinal(tmp_path: Path, kind: str, workers: in
     assert {found.epoch for found in steps} == {0, 1}
 
 
-def test_what_the_data_does_not_tell_is_unknown(tmp_path: Path) -> None:
+def test_what_the_data_does_not_name_is_unknown(tmp_path: Path) -> None:
     steps, batches = recorded(tmp_path / "map", list(range(SAMPLES)), batch_size=4)
     assert [found.ids for found in steps] == [tuple(batch.tolist()) for batch in batches]
     assert [found.keys for found in steps] == [None] * STEPS
@@ -139,7 +139,7 @@ def test_what_is_no_key_or_of_another_length_is_refused(tmp_path: Path) -> None:
                 progress.update_metrics(0, **{name: 0.5})
 
 
-def test_a_loop_that_goes_back_in_one_attempt_keeps_what_the_superseded_rows_told(tmp_path: Path) -> None:
+def test_a_loop_that_goes_back_in_one_attempt_keeps_what_the_superseded_rows_recorded(tmp_path: Path) -> None:
     with training_progress_context({}, tmp_path, STEPS) as progress:
         for step, sample in ((0, 7), (1, 8), (2, 9)):
             progress.record_lineage([sample], [[(key(sample), 0)]])

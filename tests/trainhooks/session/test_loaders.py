@@ -39,7 +39,7 @@ class Numbers(IterableDataset[int]):
         return iter(range(self.first, self.first + 8))
 
 
-def test_a_second_source_without_a_word_is_refused_with_every_spelling(tmp_path: Path) -> None:
+def test_a_second_source_without_a_declaration_is_refused_with_every_spelling(tmp_path: Path) -> None:
     with opened(tmp_path) as progress:
         progress.loader(TRAIN, batch_size=2)
         with pytest.raises(ConfigInvalid, match="nothing says what") as refused:
@@ -144,7 +144,7 @@ def two_streams(out: Path, stop_after: int | None) -> list[tuple[list[int], list
 
 
 @pytest.mark.parametrize("stop_after", [0, 4, 7])
-def test_each_of_two_streams_goes_on_at_its_own_place(tmp_path: Path, stop_after: int) -> None:
+def test_each_of_two_streams_continues_at_its_own_place(tmp_path: Path, stop_after: int) -> None:
     whole = two_streams(tmp_path / "whole", None)
     assert {row for _, other in whole for row in other} <= {200 + row for row in range(9)}
     assert two_streams(tmp_path / "cut", stop_after) + two_streams(tmp_path / "cut", None) == whole
@@ -176,7 +176,7 @@ def staged(out: Path, stop_after: int | None) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("stop_after", [2, 4, 5, 8])
-def test_staged_data_goes_on_in_its_stage(tmp_path: Path, stop_after: int) -> None:
+def test_staged_data_continues_in_its_stage(tmp_path: Path, stop_after: int) -> None:
     whole = staged(tmp_path / "whole", None)
     assert [batch[0] >= 200 for batch in whole] == [False] * 5 + [True] * (TOTAL - 5)
     assert staged(tmp_path / "cut", stop_after) + staged(tmp_path / "cut", None) == whole
@@ -195,7 +195,7 @@ def test_data_of_an_earlier_stage_is_refused(tmp_path: Path) -> None:
         progress.loader(TRAIN, batch_size=2)
 
 
-def test_streams_that_nothing_tells_apart_need_names(tmp_path: Path) -> None:
+def test_streams_that_nothing_distinguishes_need_names(tmp_path: Path) -> None:
     with opened(tmp_path) as progress:
         progress.loader(Numbers(0), batch_size=2)
         with pytest.raises(ConfigInvalid, match="nothing says what"):

@@ -117,7 +117,9 @@ def test_a_changed_patience_is_refused_until_restore_says_whose_holds(tmp_path: 
     ],
     ids=["torch", "numpy", "numpy-mt", "legacy", "python"],
 )
-def test_a_generator_of_the_loop_goes_on(tmp_path: Path, make: Callable[[], Any], draw: Callable[[Any], float]) -> None:
+def test_a_generator_of_the_loop_continues(
+    tmp_path: Path, make: Callable[[], Any], draw: Callable[[Any], float]
+) -> None:
     alone = make()
     expected = [draw(alone) for _ in range(6)]
     drawn: list[float] = []

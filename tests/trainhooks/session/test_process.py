@@ -108,7 +108,7 @@ progress.update_metrics(1, loss=2.0)
     assert [line["loss"] for line in read_lines(tmp_path) if "kind" not in line] == [1.0, 2.0]
 
 
-def test_a_full_disk_stops_no_training_and_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_stops_no_training_and_is_reported(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys
 from trainhooks import setup_progress_tracking

@@ -145,7 +145,7 @@ def test_a_killed_run_shows_as_interrupted_and_a_live_one_does_not(tmp_path: Pat
     assert state(runs(database)["b"]) == "closed"
 
 
-def test_a_run_out_of_sight_is_told_by_its_process_or_its_last_sign_of_life(tmp_path: Path) -> None:
+def test_a_run_whose_directory_is_not_mounted_is_judged_by_its_process_or_its_last_heartbeat(tmp_path: Path) -> None:
     with job(tmp_path / "a") as process:
         feed(process, 0.9)
         until(lambda: (tmp_path / DATABASE).exists() and len(runs(tmp_path / DATABASE)) == 1)
@@ -202,7 +202,7 @@ def train(out: Path, **options: object) -> None:
     assert [row["loss"] for row in read_metrics(out)] == [1.0] * 3
 
 
-def test_what_is_wrong_with_the_database_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_wrong_with_the_database_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / DATABASE).write_text("no database at all " * 50)
     with caplog.at_level(logging.WARNING):
         train(tmp_path / "a")
@@ -212,7 +212,7 @@ def test_what_is_wrong_with_the_database_is_told_once(tmp_path: Path, caplog: py
     assert str(tmp_path / DATABASE) in told[0]
 
 
-def test_a_locked_database_holds_nobody_up(
+def test_a_locked_database_blocks_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry_writer, "_CLOSE_SECONDS", 0.2)

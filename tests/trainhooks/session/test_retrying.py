@@ -140,7 +140,7 @@ def test_the_providers_wait_is_kept_to(
         (501, {}, {}),
     ],
 )
-def test_what_waiting_does_not_mend_is_raised_at_once(
+def test_what_waiting_does_not_fix_is_raised_at_once(
     server: Server, client: openai.OpenAI, status: int, headers: dict[str, str], body: Any
 ) -> None:
     server.script = [(status, headers, body)]

@@ -100,7 +100,7 @@ def test_asked_for_within_a_step_it_is_taken_when_the_step_ends(tmp_path: Path, 
     [(save_and_leave, lambda _: None), (leave, lambda progress: progress.save_checkpoint())],
     ids=["before the break", "after it"],
 )
-def test_a_loop_that_saves_and_is_left_goes_on_exactly(
+def test_a_loop_that_saves_and_is_left_continues_exactly(
     tmp_path: Path, after: Moment, at_end: Callable[[TrainingProgressContext], object]
 ) -> None:
     whole = train(tmp_path / "whole")
@@ -128,7 +128,7 @@ def test_the_end_is_saved(tmp_path: Path) -> None:
     assert steps == list(range(TOTAL, TOTAL + 4))
 
 
-def test_a_loop_that_is_left_unsaved_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_is_left_unsaved_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tmp_path, after=leave)
     assert published(tmp_path / CHECKPOINTS) == []
     assert "left in step 3" in caplog.text
@@ -173,7 +173,7 @@ def test_what_was_asked_for_and_fails_is_raised_where_the_step_ends(
         train(tmp_path, after=save_without_room)
 
 
-def test_a_loop_without_steps_is_told_what_it_does_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_without_steps_is_shown_what_it_does_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = {"model": nn.Linear(4, 1)}
     with training_progress_context({"seed": 1}, tmp_path, 6, state=state) as progress:
         with progress.evaluating():
@@ -303,7 +303,7 @@ def test_what_is_recorded_before_the_loop_is_no_step_of_it(tmp_path: Path) -> No
     assert steps(TOTAL) == [4, 5, 6, 7]
 
 
-def test_a_loader_that_is_made_again_goes_on_where_the_loop_was_left(tmp_path: Path) -> None:
+def test_a_loader_that_is_made_again_continues_where_the_loop_was_left(tmp_path: Path) -> None:
     """As when a notebook's cell is run once more, with other options perhaps."""
     seen = []
     with training_progress_context({}, tmp_path, TOTAL) as progress:

@@ -43,7 +43,7 @@ def test_the_loop_of_the_guide_leaves_its_files(tmp_path: Path) -> None:
     assert (snapshot["step"], snapshot["percent"], snapshot["loss_trend"]) == (20, 20.0, "improving")
 
 
-def test_a_second_attempt_goes_on_with_the_session(tmp_path: Path) -> None:
+def test_a_second_attempt_continues_with_the_session(tmp_path: Path) -> None:
     first = ProgressTracker({}, tmp_path, 100)
     train(first, range(30))
     first.close()
@@ -57,7 +57,7 @@ def test_a_second_attempt_goes_on_with_the_session(tmp_path: Path) -> None:
     assert sum("kind" not in line for line in read_lines(tmp_path)) == 33, "rows are superseded and never deleted"
 
 
-def test_time_of_all_attempts_is_kept_and_replays_are_told(tmp_path: Path) -> None:
+def test_time_of_all_attempts_is_kept_and_replays_are_reported(tmp_path: Path) -> None:
     first = ProgressTracker({}, tmp_path, 100)
     train(first, range(30))
     with first.evaluating():

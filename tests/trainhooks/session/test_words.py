@@ -37,7 +37,7 @@ SPLITS = datasets.DatasetDict(train=datasets.Dataset.from_dict({"x": [1, 2]}))
     ],
     ids=str,
 )
-def test_an_argument_that_cannot_be_used_is_said(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_an_argument_that_cannot_be_used_is_reported(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(TrainhooksError, match="Hint: "), training_progress_context({}, tmp_path, 4, **options):
         pass
 
@@ -57,7 +57,7 @@ def test_an_argument_that_cannot_be_used_is_said(tmp_path: Path, options: dict[s
     ],
     ids=lambda source: type(source).__name__,
 )
-def test_a_source_that_is_no_data_set_is_said(tmp_path: Path, source: Any) -> None:
+def test_a_source_that_is_no_data_set_is_reported(tmp_path: Path, source: Any) -> None:
     progress = setup_progress_tracking({}, tmp_path, 4, database=False)
     with pytest.raises(ConfigInvalid, match="Hint: "):
         progress.loader(source)

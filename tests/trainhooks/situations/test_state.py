@@ -307,7 +307,7 @@ class Averaged(nn.Module):
 
 
 @pytest.mark.parametrize("queue", [False, True], ids=["number", "buffer"])
-def test_what_a_module_counts_outside_its_state_is_said(
+def test_what_a_module_counts_outside_its_state_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, queue: bool
 ) -> None:
     def make() -> Made:
@@ -340,7 +340,7 @@ def test_what_a_module_is_set_to_once_is_no_counter(tmp_path: Path, caplog: pyte
 
 @pytest.mark.parametrize("is_given", [False, True], ids=["forgotten", "given"])
 @pytest.mark.parametrize("is_enabled", [False, True], ids=["off", "on"])
-def test_a_scaler_that_is_not_in_state_is_said(
+def test_a_scaler_that_is_not_in_state_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, is_given: bool, is_enabled: bool
 ) -> None:
     """Its scale begins anew after a resume: steps are skipped, and the rate of a schedule is not where it was."""

@@ -205,7 +205,7 @@ def test_four_stops_leave_one_row_a_step(tmp_path: Path) -> None:
     assert all("loss" in row for row in rows)
 
 
-def test_a_directory_that_is_removed_beneath_a_running_training_is_said(
+def test_a_directory_that_is_removed_beneath_a_running_training_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As scripts do that clear their output directory late."""

@@ -31,7 +31,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, number: int, *, folders: bool) -> No
 
 
 @pytest.mark.parametrize("number", CANNOT, ids=errno.errorcode.__getitem__)
-def test_a_folder_that_cannot_be_synced_is_said_once(
+def test_a_folder_that_cannot_be_synced_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     refuse(monkeypatch, number, folders=True)
@@ -44,7 +44,7 @@ def test_a_folder_that_cannot_be_synced_is_said_once(
 
 
 @pytest.mark.parametrize("number", CANNOT[:3], ids=errno.errorcode.__getitem__)
-def test_a_file_that_cannot_be_synced_is_said_once(
+def test_a_file_that_cannot_be_synced_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     refuse(monkeypatch, number, folders=False)

@@ -25,7 +25,7 @@ def attempt(out: Path, *, resume_at: int | None, until: int, every: int = 250, t
     return found
 
 
-def test_the_newest_is_that_of_the_branch_which_goes_on(tmp_path: Path) -> None:
+def test_the_newest_is_that_of_the_branch_which_continues(tmp_path: Path) -> None:
     assert attempt(tmp_path, resume_at=None, until=1_000, tag="a") is None
     assert attempt(tmp_path, resume_at=500, until=600, tag="b") == tmp_path / "amine-1000.pt"
     tracker = ProgressTracker({}, tmp_path, 2_000, database=False)
@@ -39,7 +39,7 @@ def test_the_newest_is_that_of_the_branch_which_goes_on(tmp_path: Path) -> None:
     assert inspection.status(tmp_path)["newest_checkpoint"]["path"] == "amine-250.pt"
 
 
-def test_without_resume_at_the_first_row_says_where_an_attempt_goes_on(tmp_path: Path) -> None:
+def test_without_resume_at_the_first_row_says_where_an_attempt_continues(tmp_path: Path) -> None:
     attempt(tmp_path, resume_at=None, until=1_000, tag="a")
     tracker = ProgressTracker({}, tmp_path, 2_000, database=False)
     tracker.update_metrics(500, loss=1.0)
@@ -57,7 +57,7 @@ def test_a_tag_of_an_abandoned_branch_is_still_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["eval_loss", "eval/los"])
-def test_a_metric_that_is_not_recorded_is_said_and_keeps_every_checkpoint(
+def test_a_metric_that_is_not_recorded_is_reported_and_keeps_every_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, metric: str
 ) -> None:
     from torch import nn

@@ -145,7 +145,7 @@ def test_a_newer_format_is_left_alone(store: CheckpointStore, monkeypatch: pytes
     assert newer.exists()
 
 
-def test_a_run_that_went_back_goes_on_from_what_it_saved_last(store: CheckpointStore) -> None:
+def test_a_run_that_went_back_continues_from_what_it_saved_last(store: CheckpointStore) -> None:
     for step in (10, 20, 5):
         publish(store, step)
     assert newest_step(store) == 5

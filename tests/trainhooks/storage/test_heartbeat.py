@@ -69,7 +69,7 @@ def give(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", NOT_OFFERED, ids=errno.errorcode.__getitem__)
-def test_the_directory_is_used_and_it_is_said(
+def test_the_directory_is_used_and_it_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     give(monkeypatch, number)
@@ -98,7 +98,7 @@ def test_a_fault_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_a_second_process_is_refused_and_told_by_whom(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_and_learns_who_holds_it(tmp_path: Path) -> None:
     with begin(tmp_path) as process:
         assert said(process) == "held\n"
         with pytest.raises(SessionBusy, match=rf"process {process.pid} on "):

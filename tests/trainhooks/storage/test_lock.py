@@ -38,7 +38,7 @@ def hold(directory: Path, how: str = "alone") -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_process_is_refused_at_once_and_told_by_whom(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_at_once_and_learns_who_holds_it(tmp_path: Path) -> None:
     with hold(tmp_path) as process:
         begun = time.monotonic()
         with pytest.raises(SessionBusy, match=rf"process {process.pid} on "):

@@ -27,7 +27,7 @@ def row(step: int, attempt: int = 1, **members: Any) -> dict[str, Any]:
     return {"attempt": attempt, "step": step, "at": 1.0, **members}
 
 
-def test_seq_goes_on_over_attempts(tmp_path: Path) -> None:
+def test_seq_continues_over_attempts(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, row(0), row(1))
     write(path, row(1, 2), row(2, 2))
@@ -35,7 +35,7 @@ def test_seq_goes_on_over_attempts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
-def test_a_torn_last_line_is_cut_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, cut: int) -> None:
+def test_a_torn_last_line_is_cut_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture, cut: int) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, row(0, loss=1.0), row(1, loss=2.0), row(2, loss=3.0))
     whole = path.read_bytes()

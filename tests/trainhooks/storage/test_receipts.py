@@ -63,7 +63,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(
     assert "optimizer.bin" in caplog.text
 
 
-def test_what_has_no_receipt_is_not_resumed_from_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_no_receipt_is_not_resumed_from_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert newest_good_checkpoint(tmp_path) is None
     issue(tmp_path, checkpoint(tmp_path, 1), step=1)
     checkpoint(tmp_path, 2)
@@ -72,7 +72,7 @@ def test_what_has_no_receipt_is_not_resumed_from_and_said(tmp_path: Path, caplog
     assert "checkpoint-2" in caplog.text
 
 
-def test_a_receipt_that_cannot_be_read_vouches_for_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_receipt_that_cannot_be_read_proves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for step in (1, 2, 3):
         issue(tmp_path, checkpoint(tmp_path, step), step=step)
     by_step = {receipts._decode(path.read_bytes()).step: path for path in receipt_files(tmp_path)}
@@ -116,7 +116,9 @@ def test_a_checkpoint_that_is_written_again_has_the_receipt_of_its_new_files(tmp
     assert len(receipt_files(tmp_path)) == 1
 
 
-def test_a_disk_that_refuses_is_told_and_the_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disk_that_refuses_is_reported_and_the_training_continues(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = checkpoint(tmp_path, 1)
     (tmp_path / "progress").write_bytes(b"a file where the folder should be")
     issuer = Receipts(tmp_path)

@@ -109,9 +109,7 @@ def version_1(tmp_path: Path) -> Path:
     return path
 
 
-def test_who_is_told_busy_while_another_makes_the_file_tries_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_busy_while_another_makes_the_file_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite does not wait at this point, whatever timeout it was given."""
     path = tmp_path / "experiments.db"
     waits = []

@@ -51,7 +51,7 @@ def test_text_and_lines_stand_out(theme: Theme) -> None:
 
 @pytest.mark.parametrize("blindness", BLINDNESS)
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
-def test_lines_are_told_apart(theme: Theme, blindness: str) -> None:
+def test_lines_are_distinguished(theme: Theme, blindness: str) -> None:
     """A difference of 2.3 is just noticeable side by side (Mahy, 1994); thin lines in one chart want far more."""
     seen = [lab(BLINDNESS[blindness] @ linear(line)) for line in theme.lines]
     assert min(float(np.linalg.norm(one - other)) for one, other in combinations(seen, 2)) >= 14

@@ -107,7 +107,7 @@ def test_a_call_that_was_sent_earlier_and_passes_later_proves_nothing() -> None:
     assert not bad.is_aside
 
 
-def test_headers_that_say_that_the_limit_is_used_up_speak_of_the_lane() -> None:
+def test_headers_that_say_that_the_limit_is_used_up_mention_the_lane() -> None:
     pace, request = Pace(), RequestBackoff()
     pace.rate_limited(pace.take(ONE, 0.0), 0.1, wait_seconds=0.0, jitter=0.0, request=request)
     pace.started(pace.take(ONE, 0.3), 0.4)

@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_nothing(data: bytes) -> None:
     assert decode(data, now=NOW) is None
 
 
-def test_what_is_newer_is_told() -> None:
+def test_what_is_newer_is_reported() -> None:
     members = orjson.loads(encode([remembered()]))
     with pytest.raises(NewerVersion):
         decode(orjson.dumps({**members, "version": 2}), now=NOW)
@@ -96,7 +96,7 @@ def test_values_that_make_no_sense_are_nothing() -> None:
         assert found[0].learned.rate is None
 
 
-def test_a_lane_goes_on_at_the_pace_that_was_found() -> None:
+def test_a_lane_continues_at_the_pace_that_was_found() -> None:
     pace = Pace(is_hosted=True)
     pace.restore(Learned(rate=0.5, has_started=True))
     pace.take(ONE, 0.0)
@@ -104,7 +104,7 @@ def test_a_lane_goes_on_at_the_pace_that_was_found() -> None:
     assert pace.learned == Learned(rate=0.5, has_started=True)
 
 
-def test_a_lane_goes_on_at_the_bound_that_was_met() -> None:
+def test_a_lane_continues_at_the_bound_that_was_met() -> None:
     pace = Pace(finds_rate=False)
     pace.restore(Learned(wall=40))
     for _ in range(40):

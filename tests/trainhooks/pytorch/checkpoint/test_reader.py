@@ -52,7 +52,7 @@ def test_a_target_of_another_dtype_is_converted_to(tmp_path: Path) -> None:
     assert is_same(found["plain"], SAVED["plain"].to(torch.bfloat16))
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointException, match="Missing key"):
         read(tmp_path / "a", {"none": torch.empty(1)})
     with pytest.raises(CheckpointException, match="Size mismatch"):

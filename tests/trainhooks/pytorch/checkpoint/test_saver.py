@@ -168,7 +168,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_a_disk_that_refuses_is_told_of_at_the_next_step_and_tried_again(
+def test_a_disk_that_refuses_is_reported_at_the_next_step_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int
 ) -> None:
     monkeypatch.setattr(writing, "_FIRST_WAIT_SECONDS", 0.01)
@@ -223,7 +223,7 @@ def test_a_demanded_save_that_fails_raises(tmp_path: Path, monkeypatch: pytest.M
         job.saver.save(1, {}, {})
 
 
-def test_without_a_thread_each_is_durable_before_the_training_goes_on(tmp_path: Path) -> None:
+def test_without_a_thread_each_is_durable_before_the_training_continues(tmp_path: Path) -> None:
     policy = CheckpointPolicy(every_steps=1, every_seconds=None, asynchronous=False)
     job = Job(tmp_path, policy)
     for number in (1, 2, 3):

@@ -81,7 +81,7 @@ def test_a_block_is_let_go_of_before_the_next_ones_are_there() -> None:
     assert seen == [[True, False, False], [True, True, False], [True, True, True]]
 
 
-def test_a_transfer_tells_of_each_block_and_holds_nothing_afterwards() -> None:
+def test_a_transfer_reports_each_block_and_holds_nothing_afterwards() -> None:
     transport = Lazy()
     blocks, wanted, targets = some([200, 0, 70])
     transfer = Transfer(Ring(transport, buffers=2, buffer_bytes=64), blocks, targets)

@@ -89,7 +89,7 @@ def test_every_scheduler_of_torch_is_in_the_table() -> None:
     ("optimizer", "scheduler"),
     [(name, "cosine") for name in OPTIMIZERS] + [("momentum", name) for name in SCHEDULERS],
 )
-def test_a_training_goes_on_as_if_nothing_had_been(tmp_path: Path, optimizer: str, scheduler: str) -> None:
+def test_a_training_continues_as_if_nothing_had_been(tmp_path: Path, optimizer: str, scheduler: str) -> None:
     def make() -> dict[str, Any]:
         net = model()
         optim = OPTIMIZERS[optimizer](net.parameters())

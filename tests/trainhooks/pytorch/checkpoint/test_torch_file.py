@@ -56,7 +56,7 @@ def test_damage_is_one_sentence(tmp_path: Path, cut: int) -> None:
 @pytest.mark.parametrize(
     ("version", "warnings"), [("2.9.1+cu126", 1), ("2.10.0", 0), ("2.13.0+cpu", 0), ("3.0.0a1", 0)]
 )
-def test_a_torch_that_a_file_can_attack_is_told_once(
+def test_a_torch_that_a_file_can_attack_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str, warnings: int
 ) -> None:
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))

@@ -159,7 +159,7 @@ def test_the_position_of_another_kind_of_loader_is_refused() -> None:
         make_loader(hub_stream(), seed=1).load_state_dict(make_loader([1], seed=1).state_dict())
 
 
-def test_a_loader_that_gives_nothing_is_told_and_not_waited_for() -> None:
+def test_a_loader_that_gives_nothing_is_reported_and_not_waited_for() -> None:
     empty = StatefulDataLoader(Stream(0), batch_size=3)
     for loader in (make_loader(empty, seed=1), ForeignLoader(empty, seed=1)):
         with pytest.raises(PositionInvalid, match="no batch"):
@@ -167,7 +167,7 @@ def test_a_loader_that_gives_nothing_is_told_and_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_an_iteration_that_is_left_is_gone_on_with_by_the_next(source: str) -> None:
+def test_an_iteration_that_is_left_is_continued_by_the_next(source: str) -> None:
     seed_everything()
     expected = take(SOURCES[source](), 60)
     seed_everything()

@@ -262,7 +262,7 @@ class FromSystem(Rows):
         (WithAttribute(), {}, None),
     ],
 )
-def test_what_cannot_be_resumed_is_said_at_the_start(
+def test_what_cannot_be_resumed_is_reported_at_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, source: Any, options: dict[str, Any], said: str | None
 ) -> None:
     progress = setup_progress_tracking({}, tmp_path, 4, database=False)

@@ -40,7 +40,7 @@ def take(source: IterableLoader, count: int) -> list[Any]:
 
 @KINDS
 @WORKERS
-def test_going_on_anywhere_and_again_equals_never_stopping(kind: type[Stream], workers: int) -> None:
+def test_continuing_anywhere_and_again_equals_never_stopping(kind: type[Stream], workers: int) -> None:
     expected = take(loader(kind, workers), 20)
     pairs = itertools.product((1, 2, 5, 8, 9, 10), (1, 4, 7)) if workers == 0 else [(1, 4), (8, 1), (9, 7)]
     for first, second in pairs:  # a worker costs a process start
@@ -176,7 +176,7 @@ def test_other_workers_or_another_seed_are_refused(workers: int, seed: int, name
         other.load_state_dict(state)
 
 
-def test_empty_data_is_told_and_not_waited_for() -> None:
+def test_empty_data_is_reported_and_not_waited_for() -> None:
     with pytest.raises(PositionInvalid, match="no batch"):
         take(loader(Stream, 2, length=0), 1)
 

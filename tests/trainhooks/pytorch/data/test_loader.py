@@ -52,7 +52,7 @@ def test_the_trainings_own_generators_are_left_alone(workers: int) -> None:
     assert draws(loads=True) == draws(loads=False)
 
 
-def test_each_batch_size_goes_on_at_the_sample() -> None:
+def test_each_batch_size_continues_at_the_sample() -> None:
     expected = flat(PositionedLoader(Noisy(50), batch_size=1, seed=1))
     got, state = [], None
     for batch_size, steps in ((4, 3), (7, 2), (1, 5), (50, 1)):
@@ -137,7 +137,7 @@ def test_what_workers_have_read_ahead_does_not_count() -> None:
     assert loader.position.offset == 8
 
 
-def test_the_origin_tells_which_samples_a_batch_holds() -> None:
+def test_the_origin_names_the_samples_of_a_batch() -> None:
     loader = PositionedLoader(Noisy(20), batch_size=3, seed=1, num_workers=2)
     for batch in loader:
         assert loader.origin is not None

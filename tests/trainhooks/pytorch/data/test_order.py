@@ -103,7 +103,7 @@ def test_a_stateful_loader_is_taken_over_and_exact_too(name: str, workers: int) 
         assert take(second, 17 - at) == expected[at:]
 
 
-def test_a_stateful_loader_goes_on_as_it_is_at_a_place_of_an_earlier_release() -> None:
+def test_a_stateful_loader_continues_as_it_is_at_a_place_of_an_earlier_release() -> None:
     source = StatefulDataLoader(DATA, batch_size=4, shuffle=True)
     loader = make_loader(source, seed=1)
     assert isinstance(loader, PositionedLoader)

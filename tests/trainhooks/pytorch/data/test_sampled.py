@@ -153,14 +153,14 @@ def test_workers_change_nothing_and_what_they_are_asked_ahead_does_not_count(nam
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_iteration_that_is_left_is_gone_on_with_by_the_next(workers: int) -> None:
+def test_an_iteration_that_is_left_is_continued_by_the_next(workers: int) -> None:
     expected = take(made("buckets"), 20)
     loader = made("buckets", workers)
     assert [batch for count in (1, 5, 6, 8) for batch in take(loader, count)] == expected
 
 
 @pytest.mark.parametrize("name", ["weighted", "buckets", "by-epoch", "counted", "forgetful-state"])
-def test_one_loader_that_is_opened_again_in_one_process_goes_on(name: str) -> None:
+def test_one_loader_that_is_opened_again_in_one_process_continues(name: str) -> None:
     """As a notebook's cell does that is run twice: the sampler has been drawn from."""
     theirs = DataLoader(data_for(name), **SAMPLERS[name]())
     expected = take(made(name), 20)
@@ -327,7 +327,7 @@ def test_the_ways_that_the_refusal_names_are_exact(way: str) -> None:
 # -- ranks ------------------------------------------------------------------------------------------------------
 
 
-def test_a_sampler_that_knows_no_ranks_is_dealt_out_by_batch_and_goes_on_with_others() -> None:
+def test_a_sampler_that_knows_no_ranks_is_dealt_out_by_batch_and_continues_with_others() -> None:
     whole = take(make_loader(Noisy(LENGTH), seed=1, **SAMPLERS["buckets"]()), 12)
 
     def of_ranks(world: int, state: Any, count: int) -> tuple[list[Any], Any]:
@@ -386,7 +386,7 @@ def test_what_excludes_one_another_is_refused() -> None:
         make_loader(Stream(3), seed=1, sampler=[0])
 
 
-def test_a_sampler_that_can_be_read_once_only_ends_with_a_word() -> None:
+def test_a_sampler_that_can_be_read_once_only_ends_with_a_warning() -> None:
     loader = make_loader(DATA, seed=1, sampler=iter(range(8)), batch_size=4)
     with pytest.raises(PositionInvalid, match="no batch"):
         take(loader, 3)
