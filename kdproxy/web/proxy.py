@@ -83,6 +83,8 @@ class Proxy:
         @lru_cache(maxsize=4_096)
         def route(method: str, path: str, speaks_anthropic: bool) -> tuple[Route, Endpoint | None, RunRef | None]:
             named, rest = split(path)
+            if named is not None and _is_own(rest):
+                raise _own_in_run()
             routed = router.route(rest, speaks_anthropic=speaks_anthropic)
             return routed, endpoint_of(method, routed.path), named
 
@@ -278,6 +280,15 @@ def _is_own(path: str) -> bool:
     """Whether a path belongs to the proxy, in any spelling: it never goes to an upstream."""
     spoken = unquote(path)
     return spoken == OWN_PREFIX[:-1] or spoken.startswith(OWN_PREFIX)
+
+
+def _own_in_run() -> RequestRefused:
+    return RequestRefused(
+        "The proxy's own paths do not stand below a run.",
+        hint=f"Nothing was sent to a provider. Ask for {OWN_PREFIX} at the beginning of the path.",
+        code="no_such_page",
+        http_status=404,
+    )
 
 
 def _target(request: web.BaseRequest) -> tuple[str, str, str | None]:

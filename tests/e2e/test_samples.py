@@ -137,6 +137,14 @@ async def test_a_bad_name_is_refused_with_a_hint(
     assert teacher.count() == 0
 
 
+async def test_the_proxys_own_paths_below_a_run_reach_no_upstream(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    for path in ("/_kdproxy/healthz", "/%5fkdproxy/healthz", "/_kdproxy"):
+        assert (await send(f"{proxy.address}/runs/r{path}")).status == 404
+    assert teacher.count() == 0
+
+
 async def test_without_a_run_the_classic_cache_holds(tmp_path: Path, teacher: ScriptedTeacher, send: Any) -> None:
     async with run_proxy(teacher, data_dir=tmp_path / "data") as proxy:
         got = [await send(proxy.address + chat(), ASK) for _ in range(3)]
