@@ -1,13 +1,13 @@
 """HTTP in, HTTP out: checks a request, passes it to the engine and sends the reply to the client."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote
@@ -318,24 +318,27 @@ def _headers(reply: Reply) -> HeaderPairs:
 async def _deliver(request: web.BaseRequest, response: web.StreamResponse, hold: Hold) -> None:
     """Write a whole reply that delivers a sample of a run: the sample is used before its last byte is written."""
     hold.use()
-    await response.prepare(request)  # writes it; raises if the client has left
-    hold.delivered()
+    with contextlib.suppress(ConnectionResetError):  # the client has left
+        await response.prepare(request)  # writes it
+        hold.delivered()
 
 
 async def _stream(
     request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes], path: str
 ) -> tuple[web.StreamResponse, int]:
     response = stream_reply(request, status=reply.status, headers=_headers(reply), length=reply.content_length)
-    await response.prepare(request)
     sent = 0
     try:
-        async with aclosing(body) as chunks:  # type: ignore[type-var]  # every body here is a generator
+        await response.prepare(request)
+        async with contextlib.aclosing(body) as chunks:  # type: ignore[type-var]  # every body here is a generator
             async for chunk in chunks:
                 await response.write(chunk)
                 sent += len(chunk)
         if reply.hold is not None:
             reply.hold.delivered()
         await response.write_eof()
+    except ConnectionResetError:
+        log.debug("a client left before the end of its answer")  # aiohttp ends the connection
     except FailedLate as failed:
         log.info("an answer failed after keep-alive bytes were sent", extra={"reason": failed.error.message})
         if reply.question is not None and reply.question.form is Form.SSE:
