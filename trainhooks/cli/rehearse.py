@@ -59,9 +59,10 @@ def command(
 ) -> None:
     """Run CMD for a few steps, kill it (SIGKILL), resume it, and compare its steps with those of an uninterrupted run.
 
-    The session of CMD (a loop with state=, loader() and steps()) writes to a scratch folder; its own output directory
-    is neither read nor written. Files that the script itself writes go where they always go. Code after its loop does
-    not run. Each run makes its own calls to a teacher, unless kdproxy answers them.
+    The session of CMD (a loop with state=, loader() and steps(), or Hugging Face's Trainer with TrainhooksCallback)
+    writes to a scratch folder; its own output directory is neither read nor written. Files that the script itself
+    writes go where they always go. Code after its loop does not run. Each run makes its own calls to a teacher, unless
+    kdproxy answers them.
 
     Exit code 0: exact. 1: a step differs. 3: the runs could not be compared. 124: time limit reached. If CMD itself
     fails: its exit code.

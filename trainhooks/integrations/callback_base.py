@@ -14,7 +14,9 @@ from trainhooks.core.ranks import Ranks
 from trainhooks.core.row import RESERVED
 from trainhooks.pytorch.distributed import connect
 from trainhooks.session import ProgressTracker
+from trainhooks.session.rehearsing import Rehearsing
 from trainhooks.session.stopping import Stopping
+from trainhooks.storage import rehearsal
 from trainhooks.storage.receipts import Receipts
 
 
@@ -42,7 +44,9 @@ class CallbackBase:
         grace_seconds: float | None,
     ) -> None:
         self._ranks: Ranks = connect()
-        self.tracker = ProgressTracker(config, output_dir, total_steps)
+        plan = rehearsal.current()
+        self._rehearsing = None if plan is None else Rehearsing(plan)
+        self.tracker = ProgressTracker(config, output_dir, total_steps, database=plan is None)
         self.tracker.resume_at(step)
         self._receipts = Receipts(Path(output_dir))
         self._stopping = Stopping(self._ranks, grace_seconds=grace_seconds)
@@ -99,6 +103,22 @@ class CallbackBase:
     def saving_ends(self) -> None:
         """Count the time as steps again."""
         self._saving.close()
+
+    def rehearses(self, step: int) -> bool:
+        """In a rehearsal, end the process where the plan says so; returns whether the trainer is to save now."""
+        if self._rehearsing is None:
+            return False
+        self._rehearsing.follow(step, self._ranks, settle=self._settle)
+        return self._rehearsing.is_save_due(step)
+
+    def _settle(self) -> None:
+        self._receipts.wait()
+        self.tracker.flush()
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether this is a part of `trainhooks rehearse`."""
+        return self._rehearsing is not None
 
     def must_stop(self) -> bool:
         """Whether all ranks must save and stop now because a signal came. Call it after each step, on every rank."""

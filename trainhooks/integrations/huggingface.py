@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainhooks.integrations.callback_base import CallbackBase
+from trainhooks.storage import rehearsal
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -47,11 +48,18 @@ class TrainhooksCallback(TrainerCallback):
         self._ended: CallbackBase | None = None
         """The training that has ended: a later evaluation is recorded with it."""
 
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """In a rehearsal, let the trainer write to the scratch folder in place of its output directory."""
+        plan = rehearsal.current()
+        if plan is not None:
+            self.output_dir = args.output_dir = str(rehearsal.place(plan, self.output_dir or _output_dir(args)))
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the records where the training begins or goes on."""
         self._close(is_finished=True)  # of a training that an error ended, in a notebook
+        self.on_init_end(args, state, control)  # a callback that was added later has not seen it
         members: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
         self._run = CallbackBase(
             {**members, **self.config},
@@ -80,6 +88,9 @@ class TrainhooksCallback(TrainerCallback):
         """Let the trainer save and stop if a signal came, and count the time of a save as checkpointing."""
         if self._run is not None and self._run.must_stop():
             control.should_save = control.should_training_stop = True
+        if self._run is not None and self._run.is_rehearsal:
+            control.should_log = True  # each step is compared
+            control.should_save = self._run.rehearses(state.global_step) or control.should_save
         return self.on_epoch_end(args, state, control)
 
     def on_epoch_end(

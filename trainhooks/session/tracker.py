@@ -60,7 +60,7 @@ class ProgressTracker:
         *,
         database: str | os.PathLike[str] | bool = True,
     ) -> None:
-        rehearsal.refuse("A loop of records alone, or a trainer's callback,")
+        rehearsal.refuse("A loop of records alone, or a trainer's callback,", output_dir)
         self._records = Records(config, output_dir, total_steps, database=database, at_exit=self._close_at_exit)
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trainhooks.core.manifest import FileRecord
 from trainhooks.errors import CheckpointInvalid
-from trainhooks.storage import atomic, durable_file, location
+from trainhooks.storage import atomic, durable_file, location, rehearsal
 
 log = logging.getLogger("trainhooks.storage")
 
@@ -51,6 +51,10 @@ class Receipts:
     def issue(self, path: Path, *, step: int) -> None:
         """Issue a receipt for a complete checkpoint in the background; it replaces an earlier one of its path."""
         self._thread.submit(self._issue, path, step)
+
+    def wait(self) -> None:
+        """Return once every receipt so far is durable."""
+        self._thread.submit(int).result()
 
     def close(self) -> None:
         """Return once every receipt is durable."""
@@ -104,8 +108,11 @@ def newest_good_checkpoint(output_dir: str | os.PathLike[str]) -> str | None:
     returns. Checkpoints that are damaged or have no receipt (a kill came before they were complete) are skipped and
     logged.
     """
-    found = newest_good(location.path("output_dir", output_dir))
-    return None if found is None else str(Path(output_dir) / found.path)
+    root = location.path("output_dir", output_dir)
+    if (plan := rehearsal.current()) is not None:
+        root = rehearsal.place(plan, root)
+    found = newest_good(root)
+    return None if found is None else str(root / found.path)
 
 
 def newest_good(root: Path) -> Receipt | None:

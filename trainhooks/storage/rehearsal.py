@@ -38,20 +38,26 @@ def current(environ: Mapping[str, str] = os.environ) -> Plan | None:
 def place(plan: Plan | None, output_dir: str | os.PathLike[str]) -> Path:
     """Return where a run is written: the output directory or, in a rehearsal, a folder in the plan's directory."""
     given = location.directory(output_dir)
-    if plan is None:
+    if plan is None or given.is_relative_to(plan.directory):
         return given
     return Path(plan.directory) / f"{hashlib.sha256(os.fsencode(given)).hexdigest()[:8]}-{given.name or 'run'}"
 
 
-def refuse(what: str) -> None:
+def refuse(what: str, output_dir: str | os.PathLike[str] | None = None) -> None:
     """In a rehearsal, refuse what would write to the real output directory.
+
+    Args:
+        output_dir: where it writes; one in the plan's directory is not refused.
 
     Raises:
         ConfigInvalid: this process is part of a rehearsal.
     """
-    if current() is not None:
+    plan = current()
+    if plan is not None and (output_dir is None or not location.directory(output_dir).is_relative_to(plan.directory)):
         raise ConfigInvalid(
             f"{what} cannot be rehearsed: its checkpoints are not written by trainhooks, so they would go to the real"
             " output directory.",
-            hint="trainhooks rehearse is for loops with state=, loader() and steps().",
+            hint="trainhooks rehearse is for loops with state=, loader() and steps(), and for Hugging Face's Trainer"
+            " with TrainhooksCallback. By hand, in an output directory of its own: let it save, end it with kill -9 two"
+            " steps later, and start it again: the line `resumed at step N` compares the steps that were done twice.",
         )

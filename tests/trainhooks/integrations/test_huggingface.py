@@ -1,12 +1,15 @@
 """The Trainer's callback in real trainings: records without gap, damaged checkpoints passed over, exact resume kept."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainhooks import newest_good_checkpoint, read_metrics
+from trainhooks.core.rehearsal import VARIABLE, Plan, Result, judge
+from trainhooks.storage import metrics
 from trainhooks.storage.receipts import issued
 
 JOB = Path(__file__).with_name("job_huggingface.py")
@@ -76,3 +79,23 @@ def test_a_signal_lets_the_trainer_save_and_leave_with_the_code_that_asks_for_an
     assert f"from {found}\n" in run(trainers, told, "plain")
     assert json.loads((told / "final.json").read_bytes()) == json.loads((whole / "final.json").read_bytes())
     assert [row["step"] for row in read_metrics(told)] == list(range(16))
+
+
+def test_a_trainer_is_rehearsed_in_the_scratch_folder_alone(trainers: Any, tmp_path: Path) -> None:
+    """The three starts of `trainhooks rehearse`: killed, resumed from its own checkpoint, and without a kill."""
+    real = tmp_path / "real"
+    killed = Plan(directory=str(tmp_path / "killed"), steps=6, save_at=2, kill_at=4)
+    whole = Plan(directory=str(tmp_path / "whole"), steps=6, save_at=2)
+    said = []
+    for plan, code in ((killed, -signal.SIGKILL), (killed, 0), (whole, 0)):
+        Path(plan.directory).mkdir(exist_ok=True)
+        env = {**OFFLINE, VARIABLE: plan.encode()}
+        job = trainers.run(JOB, real, "never", "plain", output=tmp_path / "job.log", env=env)
+        assert job.wait() == code, job.said()
+        said.append(job.said())
+    [one], [other] = ([*Path(plan.directory).glob("*-real")] for plan in (killed, whole))
+    assert f"from {one / 'checkpoint-2'}\n" in said[1]
+    assert [path for path in real.rglob("*") if path.is_file()] == []
+    outcome = judge(metrics.read_lines(one), metrics.read_lines(other))
+    assert (outcome.result, outcome.first, outcome.last) == (Result.EXACT, 2, 4), outcome
+    assert {"loss", "learning rate"} <= set(outcome.compared)
