@@ -76,18 +76,19 @@ class History:
 
     def take(self, name: LineName, event: RunEvent) -> None:
         """Take the next line of the log."""
+        if isinstance(event, Used):  # one for each hit of a run: a match over its members takes 2 us
+            if self._add(name, _USED, event.attempt, event.key, event.ordinal, event.scope) and not event.is_explicit:
+                of = self._attempts[event.attempt]
+                self._counted[of] = self._counted.get(of, 0) + 1
+            return
         match event:
-            case Used(attempt, key, ordinal, scope, is_explicit):
-                if self._add(name, _Kind.USED, attempt, key, ordinal, scope) and not is_explicit:
-                    of = self._attempts[attempt]
-                    self._counted[of] = self._counted.get(of, 0) + 1
             case Returned(attempt, key, ordinal):
                 self._add(name, _Kind.RETURNED, attempt, key, ordinal, "")
             case Restored():
                 if self._add(name, _Kind.RESTORED, event.attempt, "", 0, ""):
                     self._restores[len(self) - 1] = event.source, event.after
 
-    def _add(self, name: LineName, kind: _Kind, attempt: LineName, key: str, ordinal: int, scope: str) -> bool:
+    def _add(self, name: LineName, kind: int, attempt: LineName, key: str, ordinal: int, scope: str) -> bool:
         origin, seq = name
         if seq <= self._last.get(origin, -1):
             return False

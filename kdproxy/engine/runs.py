@@ -74,12 +74,12 @@ class Attempt:
         self.counted_holds = 0
         """Those of them that did not name it."""
 
-    async def hold(self, key: str, scope: str, taking: Taking, *, is_retry: bool, stored: Stored) -> Hold:
+    async def hold(self, key: str, scope: str, taking: Taking, *, is_retry: bool, stored: Stored | None) -> Hold:
         """Hold the sample that a request gets.
 
         Args:
             is_retry: the client says that it asks again: its former connection may not be seen closed yet.
-            stored: whether a sample of the question is stored, by ordinal.
+            stored: whether a sample of the question is stored, by ordinal; a fresh one needs it.
         """
         key = key[:KEY_DIGITS]
         if scope and not self.ordinals.has_scopes:
@@ -116,7 +116,7 @@ class Attempt:
             self._history.take(self._log.note(returned), returned)
         if self.ordinals.release(key, ordinal):
             _wake(self._waiting.pop(key, ()))
-        if not self.holds:
+        if not self.holds and self._all_released:
             waiting, self._all_released = self._all_released, []
             _wake(waiting)
 

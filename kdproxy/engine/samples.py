@@ -44,7 +44,7 @@ class Samples:
             ref.scope,
             taking or NEXT,
             is_retry=incoming.is_retry,
-            stored=partial(self._is_stored, asked, base),
+            stored=partial(self._is_stored, asked, base) if taking is not None else None,
         )
         return Address(namespace, full_key, hold.ordinal), hold
 

@@ -19,7 +19,7 @@ from kdproxy.core.call_set import CallSet
 from kdproxy.core.call_state import CallState
 from kdproxy.core.models import LineName
 from kdproxy.core.ports import JournalLine, Location, Watermark
-from kdproxy.core.run_event import RunEvent, encode_run_event
+from kdproxy.core.run_event import RunEvent, Used, encode_run_event
 from kdproxy.core.run_history import History
 from kdproxy.core.run_list import RunList
 from kdproxy.errors import CallNotRecorded, StorageFailed
@@ -137,7 +137,8 @@ class EventLog:
         name = self._life.next_name()
         line = encode_run_event(event, name)
         with self._changed:
-            self._calls.runs.take(event, name)
+            if not isinstance(event, Used):  # one for each hit of a run
+                self._calls.runs.take(event, name)
             if self.trouble is None:
                 try:
                     self._write(line)

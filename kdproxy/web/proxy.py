@@ -318,9 +318,11 @@ def _headers(reply: Reply) -> HeaderPairs:
 async def _deliver(request: web.BaseRequest, response: web.StreamResponse, hold: Hold) -> None:
     """Write a whole reply that delivers a sample of a run: the sample is used before its last byte is written."""
     hold.use()
-    with contextlib.suppress(ConnectionResetError):  # the client has left
+    try:
         await response.prepare(request)  # writes it
-        hold.delivered()
+    except ConnectionResetError:
+        return  # the client has left: aiohttp ends the connection
+    hold.delivered()
 
 
 async def _stream(
