@@ -8,6 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from kdproxy.core.call_event import KEY_DIGITS
 from kdproxy.core.models import DEFAULT_NAMESPACE, LineName
@@ -218,7 +219,7 @@ class Runs:
 
     # -- cursors ----------------------------------------------------------------------------------------------
 
-    async def cursor(self, label: str, token: str | None) -> dict[str, object]:
+    async def cursor(self, label: str, token: str | None) -> dict[str, Any]:
         """Return the moment of an attempt, once it is durable: what `restore` takes.
 
         Raises:
@@ -239,7 +240,7 @@ class Runs:
 
     async def restore(
         self, label: str, token: str | None, source: LineName | None, after: LineName | None = None
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         """Put an attempt back to a cursor: its used samples are those of that moment. Without an attempt, open it.
 
         Args:

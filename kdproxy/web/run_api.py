@@ -6,13 +6,14 @@ Everything else is refused, browsers first. One route is one row of `RunApi._rou
 
 import hmac
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
 
-from kdproxy.core.models import Upstream
+from kdproxy.core.models import LineName, Upstream
+from kdproxy.core.record import name_from
 from kdproxy.core.run_ref import RunRef, check_name
 from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.runs import Runs
@@ -37,14 +38,22 @@ class ProxyHandler(Protocol):
 
 
 class Asking:
-    """One admitted request: its run, the words of its path in the places of `*`, its JSON members."""
+    """One admitted request: its run, the words of its path in the places of `*`, its JSON members, its query."""
 
-    __slots__ = ("attempt", "members", "run", "words")
+    __slots__ = ("attempt", "members", "query", "run", "words")
 
-    def __init__(self, run: str, words: tuple[str, ...], members: Answer, attempt: OpenAttempt | None) -> None:
+    def __init__(
+        self,
+        run: str,
+        words: tuple[str, ...],
+        members: Answer,
+        attempt: OpenAttempt | None,
+        query: Mapping[str, str],
+    ) -> None:
         self.run = run
         self.words = words
         self.members = members
+        self.query = query
         self.attempt = attempt
         """The attempt whose key it carries; None: the lock file's token."""
 
@@ -80,6 +89,8 @@ class RunApi:
             ("POST", "attempts"): self._open_attempt,
             ("GET", "attempts/*"): self._show_attempt,
             ("POST", "attempts/*/close"): self._close_attempt,
+            ("GET", "cursor"): self._cursor,
+            ("POST", "cursor"): self._restore,
         }
 
     @property
@@ -108,7 +119,7 @@ class RunApi:
         for (method, shape), answer in self._routes.items():
             words = _match(shape, below)
             if words is not None and method == request.method:
-                asking = Asking(check_name(run), words, await _read(request), attempt)
+                asking = Asking(check_name(run), words, await _read(request), attempt, request.query)
                 return web.json_response(await answer(asking))
         raise _refused("The run API has no such path, or not with this method.", "no_such_route", 404)
 
@@ -193,12 +204,43 @@ class RunApi:
         await opened.close()
         return {**opened.bill(), "stopped_lanes": self._stopped_lanes()}
 
+    # -- cursors ----------------------------------------------------------------------------------------------
+
+    async def _cursor(self, asking: Asking) -> Answer:
+        return await self._runs.cursor(asking.run, _attempt_of(asking))
+
+    async def _restore(self, asking: Asking) -> Answer:
+        source, after = (_line_name(asking.members, name) for name in ("attempt", "after"))
+        if source is None and after is not None:
+            raise _refused("The cursor names an event and no attempt.", "bad_arguments", 400)
+        return await self._runs.restore(asking.run, _attempt_of(asking), source, after)
+
+    # -- finding ----------------------------------------------------------------------------------------------
+
     def _opened(self, asking: Asking) -> OpenAttempt:
         (token,) = asking.words
         found = self._open.get((asking.run, token))
         if found is None:
             raise _refused(f"Attempt {token!r} of run {asking.run!r} is not open.", "attempt_not_open", 404)
         return found
+
+
+def _attempt_of(asking: Asking) -> str | None:
+    """Return the token of the attempt that is meant; None: the run's last one."""
+    token = asking.query.get("attempt")
+    if token is not None:
+        return check_name(token)
+    return None if asking.attempt is None else asking.attempt.attempt.token
+
+
+def _line_name(members: Answer, name: str) -> LineName | None:
+    if name not in members:
+        raise _refused(f"The cursor has no member {name}.", "bad_arguments", 400)
+    value = _member(members, name, str)
+    try:
+        return None if value is None else name_from(value)
+    except ValueError as error:
+        raise _refused(f"{name} is not the name of an event.", "bad_arguments", 400) from error
 
 
 def _match(shape: str, path: str) -> tuple[str, ...] | None:
