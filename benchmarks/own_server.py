@@ -83,7 +83,7 @@ def _virtual() -> Iterator[Figure]:
             yield _figure(
                 f"virtual: {callers} callers, {name}", ours, alone, is_met=server.full_at <= 3.0, full_at=server.full_at
             )
-    for seconds, deadline, kind in ((10.0, 600.0, ServerKind.VLLM), (300.0, 3_600.0, None)):
+    for seconds, deadline, kind in ((10.0, 600.0, ServerKind.VLLM), (10.0, 600.0, None), (300.0, 3_600.0, None)):
         tokens = [1] * 512
         alone = direct(lambda each=seconds: Slots(256, each).serve, 256, tokens)  # type: ignore[misc]
         ours, server = through_us(

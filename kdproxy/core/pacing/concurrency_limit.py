@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 FIRST = 5.0
 """Calls at once before anything is known."""
-FIRST_RATE = 128.0
+FIRST_RATE = 192.0
 """Permits a second that are added at first at one's own server, which refuses within milliseconds."""
 CAREFUL_RATE = 4.0
 """The same at a hosted API, and wherever a wall has been met."""

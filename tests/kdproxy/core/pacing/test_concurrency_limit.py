@@ -56,7 +56,7 @@ def test_permits_are_added_singly_so_a_wall_costs_what_a_round_trip_holds(
                 refused_at = now + round_trip
         now += wait
     # The rate is about three a second for each that is out (2.8: it doubles in a quarter second), or the first one.
-    first_rate = 4.0 if is_hosted else 128.0
+    first_rate = 4.0 if is_hosted else 192.0
     assert sent - at_once <= 2 + (first_rate + 4 * at_once) * round_trip * 2 ** (4 * round_trip)
 
 
