@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from kdproxy.core.ports import JournalLine, Location
 from kdproxy.errors import StorageFailed
-from kdproxy.storage.change import moved, refused, shortened, taken
 from kdproxy.storage.durable import sync, sync_directory, take_name, write_all
+from kdproxy.storage.journal_failure import moved, refused, shortened, taken
 
 log = logging.getLogger("kdproxy.storage")
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 NOTEBOOK = Path(__file__).resolve().parents[3] / "examples" / "training.ipynb"
 QUICK = "total_steps = 45\n"
@@ -29,7 +31,14 @@ def execute(
     if "settings" in cells:
         chosen.insert(cells.index("settings") + 1, nbformat.v4.new_code_cell(settings, id="quick"))
     notebook = nbformat.v4.new_notebook(cells=chosen, metadata=source.metadata)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}, allow_errors=True).execute()
+    with tempfile.TemporaryDirectory(prefix="nb") as sockets:  # a short path: a socket's has at most 107 bytes
+        # Not over TCP: the kernel binds ports that its parent chose, and another process may take one in between.
+        config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/k"})
+        resources = {"metadata": {"path": str(folder)}}
+        client = NotebookClient(
+            notebook, timeout=300, startup_timeout=300, resources=resources, allow_errors=True, config=config
+        )
+        client.execute()
     return {cell.id: "\n".join(map(_text, cell.outputs)) for cell in notebook.cells if cell.cell_type == "code"}
 
 
