@@ -6,8 +6,10 @@ went on, and so which rows of earlier attempts are superseded.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from operator import itemgetter, lt
+from typing import Any, Generic, TypeVar
 
 import orjson
 
@@ -63,6 +65,30 @@ def decode(line: bytes) -> dict[str, Any] | None:
     return members
 
 
+def decode_block(block: bytes) -> list[dict[str, Any]]:
+    """Return the members of whole lines, as `decode` does; without those of which it returns None.
+
+    Undamaged lines are decoded as one array, in half the time.
+    """
+    count = block.count(b"\n")
+    if block.startswith(b"{") and block.count(b"\n{") == count - 1:
+        with suppress(orjson.JSONDecodeError, KeyError, TypeError):
+            found: list[dict[str, Any]] = orjson.loads(b"[%b]" % block[:-1].replace(b"\n", b","))
+            are_known = set(map(type, found)) == {dict} and set(map(itemgetter("v"), found)) == {ROW_VERSION}
+            if len(found) == count and are_known and are_integers(found, "seq") and are_integers(found, "attempt"):
+                return found
+    return [members for line in block.split(b"\n")[:-1] if (members := decode(line)) is not None]
+
+
+def are_integers(lines: Iterable[Mapping[str, Any]], name: str) -> bool:
+    """Whether a member is an integer in all lines.
+
+    Raises:
+        KeyError: one does not have it.
+    """
+    return set(map(type, map(itemgetter(name), lines))) == {int}
+
+
 def revive(value: Any) -> Any:
     """Turn the names of NaN and the infinities back into floats, at every depth."""
     match value:
@@ -88,60 +114,104 @@ def settle(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     yield from _settled(((dict(line), line) for line in lines), lambda earlier, later: {**earlier, **later})
 
 
-def settle_numbered(lines: Iterable[tuple[int, Mapping[str, Any]]]) -> tuple[list[int], dict[int, list[int]]]:
-    """Return what `settle` does as numbers of lines: of the first line of each row, and by it the further ones of the
-    same step.
+class NumberedRows:
+    """What `settle` does, with numbers of lines in place of lines."""
 
-    Args:
-        lines: each with its number; of an event it does not count.
-    """
-    further: dict[int, list[int]] = {}
+    def __init__(self) -> None:
+        self.further: dict[int, list[int]] = {}
+        """By the first line of a row, the further ones of the same step."""
+        self._settling: _Settling[int] = _Settling(self._merge)
 
-    def merge(earlier: int, later: int) -> int:
-        further.setdefault(earlier, []).append(later)
+    def _merge(self, earlier: int, later: int) -> int:
+        self.further.setdefault(earlier, []).append(later)
         return earlier
 
-    return list(_settled(lines, merge)), further
+    def add(self, number: int, line: Mapping[str, Any]) -> None:
+        """Take a line; of an event the number does not count."""
+        self._settling.add(number, line)
+
+    def add_rows(self, number: int, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Take rows that follow each other, the first of which has this number."""
+        if not self._settling.add_ascending(range(number, number + len(lines)), lines):
+            for at, line in enumerate(lines, number):
+                self._settling.add(at, line)
+
+    def first(self) -> list[int]:
+        """Return the number of the first line of each row that counts, in the order of steps."""
+        return list(self._settling.rows())
 
 
 def _settled(lines: Iterable[tuple[_Row, Mapping[str, Any]]], merge: Callable[[_Row, _Row], _Row]) -> Iterator[_Row]:
-    """Yield what stands for each row that counts. Numbers of a million steps are kept as they are: objects that the
-    garbage collector looks at would double the time."""
-    rows: dict[int, _Row] = {}
-    attempts: dict[int, int] = {}
-    """Which attempt wrote the row of a step."""
-    newest, lowest = 0, 1
-    last: tuple[int, _Row] | None = None
-    """Row S, of which the attempt's first row is to tell whether it is finished."""
-    is_open = False  # where the newest attempt resumes is not known yet
+    settling = _Settling(merge)
     for row, line in lines:
+        settling.add(row, line)
+    yield from settling.rows()
+
+
+class _Settling(Generic[_Row]):
+    """Finds what stands for each row that counts. Numbers of a million steps are kept as they are: objects that the
+    garbage collector looks at would double the time."""
+
+    def __init__(self, merge: Callable[[_Row, _Row], _Row]) -> None:
+        self._merge = merge
+        self._rows: dict[int, _Row] = {}
+        self._attempts: dict[int, int] = {}
+        """Which attempt wrote the row of a step."""
+        self._newest, self._lowest = 0, 1
+        self._last: tuple[int, _Row] | None = None
+        """Row S, of which the attempt's first row is to tell whether it is finished."""
+        self._is_open = False
+        """Whether it is not known yet where the newest attempt resumes."""
+
+    def add(self, row: _Row, line: Mapping[str, Any]) -> None:
+        """Take a line and what stands for it."""
         attempt = line["attempt"]
-        if attempt < newest:
-            continue  # a process that was followed while it stood still
-        if attempt > newest:
-            newest, is_open = attempt, True
+        if attempt < self._newest:
+            return  # a process that was followed while it stood still
+        if attempt > self._newest:
+            self._newest, self._is_open = attempt, True
         if "kind" in line:
             from_step = line.get("from_step") if line["kind"] == ATTEMPT else None
             if from_step is not None:
-                if lowest >= 1 and from_step in rows:
-                    last = from_step, rows[from_step]
-                rows, is_open = _before(rows, from_step), False
-            continue
+                if self._lowest >= 1 and from_step in self._rows:
+                    self._last = from_step, self._rows[from_step]
+                self._rows, self._is_open = _before(self._rows, from_step), False
+            return
         step = line.get("step")
         if not isinstance(step, int):
-            continue
-        if step < lowest:
-            lowest = step
-        if last is not None:
-            if step == last[0] + 1:
-                rows[last[0]] = last[1]
-            last = None
-        if is_open:
-            rows, is_open = _before(rows, step), False
-        rows[step] = merge(rows[step], row) if step in rows and attempts[step] == attempt else row
-        attempts[step] = attempt
-    for step in sorted(rows):
-        yield rows[step]
+            return
+        if step < self._lowest:
+            self._lowest = step
+        if self._last is not None:
+            if step == self._last[0] + 1:
+                self._rows[self._last[0]] = self._last[1]
+            self._last = None
+        if self._is_open:
+            self._rows, self._is_open = _before(self._rows, step), False
+        is_further = step in self._rows and self._attempts[step] == attempt
+        self._rows[step] = self._merge(self._rows[step], row) if is_further else row
+        self._attempts[step] = attempt
+
+    def add_ascending(self, rows: Sequence[_Row], lines: Sequence[Mapping[str, Any]]) -> bool:
+        """Take rows of the newest attempt that are new, in ascending steps; False: they are not, and none is taken."""
+        if self._is_open or self._last is not None:
+            return False
+        try:
+            if set(map(itemgetter("attempt"), lines)) != {self._newest} or not are_integers(lines, "step"):
+                return False
+        except KeyError:
+            return False
+        steps = list(map(itemgetter("step"), lines))
+        is_new = steps[0] >= self._lowest and all(map(lt, steps, steps[1:])) and self._rows.keys().isdisjoint(steps)
+        if is_new:
+            self._rows.update(zip(steps, rows, strict=True))
+            self._attempts.update(dict.fromkeys(steps, self._newest))
+        return is_new
+
+    def rows(self) -> Iterator[_Row]:
+        """Yield what stands for each row, in the order of steps."""
+        for step in sorted(self._rows):
+            yield self._rows[step]
 
 
 def _before(rows: dict[int, _Row], step: int) -> dict[int, _Row]:

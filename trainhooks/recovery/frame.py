@@ -4,7 +4,7 @@
 member.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +19,6 @@ from trainhooks.storage import metrics
 
 _LEFT_OUT = frozenset({"v", "seq", "kind", "replay", "lineage"})
 """Members that are not measurements."""
-_BLOCK_ROWS = 16_384
 _SPELLED = ("NaN", "Infinity", "-Infinity")
 
 
@@ -40,7 +39,9 @@ def read(path: Path, gaps: list[str]) -> pd.DataFrame:
     """Return the rows that count, in the order of steps. Appends to `gaps` what is damaged or missing."""
     written = _count(path)  # before they are read: a training may be adding some
     lines = _Lines()
-    first, further = rows.settle_numbered(lines.numbered(metrics.read_lines(path)))
+    for block in metrics.read_blocks(path):
+        lines.take(rows.decode_block(block))
+    first, further = lines.settled.first(), lines.settled.further
     if (lost := max(lines.written, written) - lines.count) > 0:
         gaps.append(f"{lost} of the lines of metrics.jsonl are damaged or missing.")
     try:
@@ -50,31 +51,35 @@ def read(path: Path, gaps: list[str]) -> pd.DataFrame:
 
 
 class _Lines:
-    """Puts rows into columns on their way to `settle_numbered`."""
+    """Puts rows into columns, and their numbers where it is decided which of them count."""
 
     def __init__(self) -> None:
         self.columns = _Columns(is_nested=True)
+        self.settled = rows.NumberedRows()
         self.count = 0
         """All lines, including events."""
         self.written = 0
         """Lines written, according to the sequence numbers."""
+        self._rows = 0
 
-    def numbered(self, lines: Iterable[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield each line with its row number; an event has the number of the next row."""
-        block: list[dict[str, Any]] = []
-        number = 0
-        for line in lines:
-            self.count += 1
-            if line["seq"] >= self.written:
-                self.written = line["seq"] + 1
-            yield number, line
-            if "kind" not in line:
-                number += 1
-                block.append(line)
-                if len(block) == _BLOCK_ROWS:
-                    self.columns.take(block)
-                    block = []
-        self.columns.take(block)
+    def take(self, lines: list[dict[str, Any]]) -> None:
+        """Append lines; an event has the number of the next row."""
+        if not lines:
+            return
+        self.count += len(lines)
+        self.written = max(self.written, 1 + max(map(itemgetter("seq"), lines)))
+        begin = 0
+        for at in [at for at, line in enumerate(lines) if "kind" in line]:
+            self._take_rows(lines[begin:at])
+            self.settled.add(self._rows, lines[at])
+            begin = at + 1
+        self._take_rows(lines[begin:])
+
+    def _take_rows(self, block: list[dict[str, Any]]) -> None:
+        if block:
+            self.settled.add_rows(self._rows, block)
+            self.columns.take(block)
+            self._rows += len(block)
 
 
 class _Columns:
@@ -84,34 +89,35 @@ class _Columns:
         self._is_nested = is_nested
         """Whether a member that is an object becomes columns of its own."""
         self._blocks: dict[str, list[np.ndarray]] = {}
+        self._filled: dict[str, int] = {}
+        """How many rows the blocks of a member are."""
         self._count = 0
         self._parts: dict[str, _Columns] = {}
 
     def take(self, block: list[dict[str, Any]]) -> None:
         """Append rows."""
-        for name in dict.fromkeys(chain.from_iterable(block)):
+        for name, values in _by_member(block):
             if self._is_nested and name in _LEFT_OUT:
                 continue
-            try:
-                values = list(map(itemgetter(name), block))
-            except KeyError:
-                values = [row.get(name, _NOTHING) for row in block]
             kinds = set(map(type, values))
             if self._is_nested and dict in kinds:
                 values, kinds = self._with_parts(name, values), {_Part}
-            blocks = self._blocks.setdefault(name, [])
-            self._fill(blocks)
-            blocks.append(_array(values, kinds))
+            self._fill(name)
+            self._blocks[name].append(_array(values, kinds))
+            self._filled[name] += len(block)
         self._count += len(block)
-        for blocks in self._blocks.values():
-            self._fill(blocks)
+        for name in self._blocks:
+            self._fill(name)
 
-    def _fill(self, blocks: list[np.ndarray]) -> None:
+    def _fill(self, name: str) -> None:
         """Mark a member as missing in the last rows."""
-        if (missing := self._count - sum(map(len, blocks))) > 0:
+        blocks = self._blocks.setdefault(name, [])
+        missing = self._count - self._filled.setdefault(name, 0)
+        if missing > 0:
             blocks.append(_array([_NOTHING] * missing, {_Nothing}))
+            self._filled[name] = self._count
 
-    def _with_parts(self, name: str, values: list[Any]) -> list[Any]:
+    def _with_parts(self, name: str, values: Sequence[Any]) -> list[Any]:
         parts = self._parts.setdefault(name, _Columns(is_nested=False))
         numbers = count(parts._count)
         parts.take([value for value in values if type(value) is dict])
@@ -157,7 +163,25 @@ class _Columns:
         return placed
 
 
-def _array(values: list[Any], kinds: set[type]) -> np.ndarray:
+def _by_member(block: list[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield each member's values in all rows."""
+    names = tuple(block[0]) if block else ()
+    if len(names) > 1 and set(map(len, block)) == {len(names)}:
+        try:
+            columns = list(zip(*map(itemgetter(*names), block), strict=True))
+        except KeyError:
+            pass
+        else:
+            yield from zip(names, columns, strict=True)
+            return
+    for name in dict.fromkeys(chain.from_iterable(block)):
+        try:
+            yield name, list(map(itemgetter(name), block))
+        except KeyError:
+            yield name, [row.get(name, _NOTHING) for row in block]
+
+
+def _array(values: Sequence[Any], kinds: set[type]) -> np.ndarray:
     """Return values compactly if all have one number type that an array supports."""
     if kinds == {float}:
         return np.array(values, dtype=np.float64)

@@ -20,6 +20,7 @@ from trainhooks.recovery import frame
 from trainhooks.recovery.found import Found, SavedModel
 from trainhooks.session.inputs import INPUTS
 from trainhooks.storage import inspection, metrics, session
+from trainhooks.storage.branch import EVENT
 from trainhooks.storage.catalog import Recoverable
 from trainhooks.storage.checkpoints import CHECKPOINTS, published, set_aside
 
@@ -127,9 +128,12 @@ def _metrics(root: Path, gaps: list[str]) -> tuple[pd.DataFrame, list[Event]]:
 
 def _events(path: Path) -> Iterator[Event]:
     last = b""
-    with path.open("rb") as file:
-        for line in file:
-            if b'"kind":' not in line:
+    for block in metrics.read_blocks(path):
+        if EVENT not in block:
+            last = block[block.rfind(b"\n", 0, -1) + 1 :]
+            continue
+        for line in block.split(b"\n")[:-1]:
+            if EVENT not in line:
                 last = line
             elif (members := rows.decode(line)) is not None and "kind" in members:
                 yield members, int((rows.decode(last) or {}).get("step", -1)) + 1

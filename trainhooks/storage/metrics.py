@@ -15,6 +15,8 @@ log = logging.getLogger("trainhooks.storage")
 
 NAME = "metrics.jsonl"
 _BLOCK_BYTES = 1 << 16
+_READ_BYTES = 256 << 10
+"""A thousand rows: more at once are slower, since the garbage collector looks at them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,19 @@ class Follower:
                 self._offset += len(line)
                 if (members := rows.decode(line)) is not None:
                     yield members
+
+
+def read_blocks(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Yield the whole lines of a file, many at once; one that is still being written, or torn, is left out."""
+    rest = b""
+    with locate(path).open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            end = block.rfind(b"\n") + 1
+            if end:
+                yield rest + block[:end]
+                rest = block[end:]
+            else:
+                rest += block
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:

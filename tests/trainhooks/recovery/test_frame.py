@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from trainhooks.core import row as rows
 from trainhooks.recovery import frame
+from trainhooks.storage import metrics
 
 VALUES = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -39,33 +40,20 @@ def written(drawn: list[tuple[int, int, dict[str, Any]]]) -> list[dict[str, Any]
     return lines
 
 
-@given(LINES)
-def test_the_numbers_of_lines_make_up_the_rows(drawn: list[tuple[int, int, dict[str, Any]]]) -> None:
-    lines = written(drawn)
-    first, further = rows.settle_numbered(enumerate(lines))
-    made = []
-    for number in first:
-        row = dict(lines[number])
-        for more in further.get(number, ()):
-            row |= lines[more]
-        made.append(row)
-    assert made == list(rows.settle(lines))
-
-
-@pytest.mark.parametrize("block_rows", [1, 3])
+@pytest.mark.parametrize("read_bytes", [1, 150, 1 << 20])
 @given(LINES)
 def test_every_value_is_where_its_row_is(
-    tmp_path_factory: pytest.TempPathFactory, block_rows: int, drawn: list[tuple[int, int, dict[str, Any]]]
+    tmp_path_factory: pytest.TempPathFactory, read_bytes: int, drawn: list[tuple[int, int, dict[str, Any]]]
 ) -> None:
     lines = written(drawn)
     path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     gaps: list[str] = []
-    before, frame._BLOCK_ROWS = frame._BLOCK_ROWS, block_rows
+    before, metrics._READ_BYTES = metrics._READ_BYTES, read_bytes
     try:
         table = frame.read(path, gaps)
     finally:
-        frame._BLOCK_ROWS = before
+        metrics._READ_BYTES = before
     settled = list(rows.settle(lines))
     assert gaps == []
     assert len(table) == len(settled)
