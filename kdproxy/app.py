@@ -31,9 +31,11 @@ from kdproxy.engine.runs import Runs
 from kdproxy.engine.samples import Samples
 from kdproxy.engine.server_kind import ServerKinds
 from kdproxy.engine.uncached_call import UncachedCall
+from kdproxy.engine.unread import UnreadSamples
 from kdproxy.errors import KdproxyError
 from kdproxy.ops.alias import AliasThread
-from kdproxy.ops.context import JobContext
+from kdproxy.ops.context import JobContext, OnRuns
+from kdproxy.ops.runs.change import runs_at_rest, runs_at_work
 from kdproxy.settings import Settings
 from kdproxy.storage import port_file
 from kdproxy.storage.directory import DataDirectory
@@ -44,6 +46,7 @@ from kdproxy.telemetry.log import RequestLog
 from kdproxy.upstream.http import HttpUpstream
 from kdproxy.web.admin import Admin, Health
 from kdproxy.web.api import JobApi
+from kdproxy.web.clients import Clients
 from kdproxy.web.guard import HostGuard, TokenGuard
 from kdproxy.web.listener import Site, bind
 from kdproxy.web.open_files import client_room, open_files
@@ -146,7 +149,10 @@ class App:
         self._drain = Drain(self._flights, self._flow.passing, archive, seconds=settings.drain_seconds)
         token = None if settings.token is None else settings.token.reveal()
         router = Router(settings.upstream_models())
-        self._jobs = JobApi(job_context(settings, self._directory, serving=self._serving), self._directory.owner.token)
+        self._jobs = JobApi(
+            job_context(settings, self._directory, serving=self._serving, on_runs=runs_at_work(runs)),
+            self._directory.owner.token,
+        )
         room = client_room(open_files())
 
         def make_server(handler: Handler) -> HttpServer:
@@ -154,7 +160,7 @@ class App:
                 handler,
                 room=room,
                 on_shortage=self._upstream.close_idle,
-                on_lost=lambda connection: self._proxy.lost(connection),
+                on_lost=lambda connection, is_reset: clients.lost(connection, is_reset=is_reset),
             )
 
         self._run_api = RunApi(
@@ -165,17 +171,20 @@ class App:
             make_server,
             lambda: [lane for lane in self._lanes.snapshot() if lane["stopped"] is not None],
         )
+        token_guard = TokenGuard(
+            token,
+            {name: [secret.reveal() for secret in secrets] for name, secrets in settings.credentials.items()},
+            secret=load_secret(self._directory.path),
+        )
+        self._unread = UnreadSamples(clock)
+        clients = Clients(token_guard, self.repeats, self._unread, clock)
         self._proxy = proxy = Proxy(
             self._flow,
             router,
             HostGuard(frozenset((*settings.allowed_hosts, settings.host))),
-            TokenGuard(
-                token,
-                {name: [secret.reveal() for secret in secrets] for name, secrets in settings.credentials.items()},
-                secret=load_secret(self._directory.path),
-            ),
+            token_guard,
             self.ledger,
-            self.repeats,
+            clients,
             (RequestLog(sys.stderr),),
             clock,
             Admin(self._jobs, self._run_api, self._health, self._prove, lambda: self.repeats.requests > 0).handle,
@@ -303,6 +312,7 @@ class App:
         await self._fetcher.close()
         # A pass-through that is given up ends with its connection.
         await self._upstream.close()
+        self._unread.stop()
         await self._run_api.close()
         await self._runner.cleanup()
         return given_up
@@ -334,9 +344,11 @@ def job_context(
     directory: DataDirectory | ReadOnlyDirectory,
     *,
     serving: Callable[[], dict[str, Any]] | None = None,
+    on_runs: OnRuns | None = None,
 ) -> JobContext:
-    """Build the context that jobs work on."""
+    """Build the context that jobs work on; `on_runs`: of the proxy that owns the directory."""
     return JobContext(
+        on_runs=on_runs or runs_at_rest(directory.archive.calls, SystemClock()),
         library=directory.archive,
         router=Router(settings.upstream_models()),
         now=SystemClock().now,

@@ -18,6 +18,7 @@ VERBS = {
     "stats": "Show what is stored, and what a running proxy has done.",
     "verify": "Check the journal and its index.",
     "forget": "Withdraw bad answers, so that the next run buys exactly those again.",
+    "runs": "List runs, show one, give samples back, rename one.",
     "scrub": "Remove credentials from a journal that an earlier release wrote.",
     "config": "Show the effective settings and where each came from.",
 }
@@ -38,6 +39,7 @@ KEPT = {
     "export": "A file given with --output is unchanged; output to a pipe is incomplete.",
     "verify": "The journal was not changed. If --repair was given, run it again.",
     "forget": "Answers withdrawn so far stay withdrawn. Run it again for the rest.",
+    "runs": "Samples given back so far stay given back; `kdproxy runs show NAME` shows which.",
     "scrub": "Run it again before anything else: it finishes what it started. No answer is lost.",
 }
 """The state that Ctrl-C leaves behind, by verb."""

@@ -111,6 +111,9 @@ class Archive(Protocol):
             or_json: whether an answer in JSON will do, if there is none in the form.
         """
 
+    def stored_ordinals(self, namespace: str, key_start: str) -> frozenset[int]:
+        """Return which samples of a question are stored, by the first digits of its key."""
+
     @property
     def has_v1_keys(self) -> bool:
         """Whether there is any answer whose key is of version 1."""
@@ -365,6 +368,15 @@ class Library(Protocol):
 
     def call_state(self) -> CallState:
         """Return the totals of the events log."""
+
+    def run_list(self) -> RunList:
+        """Return all runs and their attempts."""
+
+    def run_history(self, attempts: Collection[LineName]) -> History:
+        """Return the events of these attempts of runs."""
+
+    def samples_of(self, namespace: str, key_start: str) -> frozenset[int]:
+        """Return which samples of a question are stored, by the first digits of its key."""
 
     def event_lines(self) -> Iterator[JournalLine]:
         """Yield the lines of the events log, unreadable ones included."""

@@ -10,7 +10,7 @@ from kdproxy.core.models import DEFAULT_NAMESPACE, LineName
 from kdproxy.core.record import name_from
 from kdproxy.core.record_encode import RECORD_VERSION, dump
 
-RUN_EVENT_KINDS = frozenset({"opened", "used", "returned", "restored", "renamed"})
+RUN_EVENT_KINDS = frozenset({"opened", "used", "returned", "unread", "restored", "renamed"})
 
 
 class Opened(NamedTuple):
@@ -47,6 +47,18 @@ class Returned(NamedTuple):
     ordinal: int
 
 
+class Unread(NamedTuple):
+    """The client of a delivered sample may never have read it: its connection ended right after the delivery."""
+
+    attempt: LineName
+    key: str
+    ordinal: int
+    lost_at: float
+    """UTC Unix seconds."""
+    is_reset: bool = False
+    """Whether the connection was reset: the client had not read all of it."""
+
+
 class Restored(NamedTuple):
     """An attempt continues from a cursor: its used samples are those of that moment."""
 
@@ -66,7 +78,7 @@ class RunRenamed(NamedTuple):
     renamed_at: float
 
 
-RunEvent = Opened | Used | Returned | Restored | RunRenamed
+RunEvent = Opened | Used | Returned | Unread | Restored | RunRenamed
 
 
 def encode_run_event(event: RunEvent, name: LineName) -> bytes:
@@ -99,6 +111,16 @@ def encode_run_event(event: RunEvent, name: LineName) -> bytes:
                 "key": event.key,
                 "ordinal": event.ordinal,
             }
+        case Unread():
+            members |= {
+                "kind": "unread",
+                "attempt": str(event.attempt),
+                "key": event.key,
+                "ordinal": event.ordinal,
+            }
+            if event.is_reset:
+                members["reset"] = True
+            members["at"] = round(event.lost_at, 3)
         case Restored():
             members |= {"kind": "restored", "attempt": str(event.attempt), "from": str(event.source)}
             if event.after is not None:
@@ -137,6 +159,14 @@ def read_run_event(members: dict[str, Any]) -> RunEvent | None:
             )
         case "returned":
             return Returned(name_from(members["attempt"]), str(members["key"]), int(members["ordinal"]))
+        case "unread":
+            return Unread(
+                name_from(members["attempt"]),
+                str(members["key"]),
+                int(members["ordinal"]),
+                float(members["at"]),
+                bool(get("reset", False)),
+            )
         case "restored":
             after = get("after")
             return Restored(

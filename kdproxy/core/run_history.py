@@ -5,16 +5,17 @@ was restored from a cursor has the samples of that moment, and those that it has
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
-from itertools import count, islice, repeat
-from operator import lt
+from itertools import compress, count, islice, repeat
+from operator import lt, not_
 from types import MappingProxyType
 from typing import NamedTuple
 
 from kdproxy.core.models import LineName
-from kdproxy.core.run_event import Restored, Returned, RunEvent, Used
+from kdproxy.core.run_event import Restored, Returned, RunEvent, Unread, Used
 from kdproxy.core.sampling import Ordinals, Owners
 
 
@@ -22,9 +23,23 @@ class _Kind(IntEnum):
     USED = 0
     RETURNED = 1
     RESTORED = 2
+    UNREAD = 3
 
 
-_USED, _RETURNED = int(_Kind.USED), int(_Kind.RETURNED)
+_USED, _RETURNED, _RESTORED, _UNREAD = map(int, _Kind)
+_RESET = "\0reset"
+"""In the column of scopes: an `unread` event of a connection that was reset. No scope has this name."""
+
+
+_ORDINAL_BITS = 20  # core/run_ref.py: a million
+_MAX_ORDINAL = (1 << _ORDINAL_BITS) - 1
+
+
+class Sample(NamedTuple):
+    """A sample of a question: the first digits of its key, and the ordinal."""
+
+    key: str
+    ordinal: int
 
 
 class _Part(NamedTuple):
@@ -48,6 +63,17 @@ class UsedColumns(NamedTuple):
     ordinals: Sequence[int] = ()
     scopes: Sequence[str] = ()
     are_explicit: Sequence[bool] = ()
+
+
+class _Replay(NamedTuple):
+    """The samples of an attempt, packed into numbers, in the order of their latest use."""
+
+    used: dict[int, int]
+    """With the scope."""
+    reset: dict[int, None]
+    """Used ones that were not read: their connections were reset."""
+    closed: dict[int, None]
+    """Used ones that may not have been read: their connections ended, and no other sample was used since."""
 
 
 class UnknownCursor(Exception):
@@ -84,6 +110,8 @@ class History:
         match event:
             case Returned(attempt, key, ordinal):
                 self._add(name, _Kind.RETURNED, attempt, key, ordinal, "")
+            case Unread(attempt, key, ordinal, _, is_reset):
+                self._add(name, _Kind.UNREAD, attempt, key, ordinal, _RESET if is_reset else "")
             case Restored():
                 if self._add(name, _Kind.RESTORED, event.attempt, "", 0, ""):
                     self._restores[len(self) - 1] = event.source, event.after
@@ -121,6 +149,9 @@ class History:
         keys.update(zip(set(columns.keys).difference(keys), count(len(keys)), strict=False))
         self._kinds.extend(repeat(_Kind.USED, size))
         self._of.extend(map(numbers.__getitem__, columns.names))
+        for of, used in Counter(compress(self._of[-size:], map(not_, columns.are_explicit))).items():
+            self._counted[of] = self._counted.get(of, 0) + used
+        self._latest.update(zip(self._of[-size:], count(len(self)), strict=False))
         self._key.extend(map(keys.__getitem__, columns.keys))
         self._ordinal.extend(columns.ordinals)
         self._scope.extend(map(scopes.__getitem__, columns.scopes))
@@ -175,10 +206,71 @@ class History:
         """Raises UnknownCursor unless `ordinals` can return those of an attempt after an event."""
         self._parts(self._attempts.get(attempt, -1), self._place_after(attempt, after))
 
+    def used_by_scope(self, attempt: LineName) -> dict[str, int]:
+        """Return how many samples of an attempt are used, by scope."""
+        scopes = list(self._scopes)
+        return {scopes[scope]: used for scope, used in Counter(self._replay(attempt).used.values()).items()}
+
+    def latest_used(self, attempt: LineName, count: int) -> list[Sample]:
+        """Return the samples of an attempt that were used last, the latest last."""
+        return self._samples(list(self._replay(attempt).used)[-count:])
+
+    def used_after(self, attempt: LineName, source: LineName, after: LineName | None) -> list[Sample]:
+        """Return the used samples of an attempt that it would not have at a cursor. Raises UnknownCursor."""
+        before = self._replay(source, self._place_after(source, after)).used
+        return self._samples([sample for sample in self._replay(attempt).used if sample not in before])
+
+    def unread(self, attempt: LineName) -> dict[Sample, bool]:
+        """Return the used samples that may never have been read, and whether their connections were reset.
+
+        A connection that was closed, not reset, says so only while its attempt uses no other sample: a living client
+        reads what it is sent.
+        """
+        found = self._replay(attempt)
+        unread = [*found.reset, *(sample for sample in found.closed if sample not in found.reset)]
+        return dict(zip(self._samples(unread), map(found.reset.__contains__, unread), strict=True))
+
+    def attempt_of(self, event: LineName) -> LineName:
+        """Return the attempt that an event belongs to. Raises UnknownCursor."""
+        return list(self._attempts)[self._of[self._place(event)]]
+
+    def deliveries(self) -> dict[LineName, int]:
+        """Return how many samples each attempt was given, less those that were given back."""
+        counts = Counter(zip(self._of, self._kinds, strict=False))
+        attempts = list(self._attempts)
+        return {name: counts[of, _USED] - counts[of, _RETURNED] for of, name in enumerate(attempts)}
+
+    def _samples(self, packed: Iterable[int]) -> list[Sample]:
+        keys = list(self._keys)
+        return [Sample(keys[each >> _ORDINAL_BITS], each & _MAX_ORDINAL) for each in packed]
+
+    def _replay(self, attempt: LineName, end: int | None = None) -> "_Replay":
+        found = _Replay({}, {}, {})
+        used, reset, closed = found
+        reset_scope = self._scopes.get(_RESET, -1)
+        for part in self._parts(self._attempts.get(attempt, -1), len(self) if end is None else end):
+            places = slice(part.begin, part.end)
+            columns = (self._of, self._kinds, self._key, self._ordinal, self._scope)
+            for of, kind, key, ordinal, scope in zip(*(column[places] for column in columns), strict=True):
+                if of != part.attempt or kind == _RESTORED:
+                    continue
+                sample = key << _ORDINAL_BITS | ordinal
+                if kind == _UNREAD:
+                    if sample in used:
+                        (reset if scope == reset_scope else closed)[sample] = None
+                    continue
+                used.pop(sample, None)
+                reset.pop(sample, None)
+                closed.pop(sample, None)
+                if kind == _USED:
+                    used[sample] = scope
+                    closed.clear()
+        return found
+
     @property
     def has_scopes(self) -> bool:
         """Whether any request of the run named a scope."""
-        return len(self._scopes) > 1
+        return any(scope not in ("", _RESET) for scope in self._scopes)
 
     def owners(self, begin: int = 0) -> Owners:
         """Return which scope of the run each ordinal belongs to: the one that took it first, from a place on."""
@@ -209,12 +301,16 @@ class History:
     def _place_after(self, attempt: LineName, after: LineName | None) -> int:
         if after is None:
             return 0
-        of, origin = self._attempts.get(attempt), self._origins.get(after.origin)
-        if of is not None and origin is not None:
-            at = -1
-            with suppress(ValueError):  # there is none
-                while True:
-                    at = self._seq.index(after.seq, at + 1)
-                    if self._origin[at] == origin and self._of[at] == of:
-                        return at + 1
+        place = self._place(after)
+        if self._of[place] != self._attempts.get(attempt):
+            raise UnknownCursor
+        return place + 1
+
+    def _place(self, event: LineName) -> int:
+        origin, at = self._origins.get(event.origin), -1
+        with suppress(ValueError):  # there is none
+            while origin is not None:
+                at = self._seq.index(event.seq, at + 1)
+                if self._origin[at] == origin:
+                    return at
         raise UnknownCursor

@@ -1,5 +1,7 @@
 """The runs of a data directory and their attempts, as the events log has them. Pure; kept in the index."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import orjson
@@ -7,6 +9,7 @@ import orjson
 from kdproxy.core.models import DEFAULT_NAMESPACE, LineName
 from kdproxy.core.record import name_from
 from kdproxy.core.run_event import Opened, RunEvent, RunRenamed
+from kdproxy.errors import RequestRefused
 
 
 class OpenedAttempt(NamedTuple):
@@ -30,6 +33,19 @@ class Run(NamedTuple):
     def attempt(self, token: str | None) -> OpenedAttempt | None:
         """Return the latest attempt of a token, or of any (None)."""
         return next((each for each in reversed(self.attempts) if token is None or each.token == token), None)
+
+    def known_attempt(self, token: str | None) -> OpenedAttempt:
+        """Return the same. Raises RequestRefused: there is none."""
+        found = self.attempt(token)
+        if found is None:
+            what = "no attempt" if token is None else f"no attempt {token!r}"
+            raise RequestRefused(
+                f"The run {self.label!r} has {what}.{_near(token, [each.token for each in self.attempts])}",
+                hint="`kdproxy runs show NAME` lists its attempts.",
+                code="unknown_attempt",
+                http_status=404,
+            )
+        return found
 
     def next_token(self) -> str:
         """Return a token that no attempt has: the number of the next attempt."""
@@ -76,6 +92,18 @@ class RunList:
             (run for run in reversed(self.runs.values()) if run.label == label and run.namespace == namespace), None
         )
 
+    def known(self, label: str) -> Run:
+        """Return the same. Raises RequestRefused: there is none."""
+        found = self.find(label)
+        if found is None:
+            raise RequestRefused(
+                f"No run is named {label!r}.{_near(label, [run.label for run in self.runs.values()])}",
+                hint="`kdproxy runs list` shows the runs of this data directory.",
+                code="unknown_run",
+                http_status=404,
+            )
+        return found
+
     def of_attempt(self, name: LineName) -> Run | None:
         """Return the run that an attempt belongs to, or None."""
         run_id = self._run_of.get(name)
@@ -109,3 +137,8 @@ class RunList:
         copy.runs, copy._run_of, copy._dumped = self.runs, self._run_of, self._dumped
         copy._is_shared = self._is_shared = True
         return copy
+
+
+def _near(name: str | None, names: Sequence[str]) -> str:
+    close = [] if name is None else get_close_matches(name, names, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

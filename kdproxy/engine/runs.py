@@ -13,12 +13,12 @@ from typing import Any
 from kdproxy.core.call_event import KEY_DIGITS
 from kdproxy.core.models import DEFAULT_NAMESPACE, LineName
 from kdproxy.core.ports import Clock, RunLog
-from kdproxy.core.run_event import Opened, Restored, Returned, Used
-from kdproxy.core.run_history import History, UnknownCursor
+from kdproxy.core.run_event import Opened, Restored, Returned, RunRenamed, Unread, Used
+from kdproxy.core.run_history import History, Sample, UnknownCursor
 from kdproxy.core.run_list import Run
-from kdproxy.core.run_ref import RunRef
+from kdproxy.core.run_ref import RunRef, check_name
 from kdproxy.core.sampling import NEXT, Ordinals, Stored, Taking
-from kdproxy.errors import KdproxyError, RequestRefused
+from kdproxy.engine import run_errors
 
 log = logging.getLogger("kdproxy.engine")
 
@@ -51,6 +51,15 @@ class Hold:
         """Take note that the last byte was written."""
         self._is_delivered = True
 
+    @property
+    def asked(self) -> int:
+        """How many samples its attempt has been asked for in this process."""
+        return self._attempt.asked
+
+    def note_unread(self, at: float, *, is_reset: bool) -> None:
+        """Record that the client may never have read it, though it was delivered."""
+        self._attempt.note_unread(self._key, self.ordinal, at, is_reset=is_reset)
+
     def close(self) -> None:
         """Release the sample. One that was not delivered in full is given to the next request that asks."""
         is_cut = self._used_in is not None and not self._is_delivered
@@ -70,7 +79,7 @@ class Attempt:
         self._log = run_log
         self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
         self._all_released: list[asyncio.Future[None]] = []
-        self.holds = 0
+        self.holds = self.asked = 0
         """Requests that hold a sample."""
         self.counted_holds = 0
         """Those of them that did not name it."""
@@ -90,6 +99,7 @@ class Attempt:
         ordinal = self.ordinals.take(key, scope, taking, stored)
         is_explicit = taking.ordinal is not None
         self.holds += 1
+        self.asked += 1
         self.counted_holds += not is_explicit
         return Hold(self, key, scope, ordinal, is_explicit=is_explicit)
 
@@ -127,6 +137,19 @@ class Attempt:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._all_released.append(future)
             await asyncio.wait([future], timeout=seconds)
+
+    def give_back(self, samples: Iterable[Sample]) -> None:
+        """Make used samples free again."""
+        for sample in samples:
+            returned = Returned(self.name, *sample)
+            self._history.take(self._log.note(returned), returned)
+            self.ordinals.note_returned(*sample)
+            _wake(self._waiting.pop(sample.key, ()))
+
+    def note_unread(self, key: str, ordinal: int, at: float, *, is_reset: bool) -> None:
+        """Record that a client may never have read a sample."""
+        unread = Unread(self.name, key, ordinal, at, is_reset)
+        self._history.take(self._log.note(unread), unread)
 
     def replace(self, ordinals: Ordinals) -> None:
         """Continue with other ordinals. Samples that clients hold stay theirs."""
@@ -172,7 +195,7 @@ class Runs:
             run = self._list.find(label)
             known = None if run is None or (is_new and token is None) else run.attempt(token)
             if known is not None and is_new:
-                raise _taken(label, known.token)
+                raise run_errors.taken(label, known.token)
             if run is None or known is None:
                 run, name = self._begin(label, run, token)
             else:
@@ -203,7 +226,7 @@ class Runs:
             try:
                 ordinals = await _rebuilt(history, name)
             except UnknownCursor:
-                raise _broken_history(run.label) from None
+                raise run_errors.broken_history(run.label) from None
             token = next(each.token for each in run.attempts if each.name == name)
             attempt = open_run.attempts[name] = Attempt(name, token, history, ordinals, self._log)
         return attempt
@@ -225,11 +248,9 @@ class Runs:
         Raises:
             KdproxyError: there is no such run or attempt, or the disk refuses.
         """
-        attempt, history = await self._known_attempt(label, token)
+        attempt, history = await self.known_attempt(label, token)
         after, counted, held = history.last(attempt.name), history.counted(attempt.name), attempt.counted_holds
-        await self._log.settle()
-        if self._log.trouble is not None:
-            raise _not_durable("No cursor", self._log.trouble)
+        await self.settle("No cursor")
         return {
             "run": label,
             "attempt": str(attempt.name),
@@ -252,18 +273,15 @@ class Runs:
         Raises:
             KdproxyError: the run or the cursor is not known, or the disk refuses.
         """
-        run = self._list.find(label)
         if source is None:
             ordinals = Ordinals()
-        elif run is None:
-            raise _unknown_run(label)
         else:
-            await self._check_cursor(run, source, after)
+            await self._check_cursor(self._list.known(label), source, after)
         if self._log.trouble is not None:
-            raise _not_durable("The cursor was not restored", self._log.trouble)
+            raise run_errors.not_durable("The cursor was not restored", self._log.trouble)
         attempt = await self.open(label, token)
         await attempt.wait_released(RETURN_SECONDS)  # of a process that was killed, and is not seen closed yet
-        run = self._known(label)
+        run = self._list.known(label)
         history = self._open[run.run_id].history
         if source is not None:
             ordinals = await _rebuilt(history, source, after, is_whole=False)
@@ -273,35 +291,49 @@ class Runs:
         attempt.replace(ordinals)
         restored = Restored(attempt.name, source or attempt.name, after, self._clock.now())
         history.take(self._log.note(restored), restored)
-        await self._log.settle()
-        if self._log.trouble is not None:
-            raise _not_durable("The cursor was restored in memory only", self._log.trouble)
+        await self.settle("The cursor was restored in memory only")
         return {"run": label, "attempt": str(attempt.name), "token": attempt.token, "in_flight": in_flight}
 
     async def _check_cursor(self, run: Run, source: LineName, after: LineName | None) -> None:
         if all(each.name != source for each in run.attempts):
-            raise _unknown_cursor(run.label)
+            raise run_errors.unknown_cursor(run.label)
         async with self._opening:
             open_run = await self._open_run(run)
         try:
             await asyncio.to_thread(open_run.history.check, source, after)
         except UnknownCursor:
-            raise _unknown_cursor(run.label) from None
+            raise run_errors.unknown_cursor(run.label) from None
 
-    async def _known_attempt(self, label: str, token: str | None) -> tuple[Attempt, History]:
-        run = self._known(label)
-        found = run.attempt(token)
-        if found is None:
-            raise _unknown_attempt(label, token)
+    # -- changes ----------------------------------------------------------------------------------------------
+
+    async def known_attempt(self, label: str, token: str | None) -> tuple[Attempt, History]:
+        """Return an attempt and the history of its run. Raises RequestRefused: there is no such run or attempt."""
+        run = self._list.known(label)
+        found = run.known_attempt(token)
         async with self._opening:  # an attempt that is opened twice would give a sample twice
             attempt = await self._attempt(run, found.name)
         return attempt, self._open[run.run_id].history
 
-    def _known(self, label: str) -> Run:
-        run = self._list.find(label)
-        if run is None:
-            raise _unknown_run(label)
-        return run
+    async def rename(self, label: str, new: str) -> Run:
+        """Give a run another label. Requests of this process that use the old one stay with it.
+
+        Raises:
+            KdproxyError: there is no such run, the new label is none or is taken, or the disk refuses.
+        """
+        async with self._opening:
+            run = self._list.known(label)
+            if self._list.find(check_name(new)) is not None:
+                raise run_errors.label_taken(new)
+            renamed = RunRenamed(run.run_id, new, self._clock.now())
+            self._list.take(renamed, self._log.note(renamed))
+        await self.settle("The run is renamed in memory only")
+        return self._list.known(new)
+
+    async def settle(self, trouble: str) -> None:
+        """Return once all events are on disk. Raises KdproxyError, which begins with `trouble`: the disk refuses."""
+        await self._log.settle()
+        if self._log.trouble is not None:
+            raise run_errors.not_durable(trouble, self._log.trouble)
 
 
 async def _rebuilt(
@@ -324,57 +356,3 @@ def _wake(waiting: Iterable[asyncio.Future[None]]) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(None)
-
-
-def _not_durable(what: str, trouble: str) -> KdproxyError:
-    return KdproxyError(
-        f"{what}: the events of the run are not on disk. {trouble}",
-        hint="Free space on the data directory's disk and try again.",
-        code="disk_refuses",
-        http_status=503,
-    )
-
-
-def _unknown_run(label: str) -> KdproxyError:
-    return RequestRefused(
-        f"No run is named {label!r}.",
-        hint="`kdproxy runs list` shows the runs of this data directory.",
-        code="unknown_run",
-        http_status=404,
-    )
-
-
-def _taken(label: str, token: str) -> KdproxyError:
-    return RequestRefused(
-        f"The run {label!r} has an attempt {token!r} already.",
-        hint="Nothing was sent. Choose another token, or continue that attempt.",
-        code="attempt_taken",
-        http_status=409,
-    )
-
-
-def _unknown_attempt(label: str, token: str | None) -> KdproxyError:
-    return RequestRefused(
-        f"The run {label!r} has no attempt {token!r}." if token else f"The run {label!r} has no attempt.",
-        hint="`kdproxy runs show NAME` lists its attempts.",
-        code="unknown_attempt",
-        http_status=404,
-    )
-
-
-def _unknown_cursor(label: str) -> KdproxyError:
-    return RequestRefused(
-        f"The cursor is not in the log of run {label!r}.",
-        hint="It was taken in another data directory or another run, or the events log was lost. Nothing was changed.",
-        code="unknown_cursor",
-        http_status=409,
-    )
-
-
-def _broken_history(label: str) -> KdproxyError:
-    return KdproxyError(
-        f"An attempt of run {label!r} was restored from a cursor whose event is not in the events log any more.",
-        hint="Nothing was sent to the provider. Open a new attempt: it replays the stored samples from the first on.",
-        code="broken_history",
-        http_status=409,
-    )

@@ -1,12 +1,10 @@
 """Which sample a request gets, with a run and without one."""
 
-from functools import partial
-
 from kdproxy.core.call_event import KEY_DIGITS
-from kdproxy.core.models import Address, Form
+from kdproxy.core.models import Address
 from kdproxy.core.policy import Mode
 from kdproxy.core.ports import Archive
-from kdproxy.core.sampling import NEXT, Ordinals
+from kdproxy.core.sampling import NEXT, Ordinals, Stored
 from kdproxy.engine import lookup
 from kdproxy.engine.call import Asked
 from kdproxy.engine.runs import Hold, Runs
@@ -44,15 +42,26 @@ class Samples:
             ref.scope,
             taking or NEXT,
             is_retry=incoming.is_retry,
-            stored=partial(self._is_stored, asked, base) if taking is not None else None,
+            stored=self._stored(asked, base) if taking is not None else None,
         )
         return Address(namespace, full_key, hold.ordinal), hold
 
     def _take_fresh(self, asked: Asked, base: Address) -> int:
-        stored = partial(self._is_stored, asked, base)
+        stored = self._stored(asked, base)
         assert asked.incoming.taking is not None
         return self._fresh.take(base.key[:KEY_DIGITS], "", asked.incoming.taking, stored)
 
-    def _is_stored(self, asked: Asked, base: Address, ordinal: int) -> bool:
-        address = base._replace(ordinal=ordinal)
-        return any(lookup.has_form(self._archive, asked, address, form) for form in Form)
+    def _stored(self, asked: Asked, base: Address) -> Stored:
+        """Return what says whether a sample is stored. It looks once, and only if it is asked."""
+        found: frozenset[int] | None = None
+
+        def is_stored(ordinal: int) -> bool:
+            nonlocal found
+            if found is None:
+                found = self._archive.stored_ordinals(base.namespace, base.key)
+                old = lookup.old_address(self._archive, asked, base)
+                if old is not None:
+                    found |= self._archive.stored_ordinals(old.namespace, old.key)
+            return ordinal in found
+
+        return is_stored

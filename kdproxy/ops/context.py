@@ -1,13 +1,23 @@
 """What a job works with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from kdproxy.core.ports import Library
 from kdproxy.core.routing import Router
+from kdproxy.engine.runs import Runs
 from kdproxy.errors import RequestRefused
 from kdproxy.storage.manifest import Manifest
+
+T = TypeVar("T")
+
+
+class OnRuns(Protocol):
+    """Changes runs on the event loop that owns them, and waits: the proxy's, or one for this change alone."""
+
+    def __call__(self, change: Callable[[Runs], Coroutine[Any, Any, T]]) -> T:
+        """Return what the change returns. Raises KdproxyError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +26,7 @@ class JobContext:
 
     library: Library
     router: Router
+    on_runs: OnRuns
     now: Callable[[], float]
     """UTC Unix seconds."""
     manifest: Manifest | None = None

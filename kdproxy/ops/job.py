@@ -10,13 +10,25 @@ from kdproxy.ops.context import JobContext, malformed
 from kdproxy.ops.event import Events
 from kdproxy.ops.export import ExportArguments, export
 from kdproxy.ops.forget.withdraw import WithdrawArguments, withdraw
+from kdproxy.ops.runs.change import RenameRunArguments, RewindRunArguments, rename_run, rewind_run
+from kdproxy.ops.runs.show import ListRunsArguments, ShowRunArguments, list_runs, show_run
 from kdproxy.ops.stats import StatsArguments, stats
 from kdproxy.ops.verify import VerifyArguments, verify
 from kdproxy.ops.warm.warm import WarmArguments, warm
 
 A = TypeVar("A")
 
-Arguments = WarmArguments | ExportArguments | VerifyArguments | StatsArguments | WithdrawArguments
+Arguments = (
+    WarmArguments
+    | ExportArguments
+    | VerifyArguments
+    | StatsArguments
+    | WithdrawArguments
+    | ListRunsArguments
+    | ShowRunArguments
+    | RewindRunArguments
+    | RenameRunArguments
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,10 @@ JOBS: Mapping[str, Job] = {
     "verify": Job(VerifyArguments, verify, writes=True),
     "stats": Job(StatsArguments, stats, writes=False),
     "withdraw": Job(WithdrawArguments, withdraw, writes=True),
+    "list-runs": Job(ListRunsArguments, list_runs, writes=False),
+    "show-run": Job(ShowRunArguments, show_run, writes=False),
+    "rewind-run": Job(RewindRunArguments, rewind_run, writes=True),
+    "rename-run": Job(RenameRunArguments, rename_run, writes=True),
 }
 
 

@@ -81,6 +81,10 @@ class Indexer:
         value = fresh.get(name)
         return self._store.get(name) if value is None else value
 
+    def fresh_rows(self, prefix: str) -> dict[str, bytes]:
+        """Return the rows that are not on disk yet and whose names have a prefix. Any thread."""
+        return {name: value for name, value in list(self._fresh.items()) if name.startswith(prefix)}
+
     def fold(self, wanted: Iterable[str]) -> Fold:
         """Start to apply lines; `wanted` are the rows that they need, as far as known. Raises StorageFailed."""
         fresh, read = self._fresh, self._decided_on or {}

@@ -24,6 +24,16 @@ def sample_name(address: Address) -> str:
     return f"s/{namespace}/{key}/{ordinal:016x}"
 
 
+def samples_prefix(namespace: str, key_start: str) -> str:
+    """Beginning of the names of a question's samples, from the first digits of its key."""
+    return f"s/{namespace}/{key_start}"
+
+
+def ordinal_of(sample: str) -> int:
+    """Return the ordinal in a sample's name."""
+    return int(sample[-16:], 16)
+
+
 def prompt_name(namespace: str, match_key: str, ordinal: int) -> str:
     """Name of a recorded prompt's row."""
     return f"m/{namespace}/{match_key}/{ordinal:016x}"

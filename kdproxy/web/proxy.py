@@ -24,7 +24,6 @@ from kdproxy.engine.call import Incoming, Reply
 from kdproxy.engine.flow import Flow
 from kdproxy.engine.keepalive import FailedLate
 from kdproxy.engine.ledger import Ledger
-from kdproxy.engine.repeats import Asker, Repeats
 from kdproxy.engine.runs import Hold
 from kdproxy.errors import KdproxyError, RequestRefused, UpstreamFailed
 from kdproxy.providers.base import Endpoint
@@ -32,10 +31,10 @@ from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
 from kdproxy.web import errors
 from kdproxy.web.client_timeout import client_timeout
+from kdproxy.web.clients import Clients
 from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
 from kdproxy.web.page import wants_page
 from kdproxy.web.response import stream_reply, whole_reply
-from kdproxy.web.server import Connection
 
 log = logging.getLogger("kdproxy.web")
 
@@ -56,7 +55,7 @@ class Proxy:
         host_guard: HostGuard,
         token_guard: TokenGuard,
         ledger: Ledger,
-        repeats: Repeats,
+        clients: Clients,
         observers: Sequence[Observer],
         clock: Clock,
         own_routes: OwnRoutes,
@@ -69,7 +68,7 @@ class Proxy:
         self._host_guard = host_guard
         self._token_guard = token_guard
         self._ledger = ledger
-        self._repeats = repeats
+        self._clients = clients
         self._observers = observers
         self._clock = clock
         self._own_routes = own_routes
@@ -121,11 +120,12 @@ class Proxy:
                 sent = len(reply.body)
                 if reply.hold is not None and reply.status < 300:  # an error is no sample
                     await _deliver(request, response, reply.hold)
+                    self._clients.delivered(request, reply.hold)
             else:
-                response, sent = await _stream(request, reply, reply.body, spoken)
+                response, sent = await _stream(request, reply, reply.body, spoken, self._clients)
             question = reply.question
             if question is not None and question.is_sampled and reply.status < 300:
-                self._note_sampled(request, incoming, question.key)
+                self._clients.note_sampled(request, incoming, question.key)
             self._observe(request, path, incoming, reply, started, sent)
             return response
         except KdproxyError as error:
@@ -179,35 +179,6 @@ class Proxy:
             run_ref=run_ref,
             taking=taking_of(headers),
         )
-
-    def lost(self, connection: Connection) -> None:
-        """Take note that a connection has ended."""
-        if connection.asker is not None:
-            self._repeats.leave(connection.asker)
-            connection.asker = None
-
-    def _note_sampled(self, request: web.BaseRequest, incoming: Incoming, key: str) -> None:
-        """Note that a client was given an answer to a sampled question, if there is one for all who ask."""
-        if incoming.run_ref is not None or incoming.taking is not None or not incoming.mode.reads:
-            return
-        connection = request.protocol
-        if not isinstance(connection, Connection):
-            return
-        authorization = incoming.headers.get("Authorization")
-        asker = connection.asker
-        if asker is None or connection.authorization != authorization:
-            if request.transport is None:
-                return  # it has ended in the meantime
-            asker = self._recognise(connection, incoming)
-            connection.authorization = authorization
-        self._repeats.note(asker, key)
-
-    def _recognise(self, connection: Connection, incoming: Incoming) -> Asker:
-        if connection.asker is not None:  # another credential on the same connection
-            self._repeats.leave(connection.asker)
-        credential = self._token_guard.fingerprint(incoming.headers, incoming.query)
-        connection.asker = self._repeats.connect(credential, incoming.headers.get("User-Agent", ""))
-        return connection.asker
 
     def _observe(
         self, request: web.BaseRequest, path: str, incoming: Incoming, reply: Reply, started: float, sent: int
@@ -326,7 +297,7 @@ async def _deliver(request: web.BaseRequest, response: web.StreamResponse, hold:
 
 
 async def _stream(
-    request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes], path: str
+    request: web.BaseRequest, reply: Reply, body: AsyncIterator[bytes], path: str, clients: Clients
 ) -> tuple[web.StreamResponse, int]:
     response = stream_reply(request, status=reply.status, headers=_headers(reply), length=reply.content_length)
     sent = 0
@@ -338,6 +309,7 @@ async def _stream(
                 sent += len(chunk)
         if reply.hold is not None:
             reply.hold.delivered()
+            clients.delivered(request, reply.hold)
         await response.write_eof()
     except ConnectionResetError:
         log.debug("a client left before the end of its answer")  # aiohttp ends the connection

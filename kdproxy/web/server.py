@@ -17,6 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from kdproxy.core import cache_status
 from kdproxy.engine.repeats import Asker
+from kdproxy.engine.runs import Hold
 from kdproxy.web.response import WholeReply
 
 log = logging.getLogger("kdproxy.web")
@@ -38,7 +39,7 @@ class _SilentLogger(logging.LoggerAdapter[logging.Logger]):
 class Connection(RequestHandler):
     """A connection whose error replies never quote the request."""
 
-    __slots__ = ("asker", "authorization", "has_asked")
+    __slots__ = ("asker", "authorization", "delivered", "delivered_at", "has_asked")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -47,6 +48,9 @@ class Connection(RequestHandler):
         """The client, once it has asked a sampled question without a run."""
         self.authorization: str | None = None
         """The header that it was recognised by."""
+        self.delivered: Hold | None = None
+        """The sample whose last byte was written, until the next request."""
+        self.delivered_at = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -108,9 +112,13 @@ class HttpServer(web.Server):
         *,
         room: int = 1 << 20,
         on_shortage: Callable[[], None] = lambda: None,
-        on_lost: "Callable[[Connection], None]" = lambda connection: None,
+        on_lost: "Callable[[Connection, bool], None]" = lambda connection, is_reset: None,
     ) -> None:
-        """Take the handler of all requests; `on_lost` is called for each connection that ends."""
+        """Take the handler of all requests.
+
+        Args:
+            on_lost: called for each connection that ends, with whether it was reset.
+        """
         self._on_shortage = on_shortage
         self._on_lost = on_lost
         self._room = room
@@ -143,6 +151,7 @@ class HttpServer(web.Server):
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         protocol.has_asked = True
+        protocol.delivered = None
         return _Request(message, payload, protocol, writer, task, self._loop)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
@@ -185,7 +194,7 @@ class HttpServer(web.Server):
         if self._clients < self._room:
             self.has_room.set()
         if isinstance(handler, Connection):
-            self._on_lost(handler)
+            self._on_lost(handler, exc is not None)
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""

@@ -6,7 +6,7 @@ import orjson
 
 from kdproxy.core.call_event import EVENT_KINDS, Ended, Sent, encode_event
 from kdproxy.core.models import Address, LineName, Usage
-from kdproxy.core.run_event import Opened, Restored, Returned, RunEvent, RunRenamed, Used, encode_run_event
+from kdproxy.core.run_event import Opened, Restored, Returned, RunEvent, RunRenamed, Unread, Used, encode_run_event
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "formats" / "events.md").read_text(encoding="utf-8")
 NAME = LineName("0" * 24, 1)
@@ -17,8 +17,9 @@ FULL = (
 
 RUN_EVENTS: tuple[RunEvent, ...] = (
     Opened("r", "1", 1.0, NAME, "other"),
-    Used(NAME, "k", 1, "s"),
+    Used(NAME, "k", 1, "s", True),
     Returned(NAME, "k", 1),
+    Unread(NAME, "k", 1, 1.0, True),
     Restored(NAME, NAME, NAME, 1.0),
     RunRenamed(NAME, "r", 1.0),
 )

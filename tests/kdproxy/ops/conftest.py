@@ -11,9 +11,11 @@ import pytest
 from kdproxy.core import key, record
 from kdproxy.core.models import Address, Answer, Entry, Form, Tombstone, Turn, Usage
 from kdproxy.core.routing import Router
+from kdproxy.engine.clock import SystemClock
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Finding, Line, Result
+from kdproxy.ops.runs.change import runs_at_rest
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.directory import DataDirectory
 from tests.kdproxy.sample import ENTRY
@@ -43,7 +45,12 @@ class Shelf:
         return self.directory.archive
 
     def run(self, arguments: job.Arguments, *, now: float = NOW) -> Outcome:
-        context = JobContext(library=self.archive, router=Router([]), now=lambda: now)
+        context = JobContext(
+            library=self.archive,
+            router=Router([]),
+            on_runs=runs_at_rest(self.archive.calls, SystemClock()),
+            now=lambda: now,
+        )
         events = list(job.start(context, arguments))
         assert isinstance(events[-1], Result)
         return Outcome(

@@ -9,9 +9,11 @@ from kdproxy.core import record
 from kdproxy.core.models import Form, LineName
 from kdproxy.core.ports import Intent, Location, Repair
 from kdproxy.core.routing import Router
+from kdproxy.engine.clock import SystemClock
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Progress, Result
+from kdproxy.ops.runs.change import runs_at_rest
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.storage import names
 from kdproxy.storage.sample_row import Generation, Recording, pack
@@ -140,7 +142,12 @@ def test_the_older_line_comes_back_where_the_newer_is_damaged(full: Any) -> None
 
 
 def test_what_is_written_meanwhile_is_no_problem(full: Any, entry: Any, tombstone: Any) -> None:
-    context = JobContext(library=full.archive, router=Router([]), now=lambda: 1.0)
+    context = JobContext(
+        library=full.archive,
+        router=Router([]),
+        on_runs=runs_at_rest(full.archive.calls, SystemClock()),
+        now=lambda: 1.0,
+    )
     events = job.start(context, REPAIR)
     assert isinstance(next(events), Progress)
     keep_all(full.archive, [entry("a", b"3"), entry("new")], intent=Intent.REFRESH)

@@ -13,12 +13,14 @@ from kdproxy.core import record
 from kdproxy.core.models import Form
 from kdproxy.core.ports import Intent
 from kdproxy.core.routing import Router
+from kdproxy.engine.clock import SystemClock
 from kdproxy.errors import KdproxyError
 from kdproxy.ops import job
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.export import ExportArguments
 from kdproxy.ops.forget.choose import Wish, choose
 from kdproxy.ops.forget.withdraw import WithdrawArguments
+from kdproxy.ops.runs.change import runs_at_rest
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.ops.warm import warm as warm_module
 from kdproxy.ops.warm.warm import WarmArguments
@@ -121,7 +123,12 @@ def test_a_run_that_is_left_midway_continues_where_it_stopped(
     monkeypatch.setattr(warm_module, "BATCH_LINES", 10)
     rows = [{**GOOD, "prompt": str(number % 70), "response": str(number)} for number in range(100)]
     file = write("rows", *rows)
-    context = JobContext(library=shelf.archive, router=Router([]), now=lambda: 1.0)
+    context = JobContext(
+        library=shelf.archive,
+        router=Router([]),
+        on_runs=runs_at_rest(shelf.archive.calls, SystemClock()),
+        now=lambda: 1.0,
+    )
     events = job.start(context, WarmArguments(files=(file,)))
     for _ in range(5):
         next(events)

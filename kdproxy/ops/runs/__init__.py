@@ -1,0 +1,1 @@
+"""Runs: listing them, showing one, and changing one."""
