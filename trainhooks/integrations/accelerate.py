@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from trainhooks.core import argument
 from trainhooks.errors import StateUnsupported
 from trainhooks.pytorch.distributed import connect
 from trainhooks.session import ProgressTracker
@@ -46,6 +47,7 @@ def training_state(accelerator: Accelerator, **objects: Any) -> dict[str, Any]:
     Raises:
         StateUnsupported: the model is sharded over the ranks.
     """
+    _check(accelerator)
     if accelerator.distributed_type not in _WHOLE:
         raise StateUnsupported(
             f"With {accelerator.distributed_type} no rank has the whole model.",
@@ -81,6 +83,7 @@ def save_state(accelerator: Accelerator, progress: ProgressTracker) -> Path:
     Raises:
         OSError: the checkpoint could not be written.
     """
+    _check(accelerator, progress)
     path = progress.output_dir / f"checkpoint-{progress.current_step}"
     with progress.checkpointing():
         accelerator.save_state(str(path))
@@ -97,6 +100,7 @@ def load_state(accelerator: Accelerator, progress: ProgressTracker) -> int:
 
     Call it on all ranks, after `prepare` and before the loop. Restoring the data position is up to the caller.
     """
+    _check(accelerator, progress)
     ranks = connect()
     found = receipts.newest_good(progress.output_dir) if ranks.rank == 0 else None
     shared = json.loads(ranks.share(json.dumps(None if found is None else [found.path, found.step]).encode()))
@@ -106,6 +110,14 @@ def load_state(accelerator: Accelerator, progress: ProgressTracker) -> int:
         accelerator.load_state(str(progress.output_dir / path))
     progress.resume_at(step)
     return int(step)
+
+
+def _check(accelerator: Any, *progress: Any) -> None:
+    if not isinstance(accelerator, Accelerator):
+        raise argument.wrong("accelerator", accelerator, "an Accelerator")
+    for each in progress:
+        if not isinstance(each, ProgressTracker):
+            raise argument.wrong("progress", each, "a session, as training_progress_context() gives it")
 
 
 def _bare(accelerator: Accelerator, each: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from trainhooks.core import argument
 from trainhooks.core.origin import Origin, origin_of_batch, together
 from trainhooks.core.ranks import Ranks
 from trainhooks.core.row import RESERVED
@@ -18,6 +19,19 @@ from trainhooks.session.rehearsing import Rehearsing
 from trainhooks.session.stopping import Stopping
 from trainhooks.storage import rehearsal
 from trainhooks.storage.receipts import Receipts
+
+
+def check_options(config: Any, grace_seconds: Any) -> dict[str, Any]:
+    """Return a callback's configuration, checked where the callback is made.
+
+    Raises:
+        ConfigInvalid: an option of another kind.
+    """
+    if config is not None and not isinstance(config, Mapping):
+        raise argument.wrong("config=", config, "a dict of settings by name")
+    if grace_seconds is not None and not argument.is_number(grace_seconds, least=0):
+        raise argument.wrong("grace_seconds=", grace_seconds, "a number of seconds from 0 on")
+    return dict(config or {})
 
 
 class CallbackBase:

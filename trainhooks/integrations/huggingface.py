@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainhooks.integrations.callback_base import CallbackBase
-from trainhooks.storage import rehearsal
+from trainhooks.integrations.callback_base import CallbackBase, check_options
+from trainhooks.storage import location, rehearsal
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -41,8 +41,8 @@ class TrainhooksCallback(TrainerCallback):
         config: Mapping[str, Any] | None = None,
         grace_seconds: float | None = None,
     ) -> None:
-        self.output_dir = output_dir
-        self.config = dict(config or {})
+        self.output_dir = None if output_dir is None else location.path("output_dir", output_dir)
+        self.config = check_options(config, grace_seconds)
         self.grace_seconds = grace_seconds
         self._run: CallbackBase | None = None
         self._ended: CallbackBase | None = None
@@ -52,7 +52,8 @@ class TrainhooksCallback(TrainerCallback):
         """In a rehearsal, let the trainer write to the scratch folder in place of its output directory."""
         plan = rehearsal.current()
         if plan is not None:
-            self.output_dir = args.output_dir = str(rehearsal.place(plan, self.output_dir or _output_dir(args)))
+            self.output_dir = rehearsal.place(plan, self.output_dir or _output_dir(args))
+            args.output_dir = str(self.output_dir)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainhooks.integrations.callback_base import CallbackBase
+from trainhooks.integrations.callback_base import CallbackBase, check_options
+from trainhooks.storage import location
 
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -49,8 +50,8 @@ class TrainhooksCallback(Callback):
         config: Mapping[str, Any] | None = None,
         grace_seconds: float | None = None,
     ) -> None:
-        self.output_dir = Path(output_dir)
-        self.config = dict(config or {})
+        self.output_dir = location.path("output_dir", output_dir)
+        self.config = check_options(config, grace_seconds)
         self.grace_seconds = grace_seconds
         self._run: CallbackBase | None = None
         self._ended: CallbackBase | None = None

@@ -18,6 +18,7 @@ from trainhooks.recovery import column, foreign, own
 from trainhooks.recovery.found import Found
 from trainhooks.recovery.place import Kind, PassedOver, Place, look, reason, usual
 from trainhooks.recovery.recovered import Recovered, choose_best, newest_first
+from trainhooks.storage import location
 from trainhooks.storage.registry import Registry
 from trainhooks.storage.workspace import locate
 
@@ -44,7 +45,7 @@ def recover(
     Raises:
         TrainhooksError: no run was found; the message lists each place and why it was skipped.
     """
-    folders = usual() if path is None or not str(path) else [(Path(path).expanduser(), 1)]
+    folders = usual() if path is None or not str(path) else [(location.path("path", path).expanduser(), 1)]
     places, passed = look(folders)
     for place in places:
         try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from trainhooks.core import argument
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -46,6 +49,11 @@ def retry_api_call(
         deadline_seconds: from the first attempt on. Where the next wait would pass it the error is raised at once.
     """
 
+    if progress is not None and not hasattr(progress, "record_connection_failure"):
+        hint = "Write @retry_api_call() with brackets." if callable(progress) else None
+        raise argument.wrong("retry_api_call(progress)", progress, "a session, or left out", hint=hint)
+    if not (deadline_seconds == math.inf or argument.is_number(deadline_seconds, least=0)):
+        raise argument.wrong("retry_api_call(deadline_seconds=)", deadline_seconds, "a number of seconds from 0 on")
     import tenacity  # only who retries needs it: `import trainhooks` stays light
 
     def decorate(function: Function) -> Function:

@@ -18,10 +18,14 @@ from trainhooks import (
     peek,
     read_lineage,
     read_metrics,
+    retry_api_call,
+    samples_per_second,
     setup_progress_tracking,
+    tokens_per_second,
     training_progress_context,
 )
 from trainhooks.errors import TrainhooksError
+from trainhooks.recovery import recover
 
 MODEL = nn.Linear(2, 1)
 DATA = [torch.ones(2)] * 8
@@ -230,6 +234,28 @@ def test_a_metric_of_an_odd_type_costs_no_other(tmp_path: Path, value: Any) -> N
 def test_a_path_that_is_none_is_reported(read: Any, value: Any) -> None:
     with pytest.raises(TrainhooksError, match="Hint: "):
         read(value)
+
+
+OUTSIDE: dict[str, Call] = {
+    "recover": recover,
+    "retry progress": retry_api_call,
+    "retry deadline": lambda value: retry_api_call(deadline_seconds=value),
+    "samples": lambda value: samples_per_second(value, 1.0),
+    "seconds": lambda value: samples_per_second(4, value),
+    "tokens": lambda value: tokens_per_second(4, value, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("value", [[1], object(), b"x"], ids=lambda value: type(value).__name__)
+def test_a_function_beside_the_session_says_it_too(name: str, value: Any) -> None:
+    with pytest.raises(TrainhooksError, match="Hint: "):
+        OUTSIDE[name](value)
+
+
+def test_a_decorator_without_its_brackets_is_said() -> None:
+    with pytest.raises(TrainhooksError, match=r"Write @retry_api_call\(\) with brackets"):
+        retry_api_call(lambda prompt: prompt)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [{"loss_dict": [1]}, {"scheduler": 5}], ids=str)
