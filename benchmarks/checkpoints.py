@@ -250,7 +250,7 @@ def rounds(training: Training, ways: dict[str, Begin], count: int, scratch: Path
 
 
 def summarise(taken: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """The first save of each way makes its buffers and is told apart."""
+    """The first save of each way makes its buffers and is reported apart."""
     return {
         name: {
             "first": saves[0],

@@ -67,7 +67,7 @@ class Measured:
     first_token_p50: float | None
     """Until the first event of a stream with text in it has come."""
     cpu: tuple[float | None, ...]
-    """CPU time a request of each of the order's processes; None where the system does not tell."""
+    """CPU time a request of each of the order's processes; None where the system does not report it."""
     own_cpu: float
     stranger_share: float | None
     """Part of the machine that others used meanwhile."""

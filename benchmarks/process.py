@@ -1,4 +1,4 @@
-"""Processes under measurement: started on their own core, told apart from the load, and ended by their id."""
+"""Processes under measurement: started on their own core, apart from the load, and ended by their id."""
 
 import os
 import re
@@ -118,7 +118,7 @@ def free_port() -> int:
 
 
 def memory(pid: int) -> dict[str, float]:
-    """Return resident and proportional set size in MB (10^6 bytes); what the system does not tell is left out."""
+    """Return resident and proportional set size in MB (10^6 bytes); what the system does not report is left out."""
     found = {}
     for name, file, member in (("rss_mb", "status", "VmRSS"), ("pss_mb", "smaps_rollup", "Pss")):
         with suppress(OSError):

@@ -68,7 +68,7 @@ def load(path: Path, *, is_quick: bool) -> list[Figure]:
         return []
     members = orjson.loads(path.read_bytes())
     if (members["commit"], members["is_dirty"], members["is_quick"]) != (commit(), is_dirty(), is_quick):
-        sys.exit(f"{path} is of another commit or kind of run: it cannot be gone on with")
+        sys.exit(f"{path} is of another commit or kind of run: it cannot be continued")
     return [
         Figure(**{**row, "ratios": tuple(row["ratios"]), "verdict": Verdict(row["verdict"])})
         for row in members["figures"]

@@ -78,7 +78,7 @@ def cpu_rows(name: str, taken: dict[str, list[Measured]], reference: str, goal: 
 def added_rows(
     name: str, taken: dict[str, list[Measured]], reference: str, measure: str, *, goal_ms: float | None
 ) -> list[Figure]:
-    """Tell what comes on top of the reference, pair by pair; without a goal it is reported alone."""
+    """Report what comes on top of the reference, pair by pair; without a goal it is reported alone."""
     rows = []
     base = [getattr(measured, measure) / 1e3 for measured in taken[reference]]
     for candidate, values in taken.items():

@@ -1,7 +1,7 @@
 """Measure kdproxy against the baselines in the same run: `python benchmarks/run.py [--quick] [--only NAME ...]`.
 
 The table says what was aimed at and what came out. A whole run leaves its figures in benchmarks/results/, and writes
-them after each measurement: one that was broken off goes on with `--resume`.
+them after each measurement: `--resume` continues one that was broken off.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> int:
     names = options.only or list(MEASUREMENTS)
     output = options.output or (None if options.quick or options.only else report.default_path())
     if options.resume and output is None:
-        sys.exit("--resume goes on with a file: a whole run has one, another needs --output")
+        sys.exit("--resume continues a file: a whole run has one, another needs --output")
     figures = report.load(output, is_quick=options.quick) if options.resume and output is not None else []
     done = {figure.measurement for figure in figures}
     if SERVER_CORE is None:

@@ -1,6 +1,6 @@
 """The work of every figure: numbered chat requests of 1 KB, and replies of 1.5 KB that repeat the number.
 
-The number comes back in the reply, so that the load can tell whether each request got its own answer.
+The number comes back in the reply, so that the load can check that each request got its own answer.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ Plain PyTorch and the official `openai` client: OPENAI_API_KEY and OPENAI_BASE_U
 teacher is asked up front and its answers are not kept by this script: behind kdproxy a second start buys nothing. Five
 lines are trainhooks' (marked `# hooks`): a killed run resumes where it stopped and ends with the same weights.
 
-The loss. An API tells the teacher's k most likely tokens, not its logits. To renormalise those to 1 would teach a
+The loss. An API returns the teacher's k most likely tokens, not its logits. To renormalise those to 1 would teach a
 sharper distribution than the teacher's: top-k alone is biased (Anshumann et al., "Sparse Logit Sampling", ACL 2025). So
 all other tokens together are one more class, and the student is trained on the divergence of the k + 1 classes
 

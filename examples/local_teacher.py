@@ -28,7 +28,7 @@ def weights() -> Path | None:
 
 
 def is_installed() -> bool:
-    """Tell whether weights and server are both here."""
+    """Return whether weights and server are both here."""
     return weights() is not None and importlib.util.find_spec("xllamacpp") is not None
 
 

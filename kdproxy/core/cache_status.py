@@ -41,18 +41,18 @@ def forwarded(
     ignored: Sequence[str] = (),
 ) -> str:
     """An answer from the upstream; `is_collapsed`: this client joined a call already under way."""
-    told = f"kdproxy; fwd={forward}"
+    field = f"kdproxy; fwd={forward}"
     if status is not None:
-        told += f"; fwd-status={status}"
+        field += f"; fwd-status={status}"
     if is_stored:
-        told += "; stored"
+        field += "; stored"
     if is_collapsed:
-        told += "; collapsed"
+        field += "; collapsed"
     if key is not None:
-        told += f'; key="{key}"'
+        field += f'; key="{key}"'
     if detail:
-        told += _detail(detail)
-    return told + _ignored(ignored) if ignored else told
+        field += _detail(detail)
+    return field + _ignored(ignored) if ignored else field
 
 
 def refused(detail: str) -> str:

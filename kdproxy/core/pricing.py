@@ -20,7 +20,7 @@ from kdproxy.core.models import Upstream, Usage
 from kdproxy.core.price import STANDARD, Price, Seller
 from kdproxy.core.pricefile import read_prices
 
-TOLD = "told"
+STATED = "told"
 """Source of a cost that the answer itself states."""
 
 
@@ -115,7 +115,7 @@ class PriceTable:
         """
         stated = usage.told_usd
         if stated is not None and (seller, model) not in self._own and self._states_cost(seller):
-            return Bill(Decimal(stated), TOLD)
+            return Bill(Decimal(stated), STATED)
         tier = usage.tier or STANDARD
         row = self.find(seller, model, tier=tier, input_tokens=usage.input_tokens or 0, at_date=at_date)
         usd = None if row is None else row.cost(usage)

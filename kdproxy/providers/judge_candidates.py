@@ -89,7 +89,7 @@ class CandidateStream:
             self._tally.note(
                 integer(candidate.get("index")) or 0,
                 reason=candidate.get("finishReason"),
-                is_told="finishReason" in candidate,
+                is_stated="finishReason" in candidate,
                 has_said=says(candidate.get("content")),
             )
             if self._ended_as and says(candidate.get("content")) and self._is_of_another(members):

@@ -40,9 +40,9 @@ def judge_choices(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     has_index = len(choices) > 1 and any(isinstance(choice, dict) and "index" in choice for choice in choices)
     for place, choice in enumerate(choices):
         _note(tally, choice, 0 if has_index else place)
-    is_untold = tally.end_untold()
+    is_unstated = tally.end_unstated()
     judged = tally.judgement(read_openai(members), is_done=True)
-    return judged._replace(note=NO_FINISH_REASON) if is_untold and isinstance(judged, Complete) else judged
+    return judged._replace(note=NO_FINISH_REASON) if is_unstated and isinstance(judged, Complete) else judged
 
 
 class ChoiceStream:
@@ -94,7 +94,7 @@ class ChoiceStream:
             self._tally.failure = CARRIES_ERROR
             return
         if b"usage" in piece.data or b"service_tier" in piece.data:
-            self._meter.take_openai(members)  # a third of an event's cost, for nothing in most
+            self._meter.take_openai(members)  # a third of an event's cost, and most have no usage
         if self._is_done:
             return  # no client reads what stands behind [DONE]
         choices = members.get("choices")
@@ -127,7 +127,7 @@ def _note(tally: Tally, choice: Any, place: int) -> None:
     tally.note(
         place if index is None else index,
         reason=choice.get("finish_reason"),
-        is_told="finish_reason" in choice,
+        is_stated="finish_reason" in choice,
         has_said=_says(choice),
     )
 

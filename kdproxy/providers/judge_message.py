@@ -32,7 +32,7 @@ def judge_message(body: bytes, criteria: Criteria = ONE_ANSWER) -> Judgement:
     if members.get("type") != "message":
         return Broken("it is not a message")
     tally = Tally(criteria, ANTHROPIC)
-    tally.note(0, reason=members.get("stop_reason"), is_told=True, has_said=says(members.get("content")))
+    tally.note(0, reason=members.get("stop_reason"), is_stated=True, has_said=says(members.get("content")))
     return tally.judgement(read_anthropic(members.get("usage")), is_done=True)
 
 
@@ -90,7 +90,7 @@ class MessageStream:
             case "message_delta":
                 self._meter.take_anthropic(members.get("usage"))
                 delta = members.get("delta")
-                self._note(reason=delta.get("stop_reason") if isinstance(delta, dict) else None, is_told=True)
+                self._note(reason=delta.get("stop_reason") if isinstance(delta, dict) else None, is_stated=True)
             case "message_stop":
                 self._is_stopped = True
 
@@ -100,9 +100,9 @@ class MessageStream:
         if kind == "message_start" or (kind in _CONTENT and says(holder)):
             self._tally.failure = SECOND_ANSWER
 
-    def _note(self, *, reason: Any = None, is_told: bool = False, has_said: bool = False) -> None:
+    def _note(self, *, reason: Any = None, is_stated: bool = False, has_said: bool = False) -> None:
         self._has_said = self._has_said or has_said
-        self._tally.note(0, reason=reason, is_told=is_told, has_said=has_said)
+        self._tally.note(0, reason=reason, is_stated=is_stated, has_said=has_said)
 
     def finish(self) -> Judgement:
         """Judge the stream."""

@@ -43,12 +43,12 @@ class Tally:
         """Whether any choice has had a finish reason."""
         self.failure: Broken | None = None
         """The proof that the answer failed, if any."""
-        self.is_told = False
+        self.is_stated = False
         """Whether any choice has the finish reason's member, even if empty."""
         self.has_resumed = False
         """Whether text followed a finish reason: then a finish reason does not prove that the stream is over."""
 
-    def note(self, index: int, *, reason: Any, is_told: bool, has_said: bool) -> None:
+    def note(self, index: int, *, reason: Any, is_stated: bool, has_said: bool) -> None:
         """Take the part of an event, or of a whole body, about one choice."""
         choice = self._choices.get(index)
         if choice is None:
@@ -59,8 +59,8 @@ class Tally:
             if choice.is_ended:
                 choice.is_ended = False
                 self.has_resumed = True
-        if is_told:
-            self.is_told = True
+        if is_stated:
+            self.is_stated = True
             if reason is not None:
                 self._end(choice, reason)
 
@@ -86,9 +86,9 @@ class Tally:
         """Whether any choice has come."""
         return bool(self._choices)
 
-    def end_untold(self) -> bool:
+    def end_unstated(self) -> bool:
         """For complete JSON: if no choice has the member, treat all as ended and return True."""
-        if self.is_told or self.failure is not None:
+        if self.is_stated or self.failure is not None:
             return False
         for choice in self._choices.values():
             choice.is_ended, choice.ending = True, Ending.ENDED

@@ -1,4 +1,4 @@
-"""Tells the dimensions of vectors, as numbers or as base64, and whether a vector is zero. Pure.
+"""Reads the dimensions of vectors, as numbers or as base64, and whether a vector is zero. Pure.
 
 All vectors of one answer come from one model: if their dimensions differ, a row was cut or belongs to another answer.
 """

@@ -52,7 +52,7 @@ def population_stability_index(now: Counts, first: Counts) -> float:
     Two samples of n and m from one distribution over B bins differ by about (B - 1) (1/n + 1/m), with a standard
     deviation of sqrt(2 (B - 1)) (1/n + 1/m): the PSI is a chi-squared statistic (Yurdakul, "Statistical Properties of
     Population Stability Index", 2018). Where two of these deviations are more than `SHIFTED_PSI`, the samples are too
-    few to tell a shift from chance: NaN.
+    few to distinguish a shift from chance: NaN.
     """
     total_now, total_first = sum(now.values()), sum(first.values())
     if not total_now or not total_first:

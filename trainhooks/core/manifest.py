@@ -100,7 +100,7 @@ def decode(text: bytes) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointInvalid(
-            f"The manifest cannot be read ({error}).", hint="`trainhooks verify DIR` tells which checkpoints are whole."
+            f"The manifest cannot be read ({error}).", hint="`trainhooks verify DIR` shows which checkpoints are whole."
         ) from error
 
 

@@ -159,7 +159,7 @@ class _Settling(Generic[_Row]):
         """Which attempt wrote the row of a step."""
         self._newest, self._lowest = 0, 1
         self._last: tuple[int, _Row] | None = None
-        """Row S, of which the attempt's first row is to tell whether it is finished."""
+        """Row S; the first row of the attempt shows whether it is finished."""
         self._is_open = False
         """Whether it is not known yet where the newest attempt resumes."""
 

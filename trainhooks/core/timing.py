@@ -44,7 +44,7 @@ class Stopwatch:
 
     @property
     def phase(self) -> Phase:
-        """What is going on now."""
+        """The current phase."""
         return self._state.stack[-1]
 
     def is_in(self, phase: Phase) -> bool:

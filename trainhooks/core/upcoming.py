@@ -18,7 +18,7 @@ def members(origin: Origin, *, rank: int, is_whole: bool = True) -> dict[str, An
     """Return what a checkpoint says of a stream's next batch.
 
     Args:
-        origin: its samples; the first ones where `is_whole` is False, since the loader cannot tell how many come.
+        origin: its samples; the first ones where `is_whole` is False, since the loader does not know how many come.
         rank: whose batch it is.
     """
     ids = origin.ids or ()
@@ -36,7 +36,7 @@ def compare(what: str, expected: Mapping[str, Any], given: Origin, *, rank: int)
     """Compare the first batch of a stream with the one that the checkpoint names.
 
     Returns:
-        Whether that could be told, and what differs. It cannot be told which worker's batch comes at the end of an
+        Whether it could be compared, and what differs. It is unknown which worker's batch comes at the end of an
         epoch, nor where a rank's part begins once the batch size or the number of ranks has changed.
     """
     if given.ids is None or expected["rank"] != rank:

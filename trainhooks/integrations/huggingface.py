@@ -58,7 +58,7 @@ class TrainhooksCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the records where the training begins or goes on."""
+        """Open the records where the training begins or resumes."""
         self._close(is_finished=True)  # of a training that an error ended, in a notebook
         self.on_init_end(args, state, control)  # a callback that was added later has not seen it
         members: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]

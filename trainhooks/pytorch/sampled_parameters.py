@@ -14,7 +14,7 @@ from trainhooks.pytorch.checkpoint.state import TrainingState
 
 _MOST_PARAMETERS = 256
 _MOST_ELEMENTS = 16
-"""Of each: an update moves nearly every element, so few tell."""
+"""Of each: an update moves nearly every element, so a few are enough."""
 
 
 def sampled(state: TrainingState) -> "SampledParameters | None":
@@ -55,7 +55,7 @@ class SampledParameters:
 
     @property
     def is_here(self) -> bool:
-        """Whether `digest` would wait for nothing."""
+        """Whether `digest` would not wait."""
         return all(event.query() for event in self._events)  # type: ignore[no-untyped-call]
 
     def digest(self) -> str:

@@ -100,7 +100,7 @@ class DeviceWindow:
             held, self._held = self._held, []
             self._moved_at = time.monotonic()
             for habit in self._habits.values():
-                while len(habit.kept) > 1:  # the last one still tells of the next
+                while len(habit.kept) > 1:  # the last one is compared with the next
                     del habit.kept[next(iter(habit.kept))]
             groups: dict[tuple[torch.device, torch.dtype], list[Held]] = {}
             for each in held:
@@ -133,7 +133,7 @@ class DeviceWindow:
         """Return a new tensor's version, or None for one of a name that is written in place."""
         if habit.is_reused:
             return None
-        if tensor.is_inference():  # no version to tell by
+        if tensor.is_inference():  # it has no version to compare
             self._give_up(habit)
             return None
         same = habit.kept.get(tensor.data_ptr())

@@ -110,7 +110,7 @@ class Checkpointer:
         return {f"hyperparameters.{name}.*": "warn" for name in self.state.modes}
 
     def is_due(self, step: int, worked_seconds: float) -> bool:
-        """At a safe point: tell what has become of earlier saves, and whether to `begin` one now."""
+        """At a safe point: report the results of earlier saves, and return whether to `begin` one now."""
         return self._saver.is_due(step, worked_seconds)
 
     def begin(self, step: int, progress: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

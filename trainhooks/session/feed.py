@@ -331,7 +331,7 @@ class Feed:
         return driver is None or driver.kind != "foreign"
 
     def first_of(self, name: str) -> Origin | None:
-        """Return where the first batch came from that a stream has given; None: it has given none, or cannot tell."""
+        """Return where the first batch came from that a stream has given; None: it has given none, or does not know."""
         stream = self._streams.get(name)
         return None if stream is None else stream.first
 
@@ -349,7 +349,7 @@ class Feed:
 
 def _indistinguishable(given: Source) -> ConfigInvalid:
     return ConfigInvalid(
-        f"After a restart nothing would tell this {given} from the data that it replaces.",
+        f"After a restart this {given} could not be distinguished from the data that it replaces.",
         hint="Give each its own name: loader = progress.loader(data, name='stage 2'), then progress.steps(loader).",
     )
 

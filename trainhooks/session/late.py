@@ -1,7 +1,7 @@
 """What is recorded after a session was closed: its files are opened again for each record, and closed behind it.
 
 A final evaluation or the registration of a file often comes after the `with` block. It belongs to the attempt that has
-ended, so it is written to it, durably, or refused aloud: nothing is lost in silence.
+ended, so it is written to it, durably, or refused with an error: nothing is lost silently.
 """
 
 import logging

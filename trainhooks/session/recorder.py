@@ -70,7 +70,7 @@ class Recorder:
         self._work(wait=True, sync=sync, snapshot=sync)
 
     def send(self) -> None:
-        """Send what is on a device on its way. From the training's thread; waits for nothing."""
+        """Start the copy of what is on a device. From the training's thread; does not wait."""
         if self.device is not None:
             self.device.move()
 
@@ -174,7 +174,7 @@ class Recorder:
     def _complain(self, error: OSError) -> None:
         trouble = f"progress cannot be written ({error.strerror or error}); rows are kept and tried again"
         if trouble != self.trouble:
-            log.warning("%s. Training goes on", trouble)
+            log.warning("%s. Training continues", trouble)
         self.trouble = trouble
 
     def _calm(self) -> None:

@@ -139,4 +139,6 @@ class RegistryWriter:
     def _complain(self, problem: object) -> None:
         if not self._has_failed:
             self._has_failed = True
-            log.warning("the run is not in the experiment database %s (%s). Training goes on", self._database, problem)
+            log.warning(
+                "the run is not in the experiment database %s (%s). Training continues", self._database, problem
+            )

@@ -108,7 +108,7 @@ class _Policy:
             self._progress.record_connection_recovery()
 
     def _note_failure(self, state: RetryCallState) -> bool:
-        """Record a failure; tell whether it is worth another attempt."""
+        """Record a failure; return whether it is worth another attempt."""
         error = _error(state)
         if error is None:
             return False

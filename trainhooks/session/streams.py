@@ -30,7 +30,7 @@ class Source:
 
     @property
     def identity(self) -> str | None:
-        """A digest of what it holds; None where nothing tells its content, such as a stream without a revision."""
+        """A digest of what it holds; None where its content is unknown, such as a stream without a revision."""
         if not any(name == "revision" or name.startswith("record.") for name in self.facts):
             return None
         return hashlib.sha256(json.dumps(dict(sorted(self.facts.items()))).encode()).hexdigest()[:32]

@@ -103,7 +103,7 @@ def texts_of(node: Any) -> Iterator[str]:
 
 
 def asks_for_tool(turns: Any) -> bool:
-    """Tell whether the last turn is the user's and holds the marker."""
+    """Return whether the last turn is the user's and holds the marker."""
     last = turns[-1] if isinstance(turns, list) and turns else turns
     if isinstance(last, dict) and last.get("role", "user") != "user":
         return False

@@ -200,7 +200,7 @@ def test_streams_that_nothing_distinguishes_need_names(tmp_path: Path) -> None:
         progress.loader(Numbers(0), batch_size=2)
         with pytest.raises(ConfigInvalid, match="nothing says what"):
             progress.loader(Numbers(8), batch_size=2)
-        with pytest.raises(ConfigInvalid, match="nothing would tell") as refused:
+        with pytest.raises(ConfigInvalid, match="could not be distinguished") as refused:
             progress.loader(Numbers(8), batch_size=2, replaces=True)
         assert "name=" in refused.value.hint
 

@@ -132,7 +132,7 @@ print(progress.summary().problems)
     full, fine = done.stdout.splitlines()
     assert "rows are kept and tried again" in full
     assert fine == "()"
-    assert "Training goes on" in done.stderr
+    assert "Training continues" in done.stderr
     assert "nothing was lost" in done.stderr
     assert [row["step"] for row in read_metrics(tmp_path)] == list(range(200))
     answers = ResponseLog(tmp_path / "progress")

@@ -208,7 +208,7 @@ def test_what_is_wrong_with_the_database_is_reported_once(tmp_path: Path, caplog
         train(tmp_path / "a")
     told = [record.getMessage() for record in caplog.records if "experiment database" in record.getMessage()]
     assert len(told) == 1
-    assert "Training goes on" in told[0]
+    assert "Training continues" in told[0]
     assert str(tmp_path / DATABASE) in told[0]
 
 

@@ -80,7 +80,7 @@ def missing_groups(
                 "A parameter group was added after the optimizer was built, and"
                 f" {unknown[0] or 'one of its parameters'} cannot be found again.",
                 hint="Give the module that owns it in state=, or add the group before the session is opened:"
-                " trainhooks.peek(output_dir) tells the step and the groups.",
+                " trainhooks.peek(output_dir) shows the step and the groups.",
                 code="state_differs",
             )
         added.append([by_name[name] for name in group if name is not None])

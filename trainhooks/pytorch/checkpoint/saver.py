@@ -164,7 +164,7 @@ class Saver:
 
     def close(self) -> None:
         """Wait for what is being written and let go of the buffers."""
-        with suppress(RankLost):  # it is told, and nothing more is to be agreed on
+        with suppress(RankLost):  # it has been reported, and the ranks have nothing more to agree on
             self._finish()
         self._snapshotter.release()
 

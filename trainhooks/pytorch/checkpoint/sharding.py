@@ -38,7 +38,7 @@ def is_unreduced(tensor: "DTensor") -> bool:
 
 
 def box(tensor: "DTensor") -> Box | None:
-    """Return where what this rank has lies in the tensor, as torch's own checkpoints are told; None: it has nothing."""
+    """Return where this rank's part lies in the tensor, as torch's own checkpoints expect it; None: it has no part."""
     if tensor.device_mesh.get_coordinate() is None:
         return None
     described: Any = tensor

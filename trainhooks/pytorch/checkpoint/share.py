@@ -1,4 +1,4 @@
-"""What one rank writes of a checkpoint: files of tensors, and JSON that tells what they are."""
+"""What one rank writes of a checkpoint: files of tensors, and JSON that describes them."""
 
 import math
 from collections.abc import Iterator, Mapping

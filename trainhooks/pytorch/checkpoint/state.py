@@ -53,7 +53,7 @@ class Taken:
     own: Part
     """What every rank has for itself: progress, random numbers, gradients of an open accumulation window."""
     kinds: dict[str, dict[str, Any]]
-    """What tells, beside its state, whether an object is the one that was saved. JSON."""
+    """What identifies an object beside its state, by name. JSON."""
 
 
 class TrainingState:
@@ -89,7 +89,7 @@ class TrainingState:
         for each in self.objects.values():
             if isinstance(each, Optimizer):
                 each.register_step_post_hook(self._note_step)
-        self.capture()  # what can never be saved is told now and not at the first checkpoint
+        self.capture()  # what can never be saved fails now and not at the first checkpoint
 
     def _note_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self.saw_step(optimizer)
@@ -143,7 +143,7 @@ class TrainingState:
     def _kinds(
         self, walked: Mapping[str, wrapper.Walked], parameters: Sequence[tuple[str, Tensor]]
     ) -> dict[str, dict[str, Any]]:
-        """Return what tells, beside its state, whether an object is the one that was saved. JSON."""
+        """Return what identifies an object beside its state, by name. JSON."""
         names = flags.names_of(parameters)
         kinds = {name: _kind(each, walked.get(name), names) for name, each in self.objects.items()}
         for name, rates in self._built.items():
@@ -243,7 +243,7 @@ class TrainingState:
             ]
         if name in self._wrapped and not self.keeps_live_flags and (late := flags.misfits(each, kind)):
             return [
-                f"requires_grad of {late[0]} differs, and the model is wrapped already: set it before (peek() tells)"
+                f"requires_grad of {late[0]} differs, and the model is wrapped already: set it before (peek() shows it)"
             ]
         live = module_state.state_of(each)
         return _differing_names("key", value.keys(), live.keys()) + [
@@ -264,7 +264,9 @@ class TrainingState:
                 self._load_one(name, values, kinds)
             except Exception as error:
                 for earlier in before.keys() & set(order[: at + 1]):
-                    with suppress(Exception):  # what refuses once may refuse again; the first reason is the one to tell
+                    with suppress(
+                        Exception
+                    ):  # what refuses once may refuse again; the first reason is the one to report
                         self.objects[earlier].load_state_dict(before[earlier])
                 raise StateUnsupported(
                     f"{name} does not take what was saved of it ({type(error).__name__}: {error}).",
@@ -297,7 +299,7 @@ class TrainingState:
         return wrapper.parameters_of(self.objects)
 
     def target(self, name: str, live: Part) -> Callable[[str, Sequence[int]], Tensor | None]:
-        """Return what gives, for a saved tensor of an object, the live one that tells where it is to lie.
+        """Return a function that finds, for a saved tensor of an object, the live one whose device and layout it takes.
 
         An optimizer that has not stepped yet has no tensors: those that it will have lie as their parameters do.
         """
@@ -352,7 +354,7 @@ def _walked(objects: Mapping[str, Any]) -> dict[str, wrapper.Walked]:
 
 
 def _kind(each: Any, walked: wrapper.Walked | None, names: Mapping[int, str]) -> dict[str, Any]:
-    """Optimizers know their parameters by place alone: names and shapes tell whether these are the same ones."""
+    """Optimizers know their parameters by index alone: names and shapes show whether these are the same ones."""
     if isinstance(each, Optimizer):
         shapes = [[list(parameter.shape) for parameter in group["params"]] for group in each.param_groups]
         return {

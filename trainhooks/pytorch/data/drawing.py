@@ -1,7 +1,7 @@
 """A user's sampler, drawn where nobody else's random numbers are, the same in each attempt.
 
 A sampler may draw from any generator and may change itself from epoch to epoch. So each draw runs under private
-generators, seeded by the epoch; generators that it holds are seeded anew for each epoch; `set_epoch` tells it which one
+generators, seeded by the epoch; generators that it holds are seeded anew for each epoch; `set_epoch` gets its number
 it is. What it gave is digested as it goes, so a sampler that gives something else the second time is found out.
 """
 
@@ -164,7 +164,7 @@ def has_memory(sampler: Any) -> bool:
 
 
 def knows_ranks(sampler: Any) -> bool:
-    """Whether a sampler gives each rank batches of its own, as far as its attributes and its code tell."""
+    """Whether a sampler gives each rank batches of its own, as far as its attributes and its code show."""
     for each in parts_of(sampler):
         if _RANK_WORDS & {name.strip("_") for name in getattr(each, "__dict__", {})}:
             return True

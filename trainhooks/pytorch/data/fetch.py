@@ -50,7 +50,7 @@ class MapTask:
     indices: tuple[Any, ...]
     first: int | None = None
     """How many samples of the epoch are before them, where the order is the user's and an index may come twice; None:
-    the index tells a sample."""
+    the index identifies a sample."""
     part: int = 0
     """The rank, where each has an order of its own."""
 

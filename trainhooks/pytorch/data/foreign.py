@@ -17,7 +17,7 @@ class ForeignLoader:
     """One epoch per iteration. The source is loaded before its iterator exists, and asked when a position is taken.
 
     What its iterator draws when it is made comes from hash(seed, epoch): a resumed run makes one more of them than an
-    uninterrupted one, and the training's own generators must not tell.
+    uninterrupted one, and the training's own generators must not differ either.
     """
 
     kind = "foreign"
@@ -29,12 +29,12 @@ class ForeignLoader:
         """Ranks that read the data, each with a state of its own."""
         self.epoch = 0
         self.origin: Origin | None = None
-        """Of the last batch that was yielded: what its own columns tell."""
+        """Of the last batch that was yielded: from its own columns."""
         self.first: Origin | None = None
         """Of the first one."""
         self._empty_epochs = 0
         self._is_within = False
-        """Whether an iteration was left in the middle of the epoch: the next one goes on there."""
+        """Whether an iteration was left in the middle of the epoch: the next one continues there."""
         workers.shield(source)
 
     def __iter__(self) -> Iterator[Any]:

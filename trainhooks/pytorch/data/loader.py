@@ -100,7 +100,7 @@ class PositionedLoader:
             yield fetched.batch
 
     def upcoming(self) -> tuple[Origin, bool] | None:
-        """Return the samples of the next batch, which the order tells."""
+        """Return the samples of the next batch, from the order."""
         at = self.position
         if self.deal.take(at.offset) == 0:
             at = Position(epoch=at.epoch + 1)

@@ -74,7 +74,7 @@ def make_loader(source: Any, *, seed: int, rank: int = 0, world: int = 1, **opti
 
     Args:
         source: a map-style data set; an iterable one; a `DataLoader` (torchdata's, too), which is made anew with its
-            data set and options (its order is told from its sampler); or anything with `state_dict` and
+            data set and options (its sampler shows its order); or anything with `state_dict` and
             `load_state_dict` that gives batches, which is used as it is.
         options: for a data set, those of `DataLoader`: `batch_size` (1), `shuffle` (True for map-style data),
             `drop_last`, `num_workers`, `collate_fn`, `sampler`, `batch_sampler`, ...; for iterable data also `replays`.
