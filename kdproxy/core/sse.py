@@ -99,8 +99,13 @@ def piece(raw: bytes) -> Piece:
 
 def pieces(stream: bytes) -> Iterator[Piece]:
     """Split a whole recording, including an unterminated last event."""
-    splitter = Splitter()
-    yield from splitter.feed(stream)
-    rest = splitter.rest()
+    if b"\r" in stream:
+        splitter = Splitter()
+        yield from splitter.feed(stream)
+        rest = splitter.rest()
+    else:  # nearly all recordings: without a search for each event
+        *events, rest = stream.split(b"\n\n")
+        for event in events:
+            yield piece(event + b"\n\n")
     if rest:
         yield piece(rest)

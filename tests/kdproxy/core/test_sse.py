@@ -46,6 +46,11 @@ def test_pieces_do_not_depend_on_how_the_network_cut_the_stream(stream: bytes, d
     assert fed(stream[i : i + 1] for i in range(len(stream))) == list(pieces(stream))
 
 
+@given(STREAMS.map(lambda stream: stream.replace(b"\r", b"\n")))
+def test_a_recording_with_line_feeds_alone_has_the_same_pieces(stream: bytes) -> None:
+    assert list(pieces(stream)) == fed([stream])
+
+
 @given(STREAMS)
 def test_the_pieces_put_together_are_the_stream(stream: bytes) -> None:
     assert b"".join(found.raw for found in pieces(stream)) == stream
