@@ -88,10 +88,13 @@ class Indexer:
     def fold(self, wanted: Iterable[str]) -> Fold:
         """Start to apply lines; `wanted` are the rows that they need, as far as known. Raises StorageFailed."""
         fresh, read = self._fresh, self._decided_on or {}
-        asked = [name for name in dict.fromkeys(wanted) if name not in fresh]
-        missing = [name for name in asked if name not in read] if read else asked
-        found = self._store.get_all(missing) if missing else {}
-        stored: dict[str, bytes | None] = {name: read[name] if name in read else found.get(name) for name in asked}
+        names_wanted = dict.fromkeys(wanted)
+        stored = read
+        if fresh or not names_wanted.keys() <= read.keys():
+            asked = [name for name in names_wanted if name not in fresh]
+            missing = [name for name in asked if name not in read] if read else asked
+            found = self._store.get_all(missing) if missing else {}
+            stored = {name: read[name] if name in read else found.get(name) for name in asked}
         return Fold(
             lambda name: stored[name] if name in stored else self.look_up(name), self.counters.copy(), self._read
         )

@@ -269,7 +269,8 @@ class Writer:
         lines: list[bytes] = []
         calls: list[LineName] = []
         segment, start = self._journal.end
-        for named, line in self._settled(items, fold):
+        begins_life = not self._has_started and any(map(self._is_own, items))
+        for named, line in self._settled(items, fold, begins_life=begins_life):
             is_new = named.name.origin == self._life.origin
             fold.take(named, Location(segment, start, len(line)), is_new=is_new)
             lines.append(line)
@@ -283,7 +284,7 @@ class Writer:
             self._before_first()
             self._before_first = None
         last = self._journal.append(lines)[-1]
-        self._has_started = self._has_started or any(map(self._is_own, items))
+        self._has_started = self._has_started or begins_life
         self.indexer.accept(fold, Watermark.after(last, lines[-1]), count=len(lines))
         self._on_change(fold.changes)
         if calls:
@@ -291,9 +292,9 @@ class Writer:
         if self._index_at is None:
             self._index_at = time.monotonic() + INDEX_SECONDS
 
-    def _settled(self, items: Sequence[RecordLine | Draft], fold: Fold) -> Iterator[RecordLine]:
+    def _settled(self, items: Sequence[RecordLine | Draft], fold: Fold, *, begins_life: bool) -> Iterator[RecordLine]:
         """Yield the lines as they are written. Each line sees what `fold` has taken from the lines before it."""
-        if not self._has_started and any(map(self._is_own, items)):
+        if begins_life:
             yield self._life.start(now=time.time(), release=__version__)
         for item in items:
             if isinstance(item, Draft):

@@ -12,6 +12,7 @@ So warming twice changes nothing, even if the first run was interrupted.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -80,12 +81,16 @@ class Selection:
         def decide() -> list[RecordLine]:
             fold = _fold(self.library, (name for each in candidates for name in needed(each.named)))
             chosen: list[RecordLine] = []
-            for candidate in candidates:
+            places = [names.row_of(each.named.record) for each in candidates]
+            times = Counter(places)
+            for candidate, place in zip(candidates, places, strict=True):
                 named, line = self._by_name(candidate, fold)
                 verdict = self._judge(named, fold, is_journal=candidate.is_journal)
                 verdicts.append(verdict)
                 if verdict is Verdict.TAKEN:
-                    fold.take(named, Location(_NOWHERE, len(chosen), len(line)))
+                    # Only candidates for the same sample look at what a prompt changes: nearly always there are none.
+                    if times[place] > 1 or not isinstance(named.record, Prompt):
+                        fold.take(named, Location(_NOWHERE, len(chosen), len(line)))
                     chosen.append((named, line))
                 self._note(candidate.named)
             return chosen
