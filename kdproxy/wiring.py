@@ -2,7 +2,7 @@
 
 import resource
 import tomllib
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,18 @@ def price(settings: Settings, clock: SystemClock) -> Price:
         seller = seller_of(upstream)
         if seller is None or model is None or usage is None:
             return UNKNOWN_BILL
-        return table.bill(seller, model, usage, at_date=datetime.fromtimestamp(clock.now(), UTC).date())
+        return table.bill(seller, model, usage, at_date=_day(int(clock.now()) // _DAY_SECONDS))
 
     return bill
+
+
+_DAY_SECONDS = 86_400
+
+
+@lru_cache(maxsize=1)
+def _day(number: int) -> date:
+    """Return the day, in UTC, of so many days since 1970."""
+    return datetime.fromtimestamp(number * _DAY_SECONDS, UTC).date()
 
 
 def _read_prices(path: Path) -> dict[str, Any]:

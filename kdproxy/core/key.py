@@ -81,7 +81,7 @@ def key_of(*, upstream: str, method: str, path: str, query: str, values: HeaderP
 
 def header_values(headers: Headers, key_headers: tuple[str, ...] = ()) -> HeaderPairs:
     """Return the headers that are in the key, by name, as keyed and stored: routing headers as a hash."""
-    there = [name for name in _NAMED_HEADERS if name in headers]  # runs for each request; most have none of them
+    there = list(filter(headers.__contains__, _NAMED_HEADERS))  # runs for each request; most have none of them
     if not there and not key_headers:
         return ()
     values: dict[str, str] = {}
@@ -150,6 +150,8 @@ def canonical_query(raw: str) -> str:
 
 def stored_query(raw: str) -> str:
     """Return the canonical query as it may be stored: values of unknown members, which are in the key, are starred."""
+    if not raw:
+        return ""
     pairs = [pair for pair in canonical_query(raw).split("&") if pair]
     return "&".join(pair if _name(pair) in PUBLIC_QUERY else "*" for pair in pairs)
 

@@ -58,3 +58,9 @@ class Rules:
     """From now to the reset of a daily allowance, both in UTC Unix seconds."""
     event_statuses: Mapping[str, int] = field(default_factory=dict)
     """Statuses, by type, of errors that arrive as an event inside a 200 stream."""
+    limit_names: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Headers that say a limit or what remains of it, in lower case: most answers have none of them."""
+
+    def __post_init__(self) -> None:
+        names = frozenset(name for row in self.limits for name in (row.limit, row.remaining))
+        object.__setattr__(self, "limit_names", names)  # frozen: a derived field can only be set this way

@@ -311,7 +311,10 @@ class Attempts:
             health.suspect(verdict.reason)
 
     def _readings(self, response: UpstreamResponse) -> tuple[limits.Reading, ...]:
-        return limits.read(CIMultiDict(response.headers), self.fetch_request.rules.limits, now=self.fetcher.clock.now())
+        rules = self.fetch_request.rules
+        if rules.limit_names.isdisjoint([name.lower() for name, _ in response.headers]):
+            return ()
+        return limits.read(CIMultiDict(response.headers), rules.limits, now=self.fetcher.clock.now())
 
 
 def _status_of(response: UpstreamResponse, beginning: Beginning | None) -> int:

@@ -178,7 +178,8 @@ async def read_beginning(response: UpstreamResponse, *, whole_bytes: int) -> Beg
 
 
 async def _inspect(buffered: BufferedResponse, whole_bytes: int) -> Beginning:
-    kind = await _kind_of(buffered)
+    # Most bodies are JSON, and their first byte says so.
+    kind = Kind.JSON if (await buffered.buffer() or b"")[:1] == b"{" else await _kind_of(buffered)
     names_events = buffered.content_type.startswith("text/event-stream")
     if kind is Kind.EMPTY:
         return Beginning(buffered, kind, fault="an empty answer")
@@ -193,14 +194,15 @@ async def _inspect(buffered: BufferedResponse, whole_bytes: int) -> Beginning:
 
 
 async def _kind_of(buffered: BufferedResponse) -> Kind:
-    ends_at: float | None = None
+    """Return what a body is whose first bytes have been read."""
+    ends_at = asyncio.get_running_loop().time() + LONGEST_HOLD_SECONDS
+    chunk: bytes | None = buffered.seen
     while True:
-        chunk = await buffered.buffer(ends_at)
         kind = Kind.OTHER if chunk is None else sniff(buffered.seen[:_LARGEST_BEGINNING], is_whole=not chunk)
         if kind is not None:
             return kind
         # Blank lines that keep the connection alive, or a cut in the middle of a word.
-        ends_at = ends_at or asyncio.get_running_loop().time() + LONGEST_HOLD_SECONDS
+        chunk = await buffered.buffer(ends_at)
 
 
 async def _first_token(buffered: BufferedResponse) -> Beginning:

@@ -97,7 +97,7 @@ class Members:
 
     def not_pure(self, members: Mapping[str, Any], *, allow_hosted_tools: bool) -> str | None:
         """Return why a request is not cacheable, or None."""
-        for name in [name for name in self._impure if name in members]:
+        for name in filter(members.__contains__, self._impure):
             for member in self._impure[name]:
                 if allow_hosted_tools and member.standing is Standing.HOSTED:
                     continue

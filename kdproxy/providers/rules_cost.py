@@ -53,10 +53,6 @@ def used_of(usage: Usage | None) -> Cost | None:
     return Cost(input_tokens=float(usage.input_tokens or 0), output_tokens=float(usage.output_tokens or 0))
 
 
-def _is_opaque(text: str) -> bool:
-    return text.startswith("data:") or " " not in text[:_OPAQUE_FROM]
-
-
 def _given(value: Any) -> float:
     """Return the tokens of all text in a value.
 
@@ -67,10 +63,11 @@ def _given(value: Any) -> float:
     for each in rest:  # which grows meanwhile
         kind = type(each)
         if kind is str:
-            if _is_opaque(each) if len(each) >= _OPAQUE_FROM else each.startswith("data:"):
+            size = len(each)
+            if each[:5] == "data:" or (size >= _OPAQUE_FROM and " " not in each[:_OPAQUE_FROM]):
                 opaque += 1
             else:
-                characters += len(each)
+                characters += size
         elif kind is list:
             rest += each
         elif kind is dict:

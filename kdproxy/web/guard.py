@@ -172,10 +172,9 @@ def _bytes(text: str) -> bytes:
 def credentials(headers: Headers, query: str) -> list[str]:
     """Return the credentials that a request carries."""
     found = []
-    for name in CREDENTIAL_HEADERS:
-        value = headers.get(name)
-        if value is not None:
-            found.append(value[7:] if value[:7].lower() == "bearer " else value)
+    for name in filter(headers.__contains__, CREDENTIAL_HEADERS):
+        value = headers[name]
+        found.append(value[7:] if value[:7].lower() == "bearer " else value)
     if query:
         found += [value for name, value in parse_qsl(query) if name in CREDENTIAL_QUERY]
     return found
