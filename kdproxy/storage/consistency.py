@@ -10,7 +10,7 @@ import orjson
 from kdproxy.core.ports import Watermark
 from kdproxy.errors import IndexDamaged, StorageFailed
 from kdproxy.storage.disk import WATERMARK, peek
-from kdproxy.storage.journal import ACTIVE_NAME
+from kdproxy.storage.log_files import ACTIVE_NAME
 from kdproxy.storage.manifest import Manifest, number_of
 from kdproxy.storage.names import COUNTERS, OLD_WATERMARK
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from kdproxy.errors import StorageFailed
-from kdproxy.storage.journal import JOURNAL_FILES
+from kdproxy.storage.log_files import JOURNAL_FILES
 
 log = logging.getLogger("kdproxy.storage")
 

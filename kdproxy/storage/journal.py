@@ -7,44 +7,18 @@ The active file already has the number that it gets when it is sealed, so locati
 import contextlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from kdproxy.core.ports import JournalLine, Location
 from kdproxy.errors import StorageFailed
 from kdproxy.storage.durable import sync, sync_directory, take_name, write_all
 from kdproxy.storage.journal_failure import moved, refused, shortened, taken
+from kdproxy.storage.log_files import EVENT_FILES, JOURNAL_FILES, LogFiles
 
 log = logging.getLogger("kdproxy.storage")
 
 
-class LogFiles(NamedTuple):
-    """The file names of a log, and its title."""
-
-    stem: str
-    title: str
-
-    @property
-    def active(self) -> str:
-        """Name of the active file."""
-        return f"{self.stem}.jsonl"
-
-    @property
-    def sealed(self) -> re.Pattern[str]:
-        """Pattern of the names of sealed segments; the group is the number."""
-        return re.compile(rf"{self.stem}\.(\d{{6,}})\.jsonl")
-
-    def segment(self, number: int) -> str:
-        """Name of a sealed segment."""
-        return f"{self.stem}.{number:06d}.jsonl"
-
-
-JOURNAL_FILES = LogFiles("api_recovery", "journal")
-EVENT_FILES = LogFiles("events", "events log")
-ACTIVE_NAME = JOURNAL_FILES.active
-SEALED = JOURNAL_FILES.sealed
 _READ_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 17
 MAX_LINE_BYTES = 1 << 30

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from kdproxy.storage.durable import sync_directory
-from kdproxy.storage.journal import SEALED
+from kdproxy.storage.log_files import SEALED
 
 log = logging.getLogger("kdproxy.storage")
 

@@ -15,9 +15,9 @@ from kdproxy.filesystem import is_network
 from kdproxy.storage.directory import check_format, index_path_of
 from kdproxy.storage.disk import discard
 from kdproxy.storage.durable import sync, sync_directory
-from kdproxy.storage.journal import ACTIVE_NAME, SEALED
 from kdproxy.storage.layout import prepare
 from kdproxy.storage.lock import DirectoryLock
+from kdproxy.storage.log_files import ACTIVE_NAME, SEALED
 from kdproxy.storage.manifest import Manifest
 
 Change = Callable[[bytes], bytes | None]

@@ -12,7 +12,7 @@ from kdproxy.core import record as record_format
 from kdproxy.core.models import Address, Entry, Form, Prompt, Record, Start, Tombstone, Turn
 from kdproxy.core.ports import Intent
 from kdproxy.storage.archive import FileArchive
-from kdproxy.storage.journal import ACTIVE_NAME
+from kdproxy.storage.log_files import ACTIVE_NAME
 from tests.kdproxy.sample import keep_all
 
 MakeEntry = Callable[..., Entry]

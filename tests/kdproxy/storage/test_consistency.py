@@ -13,7 +13,7 @@ from kdproxy.core.models import Entry, Form
 from kdproxy.errors import StorageFailed
 from kdproxy.storage import manifest as manifest_module
 from kdproxy.storage.directory import DataDirectory
-from kdproxy.storage.journal import ACTIVE_NAME
+from kdproxy.storage.log_files import ACTIVE_NAME
 from kdproxy.storage.manifest import Manifest
 
 MakeEntry = Callable[..., Entry]

@@ -13,7 +13,7 @@ from kdproxy.core.models import Address, Entry, Form, LineName, NamedRecord, Rec
 from kdproxy.core.ports import Batch, Intent
 from kdproxy.storage import names
 from kdproxy.storage.archive import FileArchive
-from kdproxy.storage.journal import ACTIVE_NAME
+from kdproxy.storage.log_files import ACTIVE_NAME
 
 MakeEntry = Callable[..., Entry]
 

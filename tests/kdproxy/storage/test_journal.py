@@ -18,7 +18,8 @@ import pytest
 from kdproxy.core.ports import Location
 from kdproxy.errors import StorageFailed
 from kdproxy.storage import journal as under_test
-from kdproxy.storage.journal import ACTIVE_NAME, Journal
+from kdproxy.storage.journal import Journal
+from kdproxy.storage.log_files import ACTIVE_NAME
 
 LINES = [b'{"line":1}\n', '{"zwei":"Grüße"}\n'.encode(), b'{"line":"three, and longer"}\n']
 MANY = 1 << 30

@@ -14,7 +14,8 @@ from kdproxy.errors import StorageFailed
 from kdproxy.storage import writer as writer_module
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.disk import DiskStore
-from kdproxy.storage.journal import ACTIVE_NAME, Journal
+from kdproxy.storage.journal import Journal
+from kdproxy.storage.log_files import ACTIVE_NAME
 from kdproxy.storage.memory import MemoryStore
 
 MakeEntry = Callable[..., Entry]

@@ -14,7 +14,7 @@ import pytest
 from kdproxy.core.models import Entry, Form
 from kdproxy.errors import DirectoryBusy, StorageFailed
 from kdproxy.storage.directory import DataDirectory
-from kdproxy.storage.journal import ACTIVE_NAME
+from kdproxy.storage.log_files import ACTIVE_NAME
 
 MakeEntry = Callable[..., Entry]
 SEALED = "api_recovery.000001.jsonl"

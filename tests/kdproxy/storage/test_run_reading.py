@@ -11,7 +11,8 @@ from kdproxy.core.models import LineName
 from kdproxy.core.run_event import Opened, Restored, Returned, RunEvent, Unread, Used, encode_run_event
 from kdproxy.core.run_history import History, Sample
 from kdproxy.storage import run_reading
-from kdproxy.storage.journal import EVENT_FILES, Journal
+from kdproxy.storage.journal import Journal
+from kdproxy.storage.log_files import EVENT_FILES
 from kdproxy.storage.run_reading import read_history
 
 ORIGIN, OTHER = "ab" * 12, "cd" * 12

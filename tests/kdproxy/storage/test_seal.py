@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kdproxy.storage.journal import ACTIVE_NAME, Journal
+from kdproxy.storage.journal import Journal
+from kdproxy.storage.log_files import ACTIVE_NAME
 
 LINES = [b'{"line":1}\n', '{"zwei":"Grüße"}\n'.encode(), b'{"line":"three, and longer"}\n']
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kdproxy.errors import StorageFailed
-from kdproxy.storage.journal import ACTIVE_NAME, Journal
+from kdproxy.storage.journal import Journal
+from kdproxy.storage.log_files import ACTIVE_NAME
 
 FOREIGN = b'{"line":"of another process"}\n'
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from trainhooks.core.restore import Restore
 from trainhooks.errors import StateUnsupported
@@ -20,6 +20,7 @@ from trainhooks.pytorch.checkpoint import (
     flags,
     gradients,
     hyperparameters,
+    identity,
     module_state,
     plain_state,
     sharding,
@@ -117,7 +118,7 @@ class TrainingState:
         Args:
             progress: what the caller wants back; kept for this rank.
         """
-        walked = _walked(self.objects)
+        walked = identity.walked_modules(self.objects)
         parts = {
             name: self._planned[name].capture(module_state.state_of(each, walked.get(name)), of=name)
             for name, each in self.objects.items()
@@ -145,7 +146,7 @@ class TrainingState:
     ) -> dict[str, dict[str, Any]]:
         """Return what identifies an object beside its state, by name. JSON."""
         names = flags.names_of(parameters)
-        kinds = {name: _kind(each, walked.get(name), names) for name, each in self.objects.items()}
+        kinds = {name: identity.kind_of(each, walked.get(name), names) for name, each in self.objects.items()}
         for name, rates in self._built.items():
             kinds[name][_BUILT] = rates
         return kinds
@@ -196,7 +197,7 @@ class TrainingState:
         read: Callable[[str, Callable[[str, Sequence[int]], Tensor | None]], Mapping[str, Tensor]],
     ) -> None:
         now = self.capture()
-        problems = _differing_names("object", described.keys(), self.objects.keys())
+        problems = identity.differing_names("object", described.keys(), self.objects.keys())
         values: dict[str, Any] = {}
         for name in self.objects.keys() & described.keys():
             values[name] = rebuild(described[name], read(name, self.target(name, now[name])))
@@ -233,11 +234,11 @@ class TrainingState:
 
     def _misfits(self, name: str, kind: Mapping[str, Any], value: Any) -> list[str]:
         each = self.objects[name]
-        walked = _walked(self.objects)
-        own = _kind(each, walked.get(name), flags.names_of(self.parameters()))
+        walked = identity.walked_modules(self.objects)
+        own = identity.kind_of(each, walked.get(name), flags.names_of(self.parameters()))
         if not isinstance(each, torch.nn.Module):
             return [
-                f"{what} was {_short(kind.get(what))} and is {_short(own.get(what))}"
+                f"{what} was {identity.shortened(kind.get(what))} and is {identity.shortened(own.get(what))}"
                 for what in sorted(kind.keys() & own.keys() if "groups" in own else kind.keys() | own.keys())
                 if kind.get(what) != own.get(what)
             ]
@@ -246,10 +247,10 @@ class TrainingState:
                 f"requires_grad of {late[0]} differs, and the model is wrapped already: set it before (peek() shows it)"
             ]
         live = module_state.state_of(each)
-        return _differing_names("key", value.keys(), live.keys()) + [
-            f"{key} was {_spell(value[key])} and is {_spell(live[key])}"
+        return identity.differing_names("key", value.keys(), live.keys()) + [
+            f"{key} was {identity.spelled(value[key])} and is {identity.spelled(live[key])}"
             for key in live.keys() & value.keys()
-            if _spell(value[key]) != _spell(live[key])
+            if identity.spelled(value[key]) != identity.spelled(live[key])
         ]
 
     def _load(self, values: Mapping[str, Any], now: Mapping[str, Part], kinds: Mapping[str, Any]) -> None:
@@ -347,44 +348,6 @@ def _check_names(objects: Mapping[str, Any]) -> None:
             hint="Use letters, digits, '_', '-' and '.', each name once, "
             "and none of state, manifest, sharded, gradients, rank-N.",
         )
-
-
-def _walked(objects: Mapping[str, Any]) -> dict[str, wrapper.Walked]:
-    return {name: wrapper.Walked(each) for name, each in objects.items() if isinstance(each, torch.nn.Module)}
-
-
-def _kind(each: Any, walked: wrapper.Walked | None, names: Mapping[int, str]) -> dict[str, Any]:
-    """Optimizers know their parameters by index alone: names and shapes show whether these are the same ones."""
-    if isinstance(each, Optimizer):
-        shapes = [[list(parameter.shape) for parameter in group["params"]] for group in each.param_groups]
-        return {
-            "class": type(each).__qualname__,
-            "parameter shapes": shapes,
-            "groups": flags.groups_of(each, names),
-        }
-    if walked is not None:
-        return flags.of_module(walked)
-    return {"class": type(each).__qualname__} if isinstance(each, LRScheduler) else {}
-
-
-def _differing_names(what: str, saved: Any, live: Any) -> list[str]:
-    groups = (("the checkpoint lacks", sorted(live - saved)), ("this training lacks", sorted(saved - live)))
-    return [
-        f"{lacks} the {what}{'s' if len(names) > 1 else ''} {_short(', '.join(names))}"
-        for lacks, names in groups
-        if names
-    ]
-
-
-def _spell(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    return type(value).__name__
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _copied(part: Part) -> Any:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from trainhooks import training_progress_context
-from trainhooks.pytorch.checkpoint import state, wrapper
+from trainhooks.pytorch.checkpoint import identity, wrapper
 from trainhooks.storage.checkpoints import CHECKPOINTS, published
 
 # What torch.compile imports is deprecated by torch itself.
@@ -101,10 +101,12 @@ def test_wrapped_on_one_side_only_it_resumes_exactly(tmp_path: Path, before: Mak
 def test_a_checkpoint_with_wrappers_names_of_a_release_before_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, kind = compiled_inside(), state._kind
+    first, kind = compiled_inside(), identity.kind_of
     with monkeypatch.context() as patch:
         patch.setattr(wrapper, "plain_name", lambda root, name: name)
-        patch.setattr(state, "_kind", lambda *given: {name: _ for name, _ in kind(*given).items() if name in BEFORE})
+        patch.setattr(
+            identity, "kind_of", lambda *given: {name: _ for name, _ in kind(*given).items() if name in BEFORE}
+        )
         train(tmp_path, first, 3)
     (checkpoint,) = published(tmp_path / CHECKPOINTS)
     assert "_orig_mod" in (checkpoint.path / "state.json").read_text()
