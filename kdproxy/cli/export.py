@@ -58,13 +58,16 @@ def command(
                 case Line(text=text):
                     rows = _chat_rows(text, made) if form == "chat" else [text + b"\n"]
                     counts["rows"] += len(rows)
-                    counts["skipped"] += not rows
                     file.writelines(rows)
                 case Finding(members=found):
                     click.echo(f"{found['segment']}:{found['line']}: {found['reason']}", err=True)
                 case Result(members=members):
                     counts["damaged"] = members["damaged"]
+        rest = [orjson.dumps(row) + b"\n" for row in made.rest()]
+        counts["rows"] += len(rest)
+        file.writelines(rest)
     left_out = {"repeated": made.repeated, "empty": made.empty, "other": made.other}
+    counts["skipped"] = made.skipped
     summary = {**{name: counts[name] for name in ("rows", "skipped", "damaged")}, **left_out}
     if as_json:
         print_json(summary)
@@ -87,6 +90,7 @@ _LEFT_OUT = {
 def _chat_rows(line: bytes, made: training.TrainingRows) -> list[bytes]:
     record = record_format.decode(line)
     if not isinstance(record, Entry | Prompt):
+        made.skipped += 1
         return []
     return [orjson.dumps(row) + b"\n" for row in made.take(record)]
 

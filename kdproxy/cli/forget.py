@@ -18,6 +18,7 @@ _AT_ONCE = 1_000
 
 @click.command("forget")
 @click.option("--key", metavar="HEX", help="The answers with this key, as Cache-Status shows it; 8 digits or more.")
+@click.option("--sample", metavar="N", type=click.IntRange(min=0), help="Only this sample; default: all of a question.")
 @click.option("--match", metavar="REGEX", help="Answers whose text, or whose question's text, matches.")
 @click.option("--finish-reason", metavar="REASON", help="Answers with this finish reason: length, content_filter, ...")
 @click.option("--invalid-json", is_flag=True, help="Answers that should be JSON and are not.")
@@ -29,6 +30,7 @@ _AT_ONCE = 1_000
 @json_option
 def command(
     key: str | None,
+    sample: int | None,
     match: str | None,
     finish_reason: str | None,
     invalid_json: bool,
@@ -44,7 +46,13 @@ def command(
     An answer must match all the options that are given.
     """
     wish = Wish(
-        key=key, match=match, finish_reason=finish_reason, invalid_json=invalid_json, empty=empty, broken=broken
+        key=key,
+        ordinal=sample,
+        match=match,
+        finish_reason=finish_reason,
+        invalid_json=invalid_json,
+        empty=empty,
+        broken=broken,
     )
     try:
         compile_wish(wish)
@@ -60,7 +68,8 @@ def command(
         print_json({"samples": samples, "found": len(chosen), "withdrawn": withdrawn, "is_dry_run": not yes})
     else:
         for found in chosen[:_MOST_SHOWN]:
-            click.echo(f"{found.key[:16]}  {found.model or '-'}  {found.asked!r} -> {found.answered!r}")
+            shown = f"  sample {found.ordinal}" if found.ordinal else ""
+            click.echo(f"{found.key[:16]}{shown}  {found.model or '-'}  {found.asked!r} -> {found.answered!r}")
         if len(chosen) > _MOST_SHOWN:
             click.echo(f"... and {len(chosen) - _MOST_SHOWN} more.")
     if not chosen:

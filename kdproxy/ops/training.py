@@ -4,7 +4,7 @@ One row for each choice: {"messages": [..., {"role": "assistant", ...}], "model"
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdproxy.core.models import Entry, Prompt
 from kdproxy.ops.choice import Choice, call, dumped, objects
@@ -25,26 +25,60 @@ class TrainingRows:
         """Further recordings of a sample: in its other form, or spares from a warmed journal."""
         self.other = 0
         """Stored lines that are not conversations."""
+        self.skipped = 0
+        """Stored lines of which no row is made."""
         self._seen: set[int] = set()
+        self._held: dict[int, tuple[_Sample, list[dict[str, Any]]]] = {}
+        """Rows of samples whose predecessors have not come."""
 
     def take(self, stored: Entry | Prompt) -> list[dict[str, Any]]:
-        """Return the rows of a stored answer."""
+        """Return the rows that come next: the samples of a question in order, however they were bought."""
         # 64 bits are enough to identify a sample, and a million of them fit into 60 MB.
-        sample = hash(_sample(stored))
-        if sample in self._seen and not self._everything:
+        sample = _sample(stored)
+        name = hash(sample)
+        if name in self._seen and not self._everything:
             self.repeated += 1
+            self.skipped += 1
             return []
-        self._seen.add(sample)
+        self._seen.add(name)
         given, empty = _rows(stored)
         self.empty += empty
         self.other += not (given or empty)
-        return given
+        self.skipped += not given
+        if self._everything:
+            return given
+        if sample.ordinal:
+            before = hash(sample._replace(ordinal=sample.ordinal - 1))
+            if before not in self._seen or before in self._held:
+                self._held[name] = sample, given
+                return []
+        found = given
+        while self._held and (follower := self._held.pop(hash(sample := sample.next), None)) is not None:
+            found = found + follower[1]
+        return found
+
+    def rest(self) -> list[dict[str, Any]]:
+        """Return the rows of samples whose predecessors have not come at all: they are not stored."""
+        held = sorted(self._held.values(), key=lambda each: each[0])
+        self._held.clear()
+        return [row for _, rows_of in held for row in rows_of]
 
 
-def _sample(stored: Entry | Prompt) -> tuple[object, ...]:
-    return (
-        stored.address if isinstance(stored, Entry) else (stored.namespace, stored.match_key, stored.ordinal, "prompt")
-    )
+class _Sample(NamedTuple):
+    namespace: str
+    key: str
+    ordinal: int
+    is_prompt: bool
+
+    @property
+    def next(self) -> "_Sample":
+        return self._replace(ordinal=self.ordinal + 1)
+
+
+def _sample(stored: Entry | Prompt) -> _Sample:
+    if isinstance(stored, Entry):
+        return _Sample(*stored.address, is_prompt=False)
+    return _Sample(stored.namespace, stored.match_key, stored.ordinal, is_prompt=True)
 
 
 def rows(stored: Entry | Prompt) -> list[dict[str, Any]]:

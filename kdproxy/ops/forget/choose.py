@@ -30,6 +30,8 @@ class Wish:
     """Which samples to withdraw; a sample must match all the given conditions."""
 
     key: str | None = None
+    ordinal: int | None = None
+    """Which sample of each question."""
     match: str | None = None
     finish_reason: str | None = None
     invalid_json: bool = False
@@ -45,6 +47,7 @@ class Wish:
         """The conditions as text, for the tombstones."""
         parts = [
             None if self.key is None else f"key {self.key}",
+            None if self.ordinal is None else f"sample {self.ordinal}",
             None if self.match is None else f"match {self.match}",
             None if self.finish_reason is None else f"finish reason {self.finish_reason}",
             "invalid JSON" if self.invalid_json else None,
@@ -115,6 +118,8 @@ def compile_wish(wish: Wish) -> Callable[[Stored], bool]:
     tests: list[Callable[[Stored], bool]] = []
     if wish.key is not None:
         tests.append(_key_test(wish.key))
+    if wish.ordinal is not None:
+        tests.append(lambda stored: _ordinal_of(stored) == wish.ordinal)
     if wish.match is not None:
         tests.append(_match_test(wish.match))
     if wish.finish_reason is not None:
@@ -125,10 +130,11 @@ def compile_wish(wish: Wish) -> Callable[[Stored], bool]:
         tests.append(lambda stored: isinstance(stored, Entry) and is_empty(stored))
     if wish.broken:
         tests.append(_broken_test(wish.upstreams))
-    if not tests:
+    if not tests or (wish.ordinal is not None and len(tests) == 1):
         raise _mistake(
             "No condition says which answers to withdraw.",
-            "Give --key, --match, --finish-reason, --invalid-json, --empty or --broken.",
+            "Give --key (and --sample for one of its samples), --match, --finish-reason, --invalid-json, --empty or "
+            "--broken.",
         )
     return lambda stored: all(test(stored) for test in tests)
 
@@ -263,12 +269,16 @@ def _chosen(stored: Stored) -> Chosen:
         kind="prompt" if is_prompt else "answer",
         namespace=stored.namespace if isinstance(stored, Prompt) else stored.address.namespace,
         key=_key_of(stored),
-        ordinal=stored.ordinal if isinstance(stored, Prompt) else stored.address.ordinal,
+        ordinal=_ordinal_of(stored),
         model=stored.model,
         asked=_first_words(asked),
         answered=_first_words(next(texts_answered(stored), "")),
         seals=[],
     )
+
+
+def _ordinal_of(stored: Stored) -> int:
+    return stored.ordinal if isinstance(stored, Prompt) else stored.address.ordinal
 
 
 def _key_of(stored: Stored) -> str:
