@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 PACKAGES = kdproxy trainhooks
 TELL = printf '%s\n' "kdproxy: for the commands kdproxy and trainhooks, in each terminal: . $(BIN)/activate" >&2
-BENCH = run own_server training_metrics training_steps checkpoints hashing dashboard
+BENCH = run runs own_server training_metrics training_steps checkpoints hashing dashboard
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:

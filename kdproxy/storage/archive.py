@@ -341,6 +341,8 @@ class FileArchive:
     def close(self) -> None:
         """Write what is queued and close all files."""
         self._hand_over()
+        if self.calls.has_unrowed:
+            self._note_calls()
         self._writer.close()
         self.calls.close()
 

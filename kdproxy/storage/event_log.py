@@ -195,6 +195,11 @@ class EventLog:
 
     # -- any thread -------------------------------------------------------------------------------------------
 
+    @property
+    def has_unrowed(self) -> bool:
+        """Whether lines were written since the last call of `row`."""
+        return self._rowed < self._written
+
     def state(self) -> CallState:
         """Return the state of all calls."""
         with self._changed:
@@ -324,7 +329,8 @@ class EventLog:
             _wake(future)
         if error is None and files is not None:
             self._seal(files)
-        if upto - self._rowed >= MOST_UNROWED:
+        if upto - self._rowed >= MOST_UNROWED or (self._rowed == 0 and upto and error is None):
+            # At the first lines of a life too: without a row, a start would find lines of an unknown life and read all.
             self._on_lag()
 
     def _write_refused(self) -> None:

@@ -8,6 +8,7 @@ once, however often its lines occur and in whatever order.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import orjson
 
@@ -16,7 +17,7 @@ from kdproxy.core.call_event import Ended, NamedEvent, Sent, read_event
 from kdproxy.core.call_set import CallSet
 from kdproxy.core.call_state import CallState
 from kdproxy.core.models import Entry, LineName, Record
-from kdproxy.core.ports import Location, Watermark
+from kdproxy.core.ports import JournalLine, Location, Watermark
 from kdproxy.core.record import name_from
 from kdproxy.core.run_event import Opened, RunRenamed
 from kdproxy.core.run_list import RunList
@@ -79,6 +80,9 @@ class Calls:
         except (AttributeError, KeyError, TypeError, ValueError):
             log.warning("the index's sums of calls cannot be used: the events log is read again", extra={})
             return None
+
+
+_USED = b'{"v":2,"kind":"used",'
 
 
 class _OtherLife(Exception):
@@ -225,8 +229,17 @@ def _events(log_files: Journal, calls: Calls) -> Iterator[NamedEvent]:
     """Yield the events after the mark, and move it. A line that cannot be read is counted and skipped: a tail that a
     power cut tore or filled with NULs, or other damage."""
     start = {} if calls.mark is None else {"segment": calls.mark.segment, "offset": calls.mark.offset}
+    origin = calls.origin
+    passed: JournalLine | None = None
+    """The last line, if the mark is not behind it yet."""
     for line in log_files.lines(**start):
         raw = line.raw
+        if raw.startswith(_USED) and raw.startswith(_origin(origin), len(_USED)) and lines.is_whole(raw):
+            passed = line  # it changes no call and no run: reading it would take 20 us
+            continue
+        if passed is not None and origin is not None:
+            calls.advance(Watermark.after(passed.location, passed.raw), origin)
+            passed = None
         try:
             found = read_event(raw)
         except RecordInvalid:
@@ -239,5 +252,13 @@ def _events(log_files: Journal, calls: Calls) -> Iterator[NamedEvent]:
                 found = read_event(raw)
             except RecordInvalid:
                 continue
-        calls.advance(Watermark.after(line.location, raw), found.name.origin)
+        origin = found.name.origin
+        calls.advance(Watermark.after(line.location, raw), origin)
         yield found
+    if passed is not None and origin is not None:
+        calls.advance(Watermark.after(passed.location, passed.raw), origin)
+
+
+@lru_cache(maxsize=1)
+def _origin(origin: str | None) -> bytes:
+    return b"\n" if origin is None else f'"origin":"{origin}",'.encode()

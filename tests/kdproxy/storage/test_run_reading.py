@@ -1,5 +1,8 @@
 """The history of a run is the same whether its lines are read in blocks or one by one."""
 
+import asyncio
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,9 @@ from kdproxy.core.models import LineName
 from kdproxy.core.run_event import Opened, Restored, Returned, RunEvent, Unread, Used, encode_run_event
 from kdproxy.core.run_history import History, Sample
 from kdproxy.storage import run_reading
+from kdproxy.storage.archive import FileArchive
+from kdproxy.storage.disk import DiskStore
+from kdproxy.storage.event_reading import ROW
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.log_files import EVENT_FILES
 from kdproxy.storage.run_reading import read_history
@@ -134,3 +140,59 @@ def test_an_unread_event_is_no_scope() -> None:
     history.take(LineName(ORIGIN, 10), Used(ATTEMPTS[0], KEYS[0], 0))
     history.take(LineName(ORIGIN, 11), Unread(ATTEMPTS[0], KEYS[0], 0, 1.0, True))
     assert not history.has_scopes
+
+
+# -- what a start reads ------------------------------------------------------------------------------------------------
+
+
+def open_in(directory: Path) -> FileArchive:
+    return FileArchive(
+        Journal(directory, segment_bytes=1 << 30), lambda: DiskStore(directory / "index"), memory_bytes=0
+    )
+
+
+def use(archive: FileArchive, count: int) -> LineName:
+    attempt = archive.calls.note(Opened("r", "1", 1.0))
+    for ordinal in range(count):
+        archive.calls.note(Used(attempt, KEYS[0], ordinal))
+    return attempt
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_start_does_not_read_all_again_after_a_life_of_hits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    place = tmp_path / "one"
+    place.mkdir()
+    first = open_in(place)
+    use(first, 3)
+    first.close()
+    second = open_in(place)
+    use(second, 3)
+    if is_killed:
+        asyncio.run(second.calls.settle())
+        ends_at = time.monotonic() + 10
+        while second._life.origin.encode() not in (second.look_up([ROW])[0] or b""):
+            assert time.monotonic() < ends_at
+            time.sleep(0.005)
+        use(second, 2)
+        shutil.copytree(place, tmp_path / "copy")
+    second.close()
+    monkeypatch.setattr("kdproxy.storage.event_reading.read_all", None)
+    third = open_in(tmp_path / "copy" if is_killed else place)
+    assert len(third.run_list().runs) == (3 if is_killed else 2)
+    third.close()
+
+
+def test_a_start_without_an_index_passes_used_lines_by(tmp_path: Path) -> None:
+    archive = open_in(tmp_path)
+    attempt = use(archive, 100)
+    archive.close()
+    shutil.rmtree(tmp_path / "index")
+    again = open_in(tmp_path)
+    run = again.run_list().known("r")
+    assert [each.name for each in run.attempts] == [attempt]
+    mark = again.calls._calls.mark
+    assert mark is not None
+    assert mark.offset == (tmp_path / "events.jsonl").stat().st_size
+    again.close()
