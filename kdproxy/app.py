@@ -46,6 +46,7 @@ from kdproxy.telemetry.log import RequestLog
 from kdproxy.upstream.http import HttpUpstream
 from kdproxy.web.admin import Admin, Health
 from kdproxy.web.api import JobApi
+from kdproxy.web.attempt_port import OpenAttempt
 from kdproxy.web.clients import Clients
 from kdproxy.web.guard import HostGuard, TokenGuard
 from kdproxy.web.listener import Site, bind
@@ -276,6 +277,11 @@ class App:
     def lanes(self) -> list[dict[str, Any]]:
         """Return the present state of each lane: its limits, its queue, and why it is stopped, if it is."""
         return self._lanes.snapshot()
+
+    @property
+    def open_attempts(self) -> tuple[OpenAttempt, ...]:
+        """The attempts that clients of the run API have opened."""
+        return self._run_api.open_attempts
 
     def _health(self) -> Health:
         archive = self._directory.archive

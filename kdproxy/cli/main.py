@@ -12,6 +12,7 @@ from kdproxy.errors import ConfigError, KdproxyError
 
 VERBS = {
     "serve": "Start the proxy.",
+    "run": "Run a script with samples of its own: starts a proxy if none runs.",
     "ready": "For scripts: wait until your proxy serves, and print the lines to export.",
     "warm": "Fill the cache from files: journals, tracker rows, chat messages, Batch jobs.",
     "export": "Write the stored answers: as a journal, or as training rows.",
@@ -24,7 +25,8 @@ VERBS = {
 }
 
 NEXT = """What to do next:
-  kdproxy serve                                      start the proxy; it prints the line to export
+  kdproxy run -- python your_script.py               run a script: each answer is bought once, whatever happens
+  kdproxy serve                                      or start the proxy; it prints the line to export
   export OPENAI_BASE_URL=http://127.0.0.1:8400/v1    in another terminal; your API key stays as it is
   kdproxy stats                                      what is stored, and what it cost
 If something does not work: docs/troubleshooting.md"""

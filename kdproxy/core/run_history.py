@@ -6,7 +6,7 @@ was restored from a cursor has the samples of that moment, and those that it has
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from itertools import compress, count, islice, repeat
@@ -161,6 +161,12 @@ class History:
 
     def __len__(self) -> int:
         return len(self._seq)
+
+    def keys_of(self, attempts: Collection[LineName]) -> set[int]:
+        """Return the keys whose samples some attempts took; the numbers mean something within this history only."""
+        wanted = {self._attempts[name] for name in attempts if name in self._attempts}
+        events = islice(zip(self._kinds, self._of, self._key, strict=False), len(self))
+        return {key for kind, of, key in events if of in wanted and kind == _Kind.USED}
 
     def last(self, attempt: LineName) -> LineName | None:
         """Return the latest event of an attempt, or None."""

@@ -240,6 +240,20 @@ class Runs:
             found = self._open[run.run_id] = _OpenRun(run, history)
         return found
 
+    async def review(self, label: str, attempt: Attempt) -> dict[str, int]:
+        """Compare the questions of an attempt with those of the attempts before it.
+
+        Returns:
+            `asked`: its questions; `again`: those that earlier attempts asked too; `left`: those of theirs that it did
+            not ask.
+        """
+        run = self._known(label)
+        names = [each.name for each in run.attempts]
+        history = self._open[run.run_id].history
+        mine = await asyncio.to_thread(history.keys_of, [attempt.name])
+        earlier = await asyncio.to_thread(history.keys_of, names[: names.index(attempt.name)])
+        return {"asked": len(mine), "again": len(mine & earlier), "left": len(earlier - mine)}
+
     # -- cursors ----------------------------------------------------------------------------------------------
 
     async def cursor(self, label: str, token: str | None) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from kdproxy.web.guard import is_loopback
 
 CONFIG_NAME = "kdproxy.toml"
 ENV_PREFIX = "KDPROXY_"
+RUN_URL = "KDPROXY_RUN_URL"
+"""Set by `kdproxy run` for its command: where the API of its run is; no setting."""
 
 _BUILT_IN_CREDENTIALS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
 
@@ -54,6 +56,9 @@ def load(
     Raises:
         ConfigError: with all problems.
     """
+    if RUN_URL in environment:
+        # Within `kdproxy run` the token is the key of an attempt, for trainhooks; no proxy's.
+        environment = {name: value for name, value in environment.items() if name != f"{ENV_PREFIX}TOKEN"}
     problems: list[str] = []
     given: dict[str, tuple[Any, str]] = {}
     config = config or _path_or_none(environment.get(f"{ENV_PREFIX}CONFIG"))
@@ -215,7 +220,7 @@ def _named_variables(given: tuple[Any, str] | None) -> set[str]:
 
 def _check_variables(named: set[str], environment: Mapping[str, str], problems: list[str]) -> None:
     """Report misspelt variables, like misspelt keys of the file. Values are not shown: they may be secrets."""
-    known = {*_VARIABLES, f"{ENV_PREFIX}CONFIG", f"{ENV_PREFIX}TOKEN", *named}
+    known = {*_VARIABLES, f"{ENV_PREFIX}CONFIG", f"{ENV_PREFIX}TOKEN", RUN_URL, *named}
     for variable in sorted(environment.keys() - known):
         if variable.startswith(ENV_PREFIX):
             close = difflib.get_close_matches(variable, known, n=1)

@@ -186,7 +186,7 @@ class Proxy:
         disposition = reply.disposition
         self._ledger.count(disposition)
         if incoming.ledger is not None:
-            incoming.ledger.count(disposition)
+            incoming.ledger.count(disposition if reply.status < 400 else Disposition.FAILED)
         observers = [observer for observer in self._observers if observer.wants(disposition)]
         if observers:
             # After the reply: aiohttp writes it in this step of the event loop.

@@ -202,7 +202,8 @@ class RunApi:
         opened = self._opened(asking)
         del self._open[opened.ref.run, opened.attempt.token]
         await opened.close()
-        return {**opened.bill(), "stopped_lanes": self._stopped_lanes()}
+        review = await self._runs.review(asking.run, opened.attempt)
+        return {**opened.bill(), "stopped_lanes": self._stopped_lanes(), "review": review}
 
     # -- cursors ----------------------------------------------------------------------------------------------
 
