@@ -36,6 +36,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 KEPT = {
+    "run": "Nothing was bought: the proxy was still starting.",
     "serve": "Nothing was bought: the proxy was still starting.",
     "warm": "What was stored so far stays. Run it again: stored answers are skipped.",
     "export": "A file given with --output is unchanged; output to a pipe is incomplete.",

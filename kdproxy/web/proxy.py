@@ -4,13 +4,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
-from urllib.parse import unquote
 
 from aiohttp import HttpVersion11, web
 
@@ -35,10 +33,10 @@ from kdproxy.web.clients import Clients
 from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
 from kdproxy.web.page import wants_page
 from kdproxy.web.response import stream_reply, whole_reply
+from kdproxy.web.target import OWN_PREFIX, is_own, own_in_run, target_of
 
 log = logging.getLogger("kdproxy.web")
 
-OWN_PREFIX = "/_kdproxy/"
 _OWN_BEGIN = ("_", "%")
 _VERSION_HEADER = "anthropic-version"
 
@@ -82,8 +80,8 @@ class Proxy:
         @lru_cache(maxsize=4_096)
         def route(method: str, path: str, speaks_anthropic: bool) -> tuple[Route, Endpoint | None, RunRef | None]:
             named, rest = split(path)
-            if named is not None and _is_own(rest):
-                raise _own_in_run()
+            if named is not None and is_own(rest):
+                raise own_in_run()
             routed = router.route(rest, speaks_anthropic=speaks_anthropic)
             return routed, endpoint_of(method, routed.path), named
 
@@ -93,7 +91,7 @@ class Proxy:
         self, request: web.BaseRequest, run_ref: RunRef | None = None, ledger: Ledger | None = None
     ) -> web.StreamResponse:
         """Answer one request; `run_ref` and `ledger`: the run of the port that it came to, and its own totals."""
-        path, query, authority = _target(request)
+        path, query, authority = target_of(request)
         spoken = path
         started = self._clock.monotonic()
         reply: Reply | None = None
@@ -102,7 +100,7 @@ class Proxy:
             self._host_guard.check(request.headers.get("Host"))
             if authority is not None:
                 self._host_guard.check(authority)
-            if path[1:2] in _OWN_BEGIN and _is_own(path):
+            if path[1:2] in _OWN_BEGIN and is_own(path):
                 ledger = None  # no call of the run
                 return await self._own_routes(request, path)
             if path == "/" and wants_page(request):
@@ -242,37 +240,6 @@ class Proxy:
 
 def _disposition(error: KdproxyError) -> Disposition:
     return Disposition.REFUSED if isinstance(error, RequestRefused) else Disposition.FAILED
-
-
-_ABSOLUTE = re.compile(r"(?i)https?://([^/?#]*)(?=[/?]|$)")
-
-
-def _is_own(path: str) -> bool:
-    """Whether a path belongs to the proxy, in any spelling: it never goes to an upstream."""
-    spoken = unquote(path)
-    return spoken == OWN_PREFIX[:-1] or spoken.startswith(OWN_PREFIX)
-
-
-def _own_in_run() -> RequestRefused:
-    return RequestRefused(
-        "The proxy's own paths do not stand below a run.",
-        hint=f"Nothing was sent to a provider. Ask for {OWN_PREFIX} at the beginning of the path.",
-        code="no_such_page",
-        http_status=404,
-    )
-
-
-def _target(request: web.BaseRequest) -> tuple[str, str, str | None]:
-    """Return path and query exactly as in the request line: nothing decoded, nothing normalised.
-
-    The third value is the host of a request in absolute form, which a server must accept (RFC 9112 section 3.2.2).
-    """
-    target = request.raw_path
-    authority = None
-    if not target.startswith("/") and (match := _ABSOLUTE.match(target)) is not None:
-        authority, target = match[1], target[match.end() :] or "/"
-    path, _, query = target.partition("?")
-    return path or "/", query, authority
 
 
 def _forwarded(

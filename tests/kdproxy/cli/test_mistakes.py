@@ -146,7 +146,12 @@ main()
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_ctrl_c_says_what_was_kept_in_place_of_aborted(verb: str, tmp_path: Path) -> None:
-    arguments = {"warm": ["/dev/null"], "forget": ["--empty"], "ready": ["--port-file", "x"]}.get(verb, [])
+    arguments = {
+        "warm": ["/dev/null"],
+        "forget": ["--empty"],
+        "ready": ["--port-file", "x"],
+        "run": ["--", "true"],
+    }.get(verb, [])
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED.format(verb=verb), verb, *arguments],
         cwd=tmp_path,
