@@ -240,14 +240,15 @@ class Runs:
             found = self._open[run.run_id] = _OpenRun(run, history)
         return found
 
-    async def review(self, label: str, attempt: Attempt) -> dict[str, int]:
+    async def review(self, attempt: Attempt) -> dict[str, int]:
         """Compare the questions of an attempt with those of the attempts before it.
 
         Returns:
             `asked`: its questions; `again`: those that earlier attempts asked too; `left`: those of theirs that it did
             not ask.
         """
-        run = self._known(label)
+        run = self._list.of_attempt(attempt.name)  # by its name: its run may have another label by now
+        assert run is not None
         names = [each.name for each in run.attempts]
         history = self._open[run.run_id].history
         mine = await asyncio.to_thread(history.keys_of, [attempt.name])

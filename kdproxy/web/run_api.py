@@ -202,7 +202,7 @@ class RunApi:
         opened = self._opened(asking)
         del self._open[opened.ref.run, opened.attempt.token]
         await opened.close()
-        review = await self._runs.review(asking.run, opened.attempt)
+        review = await self._runs.review(opened.attempt)
         return {**opened.bill(), "stopped_lanes": self._stopped_lanes(), "review": review}
 
     # -- cursors ----------------------------------------------------------------------------------------------

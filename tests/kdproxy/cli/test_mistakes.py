@@ -151,6 +151,7 @@ def test_ctrl_c_says_what_was_kept_in_place_of_aborted(verb: str, tmp_path: Path
         "forget": ["--empty"],
         "ready": ["--port-file", "x"],
         "run": ["--", "true"],
+        "runs": ["list"],
     }.get(verb, [])
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED.format(verb=verb), verb, *arguments],
