@@ -4,7 +4,7 @@ Every round takes each way once, in turn, in one process and on one training: te
 until it is durable. Without --gpu the state has about 105 MB; with it, it is that of a GPT-2 of 124 M parameters under
 AdamW, 1.49 GB; with --large, of one of 774 M, 9.3 GB.
 """
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined, method-assign"
 
 import argparse
 import json
@@ -183,11 +183,15 @@ def own(training: Training, *, device_snapshot: bool = True, keeps_gradients: bo
     state.keeps_gradients = keeps_gradients
     policy = CheckpointPolicy(every_seconds=None, device_snapshot=device_snapshot)
     savers: list[Saver] = []
+    spent = {"capture": 0.0, "copy": 0.0}
+    """Seconds of the last save in the training's thread: to take the state by reference, and to launch its copy."""
 
     def begin(path: Path) -> Callable[[], float | None]:
         if not savers:
             store = CheckpointStore(path / "own", "bench")
             savers.append(Saver(store, state, policy, attempt=1))
+            state.take = _timed(state.take, spent, "capture")
+            savers[0]._snapshotter.take = _timed(savers[0]._snapshotter.take, spent, "copy")
         saver = savers[0]
         state.begin_step()
         began = time.perf_counter()
@@ -200,9 +204,21 @@ def own(training: Training, *, device_snapshot: bool = True, keeps_gradients: bo
                 raise RuntimeError(f"the save failed: {record.failures}")
             return began + record.blocked_seconds + record.written_seconds
 
+        finish.spent = spent
         return finish
 
     return begin
+
+
+def _timed(call: Callable[..., Any], spent: dict[str, float], name: str) -> Callable[..., Any]:
+    def timed(*given: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return call(*given)
+        finally:
+            spent[name] = time.perf_counter() - began
+
+    return timed
 
 
 def measure(training: Training, begin: Begin, path: Path, *, holds_gradients: bool) -> dict[str, float]:
@@ -213,12 +229,14 @@ def measure(training: Training, begin: Begin, path: Path, *, holds_gradients: bo
     began = time.perf_counter()
     finish = begin(path)
     returned = time.perf_counter() - began
+    spent = dict(getattr(finish, "spent", {}))
     training.wait()
     blocked = time.perf_counter() - began
     after = training.run(STEPS)
     ended = finish()
     training.before_update = None
     return {
+        **spent,
         "returned": returned,
         "blocked": blocked,
         "durable": returned if ended is None else ended - began,
@@ -263,8 +281,9 @@ def summarise(taken: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 def _shown(save: dict[str, float]) -> str:
+    spent = "".join(f" {name} {save[name] * 1e3:,.1f}," for name in ("capture", "copy") if name in save)
     return (
-        f"blocked {save['blocked'] * 1e3:,.1f} ms, durable after {save['durable'] * 1e3:,.0f} ms,"
+        f"blocked {save['blocked'] * 1e3:,.1f} ms,{spent} durable after {save['durable'] * 1e3:,.0f} ms,"
         f" next ten steps {save['slower_percent']:+.1f} %, {save['bytes'] / 1e6:,.0f} MB"
     )
 

@@ -1,6 +1,7 @@
 """Tensors that are dealt out over the ranks (DTensors, as FSDP2's `fully_shard` makes them): what of one is here."""
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
@@ -13,17 +14,18 @@ Box = tuple[tuple[int, ...], tuple[int, ...]]
 """(offsets, sizes) of a part of a tensor."""
 
 
-def can_be() -> bool:
-    """Whether there can be DTensors in this process: who has none has not loaded their module."""
-    return "torch.distributed.tensor" in sys.modules
-
-
 def is_sharded(tensor: object) -> "TypeGuard[DTensor]":
     """Whether it is a DTensor. Loads nothing: who has none has not loaded the module."""
     if type(tensor) is Tensor:
         return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
+
+
+def are_any_sharded(tensors: Iterable[object]) -> bool:
+    """Whether one of many is a DTensor: their types are few."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and any(issubclass(kind, module.DTensor) for kind in set(map(type, tensors)))
 
 
 def local(tensor: "DTensor") -> Tensor:

@@ -132,7 +132,7 @@ class TrainingState:
             "gradients": gradients.taken(parameters, self._is_spent, dealt=False),
         }
         dealt = None
-        if sharding.can_be() and any(sharding.is_sharded(parameter) for _, parameter in parameters):
+        if sharding.are_any_sharded(parameter for _, parameter in parameters):
             dealt = capture(gradients.taken(parameters, self._is_spent, dealt=True), of="the gradients")
         return Taken(
             parts=parts,
