@@ -20,6 +20,7 @@ from kdproxy.storage.cache_directory import find_private
 from kdproxy.storage.consistency import judge, log_changes
 from kdproxy.storage.directory import INDEX_NAME, check_format
 from kdproxy.storage.disk import DATABASE_FILES, DiskStore, discard
+from kdproxy.storage.foreign import refuse_foreign
 from kdproxy.storage.journal import Journal
 from kdproxy.storage.lock import refuse_owned
 from kdproxy.storage.manifest import Manifest
@@ -55,6 +56,7 @@ class ReadOnlyDirectory:
         path = path.expanduser().absolute()
         try:
             check_format(path)
+            refuse_foreign(path)
             on_network = is_network(path)
             refuse_owned(path, is_network=on_network)
             with ExitStack() as made:

@@ -15,6 +15,7 @@ from kdproxy.core.models import Entry, Form
 from kdproxy.errors import DirectoryBusy, StorageFailed
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.storage.log_files import ACTIVE_NAME
+from kdproxy.storage.reading import ReadOnlyDirectory
 
 MakeEntry = Callable[..., Entry]
 SEALED = "api_recovery.000001.jsonl"
@@ -66,6 +67,8 @@ def test_another_file_in_place_of_the_journal_stops_the_start(
     before = state(data)
     with pytest.raises(StorageFailed) as refused:
         opened(data)
+    with pytest.raises(StorageFailed, match=name):
+        ReadOnlyDirectory.open(data)
     assert (refused.value.code, state(data)) == ("journal_foreign", before)
     assert ("git lfs pull" in refused.value.hint) == (content is POINTER)
     (data.parent / "copy").rename(data / name)
