@@ -53,7 +53,8 @@ class _Part(NamedTuple):
 class UsedColumns(NamedTuple):
     """Many `used` events in the order of the log, a column for each member."""
 
-    origins: Sequence[str] = ()
+    origin: str = ""
+    """Of all of them."""
     seqs: Sequence[int] = ()
     attempts: Mapping[str, LineName] = MappingProxyType({})
     """The attempts, by their names in the log."""
@@ -136,10 +137,10 @@ class History:
         """Take many events at a third of the cost; False: take them one by one, since some may have been taken."""
         if not columns.seqs:
             return True
-        origin = columns.origins[0]
+        origin = columns.origin
         first = columns.seqs[0]
         is_rising = all(map(lt, columns.seqs, islice(columns.seqs, 1, None)))
-        if not is_rising or first <= self._last.get(origin, -1) or columns.origins.count(origin) < len(columns.seqs):
+        if not is_rising or first <= self._last.get(origin, -1):
             return False
         self._last[origin] = columns.seqs[-1]
         size = len(columns.seqs)
@@ -148,13 +149,26 @@ class History:
         scopes = {scope: self._scopes.setdefault(scope, len(self._scopes)) for scope in set(columns.scopes)}
         keys.update(zip(set(columns.keys).difference(keys), count(len(keys)), strict=False))
         self._kinds.extend(repeat(_Kind.USED, size))
-        self._of.extend(map(numbers.__getitem__, columns.names))
-        for of, used in Counter(compress(self._of[-size:], map(not_, columns.are_explicit))).items():
-            self._counted[of] = self._counted.get(of, 0) + used
-        self._latest.update(zip(self._of[-size:], count(len(self)), strict=False))
+        if len(numbers) == 1:
+            [of] = numbers.values()
+            self._of.extend(repeat(of, size))
+            counted = {of: size - sum(columns.are_explicit)}
+            self._latest[of] = len(self) + size - 1
+        else:
+            added = list(map(numbers.__getitem__, columns.names))
+            self._of.extend(added)
+            counted = Counter(compress(added, map(not_, columns.are_explicit)))
+            self._latest.update(zip(added, count(len(self)), strict=False))
+        for of, used in counted.items():
+            if used:
+                self._counted[of] = self._counted.get(of, 0) + used
         self._key.extend(map(keys.__getitem__, columns.keys))
         self._ordinal.extend(columns.ordinals)
-        self._scope.extend(map(scopes.__getitem__, columns.scopes))
+        if len(scopes) == 1:
+            [scope] = scopes.values()
+            self._scope.extend(repeat(scope, size))
+        else:
+            self._scope.extend(map(scopes.__getitem__, columns.scopes))
         self._origin.extend(repeat(self._origins.setdefault(origin, len(self._origins)), size))
         self._seq.extend(columns.seqs)
         return True

@@ -19,12 +19,13 @@ from kdproxy.errors import RecordInvalid
 from kdproxy.storage.journal import Journal
 
 _ATTEMPT = b'"attempt":"'
-_USED_BEGIN = b'{"v":2,"kind":"used",'
+_USED_BEGIN = b'{"v":2,"kind":"used","origin":"'
+_ORIGIN_BYTES = 24
 _USED = re.compile(
-    r'\{"v":2,"kind":"used","origin":"([0-9a-f]{24})","seq":(\d+),"attempt":"([^"]+)","key":"([^"]+)","ordinal":(\d+)'
-    r'(?:,"scope":"([^"]*)")?(,"explicit":true)?,"sha256":"([0-9a-f]{64})"\}'
+    r'"seq":(\d+),"attempt":"([^"]+)","key":"(.{32})","ordinal":(\d+)((?:,"scope":"[^"]*")?(?:,"explicit":true)?),'
+    r'"sha256":"(.{64})"\}\n'
 )
-"""Exactly as core/run_event.py writes it; a line with other members is read alone."""
+"""The rest of a line, exactly as core/run_event.py writes it; a line with other members is read alone."""
 _SEAL_BYTES = len(b',"sha256":""}') + 64
 _FEW_ATTEMPTS = 16
 
@@ -45,33 +46,47 @@ def read_history(log_files: Journal, attempts: Collection[LineName]) -> History:
 
 
 def _columns(block: bytes, wanted: set[str]) -> UsedColumns | None:
-    """Return the `used` lines of a block; None: it has lines of other kinds about runs, or a damaged one."""
+    """Return the `used` lines of a block; None: one by one, since it has other lines about runs, or a damaged one."""
+    first = block.find(_USED_BEGIN)
+    if first < 0:
+        return None if _ATTEMPT in block else UsedColumns()
+    begin = block[first : first + len(_USED_BEGIN) + _ORIGIN_BYTES] + b'",'
     parts = block.split(b"\n")
-    used = [line for line in parts if line.startswith(_USED_BEGIN)]
+    used = [line for line in parts if line.startswith(begin)]
     if len(used) < len(parts) - 1 and len(used) < block.count(_ATTEMPT):
         return None
     rows = _USED.findall(block.decode("latin-1"))
     if len(rows) != len(used):
         return None
-    if not {row[2] for row in rows} <= wanted:
-        is_wanted = [row[2] in wanted for row in rows]
+    if not {row[1] for row in rows} <= wanted:
+        is_wanted = [row[1] in wanted for row in rows]
         rows, used = list(compress(rows, is_wanted)), list(compress(used, is_wanted))
     if not rows:
         return UsedColumns()
-    origins, seqs, names, keys, ordinals, scopes, explicit, sums = zip(*rows, strict=True)
+    seqs, attempts, keys, ordinals, more, sums = zip(*rows, strict=True)
     sha256, end = hashlib.sha256, -_SEAL_BYTES
-    if b"".join([sha256(line[:end]).digest() for line in used]) != bytes.fromhex("".join(sums)):
+    if b"".join([sha256(line[:end]).digest() for line in used]) != _from_hex(sums):
         return None
-    return UsedColumns(
-        origins,
-        _numbers(seqs),
-        {name: name_from(name) for name in set(names)},
-        names,
-        keys,
-        _numbers(ordinals),
-        scopes,
-        list(map(bool, explicit)),
-    )
+    names = {text: name_from(text) for text in set(attempts)}
+    origin = begin[-_ORIGIN_BYTES - 2 : -2].decode("latin-1")
+    return UsedColumns(origin, _numbers(seqs), names, attempts, keys, _numbers(ordinals), *_scopes(more))
+
+
+def _from_hex(sums: tuple[str, ...]) -> bytes | None:
+    try:
+        return bytes.fromhex("".join(sums))
+    except ValueError:
+        return None
+
+
+def _scopes(more: tuple[str, ...]) -> tuple[list[str], list[bool]]:
+    """Return the scopes of events, and whether their ordinals are explicit, from the members after the ordinal."""
+    if not any(more):
+        return [""] * len(more), [False] * len(more)
+    read = {text: orjson.loads(f'{{"v":2{text}}}') for text in set(more)}
+    scopes = {text: members.get("scope", "") for text, members in read.items()}
+    explicit = {text: bool(members.get("explicit")) for text, members in read.items()}
+    return [scopes[text] for text in more], [explicit[text] for text in more]
 
 
 def _numbers(texts: tuple[str, ...]) -> list[int]:

@@ -28,12 +28,12 @@ class Clients:
         if connection.delivered is not None:
             self._unread.lost(connection.delivered, connection.delivered_at, is_reset=is_reset)
 
-    def delivered(self, request: web.BaseRequest, hold: Hold) -> None:
+    def delivered(self, request: web.BaseRequest, response: web.StreamResponse, hold: Hold) -> None:
         """Take note that the last byte of a sample was written."""
         connection = request.protocol
         if request.transport is None:
             self._unread.lost(hold, self._clock.monotonic(), is_reset=True)
-        elif isinstance(connection, Connection) and request.keep_alive:  # else the proxy itself closes it
+        elif isinstance(connection, Connection) and response.keep_alive:  # else the proxy itself closes it
             connection.delivered, connection.delivered_at = hold, self._clock.monotonic()
 
     def note_sampled(self, request: web.BaseRequest, incoming: Incoming, key: str) -> None:

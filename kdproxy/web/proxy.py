@@ -118,7 +118,7 @@ class Proxy:
                 sent = len(reply.body)
                 if reply.hold is not None and reply.status < 300:  # an error is no sample
                     await _deliver(request, response, reply.hold)
-                    self._clients.delivered(request, reply.hold)
+                    self._clients.delivered(request, response, reply.hold)
             else:
                 response, sent = await _stream(request, reply, reply.body, spoken, self._clients)
             question = reply.question
@@ -276,7 +276,7 @@ async def _stream(
                 sent += len(chunk)
         if reply.hold is not None:
             reply.hold.delivered()
-            clients.delivered(request, reply.hold)
+            clients.delivered(request, response, reply.hold)
         await response.write_eof()
     except ConnectionResetError:
         log.debug("a client left before the end of its answer")  # aiohttp ends the connection
