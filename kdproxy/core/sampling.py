@@ -10,6 +10,7 @@ earlier one, so that a scope gets the same sequence in each attempt, however the
 
 from bisect import insort
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import NamedTuple
 
 Owners = dict[str, dict[int, str]]
@@ -181,21 +182,11 @@ class Ordinals:
         found = cls()
         found._keys.update(in_order)
         for key, used in others.items():
-            top = max(used, default=-1) + 1
+            top = next(ordinal for ordinal in count() if ordinal not in used)
             state = _Key(top)
-            state.free = [ordinal for ordinal in range(top) if ordinal not in used]
-            found._keys[key] = state if state.free else top
+            state.ahead = {ordinal for ordinal in used if ordinal > top}
+            found._keys[key] = state if state.ahead else top
         return found
-
-    def note_used(self, key: str, ordinal: int, scope: str = "") -> None:
-        """Count an ordinal that nobody holds as used."""
-        known = self._keys.get(key, 0)
-        if known == ordinal and not scope and not self.has_scopes and key not in self._single:
-            self._keys[key] = ordinal + 1
-            return
-        self.take(key, scope, Taking(ordinal))
-        self.use(key, ordinal)
-        self.release(key, ordinal)
 
     def note_returned(self, key: str, ordinal: int) -> None:
         """Make a used ordinal that nobody holds free again."""
@@ -230,8 +221,8 @@ class Ordinals:
             if isinstance(state, int):
                 yield key, state
             else:
-                count = state.top - len(state.free) + len(state.ahead)
-                yield key, count - sum(not uses for o, (_, uses) in state.held.items() if o < state.top)
+                taken = state.top - len(state.free) + len(state.ahead)
+                yield key, taken - sum(not uses for o, (_, uses) in state.held.items() if o < state.top)
 
     def _of(self, key: str) -> _Key:
         state = self._keys.get(key, 0)

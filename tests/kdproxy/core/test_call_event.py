@@ -82,8 +82,8 @@ def test_text_that_utf8_cannot_hold_is_written_all_the_same() -> None:
 
 
 def test_kinds_that_are_not_known_are_kept_and_no_error() -> None:
-    line = seal(orjson.dumps({"v": 2, "kind": "opened", "origin": NAME.origin, "seq": 3, "run": "night"}))
-    assert read_event(line).event == Other(kind="opened", created_at=0.0)
+    line = seal(orjson.dumps({"v": 2, "kind": "settled", "origin": NAME.origin, "seq": 3, "run": "night"}))
+    assert read_event(line).event == Other(kind="settled", created_at=0.0)
 
 
 @pytest.mark.parametrize("missing", ["call", "outcome", "billed", "seconds", "at", "origin", "seq", "kind"])

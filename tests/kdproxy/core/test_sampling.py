@@ -146,3 +146,10 @@ def test_a_line_that_was_written_twice_counts_once() -> None:
     history.take(LineName("a" * 24, 10), Used(A, "k", 0))
     history.take(LineName("a" * 24, 11), Used(A, "k", 1))
     assert len(history) == 2
+
+
+def test_a_sample_far_ahead_costs_nothing_when_its_attempt_is_read_back() -> None:
+    history = history_of(Used(A, "k", 900_000, "", True), Used(A, "k", 0), Used(A, "k", 2))
+    ordinals = history.ordinals(A)
+    assert [ordinals.take("k") for _ in range(3)] == [1, 3, 4]
+    assert dict(ordinals.used()) == {"k": 3}
