@@ -60,6 +60,7 @@ _SAMPLE_PATHS = {
     "gemini": "/v1beta/models/m:generateContent",
 }
 _OWN_UPSTREAM = re.compile(rf"{PREFIX}(.+?)(?:/v1)?/?$")
+_VERSION = re.compile(r"/v\d+[a-z0-9]*(?:/|$)")
 _ELSEWHERE = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "GOOGLE_GENAI_USE_VERTEXAI")
 
 
@@ -137,10 +138,12 @@ def settings_for(given: Given, upstreams: tuple[Upstream, ...], address: str) ->
     by_name = {upstream.name: upstream for upstream in router.upstreams}
     by_place = {name_of(upstream.url): upstream for upstream in router.upstreams}
     first: dict[str, Upstream] = {}
+    bare: set[str] = set()
+    """Dialects whose base URL has no version: its clients send none, and the upstream expects none."""
     found: dict[str, str] = {}
     problems: list[str] = []
     for variable in sorted(VARIABLES, key=lambda each: each.name not in given.urls):  # set ones first, else in order
-        upstream = first.get(variable.dialect)
+        upstream, is_bare = first.get(variable.dialect), variable.dialect in bare
         if variable.name in given.urls:
             url = given.urls[variable.name]
             upstream = by_place.get(name_of(url))
@@ -149,13 +152,17 @@ def settings_for(given: Given, upstreams: tuple[Upstream, ...], address: str) ->
                     f"{variable.name} is {url}, which is none of the proxy's upstreams: {', '.join(by_name)}"
                 )
                 continue
-            if variable.is_set_always:
-                first.setdefault(variable.dialect, upstream)
+            is_bare = _VERSION.search(urlsplit(url).path) is None
+            if variable.is_set_always and variable.dialect not in first:
+                first[variable.dialect] = upstream
+                if is_bare:
+                    bare.add(variable.dialect)
         elif variable.name in given.named:
             upstream = by_name.get(given.named[variable.name])
         elif not variable.is_set_always and variable.name not in given.own:
             continue
-        found[variable.name] = address + _prefix(router, variable.dialect, upstream) + variable.form
+        form = "" if is_bare else variable.form
+        found[variable.name] = address + _prefix(router, variable.dialect, upstream) + form
     if problems:
         raise ConfigError(
             problems,
