@@ -52,9 +52,12 @@ def _columns(block: bytes, wanted: set[str]) -> UsedColumns | None:
         return None if _ATTEMPT in block else UsedColumns()
     begin = block[first : first + len(_USED_BEGIN) + _ORIGIN_BYTES] + b'",'
     parts = block.split(b"\n")
-    used = [line for line in parts if line.startswith(begin)]
-    if len(used) < len(parts) - 1 and len(used) < block.count(_ATTEMPT):
-        return None
+    if block.startswith(begin) and block.count(b"\n" + begin) == len(parts) - 2:
+        used = parts[:-1]
+    else:
+        used = [line for line in parts if line.startswith(begin)]
+        if len(used) < block.count(_ATTEMPT):
+            return None
     rows = _USED.findall(block.decode("latin-1"))
     if len(rows) != len(used):
         return None

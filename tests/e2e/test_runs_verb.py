@@ -256,7 +256,24 @@ async def test_the_end_of_the_proxy_is_no_killed_client(
     ):
         assert answer.status == 200
         await answer.read()
+    assert proxy.app._unread._closed == []
     assert events(proxy, "unread") == 0
+    assert await unread(proxy) == []
+
+
+async def test_an_answer_before_the_one_that_a_killed_client_waited_for_was_read(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    killed = Killed(proxy)
+    await killed.ask()
+    await killed.read()
+    teacher.hold()
+    await killed.ask()
+    await until(lambda: teacher.count() == 2)
+    killed.reset()
+    await until(lambda: not proxy.app._runner.server.connections)
+    teacher.release()
+    assert await ask(send, proxy) == 1
     assert await unread(proxy) == []
 
 
