@@ -92,3 +92,15 @@ class DriftBlocked(TrainhooksError):
     """The configuration, model, data or tokenizer has changed since the run that would be resumed."""
 
     default_code = "drift_blocked"
+
+
+class RunUnavailable(TrainhooksError):
+    """The kdproxy that the training's samples come from is away, or refuses."""
+
+    default_code = "run_unavailable"
+
+
+class SamplesNotRestored(TrainhooksError):
+    """The teacher's samples could not be put back to the checkpoint, so the resume would get others."""
+
+    default_code = "samples_not_restored"

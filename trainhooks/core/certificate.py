@@ -15,10 +15,10 @@ DIGESTS = "replay"
 """Member of a row that holds its digests."""
 BEGUN = "begun"
 """The event that holds the digests of the first batch after a save, before its step has run."""
-STATE, IDS = "state", "batch ids"
+STATE, SAMPLES, IDS = "state", "samples", "batch ids"
 DATA, RANDOM, STREAMS = "batch", "random numbers", "other streams"
 LOSS, RATE, PARAMETERS = "loss", "learning rate", "parameters"
-FIELDS = (STATE, IDS, DATA, RANDOM, STREAMS, LOSS, RATE, PARAMETERS)
+FIELDS = (STATE, SAMPLES, IDS, DATA, RANDOM, STREAMS, LOSS, RATE, PARAMETERS)
 """In the order in which one follows from the other."""
 RESULTS = frozenset({LOSS, PARAMETERS})
 """What other kernels or another machine change, too."""
@@ -74,6 +74,8 @@ class Certificate:
     """What could be compared in steps: of `FIELDS`, those that both attempts recorded."""
     at_start: tuple[str, ...] = ()
     """What was compared before the first step."""
+    samples: str | None = None
+    """Why the teacher's samples may be others; None: they are the same, or come from no run."""
 
     def __str__(self) -> str:
         """One line: what differs and what to do, or what was compared."""
@@ -83,7 +85,8 @@ class Certificate:
             said += f", first at step {self.first_step}: {what}"
         said += f" ({rests})" if (rests := self._rests()) else ""
         hint = _HINTS.get(self.field or "") if self.difference is not None else None
-        return said if hint is None else f"{said}. {hint}"
+        said = said if hint is None else f"{said}. {hint}"
+        return said if self.samples is None else f"{said}. The teacher's samples are not exact: {self.samples}"
 
     def _rests(self) -> str:
         if self.verdict is Verdict.NOTHING and not self.recorded_steps:
@@ -111,7 +114,12 @@ def describe(members: Mapping[str, Any]) -> str:
 
 
 def verdict_of(
-    *, seen: Mapping[int, set[str]], at_start: tuple[str, ...], is_different: bool, is_fatal: bool
+    *,
+    seen: Mapping[int, set[str]],
+    at_start: tuple[str, ...],
+    is_different: bool,
+    is_fatal: bool,
+    has_same_samples: bool = True,
 ) -> Verdict:
     """Return the word for what was compared.
 
@@ -119,6 +127,7 @@ def verdict_of(
         seen: what could be compared, by step.
         at_start: what was compared before the first step.
         is_different, is_fatal: whether anything differs, and whether more than numerics do.
+        has_same_samples: whether nothing says that the teacher's samples may be others.
     """
     if is_fatal:
         return Verdict.DIVERGED
@@ -128,4 +137,4 @@ def verdict_of(
         return Verdict.NOTHING
     measured = [facts for facts in seen.values() if LOSS in facts]
     is_enough = len(measured) >= _ENOUGH_STEPS or any(PARAMETERS in facts for facts in seen.values())
-    return Verdict.EXACT if is_enough else Verdict.AGREES
+    return Verdict.EXACT if is_enough and has_same_samples else Verdict.AGREES

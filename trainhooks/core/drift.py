@@ -30,6 +30,7 @@ class Policy(StrEnum):
 
 DEFAULTS: Rules = (
     ("checkpoints", Policy.BLOCK),
+    ("samples", Policy.BLOCK),
     ("model.*", Policy.BLOCK),
     ("data.type", Policy.WARN),
     ("data.*.type", Policy.WARN),
@@ -109,13 +110,14 @@ def compare(before: Facts, after: Facts, rules: Rules) -> list[Change]:
         if name.startswith("config.") or (name in before and name in after)
     }
     return [
-        Change(name=name, before=before.get(name), after=after.get(name), policy=_policy(name, rules))
+        Change(name=name, before=before.get(name), after=after.get(name), policy=policy_of(name, rules))
         for name in sorted(names)
         if before.get(name) != after.get(name)
     ]
 
 
-def _policy(name: str, rules: Rules) -> Policy:
+def policy_of(name: str, rules: Rules) -> Policy:
+    """Return what a difference in a fact does."""
     return next(policy for pattern, policy in rules if fnmatchcase(name, pattern))
 
 

@@ -49,6 +49,8 @@ class Replay:
         self._seen: dict[int, set[str]] = {}
         self._differs: dict[int, dict[str, Difference]] = {}
         self._reached = -1
+        self.inexact_samples: str | None = None
+        """Why the teacher's samples may be others."""
 
     @property
     def is_over(self) -> bool:
@@ -101,8 +103,13 @@ class Replay:
         at_start = tuple(name for name in FIELDS if name in self._at_start)
         return Certificate(
             verdict=verdict_of(
-                seen=self._seen, at_start=at_start, is_different=first is not None, is_fatal=self.has_diverged
+                seen=self._seen,
+                at_start=at_start,
+                is_different=first is not None,
+                is_fatal=self.has_diverged,
+                has_same_samples=self.inexact_samples is None,
             ),
+            samples=self.inexact_samples,
             from_step=self.from_step,
             compared_steps=len(self._seen),
             recorded_steps=len(self._recorded),

@@ -178,6 +178,12 @@ class AttemptFiles:
             with self.recorder.lock:
                 self._replaying.begins(step, digests, is_all=is_all)
 
+    def check_samples(self, inexact: str | None) -> None:
+        """Take in whether the teacher's samples are those of the checkpoint; `inexact`: why not."""
+        if self._replaying is not None:
+            with self.recorder.lock:
+                self._replaying.check_samples(inexact)
+
     def _keep_certificate(self, certificate: Certificate) -> None:
         self.certificate = certificate
         self.session.attempts[-1]["certificate"] = members(certificate)

@@ -114,6 +114,7 @@ class TrainingProgressContext(ProgressTracker):
                     ranks=ranks,
                     step=self._step,
                     plan=plan,
+                    drift_check=self._drift_check,
                 )
                 self._records.sink.on_begin = self._saving.checkpointer.begin_to_write
                 resume(self._saving, self._drift_check, records=self._records, feed=self._feed, ranks=ranks)
@@ -306,6 +307,8 @@ class TrainingProgressContext(ProgressTracker):
         loop.is_leaving = False
         self._records.sink.begin()
         self._stop_if_signalled()
+        if self._saving is not None:
+            self._saving.samples.begin()
         if step.check is not None:
             step.check.state.restore_random_again()
             step.check.compare_restored()

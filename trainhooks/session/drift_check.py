@@ -55,6 +55,10 @@ class DriftCheck:
         if self._before:
             self._compare(self._before, self._facts)
 
+    def blocks(self, name: str) -> bool:
+        """Whether a difference in a fact of that name blocks the start."""
+        return drift.policy_of(name, self._rules) is Policy.BLOCK
+
     def refuse(self, name: str, before: str, after: str) -> None:
         """Treat something that no facts hold as a difference, under a policy of its own name.
 

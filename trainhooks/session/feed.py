@@ -14,6 +14,7 @@ from trainhooks.errors import CheckpointFailed, ConfigInvalid, PositionInvalid
 from trainhooks.session.streams import TRAINING, Source, describe
 
 if TYPE_CHECKING:
+    from trainhooks.core.cursor import Productions
     from trainhooks.core.origin import Origin
     from trainhooks.core.ranks import Ranks
     from trainhooks.pytorch.data.evaluation import EvaluationLoader
@@ -318,6 +319,14 @@ class Feed:
         """Return what is to be added when the step ends: the answers that the loop itself asked for in it."""
         asked = lineage.take()
         return {LINEAGE: {**self._made_of, "asked": asked}} if asked else {}
+
+    def productions(self) -> tuple[Productions | None, list[Productions], bool]:
+        """Return who asked for samples while batches were made: of the driving stream, of the other loaders, and
+        whether the last batch comes again."""
+        driver = self._streams.get(self._driver)
+        others = [each.productions for name, each in self._streams.items() if name != self._driver]
+        others += [found for each in self._evaluations.values() if (found := each.productions) is not None]
+        return None if driver is None else driver.productions, others, self._driver in self._again
 
     @property
     def driver(self) -> str:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from trainhooks.core.certificate import Certificate, Verdict
+from trainhooks.core.certificate import SAMPLES, Certificate, Verdict
 from trainhooks.core.difference import Difference
 from trainhooks.core.replay import Replay
 from trainhooks.session.notice import say
@@ -41,6 +41,13 @@ class Replaying:
             if self._replay.is_over and not self._is_logged:
                 self.finish()
 
+    def check_samples(self, inexact: str | None) -> None:
+        """Take in whether the teacher's samples are those of the checkpoint; `inexact`: why not."""
+        if inexact is None:
+            self._replay.check(SAMPLES, None)
+        else:
+            self._replay.inexact_samples = inexact
+
     def begins(self, step: int, digests: Mapping[str, Any], *, is_all: bool) -> None:
         """Compare the batch of a step that begins. With the recorder's lock held.
 
@@ -65,7 +72,8 @@ class Replaying:
             return
         self._is_logged = True
         certificate = self._replay.certificate()
-        if certificate.verdict in (Verdict.EXACT, Verdict.AGREES, Verdict.NOTHING):
+        is_good = certificate.samples is None
+        if is_good and certificate.verdict in (Verdict.EXACT, Verdict.AGREES, Verdict.NOTHING):
             say(certificate)
         else:
             log.warning("%s", certificate)

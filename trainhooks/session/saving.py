@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainhooks.session.resume_check import ResumeCheck
     from trainhooks.session.resumption import Resumption
     from trainhooks.session.running_step import RunningStep
+    from trainhooks.session.teacher_samples import TeacherSamples
     from trainhooks.storage.checkpoints import Checkpoint
 
 log = logging.getLogger("trainhooks")
@@ -53,9 +54,11 @@ class Saving:
         ranks: Ranks,
         step: RunningStep,
         check: ResumeCheck,
+        samples: TeacherSamples,
         rehearsing: Rehearsing | None,
     ) -> None:
         self.checkpointer = checkpointer
+        self.samples = samples
         self.saved_step: int | None = None
         """Finished steps in the checkpoint that was resumed from or last saved on request."""
         self.failure: CheckpointFailed | None = None
@@ -193,6 +196,7 @@ class Saving:
             "step": self._loop.finished,
             **({} if self._loop.finish_reason is None else {"finished": self._loop.finish_reason}),
             **self._feed.state(),
+            **self.samples.members(),
             "rank": rank,
             "next": self._feed.next_batches(rank),
             "random": fingerprint.of_generators(),

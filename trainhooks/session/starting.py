@@ -19,6 +19,7 @@ from trainhooks.session.rehearsing import Rehearsing
 from trainhooks.session.resume_check import ResumeCheck
 from trainhooks.session.resumption import Resumption
 from trainhooks.session.saving import Saving
+from trainhooks.session.teacher_samples import TeacherSamples
 from trainhooks.storage import catalog
 from trainhooks.storage.checkpoints import CHECKPOINTS, Checkpoint
 
@@ -75,6 +76,7 @@ def saving_of(
     ranks: Ranks,
     step: RunningStep,
     plan: Plan | None,
+    drift_check: DriftCheck | None,
 ) -> Saving:
     """Make the part that saves `state`; nothing is restored yet."""
 
@@ -105,6 +107,7 @@ def saving_of(
         ranks=ranks,
         step=step,
         check=step.check,
+        samples=TeacherSamples(feed, ranks, records.sink.files, drift_check),
         rehearsing=None if plan is None else Rehearsing(plan),
     )
 
@@ -114,6 +117,7 @@ def resume(saving: Saving, drift_check: DriftCheck | None, *, records: Records, 
 
     Raises:
         DriftBlocked: this is not the run of the checkpoint, or the run's checkpoints are gone.
+        SamplesNotRestored: the teacher's samples could not be put back.
     """
     checkpointer = saving.checkpointer
     if drift_check is not None:
@@ -127,8 +131,11 @@ def resume(saving: Saving, drift_check: DriftCheck | None, *, records: Records, 
     progress = checkpointer.restore(compare_facts)
     if progress is None:
         _begin_at_zero(records, drift_check)
+        saving.samples.open()
         return
     feed.resume(progress)
+    saving.samples.resume(progress)
+    saving.samples.open()
     records.resume_at(progress["step"])
     saving.resumed(progress["step"], Resumption(progress, checkpointer, feed, ranks))
     records.set_finish_reason(progress.get("finished"))

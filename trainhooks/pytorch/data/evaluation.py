@@ -6,6 +6,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from trainhooks.core import seed as seeds
+from trainhooks.core.cursor import Productions
 from trainhooks.core.origin import Origin
 from trainhooks.errors import ConfigInvalid
 from trainhooks.pytorch.data import workers
@@ -48,6 +49,11 @@ class EvaluationLoader:
     def origin(self) -> Origin | None:
         """Where the last batch came from; None where that is not known."""
         return self._inner.origin
+
+    @property
+    def productions(self) -> Productions | None:
+        """Who asked for samples of a teacher while its batches were made; None where that is not known."""
+        return None if isinstance(self._inner, _AsItIs) else self._inner.productions
 
     def __len__(self) -> int:
         return len(self._inner)  # type: ignore[arg-type]  # raises TypeError where the length is not known

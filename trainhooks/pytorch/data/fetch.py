@@ -13,8 +13,10 @@ from torch.utils.data import Dataset, Subset
 
 from trainhooks import lineage
 from trainhooks.core import seed as seeds
+from trainhooks.core.cursor import Produced
 from trainhooks.core.origin import Keys, keys_of_row
 from trainhooks.pytorch.data.held import HeldGenerators
+from trainhooks.pytorch.data.producing import producer
 from trainhooks.pytorch.data.seeding import kept_apart, seed_all
 
 Collate = Callable[[Any], Any]
@@ -33,6 +35,8 @@ class Fetched:
     """How many samples the worker's stream has given, this batch included."""
     state: Any = None
     """The stream's own state after this batch."""
+    produced: Produced | None = None
+    """Which samples of a teacher had been used; None: no run is known."""
 
     def pin_memory(self) -> "Fetched":
         """Called by `DataLoader(pin_memory=True)`."""
@@ -77,6 +81,7 @@ class MapFetcher(Dataset[Fetched]):
         self._held = HeldGenerators({"data set": source, "collate function": collate})
         self._looked: tuple[int, int] | None = None
         self._is_first = False
+        self._producer = producer()
         self._get_many = source.__getitems__ if _reads_many(source) else None
 
     def __getitem__(self, task: MapTask) -> Fetched:
@@ -84,11 +89,14 @@ class MapFetcher(Dataset[Fetched]):
         if self._is_first:
             self._looked = os.getpid(), task.epoch
             self._held.look()
+        if self._producer is not None:
+            self._producer.begin()
         with kept_apart(), self._held.kept_apart():
             samples, keys = self._samples(task)
             self._seed_for(task.seed_of("collate", self.seed))
             batch = self.collate(samples[0] if self.single else samples)
-        return Fetched(batch=batch, keys=keys if any(keys) else None)
+        produced = None if self._producer is None else self._producer.end(needs_end=False)
+        return Fetched(batch=batch, keys=keys if any(keys) else None, produced=produced)
 
     def _seed_for(self, seed: int) -> None:
         seed_all(seed)

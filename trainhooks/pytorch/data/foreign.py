@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainhooks.core import seed as seeds
+from trainhooks.core.cursor import Productions
 from trainhooks.core.origin import Origin, origin_of_batch
 from trainhooks.errors import PositionInvalid
 from trainhooks.pytorch.data import workers
+from trainhooks.pytorch.data.producing import watched
 from trainhooks.pytorch.data.seeding import kept_apart, seed_all
 
 _MOST_EMPTY = 2
@@ -32,6 +34,7 @@ class ForeignLoader:
         """Of the last batch that was yielded: from its own columns."""
         self.first: Origin | None = None
         """Of the first one."""
+        self.productions = Productions(is_foreign=True)
         self._empty_epochs = 0
         self._is_within = False
         """Whether an iteration was left in the middle of the epoch: the next one continues there."""
@@ -46,7 +49,7 @@ class ForeignLoader:
             seed_all(seeds.derive("iterator", self.seed, self.epoch))
             batches = workers.begin(self.source)
         has_given = False
-        for batch in batches:
+        for batch in watched(batches, self.productions):
             has_given = self._is_within = True
             self.origin = origin_of_batch(batch, epoch=self.epoch)
             self.first = self.first or self.origin

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.utils.data import Sampler, default_collate, default_convert
 
+from trainhooks.core.cursor import Productions
 from trainhooks.core.origin import Origin
 from trainhooks.errors import PositionInvalid
 from trainhooks.pytorch.data import workers
@@ -79,6 +80,7 @@ class IterableLoader:
             collate=collate_fn or (default_convert if batch_size is None else default_collate),
             replays=replays,
         )
+        self.productions = Productions(reads_again=not fetcher.keeps_state)
         self._loader = workers.data_loader(
             fetcher, self._tasks, worker_init_fn=worker_init_fn, num_workers=num_workers, **options
         )
@@ -99,6 +101,7 @@ class IterableLoader:
                 continue
             ended = 0
             self._before = self._turn_before, list(self._places)
+            self.productions.take(answer.produced, begins_epoch=not any(place.count for place in self._places))
             self._places[worker] = Begin(self.epoch, answer.count, answer.state)
             self.origin = Origin(
                 epoch=self.epoch, ids=tuple(range(answer.first, answer.count)), worker=worker, keys=answer.keys

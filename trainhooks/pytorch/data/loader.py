@@ -7,6 +7,7 @@ from typing import Any
 from torch.utils.data import default_collate
 
 from trainhooks.core import seed as seeds
+from trainhooks.core.cursor import Productions
 from trainhooks.core.origin import Origin
 from trainhooks.core.position import Deal, Position, Tail
 from trainhooks.errors import PositionInvalid
@@ -62,6 +63,7 @@ class PositionedLoader:
         """Of the last batch that was yielded."""
         self.first: Origin | None = None
         """Of the first one."""
+        self.productions = Productions()
         deal = Deal(length=len(dataset), batch=batch_size, world=world, tail=tail)
         if deal.take(0) == 0:
             needed = deal.per_step if tail is Tail.DROP else world
@@ -95,6 +97,7 @@ class PositionedLoader:
         for fetched in workers.begin(self._loader):
             task = MapTask(self.position.epoch, order[self.deal.share(self.position.offset, self._sampler.rank)])
             self.origin = Origin(epoch=task.epoch, ids=task.indices, keys=fetched.keys)
+            self.productions.take(fetched.produced)
             self._before, self.position = self.position, self.deal.after(self.position)
             self.first = self.first or self.origin
             yield fetched.batch

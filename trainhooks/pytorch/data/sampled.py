@@ -14,6 +14,7 @@ from typing import Any
 from torch.utils.data import Sampler, default_collate
 
 from trainhooks.core import seed as seeds
+from trainhooks.core.cursor import Productions
 from trainhooks.core.origin import Origin
 from trainhooks.core.ranks import Ranks
 from trainhooks.errors import PositionInvalid
@@ -88,6 +89,7 @@ class SampledLoader:
         """Of the last batch that was yielded."""
         self.first: Origin | None = None
         """Of the first one."""
+        self.productions = Productions()
         self._batches = batches
         sampler_trial.remember(batches)
         self._single = single
@@ -159,6 +161,7 @@ class SampledLoader:
             task = self._tasks.task(drawn, self._epoch)
             self._given += self._group
             self._before, self._digest = self._digest, drawn.digest
+            self.productions.take(fetched.produced)
             self.origin = Origin(epoch=self._epoch, ids=_ids(task.indices), keys=fetched.keys)
             self.first = self.first or self.origin
             yield fetched.batch

@@ -14,6 +14,7 @@ from torch.utils.data import (
     default_convert,
 )
 
+from trainhooks.core.cursor import Productions
 from trainhooks.core.origin import Origin
 from trainhooks.core.position import Tail
 from trainhooks.errors import ConfigInvalid
@@ -49,6 +50,10 @@ class Loader(Protocol):
     @property
     def first(self) -> Origin | None:
         """Where the first batch came from that this loader gave."""
+
+    @property
+    def productions(self) -> Productions:
+        """Who asked for samples of a teacher while its batches were made."""
 
     def __iter__(self) -> Iterator[Any]: ...
 

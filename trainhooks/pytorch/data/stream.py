@@ -17,6 +17,7 @@ from trainhooks.core import seed as seeds
 from trainhooks.core.origin import Keys, keys_of_row
 from trainhooks.pytorch.data.fetch import Collate, Fetched
 from trainhooks.pytorch.data.held import HeldGenerators
+from trainhooks.pytorch.data.producing import producer
 from trainhooks.pytorch.data.seeding import kept_apart, seed_all
 
 
@@ -76,6 +77,7 @@ class StreamFetcher(Dataset[Answer]):
         self.collate = collate
         self.keeps_state = is_stateful(source) and not replays and not loses_its_place(source)
         self._held = HeldGenerators({} if self.keeps_state else {"data set": source, "collate function": collate})
+        self._producer = producer()
         self._pristine: Any = None
         self._has_begun = False
         self._samples: Iterator[Any] = iter(())
@@ -86,10 +88,15 @@ class StreamFetcher(Dataset[Answer]):
     def __getitem__(self, task: StreamTask) -> Answer:
         if task.begin is not None:
             self._held.look()
+        if self._producer is not None:
+            self._producer.begin()
         with kept_apart(), self._held.kept_apart():
             if task.begin is not None:
                 self._go_to(task.begin)
-            return self._next_batch() if task.gives_batch else None
+            answer = self._next_batch() if task.gives_batch else None
+        if self._producer is not None and isinstance(answer, Fetched):
+            answer.produced = self._producer.end()
+        return answer
 
     def _go_to(self, begin: Begin) -> None:
         self._begin, self._count, self._has_ended = begin, 0, False
