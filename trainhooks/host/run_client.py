@@ -62,6 +62,15 @@ class RunClient:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_connection": None}  # a loader's worker gets a copy
 
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close this process's connection; the next request opens another one."""
+        connection, self._connection = getattr(self, "_connection", None), None
+        if connection is not None:
+            connection.close()
+
     def cursor(self) -> Cursor:
         """Return the present moment of the attempt, which is durable.
 
@@ -99,7 +108,8 @@ class RunClient:
         from http.client import HTTPException
 
         if self._pid != os.getpid():
-            self._pid, self._connection = os.getpid(), None  # another process uses the former one
+            self.close()  # this process's copy: the other one uses it
+            self._pid = os.getpid()
         while True:
             is_new = self._connection is None
             connection = self._connection = self._connection or self._connect()
@@ -109,8 +119,7 @@ class RunClient:
                 text = response.read()
                 return response.status, _members(text)
             except (OSError, HTTPException) as error:
-                connection.close()
-                self._connection = None
+                self.close()
                 if is_new or isinstance(error, TimeoutError):
                     raise self._failed(f"cannot be reached ({_reason(error)})") from error
 
