@@ -18,6 +18,7 @@ PASSED = frozenset(
 ENDING = PASSED - {signal.SIGUSR1, signal.SIGUSR2}
 EXIT_NOT_FOUND = 127
 EXIT_NOT_EXECUTABLE = 126
+_LOOK_SECONDS = 0.02
 _SI_KERNEL = 0x80
 """si_code of a signal that the kernel itself sent, as for Ctrl-C (sigaction(2))."""
 _RESET = [number for name in ("SIGPIPE", "SIGXFSZ") if (number := getattr(signal, name, None)) is not None]
@@ -129,11 +130,14 @@ class Child:
         threading.Thread(target=self._wait, name="kdproxy-command", daemon=True).start()
 
     def _wait(self) -> None:
-        if hasattr(os, "waitid"):
+        can_wait = hasattr(os, "waitid")  # macOS has none in Python: look every 20 ms
+        if can_wait:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        with self._sending:
-            _, self._status = os.waitpid(self.pid, 0)
-            self._ended.set()
+        while not self._ended.wait(0 if can_wait else _LOOK_SECONDS):
+            with self._sending:
+                pid, self._status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self._ended.set()
 
     @property
     def is_in_our_group(self) -> bool:

@@ -239,6 +239,11 @@ class _Job:
             say(f"{name} was {url}: that is the upstream now; the command gets kdproxy's address")
         for name in self._given.own:
             say(f"{name} was kdproxy's own address: the command gets that of this attempt")
+        if self._settings.token is not None:
+            say(
+                "this proxy has a token: the command must send it as its API key, and finds another key, that of the "
+                "attempt, in KDPROXY_TOKEN"
+            )
         for name in client_variable.leads_elsewhere(os.environ):
             say(f"Warning: {name} is set: a client that obeys it does not call kdproxy")
 
