@@ -257,15 +257,19 @@ class Runs:
 
     # -- cursors ----------------------------------------------------------------------------------------------
 
-    async def cursor(self, label: str, token: str | None) -> dict[str, Any]:
+    async def cursor(self, label: str, token: str | None, *, is_durable: bool = True) -> dict[str, Any]:
         """Return the moment of an attempt, once it is durable: what `restore` takes.
+
+        Args:
+            is_durable: False: return at once; the next durable cursor makes this one durable too.
 
         Raises:
             KdproxyError: there is no such run or attempt, or the disk refuses.
         """
         attempt, history = await self.known_attempt(label, token)
         after, counted, held = history.last(attempt.name), history.counted(attempt.name), attempt.counted_holds
-        await self.settle("No cursor")
+        if is_durable:
+            await self.settle("No cursor")
         return {
             "run": label,
             "attempt": str(attempt.name),

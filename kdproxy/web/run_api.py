@@ -208,7 +208,8 @@ class RunApi:
     # -- cursors ----------------------------------------------------------------------------------------------
 
     async def _cursor(self, asking: Asking) -> Answer:
-        return await self._runs.cursor(asking.run, _attempt_of(asking))
+        is_durable = asking.query.get("sync") != "no"
+        return await self._runs.cursor(asking.run, _attempt_of(asking), is_durable=is_durable)
 
     async def _restore(self, asking: Asking) -> Answer:
         source, after = (_line_name(asking.members, name) for name in ("attempt", "after"))

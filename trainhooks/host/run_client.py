@@ -51,10 +51,10 @@ class RunClient:
             )
         name, attempt = found.groups()
         attempt = attempt or parse_qs(parts.query).get("attempt", [None])[0]
-        query = "" if attempt is None else f"?attempt={quote(attempt, safe='')}"
+        query = "" if attempt is None else f"attempt={quote(attempt, safe='')}"
         self.run = name
         self.address = f"{parts.scheme}://{parts.netloc}"
-        self._path = f"/_kdproxy/api/runs/{name}/cursor{query}"
+        self._path, self._query = f"/_kdproxy/api/runs/{name}/cursor", query
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         self._connection: HTTPConnection | None = None
         self._pid = 0
@@ -71,13 +71,17 @@ class RunClient:
         if connection is not None:
             connection.close()
 
-    def cursor(self) -> Cursor:
-        """Return the present moment of the attempt, which is durable.
+    def cursor(self, *, is_durable: bool = True) -> Cursor:
+        """Return the present moment of the attempt.
+
+        Args:
+            is_durable: wait until it is on the proxy's disk; False: the next durable one brings it there.
 
         Raises:
             RunUnavailable: the proxy is away, or refuses.
         """
-        status, reply = self._ask("GET")
+        query = self._query if is_durable else f"{self._query}&sync=no".lstrip("&")
+        status, reply = self._ask("GET", query)
         if status != 200 and _code(reply) in _NOT_OPENED:
             return Cursor()  # nothing was asked yet
         members = self._checked(status, reply)
@@ -96,7 +100,7 @@ class RunClient:
         ends_at = time.monotonic() + START_SECONDS
         while True:
             try:
-                status, reply = self._ask("POST", body)
+                status, reply = self._ask("POST", self._query, body)
                 break
             except RunUnavailable:
                 if time.monotonic() >= ends_at:
@@ -104,17 +108,18 @@ class RunClient:
                 time.sleep(_BETWEEN_SECONDS)
         return int(self._checked(status, reply).get("in_flight", 0))
 
-    def _ask(self, method: str, body: bytes | None = None) -> tuple[int, Any]:
+    def _ask(self, method: str, query: str, body: bytes | None = None) -> tuple[int, Any]:
         from http.client import HTTPException
 
         if self._pid != os.getpid():
             self.close()  # this process's copy: the other one uses it
             self._pid = os.getpid()
+        path = f"{self._path}?{query}" if query else self._path
         while True:
             is_new = self._connection is None
             connection = self._connection = self._connection or self._connect()
             try:
-                connection.request(method, self._path, body=body, headers=self._headers)
+                connection.request(method, path, body=body, headers=self._headers)
                 response = connection.getresponse()
                 text = response.read()
                 return response.status, _members(text)

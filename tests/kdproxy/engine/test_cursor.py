@@ -113,6 +113,14 @@ async def test_a_cursor_is_durable_before_it_is_returned(script: Script) -> None
     assert script.log.events[script.log.synced - 1][0] == named(cursor["after"])
 
 
+async def test_a_cursor_that_need_not_be_durable_becomes_so_with_the_next(script: Script) -> None:
+    await script.ask()
+    early = await script.runs.cursor("r", None, is_durable=False)
+    assert script.log.synced == 0
+    await script.cursor()
+    assert script.log.synced > named(early["after"]).seq
+
+
 async def test_a_disk_that_refuses_gives_no_cursor_and_restores_none(script: Script) -> None:
     await script.ask()
     cursor = await script.cursor()

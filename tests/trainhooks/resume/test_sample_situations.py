@@ -42,7 +42,7 @@ class MemoryRun:
         self.bought.add((question, ordinal))
         return f"{question}#{ordinal}"
 
-    def cursor(self) -> Cursor:
+    def cursor(self, *, is_durable: bool = True) -> Cursor:
         self._check()
         self.log.append(list(self.used))
         return Cursor("a/0", str(len(self.log) - 1), 0, len(self.used))

@@ -37,7 +37,7 @@ class Producer:
 
     def _cursor(self) -> Cursor | None:
         try:
-            return self._client.cursor()
+            return self._client.cursor(is_durable=False)  # a checkpoint's own cursor makes it durable
         except RunUnavailable as error:
             self._failure = error.message
             return None
