@@ -47,10 +47,12 @@ from kdproxy.upstream.http import HttpUpstream
 from kdproxy.web.admin import Admin, Health
 from kdproxy.web.api import JobApi
 from kdproxy.web.attempt_port import OpenAttempt
+from kdproxy.web.browser_guard import BrowserGuard
 from kdproxy.web.clients import Clients
 from kdproxy.web.guard import HostGuard, TokenGuard
 from kdproxy.web.listener import Site, bind
 from kdproxy.web.open_files import client_room, open_files
+from kdproxy.web.own_routes import OwnRoutes
 from kdproxy.web.proxy import Proxy
 from kdproxy.web.run_api import RunApi
 from kdproxy.web.server import Handler, HttpServer
@@ -152,7 +154,6 @@ class App:
         router = Router(settings.upstream_models())
         self._jobs = JobApi(
             job_context(settings, self._directory, serving=self._serving, on_runs=runs_at_work(runs)),
-            self._directory.owner.token,
         )
         room = client_room(open_files())
 
@@ -166,7 +167,6 @@ class App:
 
         self._run_api = RunApi(
             runs,
-            self._directory.owner.token,
             router.upstreams,
             lambda: self._proxy.handle,
             make_server,
@@ -179,16 +179,25 @@ class App:
         )
         self._unread = UnreadSamples(clock)
         clients = Clients(token_guard, self.repeats, self._unread, clock)
+        browser_guard = BrowserGuard(settings.allowed_origins)
+        admin = Admin(token_guard, self._health, self._prove, lambda: self.repeats.requests > 0)
+        self.own_routes = OwnRoutes(
+            (*admin.routes(), *self._jobs.routes(), *self._run_api.routes()),
+            browser_guard,
+            self._directory.owner.token,
+            self._run_api.attempt_with,
+        )
         self._proxy = proxy = Proxy(
             self._flow,
             router,
             HostGuard(frozenset((*settings.allowed_hosts, settings.host))),
+            browser_guard,
             token_guard,
             self.ledger,
             clients,
             (RequestLog(sys.stderr),),
             clock,
-            Admin(self._jobs, self._run_api, self._health, self._prove, lambda: self.repeats.requests > 0).handle,
+            self.own_routes.handle,
             mode=settings.mode,
             body_limit_bytes=settings.body_limit_bytes,
             patience_seconds=settings.patience_seconds,

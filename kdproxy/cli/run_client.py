@@ -48,7 +48,7 @@ class RunClient:
                 method,
                 PREFIX + path,
                 body=None if members is None else orjson.dumps(members),
-                headers={"Authorization": f"Bearer {self._token}"},
+                headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
             )
             response = connection.getresponse()
             body = response.read()

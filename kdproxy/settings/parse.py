@@ -22,6 +22,8 @@ _BARE = re.compile(
 )
 """A host and an optional path, without `https://`."""
 
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+
 
 def near(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean NAME?` if a known name is similar, else an empty text."""
@@ -146,6 +148,15 @@ def _expanded(name: str) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         raise ValueError("names the home of a user that does not exist") from None
+
+
+def origins(value: Any) -> tuple[str, ...]:
+    """Origins as a browser sends them (RFC 6454 section 6.1)."""
+    found = text_list(value)
+    for each in found:
+        if _ORIGIN.fullmatch(each) is None:
+            raise ValueError(f"must be origins like https://host:port, without path and without *; {each!r} is none")
+    return found
 
 
 def upstream_name(name: str) -> str:

@@ -42,6 +42,9 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting(
         (), "Host names, besides loopback's, that requests may use.", parse.text_list
     )
+    allowed_origins: tuple[str, ...] = _setting(
+        (), "Origins of your own browser applications, `scheme://host:port`; all others are refused.", parse.origins
+    )
     token_file: Path | None = _setting(None, "File with the proxy's token (or KDPROXY_TOKEN).", parse.optional_path)
     prices: Path | None = _setting(None, "TOML file with prices that override the built-in ones.", parse.optional_path)
     match_prompts: bool = _setting(True, "Whether recorded prompts answer requests with the same text.", parse.flag)

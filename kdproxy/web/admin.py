@@ -1,4 +1,4 @@
-"""The proxy's own endpoints below `/_kdproxy/`."""
+"""The pages of the proxy for everybody: its health, and the status page of a browser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,9 @@ from typing import Any
 from aiohttp import web
 
 from kdproxy.core.proof import CHALLENGE
-from kdproxy.errors import RequestRefused
-from kdproxy.web import run_api
-from kdproxy.web.api import PREFIX, JobApi
+from kdproxy.web.guard import TokenGuard, is_near
+from kdproxy.web.own_routes import Access, Call, OwnRoute
 from kdproxy.web.page import page, wants_page
-from kdproxy.web.run_api import RunApi
 
 _HINT = "Stored answers are served; new calls wait until the disk can be written again."
 
@@ -36,48 +34,39 @@ class Health:
 
 
 class Admin:
-    """Handles the proxy's own endpoints."""
+    """Answers for the proxy itself."""
 
     def __init__(
         self,
-        api: JobApi,
-        runs: RunApi,
+        token_guard: TokenGuard,
         health: Callable[[], Health],
         prove: Callable[[str], str],
         has_repeats: Callable[[], bool],
     ) -> None:
-        """Take what the endpoints show; `has_repeats`: a client got the same answer again to a sampled question."""
-        self._api = api
-        self._runs = runs
+        """Take what the pages show; `has_repeats`: a client got the same answer again to a sampled question."""
+        self._token_guard = token_guard
         self._has_repeats = has_repeats
         self._health = health
         self._prove = prove
 
-    async def handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """Answer a request to one of the proxy's own endpoints."""
-        if path == "/_kdproxy/healthz":
-            return self._healthz(request)
-        if path == run_api.PREFIX or path.startswith(f"{run_api.PREFIX}/"):
-            return await self._runs.handle(request, path)
-        if path.startswith(PREFIX):
-            return await self._api.handle(request, path.removeprefix(PREFIX))
-        if path in ("/_kdproxy", "/_kdproxy/") and request.method in ("GET", "HEAD"):
-            return self.page(request) if wants_page(request) else self._healthz(request)
-        raise RequestRefused(
-            "The proxy has no page at this path.",
-            hint="Nothing was sent to a provider: paths that begin with /_kdproxy belong to the proxy. Use /_kdproxy/ "
-            "(status page for a browser) or /_kdproxy/healthz.",
-            code="no_such_page",
-            http_status=404,
+    def routes(self) -> tuple[OwnRoute, ...]:
+        """Return the routes."""
+        return (
+            OwnRoute("GET", "/_kdproxy/healthz", Access.ANYONE, self._healthz),
+            OwnRoute("GET", "/_kdproxy/", Access.ANYONE, self._page),
+            OwnRoute("GET", "/_kdproxy", Access.ANYONE, self._page),
         )
 
-    def page(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Return the status page for a browser."""
+    async def _page(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        if not wants_page(request):
+            return await self._healthz(request, call)
         return page(self._health().status, request.headers.get("Host", ""), has_repeats=self._has_repeats())
 
-    def _healthz(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _healthz(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         health = self._health()
-        members = health.members()
+        # Why it is degraded is for this machine, and for those who have the token.
+        is_trusted = is_near(request) or self._token_guard.holds(request.headers, request.query_string)
+        members = health.members() if is_trusted else {"status": health.status}
         challenge = request.query.get("challenge", "")
         if CHALLENGE.fullmatch(challenge):
             members["proof"] = self._prove(challenge)

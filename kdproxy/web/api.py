@@ -1,12 +1,11 @@
 """The proxy's own API: jobs on its archive for the command line, while the proxy owns the data directory.
 
 `POST /_kdproxy/api/JOB` takes a JSON object of arguments; the reply is NDJSON, one event per line, with a result or an
-error last. The token is in the lock file, so whoever may read that file may call. Browsers are refused: a request with
-an Origin header fails. Jobs run in a thread, in short slices, and stop when the caller disconnects.
+error last. The token is in the lock file, so whoever may read that file may call. Jobs run in a thread, in short
+slices, and stop when the caller disconnects.
 """
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.ops import job, wire
 from kdproxy.ops.context import JobContext
 from kdproxy.ops.event import Events
+from kdproxy.web.own_routes import Access, Call, OwnRoute
 
 log = logging.getLogger("kdproxy.web")
 
@@ -30,11 +30,10 @@ _SLICE_BYTES = 1 << 20
 
 
 class JobApi:
-    """Runs jobs for callers that send the lock file's token."""
+    """Runs jobs."""
 
-    def __init__(self, context: JobContext, token: str) -> None:
+    def __init__(self, context: JobContext) -> None:
         self._context = context
-        self._token = token.encode()
         self._writing = asyncio.Lock()
         self._is_stopping = False
 
@@ -42,25 +41,18 @@ class JobApi:
         """Stop the running jobs; their callers get an error that asks them to run the command again."""
         self._is_stopping = True
 
-    async def handle(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
-        """Run the job of that name. Raises RequestRefused."""
-        self._admit(request)
+    def routes(self) -> tuple[OwnRoute, ...]:
+        """Return the route of all jobs: a new job is the owner's too."""
+        return (OwnRoute("POST", f"{PREFIX}*", Access.OWNER, self._answer),)
+
+    async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        (name,) = call.words
         arguments = job.arguments_of(name, await _read(request))
         events = job.start(self._context, arguments)
         if not job.JOBS[name].writes:
             return await self._run(request, events)
         async with self._writing:
             return await self._run(request, events)
-
-    def _admit(self, request: web.BaseRequest) -> None:
-        if "Origin" in request.headers:
-            raise _refused("The proxy's API is not for browsers.", "not_for_browsers", 403)
-        if request.method != "POST":
-            raise _refused("Jobs are started with POST.", "method_not_allowed", 405)
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        given = token.strip().encode("utf-8", "surrogateescape")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):
-            raise _refused("The API's token is missing or wrong.", "unauthorized", 401)
 
     async def _run(self, request: web.BaseRequest, events: Events) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

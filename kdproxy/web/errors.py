@@ -40,6 +40,8 @@ def body(error: KdproxyError, dialect: str) -> bytes:
         case "gemini":
             status = _RPC_STATUS.get(error.http_status, "INTERNAL")
             shaped = {"error": {"code": error.http_status, "message": message, "status": status}}
+        case "aws":
+            shaped = {"__type": "ValidationException", "message": message, "code": error.code}
         case _:
             shaped = {"error": {"message": message, "type": "kdproxy_error", "param": None, "code": error.code}}
     return orjson.dumps(shaped)

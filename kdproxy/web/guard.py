@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, quote, unquote_plus
 
+from aiohttp import web
+
 from kdproxy.core.header import combined
 from kdproxy.core.key import CREDENTIAL_HEADERS, CREDENTIAL_QUERY
 from kdproxy.core.models import HeaderPairs, Headers, Upstream
@@ -30,6 +32,26 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_near(request: web.BaseRequest) -> bool:
+    """Whether a request comes from this machine: from loopback, or from the address that it was sent to."""
+    transport = request.transport
+    if transport is None:
+        return False
+    peer, own = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+    return is_loopback(peer[0]) or bool(peer[0] == own[0])
+
+
+def bearer(headers: Headers) -> str | None:
+    """Return the bearer token of a request."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def is_same_secret(given: str, secret: str) -> bool:
+    """Compare in constant time. Every token and key is compared here."""
+    return hmac.compare_digest(_bytes(given), _bytes(secret))
 
 
 class HostGuard:
@@ -97,7 +119,7 @@ class TokenGuard:
         secret: bytes | None = None,
     ) -> None:
         """Take the configuration; `secret` keys the fingerprints (None: one of this process)."""
-        self._token = None if token is None else token.encode()
+        self._token = token
         self._credentials = {
             name: (found,) if isinstance(found, str) else tuple(found) for name, found in upstream_credentials.items()
         }
@@ -105,15 +127,18 @@ class TokenGuard:
 
     def check(self, headers: Headers, query: str) -> None:
         """Raises RequestRefused (401) if a token is set and the request does not carry it."""
-        if self._token is None:
-            return
-        if not any(hmac.compare_digest(_bytes(found), self._token) for found in credentials(headers, query)):
+        if not self.holds(headers, query):
             raise RequestRefused(
                 "The proxy's token is missing or wrong.",
                 hint="Nothing was sent to the provider. Give the proxy's token as the API key of your client.",
                 code="unauthorized",
                 http_status=401,
             )
+
+    def holds(self, headers: Headers, query: str) -> bool:
+        """Whether a request carries the token, or none is set."""
+        token = self._token
+        return token is None or any(is_same_secret(found, token) for found in credentials(headers, query))
 
     def forwarded(self, pairs: HeaderPairs, upstream: str, key_index: int = 0) -> HeaderPairs:
         """Return the headers that go upstream: the token replaced by the upstream's credential, if it has one."""

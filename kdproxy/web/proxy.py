@@ -28,12 +28,14 @@ from kdproxy.providers.base import Endpoint
 from kdproxy.providers.question import endpoint_of
 from kdproxy.upstream.http import forwardable
 from kdproxy.web import errors
+from kdproxy.web.browser_guard import BrowserGuard, without_cors
 from kdproxy.web.client_timeout import client_timeout
 from kdproxy.web.clients import Clients
 from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard
 from kdproxy.web.page import wants_page
 from kdproxy.web.response import stream_reply, whole_reply
 from kdproxy.web.target import OWN_PREFIX, is_own, own_in_run, target_of
+from kdproxy.web.unserved import check_served, is_signed
 
 log = logging.getLogger("kdproxy.web")
 
@@ -51,6 +53,7 @@ class Proxy:
         flow: Flow,
         router: Router,
         host_guard: HostGuard,
+        browser_guard: BrowserGuard,
         token_guard: TokenGuard,
         ledger: Ledger,
         clients: Clients,
@@ -64,6 +67,7 @@ class Proxy:
     ) -> None:
         self._flow = flow
         self._host_guard = host_guard
+        self._browser_guard = browser_guard
         self._token_guard = token_guard
         self._ledger = ledger
         self._clients = clients
@@ -106,6 +110,8 @@ class Proxy:
             if path == "/" and wants_page(request):
                 ledger = None
                 return await self._own_routes(request, OWN_PREFIX)
+            self._browser_guard.check(request.method, request.headers)
+            check_served(request.headers, query)
             self._loop_guard.check(request.headers)  # first: a looped request no longer carries the token
             self._token_guard.check(request.headers, query)
             route, endpoint, named = self._route(request.method, path, _VERSION_HEADER in request.headers)
@@ -250,7 +256,7 @@ def _forwarded(
 
 def _headers(reply: Reply) -> HeaderPairs:
     # An upstream cache's own Cache-Status stays before ours (RFC 9211 section 2).
-    return (*reply.headers, (cache_status.HEADER, reply.cache_status))
+    return (*without_cors(reply.headers), (cache_status.HEADER, reply.cache_status))
 
 
 async def _deliver(request: web.BaseRequest, response: web.StreamResponse, hold: Hold) -> None:
@@ -318,6 +324,8 @@ def _reset_on_close(transport: asyncio.Transport) -> None:
 
 def _dialect(request: web.BaseRequest, path: str) -> str:
     """Return the dialect of a client, from its path at the upstream (without the upstream's name)."""
+    if is_signed(request.headers, request.query_string):
+        return "aws"
     return dialect_of(path, speaks_anthropic=_VERSION_HEADER in request.headers)
 
 

@@ -1,11 +1,9 @@
 """The API of runs: `/_kdproxy/api/runs/NAME/...`, for `kdproxy run` and for training scripts. docs/samples.md.
 
 Each request carries a token: that of the lock file, for all runs, or the key of an open attempt, for its own run.
-Everything else is refused, browsers first. One route is one row of `RunApi._routes` and one method.
+`web/own_routes.py` checks it. One route is one row of `RunApi._routes` and one method.
 """
 
-import hmac
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -19,6 +17,9 @@ from kdproxy.engine.ledger import Ledger
 from kdproxy.engine.runs import Runs
 from kdproxy.errors import KdproxyError, RequestRefused
 from kdproxy.web.attempt_port import OpenAttempt
+from kdproxy.web.guard import is_same_secret
+from kdproxy.web.own_routes import Access, Call, OwnRoute
+from kdproxy.web.own_routes import Answer as OwnAnswer
 from kdproxy.web.server import Handler, HttpServer
 
 PREFIX = "/_kdproxy/api/runs"
@@ -64,7 +65,6 @@ class RunApi:
     def __init__(
         self,
         runs: Runs,
-        token: str,
         upstreams: tuple[Upstream, ...],
         handle: Callable[[], ProxyHandler],
         make_server: Callable[[Handler], HttpServer],
@@ -73,12 +73,10 @@ class RunApi:
         """Take what it works on.
 
         Args:
-            token: of the lock file.
             handle: returns the handler of requests, which is made after this object.
             stopped_lanes: returns the lanes that wait for a quota.
         """
         self._runs = runs
-        self._token = token.encode()
         self._upstreams = upstreams
         self._handle = handle
         self._make_server = make_server
@@ -109,40 +107,35 @@ class RunApi:
             await opened.close()
         self._open.clear()
 
-    async def handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """Answer a request. Raises RequestRefused."""
-        rest = path.removeprefix(PREFIX).strip("/")
-        run, _, below = rest.partition("/")
-        attempt = self._admit(request, run)
-        if not rest and request.method == "GET":
-            return web.json_response(self._about())
-        for (method, shape), answer in self._routes.items():
-            words = _match(shape, below)
-            if words is not None and method == request.method:
-                asking = Asking(check_name(run), words, await _read(request), attempt, request.query)
-                return web.json_response(await answer(asking))
-        raise _refused("The run API has no such path, or not with this method.", "no_such_route", 404)
+    def routes(self) -> tuple[OwnRoute, ...]:
+        """Return the routes: what is below a run, its open attempts may call too."""
+        below = [
+            OwnRoute(method, f"{PREFIX}/*/{shape}", Access.RUN, self._answering(answer))
+            for (method, shape), answer in self._routes.items()
+        ]
+        return (OwnRoute("GET", PREFIX, Access.OWNER, self._about), *below)
 
-    def _admit(self, request: web.BaseRequest, run: str) -> OpenAttempt | None:
-        if "Origin" in request.headers:
-            raise _refused("The run API is not for browsers.", "not_for_browsers", 403)
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        given = token.strip().encode("utf-8", "surrogateescape")
-        if scheme.lower() == "bearer":
-            if hmac.compare_digest(given, self._token):
-                return None
-            for opened in self._open.values():
-                if opened.ref.run == run and hmac.compare_digest(given, opened.key.encode()):
-                    return opened
-        raise _refused("The token of the run API is missing or wrong, or belongs to another run.", "unauthorized", 401)
+    def attempt_with(self, run: str, key: str) -> OpenAttempt | None:
+        """Return the open attempt of a run that has this key."""
+        for opened in self._open.values():
+            if opened.ref.run == run and is_same_secret(key, opened.key):
+                return opened
+        return None
 
-    def _about(self) -> Answer:
-        return {
-            "upstreams": [
-                {"name": upstream.name, "url": upstream.url, "provider": upstream.provider}
-                for upstream in self._upstreams
-            ]
-        }
+    def _answering(self, answer: Callable[[Asking], Awaitable[Answer]]) -> OwnAnswer:
+        async def reply(request: web.BaseRequest, call: Call) -> web.StreamResponse:
+            run, *words = call.words
+            members = await _read(request)
+            asking = Asking(check_name(run), tuple(words), members, call.attempt, request.query)
+            return web.json_response(await answer(asking))
+
+        return reply
+
+    async def _about(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        upstreams = [
+            {"name": upstream.name, "url": upstream.url, "provider": upstream.provider} for upstream in self._upstreams
+        ]
+        return web.json_response({"upstreams": upstreams})
 
     # -- attempts ---------------------------------------------------------------------------------------------
 
@@ -243,12 +236,6 @@ def _line_name(members: Answer, name: str) -> LineName | None:
         return None if value is None else name_from(value)
     except ValueError as error:
         raise _refused(f"{name} is not the name of an event.", "bad_arguments", 400) from error
-
-
-def _match(shape: str, path: str) -> tuple[str, ...] | None:
-    pattern = "".join("([^/]+)" if part == "*" else re.escape(part) for part in re.split(r"(\*)", shape))
-    found = re.fullmatch(pattern, path)
-    return None if found is None else found.groups()
 
 
 def _member(members: Answer, name: str, kind: type[Any]) -> Any:

@@ -114,8 +114,8 @@ async def test_an_attempts_key_opens_its_own_run_only(proxy: RunningProxy, api: 
         ("POST", "/r/attempts", {"port": 70_000}, 400, "bad_arguments"),
         ("POST", "/r/attempts", {"port": True}, 400, "bad_arguments"),
         ("POST", "/r/attempts", [], 400, "bad_arguments"),
-        ("GET", "/r/attempts", None, 404, "no_such_route"),
-        ("DELETE", "/r/attempts/1", None, 404, "no_such_route"),
+        ("GET", "/r/attempts", None, 405, "method_not_allowed"),
+        ("DELETE", "/r/attempts/1", None, 405, "method_not_allowed"),
         ("POST", "/r/attempts/9/close", {}, 404, "attempt_not_open"),
     ],
 )
@@ -131,7 +131,7 @@ async def test_browsers_and_strangers_are_refused_first(
 ) -> None:
     assert (await api("POST", f"{RUNS}/r/attempts", {}, Origin="http://127.0.0.1"))[0] == 403
     assert (await api("POST", f"{RUNS}/r/attempts", {}, token="guess"))[0] == 401
-    assert (await api("POST", f"{RUNS}/r/nonsense", {}, token="guess"))[0] == 401
+    assert (await api("POST", f"{RUNS}/r/nonsense", {}, token="guess"))[0] == 404
     assert teacher.count() == 0
 
 
