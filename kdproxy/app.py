@@ -40,6 +40,7 @@ from kdproxy.settings import Settings
 from kdproxy.storage import port_file
 from kdproxy.storage.directory import DataDirectory
 from kdproxy.storage.lane_memory import LaneMemory
+from kdproxy.storage.lock import is_alive
 from kdproxy.storage.reading import ReadOnlyDirectory
 from kdproxy.storage.secret_file import load_secret
 from kdproxy.telemetry.log import RequestLog
@@ -171,6 +172,7 @@ class App:
             lambda: self._proxy.handle,
             make_server,
             lambda: [lane for lane in self._lanes.snapshot() if lane["stopped"] is not None],
+            is_alive,
         )
         token_guard = TokenGuard(
             token,

@@ -69,18 +69,21 @@ class RunApi:
         handle: Callable[[], ProxyHandler],
         make_server: Callable[[Handler], HttpServer],
         stopped_lanes: Callable[[], list[dict[str, Any]]],
+        is_alive: Callable[[int], bool],
     ) -> None:
         """Take what it works on.
 
         Args:
             handle: returns the handler of requests, which is made after this object.
             stopped_lanes: returns the lanes that wait for a quota.
+            is_alive: whether a process of this machine runs.
         """
         self._runs = runs
         self._upstreams = upstreams
         self._handle = handle
         self._make_server = make_server
         self._stopped_lanes = stopped_lanes
+        self._is_alive = is_alive
         self._open: dict[tuple[str, str], OpenAttempt] = {}
         self._is_stopping = False
         self._routes: dict[tuple[str, str], Callable[[Asking], Awaitable[Answer]]] = {
@@ -157,6 +160,10 @@ class RunApi:
             raise _refused("port is not a number from 0 to 65535.", "bad_arguments", 400)
         attempt = await self._runs.open(asking.run, token, is_new=not continues)
         place = asking.run, attempt.token
+        if (left := self._open.get(place)) is not None and left.pid is not None and not self._is_alive(left.pid):
+            # `kdproxy run` was killed: nobody else closes it. A command that outlived it would share the samples.
+            del self._open[place]
+            await left.close()
         if place in self._open:
             raise RequestRefused(
                 f"Attempt {attempt.token!r} of run {asking.run!r} is open already.",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kdproxy.testing.proxy import run_proxy_process
 from kdproxy.testing.teacher import RateLimited, ScriptedTeacher
 
 pytestmark = pytest.mark.asyncio
@@ -50,13 +51,30 @@ async def test_what_the_command_handles_is_its_own_matter(start_job: Any) -> Non
 
 
 async def test_a_killed_run_has_lost_nothing(teacher: ScriptedTeacher, start_job: Any) -> None:
-    job = await start_job("for _ in range(3): say(ask())\ntime.sleep(2)")
+    job = await start_job(
+        "parent = os.getppid()\nfor _ in range(3): say(ask())\nwhile os.getppid() == parent: time.sleep(0.02)"
+    )
     first = [await job.line() for _ in range(3)]
     job.process.kill()
     await job.process.wait()
     code, second, err = await (await start_job("for _ in range(3): say(ask())")).end()
     assert (code, second) == (0, first), err
     assert teacher.count("completions") == 3
+
+
+async def test_a_killed_run_is_continued_while_the_proxy_runs(
+    teacher: ScriptedTeacher, tmp_path: Path, start_job: Any
+) -> None:
+    """Nobody closed its attempt: the proxy sees that its process is gone."""
+    async with run_proxy_process(teacher, tmp_path / "data"):
+        job = await start_job("parent = os.getppid()\nsay(ask())\nwhile os.getppid() == parent: time.sleep(0.02)")
+        first = await job.line()
+        busy, _, err = await (await start_job("say(ask())", "--continue")).end()
+        assert (busy, "is open already" in err) == (1, True), err
+        job.process.kill()
+        await job.process.wait()
+        code, lines, err = await (await start_job("say(ask())", "--continue")).end()
+    assert (code, "attempt '1'" in err, len({first, *lines})) == (0, True, 2), err
 
 
 async def test_a_call_that_the_command_left_is_finished_and_stored(teacher: ScriptedTeacher, start_job: Any) -> None:
