@@ -1,16 +1,13 @@
 """A training that asks its teacher at temperature 1: job_samples.py OUTPUT_DIR KIND WORKERS KILL_AT|never.
 
-KIND is data: the data set asks for each item; ahead: it asks for a whole batch at once, naming each sample; iterable:
-an iterable data set without a state asks; stateful: one with a state; loop: the loop asks; both: data set and loop;
-rollouts: the loop asks for several answers to one prompt; custom: a loader with a state of its own asks. Questions come
-again and again, so the order of samples matters. Each step's answers are written to trace.jsonl.
+KIND is data: the data set asks for each item; ahead: it asks for a whole batch at once, naming each sample. Questions
+come again and again, so the order of samples matters. Each step's answers are written to trace.jsonl.
 """
 
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -19,7 +16,6 @@ from typing import Any
 import torch
 from openai import OpenAI
 from torch import nn
-from torch.utils.data import IterableDataset
 
 from trainhooks import training_progress_context
 
@@ -66,26 +62,13 @@ class Ahead:
             return list(pool.map(self.__getitem__, indices))
 
 
-class Stream(IterableDataset[str]):
-    """Begins anew with each iteration."""
-
-    def __iter__(self) -> Iterator[str]:
-        for number in range(SAMPLES):
-            yield ask(number)
-
-
 def main() -> None:
     out, kind, workers, kill_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
     torch.manual_seed(1)
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     state = {"model": model, "optimizer": optimizer}
-    data: Any = {
-        "data": Asking,
-        "both": Asking,
-        "ahead": Ahead,
-        "iterable": Stream,
-    }.get(kind, lambda: range(SAMPLES))()
+    data: Any = Ahead() if kind == "ahead" else Asking()
     options: dict[str, Any] = {"batch_size": WIDE if kind == "ahead" else BATCH, "num_workers": workers}
     with (
         training_progress_context({"seed": 5}, out, TOTAL, state=state, checkpoint_every_steps=EVERY) as progress,
@@ -93,13 +76,7 @@ def main() -> None:
     ):
         progress.loader(data, **options)
         for step, batch in progress.steps():
-            match kind:
-                case "loop":
-                    answers = [ask(number) for number in batch.tolist()]
-                case "both":
-                    answers = [*batch, ask(0)]
-                case _:
-                    answers = list(batch)
+            answers = list(batch)
             trace.write(json.dumps({"step": step, "answers": answers}) + "\n")
             if str(step) == kill_at:
                 progress.flush()

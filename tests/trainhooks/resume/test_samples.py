@@ -1,7 +1,7 @@
 """The teacher's samples through a resume: training and proxy are killed with SIGKILL, and both start again.
 
-Each test compares a killed and resumed training with an uninterrupted one that replays the run in a new attempt: the
-same answers in the same order, and none of them was bought twice.
+A killed and resumed training is compared with an uninterrupted one that replays the run in a new attempt: the same
+answers in the same order, and none of them was bought twice. More situations: test_sample_situations.py.
 """
 
 import asyncio
@@ -78,13 +78,13 @@ class Training:
         assert code == (-signal.SIGKILL if kill_at is not None else 1 if fails else 0), job.said()
         return str(job.said())
 
-    async def resumed(self, *, kill_at: int = KILL_AT, kills_proxy: bool = True) -> str:
+    async def resumed(self, *, kills_proxy: bool) -> str:
         """Train; kill training and proxy; start both again, in another attempt; returns what the resume said.
 
         Then train without a kill in a third attempt, as what the first two are compared with.
         """
         async with self.proxy() as proxy:
-            await self.train(proxy, "one", kill_at=kill_at)
+            await self.train(proxy, "one", kill_at=KILL_AT)
             if not kills_proxy:
                 said = await self.train(proxy, "two")
                 await self.whole(proxy)
@@ -95,8 +95,8 @@ class Training:
             await self.whole(proxy)
         return said
 
-    async def whole(self, proxy: ProxyProcess) -> list[Any]:
-        """Train without a kill, in a new attempt: what it gets is stored; returns its trace."""
+    async def whole(self, proxy: ProxyProcess) -> None:
+        """Train without a kill, in a new attempt: what it gets is stored."""
         bought = self.teacher.count()
         await self.train(proxy, "whole", out="whole")
         if self.workers == 0:
@@ -104,7 +104,6 @@ class Training:
         lines = map(json.loads, (self.path / "data" / "api_recovery.jsonl").read_text().splitlines())
         paid = [(line["key"], line.get("ordinal", 0)) for line in lines if line["kind"] == "answer"]
         assert len(paid) == len(set(paid)), "a sample was bought twice"
-        return self.trace("whole")
 
     def trace(self, out: str = "out") -> list[Any]:
         """The answers of each step, as they were got last."""
@@ -131,8 +130,6 @@ def training(clients: Any, sold: ScriptedTeacher, tmp_path: Path) -> Make:
     [
         ("data", 0, True),
         ("data", 1, False),
-        ("both", 0, False),
-        ("iterable", 0, False),
         ("ahead", 2, True),
     ],
 )
@@ -157,27 +154,6 @@ async def test_what_cannot_be_exact_is_said(training: Make) -> None:
     assert "2 workers of the loader ask at once" in certificate["samples"]
     assert certificate["verdict"] != "exact"
     assert "Kdproxy-Sample" in said
-
-
-async def test_a_loop_that_asks_while_workers_load_is_exact_or_said(training: Make) -> None:
-    run = training("loop", 2)
-    await run.resumed(kills_proxy=False)
-    assert run.trace() == run.trace("whole") or run.certificate()["samples"]
-
-
-async def test_a_training_that_dies_before_its_first_checkpoint_begins_at_the_same_samples(training: Make) -> None:
-    run = training("data", 0)
-    await run.resumed(kill_at=EVERY - 1, kills_proxy=False)
-    assert run.trace() == run.trace("whole")
-
-
-async def test_chains_of_kills_in_one_attempt_lose_and_repeat_nothing(training: Make) -> None:
-    run = training("data", 1)
-    async with run.proxy() as proxy:
-        for kill_at in (4, 4, 10):
-            await run.train(proxy, "same", kill_at=kill_at)
-        await run.train(proxy, "same")
-        assert run.trace() == await run.whole(proxy)
 
 
 async def test_another_data_directory_is_refused_before_anything_is_bought(training: Make) -> None:
