@@ -55,7 +55,7 @@ class RunClient:
         self.run = name
         self.address = f"{parts.scheme}://{parts.netloc}"
         self._path, self._query = f"/_kdproxy/api/runs/{name}/cursor", query
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._connection: HTTPConnection | None = None
         self._pid = 0
 
