@@ -54,7 +54,7 @@ class _Command(click.Command):
 
 @click.command("run", cls=_Command, options_metavar="[OPTIONS] --")
 @click.option("--name", help="Name of the run; default: that of the script.")
-@click.option("--continue", "continues", is_flag=True, help="Go on with the last attempt's samples.")
+@click.option("--continue", "continues", is_flag=True, help="Continue the last attempt with its samples.")
 @click.option("--expect", type=click.IntRange(min=1), metavar="N", help="Expected number of calls, for the ETA.")
 @click.option("--relaunch", is_flag=True, help="Start the command again once a spent quota is back.")
 @click.option("--upstream", "upstreams", multiple=True, metavar="URL|NAME=URL", help="Teacher API; may be repeated.")

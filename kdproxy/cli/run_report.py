@@ -136,5 +136,5 @@ def warn_of_repeats(run: str, review: dict[str, Any]) -> None:
         f"Warning: this attempt asked {counted(review['asked'], 'question')}, all of which earlier attempts of run "
         f"{run!r} had asked, and got the same samples from 0 again; {counted(review['left'], 'question')} of theirs "
         "stayed unasked. If the script skips rows that it has finished, these are answers that it has already had: "
-        "start it with --continue, which goes on with the last attempt's samples."
+        "start it with --continue, which continues the last attempt."
     )

@@ -90,7 +90,7 @@ class Progress:
         return dict(self._latest)
 
     def go_to(self, step: int) -> None:
-        """Go on with `step` finished steps: what was measured behind them is no later than what comes."""
+        """Continue with `step` finished steps: what was measured behind them is no later than what comes."""
         self.step = step
         self._latest_step.clear()
         for seen in self._counts.values():

@@ -127,8 +127,8 @@ class TeacherSamples:
             return
         raise SamplesNotRestored(
             f"The teacher's samples could not be put back to {where}: {failure} Nothing was trained or bought.",
-            hint="Start the kdproxy that the run was trained with, on its data directory. To go on with other samples,"
-            " give drift={'samples': 'allow'}.",
+            hint="Start the kdproxy that the run was trained with, on its data directory. To continue with other "
+            "samples, give drift={'samples': 'allow'}.",
         )
 
     def _say_without_run(self) -> None:
