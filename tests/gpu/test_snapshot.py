@@ -10,7 +10,7 @@ from torch import nn
 
 from trainhooks.core.policy import CheckpointPolicy
 from trainhooks.pytorch import rng
-from trainhooks.pytorch.checkpoint import cuda, packing, snapshot
+from trainhooks.pytorch.checkpoint import cuda, device_copy, packing
 from trainhooks.pytorch.checkpoint.saver import Saver, load
 from trainhooks.pytorch.checkpoint.snapshot import Snapshotter
 from trainhooks.pytorch.checkpoint.state import TrainingState
@@ -109,20 +109,20 @@ def test_out_of_memory_for_the_copy_goes_straight_to_the_host_and_is_reported_on
     """Another process may take what was free a moment ago."""
     caplog.set_level("INFO", "trainhooks")
     tensors = [torch.full((WIDTH, WIDTH), 5.0, device="cuda") for _ in range(8)]
-    before, real, calls = torch.cuda.memory_allocated(), snapshot.pack, []
+    before, real, calls = torch.cuda.memory_allocated(), device_copy.take_memory, []
 
-    def pack(group: list[torch.Tensor]) -> torch.Tensor:
-        calls.append(group)
+    def take_memory(storage: torch.UntypedStorage, size_bytes: int) -> None:
+        calls.append(size_bytes)
         if len(calls) % 2 == 0:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return real(group)
+        real(storage, size_bytes)
 
     monkeypatch.setattr(packing, "_LEAST_BLOCK_BYTES", WIDTH * WIDTH * 8)
-    monkeypatch.setattr(snapshot, "pack", pack)
+    monkeypatch.setattr(device_copy, "take_memory", take_memory)
     snapshotter = Snapshotter()
     for value in (6.0, 7.0):
         taken = snapshotter.take(tensors)
-        assert torch.cuda.memory_allocated() == before, "what was packed before it is returned"
+        assert torch.cuda.memory_allocated() == before, "what was taken before it is returned"
         for tensor in tensors:
             tensor.fill_(value)
         assert all(bool((copy == value - 1).all()) for copy in taken.wait())

@@ -23,6 +23,8 @@ class DeviceMemory:
         self._kept_bytes = 0
         """What the allocator has for us, unless it has returned memory to the driver meanwhile."""
         self._returns = _Returns(0, None)
+        self._is_kept = False
+        """What was asked for last was there; to ask torch takes a part of a millisecond, so once for each save."""
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether there is room for so much, of which what was used before is a part.
@@ -30,21 +32,23 @@ class DeviceMemory:
         The allocator is asked first, since the driver takes its time to answer.
         """
         returns = self._count_returns()
-        is_kept = size_bytes <= self._kept_bytes and returns == self._returns
+        is_kept = self._is_kept = size_bytes <= self._kept_bytes and returns == self._returns
         if is_kept and returns.at_all is not None:
             return True
         free, total = torch.cuda.mem_get_info(self._device)
         return is_kept or free - size_bytes >= max(_SPARE_BYTES, _SPARE_PART * total)
 
     def keep(self, size_bytes: int) -> None:
-        """Note that so much was taken."""
+        """Note that so much was taken, for which there was room."""
+        if self._is_kept:
+            return
         returns = self._count_returns()
         if size_bytes > self._kept_bytes or returns != self._returns:
             self._kept_bytes, self._returns = size_bytes, returns
 
     def forget(self) -> None:
         """Note that it could not be taken."""
-        self._kept_bytes = 0
+        self._kept_bytes, self._is_kept = 0, False
 
     def _count_returns(self) -> "_Returns":
         found = torch.cuda.memory_stats_as_nested_dict(self._device)

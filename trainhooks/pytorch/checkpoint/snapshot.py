@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from trainhooks.pytorch.checkpoint.cuda import DeviceMemory, StreamTransport
-from trainhooks.pytorch.checkpoint.packing import Packing, flat, pack
+from trainhooks.pytorch.checkpoint.device_copy import DeviceCopy
+from trainhooks.pytorch.checkpoint.packing import Packing, flat
 from trainhooks.pytorch.checkpoint.staging import Block, Ring, Transfer
 
 log = logging.getLogger("trainhooks")
 
+_HOST = -1
 _HUGE_FROM_BYTES = 16 << 20
 _WIDE_BUFFERS, _WIDE_BUFFER_BYTES, _HANDS = 8, 16 << 20, 4
 """Of the ring for which the training waits: one thread empties a buffer more slowly than the device fills it, and the
@@ -74,7 +76,7 @@ class Arena:
         """Return the place of each tensor's copy."""
         assert self._packing is not None
         if self._views is None:
-            self._views = self._packing.views(self.flat())
+            self._views = self._packing.views(self.blocks())
         return self._views
 
 
@@ -127,21 +129,30 @@ class Snapshotter:
         self._host = Arena()
         self._lanes: dict[torch.device, _CudaLane] = {}
         self._use_device_copy = use_device_copy
+        self._numbers: list[int] = []
+        """The device of each tensor at the save before, and which tensors each has."""
+        self._places: dict[int, list[int]] = {}
 
     def take(self, tensors: Sequence[Tensor]) -> Snapshot:
         """Copy. Once this returns, changes to the tensors on the current streams don't reach the snapshot."""
         snapshot = Snapshot(len(tensors))
-        by_device: dict[torch.device, list[int]] = defaultdict(list)
-        host = torch.device("cpu")
-        for place, tensor in enumerate(tensors):
-            by_device[tensor.device if tensor.is_cuda else host].append(place)
-        for device, places in by_device.items():
-            group = [tensors[place] for place in places]
-            if device.type == "cuda":
-                snapshot._parts.append(self._lane(device).take(group, places))
-            else:
-                snapshot._parts.append(_OnHost(places, _copied(self._host, group)))
+        with torch.inference_mode(mode=False), torch.no_grad():  # what is made under inference mode is bound to it
+            for number, places in self._by_device(tensors).items():
+                group = [tensors[place] for place in places]
+                if number != _HOST:
+                    snapshot._parts.append(self._lane(group[0].device).take(group, places))
+                else:
+                    snapshot._parts.append(_OnHost(places, _copied(self._host, group)))
         return snapshot
+
+    def _by_device(self, tensors: Sequence[Tensor]) -> dict[int, list[int]]:
+        """Return the places of the tensors of each CUDA device by its number, and those of all others."""
+        numbers = [tensor.get_device() if tensor.is_cuda else _HOST for tensor in tensors]
+        if numbers != self._numbers:
+            self._numbers, self._places = numbers, defaultdict(list)
+            for place, number in enumerate(numbers):
+                self._places[number].append(place)
+        return self._places
 
     def release(self) -> None:
         """Let go of all buffers."""
@@ -240,6 +251,7 @@ class _CudaLane:
         self._ring: Ring | None = None
         self._wide_ring: Ring | None = None
         self._transfer: Transfer | None = None
+        self._copy: DeviceCopy | None = None
         self._is_told = False
 
     def take(self, group: Sequence[Tensor], places: Sequence[int]) -> _Part:
@@ -281,7 +293,8 @@ class _CudaLane:
         try:
             with torch.cuda.stream(self._stream):  # memory of this stream is not the training's to split
                 self._stream.wait_stream(current)
-                blocks: list[Block] = [pack([group[place] for place in block.places]) for block in packing.blocks]
+                copy = self._places(packing)
+                copy.fill(group)
                 done = self._stream.record_event()
         except torch.cuda.OutOfMemoryError:
             self._memory.forget()
@@ -291,8 +304,13 @@ class _CudaLane:
         self._memory.keep(packing.size_bytes)
         if self._ring is None:
             self._ring = Ring(StreamTransport(self._stream))
-        self._transfer = Transfer(self._ring, blocks, self._arena.blocks())
+        self._transfer = Transfer(self._ring, [*copy.blocks], self._arena.blocks(), copy.let_go)
         return _Staged(places, self._arena, packing, self._transfer, done)
+
+    def _places(self, packing: Packing) -> DeviceCopy:
+        if self._copy is None or self._copy.packing is not packing:
+            self._copy = DeviceCopy(packing, self._device)
+        return self._copy
 
     def _tell(self, size_bytes: int) -> None:
         if not self._is_told:

@@ -125,9 +125,20 @@ def _nothing() -> None:
 
 
 class Transfer:
-    """The blocks of one snapshot on their way to the host, on a thread of its own."""
+    """The blocks of one snapshot on their way to the host, on a thread of its own.
 
-    def __init__(self, ring: Ring, blocks: list[Block], targets: Sequence[Tensor]) -> None:
+    Args:
+        let_go: called with the number of each block whose bytes are no longer needed, and without one once none are.
+    """
+
+    def __init__(
+        self,
+        ring: Ring,
+        blocks: list[Block],
+        targets: Sequence[Tensor],
+        let_go: Callable[[int | None], None] = lambda number: None,
+    ) -> None:
+        self._let_go = let_go
         self._ring = ring
         self._blocks = blocks
         self._targets = targets
@@ -158,14 +169,20 @@ class Transfer:
         with self._lock:
             if self._thread.ident is None:
                 self._blocks.clear()
+                self._let_go(None)
                 return
         self._thread.join()
 
     def _run(self) -> None:
         try:
-            self._ring.fetch(self._blocks, self._targets, lambda number: self._arrived[number].set())
+            self._ring.fetch(self._blocks, self._targets, self._note)
         except BaseException as error:
             self._failure = error
+            self._let_go(None)
         self._blocks.clear()
         for each in self._arrived:
             each.set()
+
+    def _note(self, number: int) -> None:
+        self._let_go(number)
+        self._arrived[number].set()
