@@ -21,8 +21,12 @@ _MAX_LENGTH_DIGITS = 15
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _BLANK = " \t"
 _STATUS_LINE = re.compile(r"HTTP/1\.([01])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
-_FIELD = re.compile(r"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(\S(?:.*\S)?)?[ \t]*$")
-"""A header line as nearly all are: all of a head take a third of the time that they take one by one."""
+_FIELD = re.compile(r"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+(\S(?:.*\S)?)?[ \t]*+$")
+"""A header line as nearly all are: all of a head take a third of the time that they take one by one.
+
+The quantifiers are possessive: else a line of blanks before other white space takes the square of its length, 1.7 s for
+16 KB.
+"""
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 

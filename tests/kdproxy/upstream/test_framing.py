@@ -1,11 +1,13 @@
 """Heads and bodies: what RFC 9112 leaves in no doubt is read, what leaves doubt is refused, however it arrives."""
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdproxy.upstream import framing
 from kdproxy.upstream.framing import BadFraming, ChunkedBody, End, Head, parse_head, split_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -188,6 +190,29 @@ def test_chunks_are_joined_and_the_rest_is_left(parts: list[bytes], rest: bytes)
     body = ChunkedBody()
     assert body.feed(coded + rest) == (b"".join(parts), rest)
     assert body.end is End.WHOLE
+
+
+_NAMES = st.sampled_from(["X", "Server", "x y", "", "X ", " X", "X\x0b", "é"])
+_VALUES = st.text(st.sampled_from("aé:, \t\x0b\x0c\x1c\x85\xa0\u2028"), max_size=8)
+
+
+@given(st.lists(st.tuples(_NAMES, st.sampled_from([":", ""]), _VALUES).map("".join).filter(bool), max_size=4))
+def test_headers_are_read_alike_in_one_search_and_line_by_line(lines: list[str]) -> None:
+    raw = "\n".join(["HTTP/1.1 200 OK", *lines]).encode()
+    try:
+        one_by_one = framing._read_lines(lines)
+    except BadFraming as error:
+        with pytest.raises(BadFraming, match=str(error)):
+            parse_head(raw, method="POST")
+    else:
+        assert list(parse_head(raw, method="POST").headers.items()) == one_by_one
+
+
+@pytest.mark.parametrize("value", [b" " * 30_000, b" a" * 15_000, b"a" + b" " * 30_000, b"a" * 30_000])
+def test_a_long_header_is_read_in_a_moment(value: bytes) -> None:
+    began = time.process_time()
+    parse_head(OK + b"Content-Length: 0\r\nX:" + value + b"\x0b", method="POST")
+    assert time.process_time() - began < 2, "the time grows with the square of the length"
 
 
 def test_an_answer_to_head_has_a_length_and_no_body() -> None:
