@@ -137,18 +137,18 @@ class Ordinals:
             return
         self._of(key).held[ordinal][1] -= 1
 
-    def release(self, key: str, ordinal: int) -> bool:
-        """Release a held ordinal; return whether it is free again."""
+    def release(self, key: str, ordinal: int) -> None:
+        """Release a held ordinal: it is free again unless it was used."""
         uses = self._single.pop(key, None)
         if uses is not None:
             if uses:
                 self._keys[key] = ordinal + 1
-            return not uses
+            return
         state = self._of(key)
         held = state.held[ordinal]
         held[0] -= 1
         if held[0]:
-            return False
+            return
         del state.held[ordinal]
         is_used = held[1] > 0
         if not is_used and ordinal < state.top:
@@ -157,7 +157,6 @@ class Ordinals:
             state.ahead.add(ordinal)
         if state.is_plain:
             self._keys[key] = state.top
-        return not is_used
 
     def may_return(self, key: str, scope: str = "") -> bool:
         """Whether clients hold ordinals of a scope and none is free: one that asks again may wait for its own."""

@@ -33,6 +33,16 @@ def label_taken(label: str) -> KdproxyError:
     )
 
 
+def label_in_use(label: str) -> KdproxyError:
+    """A run cannot have the label that requests of this process use for a renamed one."""
+    return RequestRefused(
+        f"A run was named {label!r} before, and clients of this proxy that use the name stay with that run.",
+        hint="Nothing was changed. Choose another name, or restart the proxy and rename the run then.",
+        code="run_name_in_use",
+        http_status=409,
+    )
+
+
 def unknown_cursor(label: str) -> KdproxyError:
     """A cursor names no event of a run."""
     return RequestRefused(

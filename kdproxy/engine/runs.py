@@ -125,8 +125,9 @@ class Attempt:
             self.ordinals.unuse(key, ordinal)
             returned = Returned(self.name, key, ordinal)
             self._history.take(self._log.note(returned), returned)
-        if self.ordinals.release(key, ordinal):
-            _wake(self._waiting.pop(key, ()))
+        self.ordinals.release(key, ordinal)
+        if self._waiting:
+            _wake(self._waiting.pop(key, ()))  # also if it was used: then nothing returns that they could wait for
         if not self.holds and self._all_released:
             waiting, self._all_released = self._all_released, []
             _wake(waiting)
@@ -175,6 +176,8 @@ class Runs:
         self._list = run_log.runs()
         self._open: dict[LineName, _OpenRun] = {}
         self._by_ref: dict[tuple[str, str | None], Attempt] = {}
+        self._used_labels: dict[str, LineName] = {}
+        """The runs that requests of this process named so: they stay with them, though a run may be renamed."""
         self._opening = asyncio.Lock()
 
     async def attempt(self, ref: RunRef) -> Attempt:
@@ -192,7 +195,7 @@ class Runs:
             RequestRefused: the token is taken.
         """
         async with self._opening:
-            run = self._list.find(label)
+            run = self._find(label)
             known = None if run is None or (is_new and token is None) else run.attempt(token)
             if known is not None and is_new:
                 raise run_errors.taken(label, known.token)
@@ -201,10 +204,18 @@ class Runs:
             else:
                 name = known.name
             attempt = await self._attempt(run, name)
+            self._used_labels[label] = run.run_id
             self._by_ref[label, attempt.token] = attempt
             if run.attempts[-1].name == name:
                 self._by_ref[label, None] = attempt
             return attempt
+
+    def _find(self, label: str) -> Run | None:
+        run_id = self._used_labels.get(label)
+        return self._list.find(label) if run_id is None else self._list.runs[run_id]
+
+    def _known(self, label: str) -> Run:
+        return self._find(label) or self._list.known(label)  # which raises
 
     def _begin(self, label: str, run: Run | None, token: str | None) -> tuple[Run, LineName]:
         if token is None:
@@ -295,12 +306,12 @@ class Runs:
         if source is None:
             ordinals = Ordinals()
         else:
-            await self._check_cursor(self._list.known(label), source, after)
+            await self._check_cursor(self._known(label), source, after)
         if self._log.trouble is not None:
             raise run_errors.not_durable("The cursor was not restored", self._log.trouble)
         attempt = await self.open(label, token)
         await attempt.wait_released(RETURN_SECONDS)  # of a process that was killed, and is not seen closed yet
-        run = self._list.known(label)
+        run = self._known(label)
         history = self._open[run.run_id].history
         if source is not None:
             ordinals = await _rebuilt(history, source, after, is_whole=False)
@@ -327,7 +338,7 @@ class Runs:
 
     async def known_attempt(self, label: str, token: str | None) -> tuple[Attempt, History]:
         """Return an attempt and the history of its run. Raises RequestRefused: there is no such run or attempt."""
-        run = self._list.known(label)
+        run = self._known(label)
         found = run.known_attempt(token)
         async with self._opening:  # an attempt that is opened twice would give a sample twice
             attempt = await self._attempt(run, found.name)
@@ -337,12 +348,14 @@ class Runs:
         """Give a run another label. Requests of this process that use the old one stay with it.
 
         Raises:
-            KdproxyError: there is no such run, the new label is none or is taken, or the disk refuses.
+            KdproxyError: there is no such run, the new label is none, is taken or in use, or the disk refuses.
         """
         async with self._opening:
             run = self._list.known(label)
             if self._list.find(check_name(new)) is not None:
                 raise run_errors.label_taken(new)
+            if self._used_labels.get(new, run.run_id) != run.run_id:
+                raise run_errors.label_in_use(new)
             renamed = RunRenamed(run.run_id, new, self._clock.now())
             self._list.take(renamed, self._log.note(renamed))
         await self.settle("The run is renamed in memory only")
