@@ -1,0 +1,80 @@
+"""The proxy dies before, after and within each operation on its files: nothing that a client had is lost or paid twice.
+
+The points are found by running: each label that a life passes is killed at in later lives. With `-s` the histogram of
+the points hit is shown.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from kdproxy.testing.teacher import ScriptedTeacher
+from tests.e2e.crash.campaign import Campaign, Report
+from tests.e2e.crash.lives import Forks, forks
+from tests.e2e.crash.oracle import Oracle
+
+pytestmark = [
+    pytest.mark.asyncio,
+    pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files of descriptors are read from /proc"),
+]
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forks(tmp_path_factory.mktemp("lives")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def campaign(forked: Forks, tmp_path: Path, teacher: ScriptedTeacher, http: Any) -> Callable[..., Campaign]:
+    def campaign(seed: int, **more: Any) -> Campaign:
+        rng = Random(seed)
+        return Campaign(forked, tmp_path / "data", Oracle(teacher, rng, http), rng, Report(seed), **more)
+
+    return campaign
+
+
+@pytest.mark.parametrize(
+    ("each", "most", "seed"), [(1, 110, 1), pytest.param(5, 900, 2, marks=pytest.mark.faults)], ids=["quick", "faults"]
+)
+async def test_killed_at_each_point(campaign: Callable[..., Campaign], each: int, most: int, seed: int) -> None:
+    killing = campaign(seed, power=0.3)
+    await killing.kill_at_each(each, most=most)
+    report = await killing.finish()
+    print(report.text())
+    assert report.is_clean, report.text()
+    assert len(report.phases) >= 55, report.text()
+    assert len(report.missed()) <= 8, report.missed()
+
+
+async def test_killed_at_each_point_of_a_first_start(campaign: Callable[..., Campaign]) -> None:
+    killing = campaign(3)
+    await killing.kill_at_birth()
+    report = await killing.finish()
+    print(report.text())
+    assert report.is_clean, report.text()
+    assert len(report.phases) >= 15, report.text()
+
+
+@pytest.mark.parametrize(
+    ("bug", "label", "power"),
+    [
+        ("no_sync", "after report", 1.0),
+        ("reply_before_write", "before write api_recovery.jsonl answer", 0.0),
+        ("index_before_journal", "after commit index", 0.0),
+        ("used_after_delivery", "before write events.jsonl used", 0.0),
+    ],
+)
+async def test_a_planted_bug_is_found(campaign: Callable[..., Campaign], bug: str, label: str, power: float) -> None:
+    """The test of these tests: with each of these bugs a client's answer is lost, or a sample is given twice."""
+    killing = campaign(4, bug=bug, power=power)
+    for nth in 4 * (2, 4, 1, 3, 6):
+        await killing.kill_at(label, nth=nth, from_start=False)
+        if killing.oracle.problems:
+            break
+    report = await killing.finish()
+    print(report.text())
+    assert not report.is_clean
