@@ -94,18 +94,13 @@ def _place(error: BaseException | None) -> str | None:
 
 
 class _Request(web.BaseRequest):
-    """A request whose connection is closed after the reply if other clients wait for its place.
-
-    Or if it offers an upgrade, as Java's client does with h2c: aiohttp reads no second request on such a connection.
-    """
+    """A request whose connection is closed after the reply if other clients wait for its place."""
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open after the reply."""
         server = self._protocol._manager
-        if self._message.should_close or self._message.upgrade:
-            return False
-        return not (isinstance(server, HttpServer) and server.is_crowded)
+        return not self._message.should_close and not (isinstance(server, HttpServer) and server.is_crowded)
 
 
 class HttpServer(web.Server):

@@ -56,6 +56,26 @@ async def test_a_malformed_host_is_refused(
     assert teacher.count() == 0
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        # Other spellings of loopback: a browser sends none of them, and a rebound name may look like one.
+        *("127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.2", "0", "[::]", "[::ffff:127.0.0.1]"),
+        *("[0:0:0:0:0:0:0:1]", "[::1%25lo]", "localhost.", "localhost.evil.example", "127.0.0.1.nip.io"),
+        *("localhost%00", "localhost%2eevil.example", "localhost,evil.example", "evil.example#localhost"),
+        *("evil.example?localhost", "evil.example\\localhost", "localhost:8400:80", "localhost:", "localhost;x"),
+        *("xn--lcalhost-l0a", "ip6-localhost", "host.docker.internal", "kdproxy", "[::1]evil.example", "user@[::1]"),
+    ],
+)
+async def test_what_only_looks_like_loopback_is_refused(
+    teacher: ScriptedTeacher, proxy: RunningProxy, exchange: Any, host: str
+) -> None:
+    for target in ("/v1/models", "/_kdproxy/healthz", f"http://{host}/v1/models"):
+        head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Host: localhost\r\nConnection: close\r\n\r\n"
+        assert (await exchange(proxy.address, head.encode())).split()[1] in (b"421", b"400"), target
+    assert teacher.count() == 0
+
+
 async def test_no_host_and_two_hosts_are_refused(teacher: ScriptedTeacher, proxy: RunningProxy, exchange: Any) -> None:
     for hosts in (b"", b"Host: localhost\r\nHost: evil.example\r\n", b"Host: evil.example\r\nHost: localhost\r\n"):
         reply = await exchange(proxy.address, b"GET /v1/files HTTP/1.1\r\n" + hosts + b"Connection: close\r\n\r\n")

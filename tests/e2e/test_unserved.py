@@ -30,6 +30,24 @@ def raw(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> b
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
+async def exchange_on(proxy: RunningProxy, *requests: bytes) -> list[bytes]:
+    """Send requests on one connection, each after the reply to the one before."""
+    host, _, port = proxy.address.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    replies = []
+    async with asyncio.timeout(10):
+        for request in requests:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            (length,) = [int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")]
+            replies.append(head + await reader.readexactly(length))
+    writer.close()
+    return replies
+
+
+OVER_HTTP = raw("GET", "/_kdproxy/healthz", {})
+
+
 @pytest.mark.parametrize(
     ("path", "change"),
     [
@@ -45,28 +63,25 @@ def raw(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> b
     ],
 )
 @pytest.mark.parametrize("token", [None, TOKEN], ids=["without a token", "with a token"])
-async def test_a_websocket_is_refused_with_a_hint_and_the_connection_ends(
-    teacher: ScriptedTeacher, exchange: Any, path: str, change: dict[str, str | None], token: str | None
+async def test_a_websocket_is_refused_with_a_hint_and_the_connection_serves_http(
+    teacher: ScriptedTeacher, path: str, change: dict[str, str | None], token: str | None
 ) -> None:
     headers = {name: value for name, value in (HANDSHAKE | change).items() if value is not None}
     async with run_proxy(teacher, environment={"KDPROXY_TOKEN": token} if token else {}) as proxy:
-        if "Connection" not in headers:
-            headers["Connection"] = "close"
-        async with asyncio.timeout(10):
-            reply = await exchange(proxy.address, raw("GET", path, headers))
+        reply, after = await exchange_on(proxy, raw("GET", path, headers), OVER_HTTP)
     assert reply.startswith(b"HTTP/1.1 426 "), reply
     assert b"x-should-retry: false" in reply
-    body = reply.partition(b"\r\n\r\n")[2]
     assert b"websocket_not_served" in reply
-    assert b"POST /v1/responses" in body
+    assert b"POST /v1/responses" in reply
+    assert after.endswith(b'{"status": "ok"}')
     assert teacher.count() == 0
 
 
-async def test_a_websocket_of_a_page_is_refused_as_the_pages(
-    teacher: ScriptedTeacher, proxy: RunningProxy, exchange: Any
-) -> None:
+async def test_a_websocket_of_a_page_is_refused_as_the_pages(teacher: ScriptedTeacher, proxy: RunningProxy) -> None:
     # A browser asks for no permission before it opens a WebSocket to another site.
-    reply = await exchange(proxy.address, raw("GET", "/v1/responses", HANDSHAKE | {"Origin": "https://evil.example"}))
+    handshake = raw("GET", "/v1/responses", HANDSHAKE | {"Origin": "https://evil.example"})
+    reply, after = await exchange_on(proxy, handshake, OVER_HTTP)
+    assert after.startswith(b"HTTP/1.1 200 ")
     assert reply.startswith(b"HTTP/1.1 403 ")
     assert teacher.count() == 0
 
@@ -126,14 +141,13 @@ async def test_a_bedrock_key_is_a_bearer_token_as_any_other(
 async def test_an_offer_of_h2c_is_ignored_and_no_request_after_it_is_lost(
     teacher: ScriptedTeacher, proxy: RunningProxy
 ) -> None:
-    # Java's client offers h2c on every plain connection. Behind some servers its body or its next request is lost.
-    host, _, port = proxy.address.removeprefix("http://").rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    # Java's client offers h2c on every new connection. Behind some servers its body or its next request is lost.
     offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAAB"}
-    writer.write(raw("POST", CHAT, offer | PLAIN, orjson.dumps(ASK)))
-    async with asyncio.timeout(10):
-        reply = await reader.read()  # to the end: a client that is told to close opens another connection
-    writer.close()
-    assert reply.startswith(b"HTTP/1.1 200 ")
-    assert b"Connection: close\r\n" in reply
-    assert teacher.calls[0].body == orjson.dumps(ASK)
+    bodies = [orjson.dumps({**ASK, "model": f"m{number}"}) for number in range(3)]
+    requests = [
+        raw("POST", CHAT, PLAIN | headers, body) for headers, body in zip((offer, offer, {}), bodies, strict=True)
+    ]
+    for reply in await exchange_on(proxy, *requests):
+        assert reply.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close" not in reply
+    assert [call.body for call in teacher.calls] == bodies

@@ -1,12 +1,29 @@
 """The guards by themselves."""
 
+import hmac
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
+from aiohttp import web
 from multidict import CIMultiDict
 
 from kdproxy.core.models import Upstream
 from kdproxy.core.routing import BUILT_IN
 from kdproxy.errors import RequestRefused
-from kdproxy.web.guard import HostGuard, LoopGuard, TokenGuard, credentials, is_loopback
+from kdproxy.web import guard as guard_module
+from kdproxy.web.guard import (
+    HostGuard,
+    LoopGuard,
+    TokenGuard,
+    bearer,
+    credentials,
+    is_loopback,
+    is_near,
+    is_same_secret,
+)
 
 TOKEN = "the-proxy-token-0123"
 
@@ -129,3 +146,53 @@ def test_the_way_is_marked_but_not_at_the_providers_own_hosts() -> None:
     with pytest.raises(RequestRefused) as caught:
         guard.check(CIMultiDict([("cdn-loop", "other-cdn"), (name, f"x, {value}")]))
     assert caught.value.http_status == 508
+
+
+@pytest.mark.parametrize(
+    ("peer", "own", "is_it"),
+    [
+        *(("127.0.0.1", "127.0.0.1", True), ("::1", "::1", True), ("127.0.0.1", "192.0.2.1", True)),
+        *(("192.0.2.1", "192.0.2.1", True), ("192.0.2.2", "192.0.2.1", False), ("2001:db8::2", "2001:db8::1", False)),
+        *(("172.17.0.1", "172.17.0.2", False), ("0.0.0.0", "127.0.0.1", False)),
+    ],
+)
+def test_this_machine_is_distinguished_by_addresses(peer: str, own: str, is_it: bool) -> None:
+    transport = SimpleNamespace(get_extra_info={"peername": (peer, 5), "sockname": (own, 8400)}.get)
+    forged = headers(X_Forwarded_For="127.0.0.1", Forwarded="for=127.0.0.1", X_Real_IP="127.0.0.1")
+    assert is_near(cast(web.BaseRequest, SimpleNamespace(transport=transport, headers=forged))) == is_it
+    assert not is_near(cast(web.BaseRequest, SimpleNamespace(transport=None, headers=forged)))
+
+
+def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def compare(given: bytes, secret: bytes) -> bool:
+        compared.append((given, secret))
+        return hmac.compare_digest(given, secret)
+
+    monkeypatch.setattr(guard_module, "hmac", SimpleNamespace(compare_digest=compare))
+    guard = TokenGuard(TOKEN, {})
+    for wrong in ("", "x", TOKEN[:-1], TOKEN + "x", "\udcff"):
+        compared.clear()
+        assert not guard.holds(headers(Authorization=f"Bearer {wrong}"), f"key={wrong.encode(errors='replace').hex()}x")
+        assert all(secret == TOKEN.encode() for _, secret in compared)
+        assert len(compared) == 2  # the header's and the query's
+    assert is_same_secret(TOKEN, TOKEN)
+
+
+def test_no_token_or_key_is_compared_elsewhere() -> None:
+    web_package = Path(guard_module.__file__).parent
+    code = {path.name: path.read_text(encoding="utf-8") for path in web_package.glob("*.py")}
+    assert [name for name, text in code.items() if "compare_digest" in text] == ["guard.py"]
+    secret = re.compile(r"\b\w*(?:token|key|secret)\b\s*[!=]=|[!=]=\s*[\w.]*\b\w*(?:token|secret)\b")
+    found = [(name, line) for name, text in code.items() for line in text.splitlines() if secret.search(line)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("value", "token"),
+    [("Bearer x", "x"), ("bearer  x ", "x"), ("Basic x", None), ("Bearer", ""), ("x", None), ("", None)],
+)
+def test_a_bearer_token_is_read(value: str, token: str | None) -> None:
+    assert bearer(headers(Authorization=value)) == token
+    assert bearer(headers()) is None
