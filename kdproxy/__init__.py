@@ -4,6 +4,7 @@ It is a command, not a library; clients use it by their base URL:
     kdproxy serve       start the proxy; `ready` waits for it in scripts
     kdproxy warm        fill the cache from files; `export` writes the stored answers
     kdproxy stats       what is stored and what was spent; `verify` checks it
+    kdproxy doctor      check this machine, the data directory and the upstreams
     kdproxy forget      withdraw bad answers; `scrub` removes credentials
     kdproxy config      the effective settings
 

@@ -18,6 +18,7 @@ VERBS = {
     "export": "Write the stored answers: as a journal, or as training rows.",
     "stats": "Show what is stored, and what a running proxy has done.",
     "verify": "Check the journal and its index.",
+    "doctor": "Check this machine, the data directory and the upstreams, at no cost.",
     "forget": "Withdraw bad answers, so that the next run buys exactly those again.",
     "runs": "List runs, show one, give samples back, rename one.",
     "scrub": "Remove credentials from a journal that an earlier release wrote.",
@@ -29,7 +30,7 @@ NEXT = """What to do next:
   kdproxy serve                                      or start the proxy; it prints the line to export
   export OPENAI_BASE_URL=http://127.0.0.1:8400/v1    in another terminal; your API key stays as it is
   kdproxy stats                                      what is stored, and what it cost
-If something does not work: docs/troubleshooting.md"""
+If something does not work: kdproxy doctor, docs/troubleshooting.md"""
 
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2

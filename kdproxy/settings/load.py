@@ -56,6 +56,19 @@ def load(
     Raises:
         ConfigError: with all problems.
     """
+    loaded, problems = survey(flags, environment=environment, config=config)
+    if problems:
+        raise ConfigError(problems, hint="Fix them all and start again; `kdproxy config` shows the effective settings.")
+    return loaded
+
+
+def survey(
+    flags: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] = os.environ,
+    config: Path | None = None,
+) -> tuple[Loaded, list[str]]:
+    """Return the settings, without those that have a problem, and all problems. Arguments as for `load`."""
     if RUN_URL in environment:
         # Within `kdproxy run` the token is the key of an attempt, for trainhooks; no proxy's.
         environment = {name: value for name, value in environment.items() if name != f"{ENV_PREFIX}TOKEN"}
@@ -86,12 +99,7 @@ def load(
     _check_variables(_named_variables(given.get("upstreams")), environment, problems)
     _check_door(settings, problems)
     _check_loop(settings, problems)
-    if problems:
-        raise ConfigError(problems, hint="Fix them all and start again; `kdproxy config` shows the effective settings.")
-    return Loaded(
-        settings=Settings(**{**values, "credentials": credentials}),
-        origins=origins,
-    )
+    return Loaded(settings=Settings(**{**values, "credentials": credentials}), origins=origins), problems
 
 
 def describe(loaded: Loaded) -> list[dict[str, Any]]:

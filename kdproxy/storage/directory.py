@@ -148,7 +148,7 @@ class DataDirectory:
 
     def upstream_urls(self) -> dict[str, str]:
         """Return the recorded upstreams, name to URL."""
-        return dict(_read_meta(self.path).get("upstreams", {}))
+        return known_upstreams(self.path)
 
     def remember_upstreams(self, urls: Mapping[str, str]) -> None:
         """Record upstreams beside those already known. If the write fails, the next start repeats it."""
@@ -251,6 +251,11 @@ def check_format(path: Path) -> None:
             hint="It was written by a newer kdproxy: upgrade, or give another --data-dir.",
             code="data_dir_newer",
         )
+
+
+def known_upstreams(path: Path) -> dict[str, str]:
+    """Return the upstreams that a directory remembers, name to URL. Raises StorageFailed."""
+    return dict(_read_meta(path).get("upstreams", {}))
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -61,10 +61,14 @@ def _is_journal(path: Path) -> bool:
 
 def report_copies(directory: Path) -> None:
     """Log the files that look like copies of the journal which other programs made: they are not read."""
-    found = sorted(path.name for path in directory.iterdir() if _COPY.fullmatch(path.name))
-    if found:
+    if found := copies_beside(directory):
         log.warning(
             "files beside the journal are not read: conflict copies, or segments that were compressed or rotated. "
             "`kdproxy warm FILE` takes over answers that only they hold",
             extra={"files": ", ".join(found)},
         )
+
+
+def copies_beside(directory: Path) -> list[str]:
+    """Return the names of files that look like copies of the journal which other programs made."""
+    return sorted(path.name for path in directory.iterdir() if _COPY.fullmatch(path.name))

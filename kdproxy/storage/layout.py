@@ -92,18 +92,33 @@ def prepare(path: Path) -> None:
         StorageFailed: it must not be used.
         OSError: it cannot be created or examined.
     """
-    place = examine(path)
-    if place is Place.NEW:
+    if examine_owned(path) is Place.NEW:
         path.mkdir(mode=0o700, parents=True)
         try:
             _ignore_all(path / IGNORE_NAME)
         except OSError:
             _unmake(path)  # on a full disk; the next start creates it again, with the file
             raise
-        return
-    _refuse_other_owner(path, path.stat().st_uid)
-    for name in _MUST_BE_FILES:
-        _refuse_no_file(path / name)
+
+
+def examine_owned(path: Path) -> Place:
+    """Return what lies at a path, if this user may write to it. Changes nothing.
+
+    Raises:
+        StorageFailed: it must not be used, or another user owns it.
+        OSError: it cannot be examined.
+    """
+    place = examine(path)
+    if place is not Place.NEW:
+        _refuse_other_owner(path, path.stat().st_uid)
+        for name in _MUST_BE_FILES:
+            _refuse_no_file(path / name)
+    return place
+
+
+def is_ours(name: str) -> bool:
+    """Whether kdproxy makes files or directories of this name in a data directory."""
+    return _OURS.fullmatch(name) is not None
 
 
 def _ignore_all(path: Path) -> None:

@@ -63,7 +63,7 @@ class ReadOnlyDirectory:
                 manifest = Manifest.load(path)
                 manifest.rescan(trusts_inodes=not on_network)
                 copy = made.enter_context(_scratch()) / INDEX_NAME
-                _copy_index(find_private(path, makes=False)[0] if on_network else path / INDEX_NAME, copy)
+                copy_index(find_private(path, makes=False)[0] if on_network else path / INDEX_NAME, copy)
                 trouble = judge(path, copy, manifest).misfit
                 if trouble is not None:
                     discard(copy)
@@ -101,7 +101,7 @@ def _scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def _copy_index(source: Path | None, copy: Path) -> None:
+def copy_index(source: Path | None, copy: Path) -> None:
     """Copy the index, if any: a database with a write-ahead log cannot be opened without writing beside it."""
     for name in DATABASE_FILES[:2]:  # SQLite makes the third from the second
         try:

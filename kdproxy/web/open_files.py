@@ -27,11 +27,17 @@ class OpenFiles(NamedTuple):
 def raise_open_files() -> OpenFiles:
     """Raise the soft limit to the hard one."""
     before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
+    wanted = attainable_open_files()
     if before != resource.RLIM_INFINITY and before < wanted:
         with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return OpenFiles(open_files(), before)
+
+
+def attainable_open_files() -> int:
+    """Return how many files a proxy could have open: to this it raises its soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
 
 
 def open_files() -> int:
