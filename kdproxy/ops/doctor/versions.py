@@ -56,7 +56,7 @@ UNFIXED = (
         "CVE-2025-69872",
         "it runs pickles that it finds in its database; kdproxy stores bytes only and refuses a row with a pickle, so "
         "this does not apply here",
-        "python-diskcache, issue 357",
+        "grantjenks/python-diskcache#357",
     ),
 )
 """Faults without a fixed release, which kdproxy prevents by itself."""
@@ -159,7 +159,7 @@ def check_python(
     fixed = _WRITELINES_FIXED[(version[0], version[1])]
     yield problem(
         "versions",
-        f"Python {shown} has CVE-2024-12254 (python/cpython, issue 127655, read 2026-11-30): answers to a client that "
+        f"Python {shown} has CVE-2024-12254 (python/cpython#127655, read 2026-11-30): answers to a client that "
         "does not read are held in memory without a limit.",
         f"Use Python {version[0]}.{version[1]}.{fixed} or later, or install uvloop: pip install 'kdproxy[speed]'.",
     )

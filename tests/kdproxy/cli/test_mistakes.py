@@ -137,7 +137,8 @@ import kdproxy.cli.{verb} as verb
 def interrupted(*_, **__):
     raise KeyboardInterrupt
 
-setattr(verb, "_await" if hasattr(verb, "_await") else "load", interrupted)  # `ready` reads no settings
+first = next(name for name in ("_await", "examine", "load") if hasattr(verb, name))  # what `ready`, `doctor` call
+setattr(verb, first, interrupted)
 from kdproxy.cli.main import main
 main()
 """
