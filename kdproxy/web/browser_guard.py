@@ -85,7 +85,7 @@ def _refused(message: str) -> RequestRefused:
     return RequestRefused(
         message,
         hint="Nothing was sent to a provider. If it is an application of yours that runs in a browser, add its origin "
-        "to allowed_origins.",
+        "to allowed_origins (docs/threat-model.md).",
         code="cross_origin",
         http_status=403,
     )
