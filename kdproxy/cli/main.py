@@ -1,5 +1,6 @@
 """The `kdproxy` command: its verbs, and the exit codes that errors become."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,19 @@ def _ending(ctx: click.Context) -> Iterator[None]:
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_PROBLEM)
 
 
+def _open_closed_streams() -> None:
+    """Open /dev/null as stdin, stdout and stderr where they are closed.
+
+    Else the next file that is opened gets the number: the journal would be the stderr of this process.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number is this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
 @click.group(
     cls=VerbGroup,
     verbs=VERBS,
@@ -74,5 +88,6 @@ def _ending(ctx: click.Context) -> Iterator[None]:
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """A local caching proxy between distillation scripts and paid teacher APIs."""
+    _open_closed_streams()
     if ctx.invoked_subcommand is None:
         click.echo(f"{NEXT}\n\n{ctx.get_help()}")

@@ -30,6 +30,7 @@ from kdproxy.settings.client_variable import Given
 from kdproxy.settings.load import RUN_URL
 from kdproxy.storage.lock import Owner, read_owner
 from kdproxy.telemetry.log import configure
+from kdproxy.telemetry.output import queued_output
 from kdproxy.web.guard import is_loopback
 from kdproxy.web.open_files import raise_open_files
 from kdproxy.web.run_api import PREFIX
@@ -81,31 +82,29 @@ def command(
     except RequestRefused as error:
         raise ConfigError([f"--name: {error.message}"], hint="Nothing was started.") from None
     flags = {"data_dir": data_dir, "upstreams": upstreams or None}
-    settings = _settings(flags, config)
-    given = _given(settings)
-    if not settings.upstreams and (tables := client_variable.needed_upstreams(given)):
-        settings = _settings({**flags, "upstreams": tables}, config)
-    sys.exit(_Job(command, run, settings, given, Signals(), continues, relaunch, expect).run())
-
-
-def _settings(flags: dict[str, Any], config: Path | None) -> Settings:
     loaded = load(flags, config=config)
-    level = loaded.settings.log_level if loaded.origins["log_level"] != "default" else "warning"
-    configure(level)
-    return loaded.settings
+    given = _given(loaded.settings)
+    if not loaded.settings.upstreams and (tables := client_variable.needed_upstreams(given)):
+        loaded = load({**flags, "upstreams": tables}, config=config)
+    signals = Signals()
+    with queued_output():  # else a stderr that nobody reads, or a closed one, stops the proxy and the bill
+        configure(loaded.settings.log_level if loaded.origins["log_level"] != "default" else "warning")
+        sys.exit(_Job(command, run, loaded.settings, given, signals, continues, relaunch, expect).run())
 
 
 def _given(settings: Settings) -> Given:
-    ports = {settings.port}
     owner = read_owner(settings.data_dir.expanduser())
-    for address in (None if owner is None else owner.address, os.environ.get(RUN_URL)):
-        if address and (port := urlsplit(address).port):
-            ports.add(port)
+    ports = {urlsplit(owner.address).port or 0} if owner is not None and owner.address is not None else set()
+    outer = _port_of_outer_run()
+    if outer and owner is not None and owner.address is not None and _is_run_of(owner.address):
+        ports.add(outer)
+    if not is_kdproxy(f"http://127.0.0.1:{settings.port}"):
+        ports.add(settings.port)
     given = client_variable.given_by(os.environ, ports)
     problems = [
         f"{name} is {url}, where another kdproxy listens: answers would be stored by both"
         for name, url in given.urls.items()
-        if is_loopback(urlsplit(url).hostname or "") and is_kdproxy(url)
+        if is_loopback(urlsplit(url).hostname or "") and (urlsplit(url).port == outer or is_kdproxy(url))
     ]
     if problems:
         hint = (
@@ -113,6 +112,21 @@ def _given(settings: Settings) -> Given:
         )
         raise ConfigError(problems, hint=hint)
     return given
+
+
+def _port_of_outer_run() -> int | None:
+    """Return the port of the attempt that this process itself belongs to."""
+    return urlsplit(os.environ.get(RUN_URL, "")).port
+
+
+def _is_run_of(address: str) -> bool:
+    """Whether the attempt that this process belongs to is one of this proxy: it accepts the attempt's key."""
+    run = os.environ.get(RUN_URL, "").rpartition("/")[2]
+    try:
+        RunClient(address, os.environ.get("KDPROXY_TOKEN", "")).call("GET", f"/{run}/cursor?sync=no")
+    except KdproxyError:
+        return False
+    return True
 
 
 def _check_command(name: str) -> None:

@@ -55,8 +55,8 @@ def _checked(name: str, what: str, path: str | None) -> str:
     if _NAME.fullmatch(name) is None:
         shown = "" if path is None else ", as in /runs/NAME/attempts/TOKEN/scopes/SCOPE/v1"
         raise RequestRefused(
-            f"The name of the {what} is empty, longer than 128 characters, or has characters other than letters, "
-            "digits and . _ ~ : @ + = -",
+            f"The name of the {what} is empty, longer than 128 characters, does not begin with a letter or digit, or "
+            "has characters other than letters, digits and . _ ~ : @ + = -",
             hint=f"Nothing was sent to the provider. Use a short plain name{shown}.",
             code="bad_run_name",
         )

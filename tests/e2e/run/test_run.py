@@ -1,6 +1,7 @@
 """`kdproxy run`: attempts, samples, the bill, what the command gets, and what is refused."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from kdproxy.testing.proxy import run_proxy_process
 from kdproxy.testing.teacher import ScriptedTeacher
+from tests.e2e.run.conftest import ASK
 
 pytestmark = pytest.mark.asyncio
 
@@ -136,6 +138,38 @@ async def test_a_base_url_of_another_kdproxy_is_refused(
         code, _, err = await job.end()
     assert (code, "another kdproxy" in err) == (2, True), err
     assert teacher.count("completions") == 0
+
+
+async def test_the_attempt_of_another_directory_is_no_base_url(
+    teacher: ScriptedTeacher, tmp_path: Path, start_job: Any
+) -> None:
+    """Not taken for its own address: the key and the prompts would go to the built-in upstreams."""
+    inner = f"{sys.executable} -m kdproxy run --data-dir {tmp_path / 'other'} -- {sys.executable} distill.py inner"
+    script = f"say(ask()) if len(sys.argv) > 1 else sys.exit(os.system({inner!r}) >> 8)"
+    code, lines, err = await (await start_job(script)).end()
+    assert (code, lines, "another kdproxy" in err) == (2, [], True), err
+    assert not (tmp_path / "other").exists()
+
+
+async def test_a_run_inside_a_run_has_an_attempt_of_the_same_proxy(teacher: ScriptedTeacher, start_job: Any) -> None:
+    inner = f"{sys.executable} -m kdproxy run --data-dir data --name inner -- {sys.executable} distill.py inner"
+    script = f"say(ask()) if len(sys.argv) > 1 else sys.exit(os.system({inner!r}) >> 8)"
+    code, lines, err = await (await start_job(script)).end()
+    assert (code, len(lines)) == (0, 1), err
+    assert "OPENAI_BASE_URL was kdproxy's own address" in err
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", ">&- 2>&- <&-"])
+async def test_a_stderr_that_takes_nothing_changes_neither_the_command_nor_its_exit_code(
+    teacher: ScriptedTeacher, tmp_path: Path, stderr: str
+) -> None:
+    script = f"{ASK}\nopen('got', 'w').write(ask())\nsys.exit(7)"
+    (tmp_path / "distill.py").write_text(script)
+    command = f"{sys.executable} -m kdproxy run --data-dir data -- {sys.executable} distill.py {stderr}"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OPENAI_BASE_URL": teacher.base_url}
+    process = await asyncio.create_subprocess_shell(command, cwd=tmp_path, env=environment)
+    assert await asyncio.wait_for(process.wait(), 30) == 7
+    assert (tmp_path / "got").read_text()
 
 
 async def test_an_upstream_that_the_running_proxy_does_not_have_is_refused(
