@@ -15,6 +15,7 @@ from kdproxy.testing.teacher import ScriptedTeacher
 from tests.e2e.crash.campaign import Campaign, Report
 from tests.e2e.crash.lives import Forks, forks
 from tests.e2e.crash.oracle import Oracle
+from tests.e2e.crash.points import SHORT
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -37,12 +38,10 @@ def campaign(forked: Forks, tmp_path: Path, teacher: ScriptedTeacher, http: Any)
     return campaign
 
 
-@pytest.mark.parametrize(
-    ("each", "most", "seed"), [(1, 110, 1), pytest.param(5, 900, 2, marks=pytest.mark.faults)], ids=["quick", "faults"]
-)
-async def test_killed_at_each_point(campaign: Callable[..., Campaign], each: int, most: int, seed: int) -> None:
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(2, 7))])
+async def test_killed_at_each_point(campaign: Callable[..., Campaign], seed: int) -> None:
     killing = campaign(seed, power=0.3)
-    await killing.kill_at_each(each, most=most)
+    await killing.kill_at_each(most=110)
     report = await killing.finish()
     print(report.text())
     assert report.is_clean, report.text()
@@ -76,5 +75,45 @@ async def test_a_planted_bug_is_found(campaign: Callable[..., Campaign], bug: st
         if killing.oracle.problems:
             break
     report = await killing.finish()
+    print(report.text())
+    assert not report.is_clean
+
+
+FAULTS = ("ENOSPC", "EIO", "EROFS", "EMFILE", "EINTR", SHORT)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_an_operation_that_fails_loses_nothing(campaign: Callable[..., Campaign], fault: str) -> None:
+    failing = campaign(5)
+    for nth in failing.rng.sample(range(1, 40), 3) + failing.rng.sample(range(40, 250), 3):
+        await failing.fail_at(fault, nth)
+    report = await failing.finish()
+    print(report.text())
+    assert report.is_clean, report.text()
+    assert report.phases
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_each_operation_fails_once_until_a_life_passes(campaign: Callable[..., Campaign], fault: str) -> None:
+    failing, nth = campaign(6), 1
+    while await failing.fail_at(fault, nth):
+        nth += 1 if nth < 60 else 7
+        if not failing.report.is_clean:
+            break
+    report = await failing.finish()
+    print(report.text())
+    assert report.is_clean, report.text()
+    assert report.phases.total() >= 60
+
+
+async def test_a_planted_loss_on_a_refusing_disk_is_found(campaign: Callable[..., Campaign]) -> None:
+    """What the disk refuses once is dropped in place of being written again."""
+    failing = campaign(7, bug="refused_is_dropped")
+    for nth in range(1, 9):
+        await failing.fail_at("ENOSPC", nth, label="write api_recovery.jsonl answer")
+        if failing.oracle.problems:
+            break
+    report = await failing.finish()
     print(report.text())
     assert not report.is_clean

@@ -59,6 +59,18 @@ def index_before_journal() -> None:
     journal.Journal.append = late  # type: ignore[method-assign,assignment]
 
 
+def refused_is_dropped() -> None:
+    """Lines that the disk refuses are not written again."""
+    commit = Writer._commit
+
+    def forgetful(writer: Writer, writes: list[Write]) -> list[Write]:
+        commit(writer, writes)
+        return []
+
+    Writer._commit = forgetful  # type: ignore[method-assign,assignment]
+
+
 BUGS: dict[str, Callable[[], None]] = {
-    bug.__name__: bug for bug in (no_sync, reply_before_write, used_after_delivery, index_before_journal)
+    bug.__name__: bug
+    for bug in (no_sync, reply_before_write, used_after_delivery, index_before_journal, refused_is_dropped)
 }

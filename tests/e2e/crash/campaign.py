@@ -90,6 +90,25 @@ class Campaign:
                 life.kill()
             await self._end(life)
 
+    async def fail_at(self, fault: str, nth: int, *, label: str | None = None) -> bool:
+        """One life in which the n-th operation on files fails, then an orderly end; returns whether it got there.
+
+        A start may be refused, in a sentence. What was delivered while the disk refused is written before the end.
+        """
+        life = self._start(fault=fault, nth=nth, label=label)
+        if await life.listening():
+            await self.oracle.check(life, CHECKED)
+            await self.oracle.work(life)
+            life.kill(signal.SIGTERM)
+        code = await life.ended()
+        _, failed, _ = life.reached()
+        is_refused = not life.address and code == 1 and failed is not None and "kdproxy: " in life.said()
+        if (code != 0 and not is_refused) or "Traceback" in life.said() or " lost" in life.said():
+            self.oracle.problems.append(f"{fault} at {failed}: exit {code}\n{life.said()}")
+        if failed is not None:
+            self.report.phases[f"{fault} {failed}"] += 1
+        return failed is not None
+
     async def _census(self) -> set[str]:
         life = self._start(nth=0)
         await life.listening()
@@ -97,13 +116,13 @@ class Campaign:
         await life.ended()
         return life.reached()[0]
 
-    async def kill_at_each(self, each: int, *, most: int, only: str = "") -> None:
-        """Kill at each point `each` times, new points included, in at most so many lives."""
+    async def kill_at_each(self, *, most: int) -> None:
+        """Kill at each point, new points included, in at most so many lives."""
         await self._census()  # the points of a first start are those of `kill_at_birth`
         await self.kill_at(None, nth=0, from_start=True)
         tries: Counter[str] = Counter()
         for _ in range(most):
-            left = [label for label in sorted(self.report.seen) if only in label and self.report.phases[label] < each]
+            left = sorted(self.report.missed())
             if not left:
                 break
             fewest = min(tries[label] for label in left)

@@ -164,7 +164,7 @@ class Oracle:
         owner = read_owner(life.data_dir)
         if owner is None or owner.token is None:
             raise _Refused
-        headers = {"Authorization": f"Bearer {owner.token}"}
+        headers = {"Authorization": f"Bearer {owner.token}", "Content-Type": "application/json"}
         url = f"{life.address}/_kdproxy/api{path}"
         async with self.http.request(method, url, json=members, headers=headers) as response:
             text = await response.read()
