@@ -219,6 +219,9 @@ def refuse_owned(directory: Path, *, is_network: bool) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise busy(directory, read_owner(directory)) from error
+        except OSError:
+            if path != directory:  # some file systems do not lock directories, as for the owner
+                raise
         finally:
             os.close(descriptor)
 

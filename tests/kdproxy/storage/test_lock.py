@@ -1,5 +1,7 @@
 """One process owns a data directory, and says so."""
 
+import errno
+import fcntl
 import os
 import signal
 import socket
@@ -17,7 +19,7 @@ import pytest
 
 from kdproxy.errors import DirectoryBusy
 from kdproxy.storage import lock as under_test
-from kdproxy.storage.lock import NAME, STALE_SECONDS, DirectoryLock, read_owner
+from kdproxy.storage.lock import NAME, STALE_SECONDS, DirectoryLock, read_owner, refuse_owned
 
 Take = Callable[..., DirectoryLock]
 
@@ -241,3 +243,21 @@ def eventually(condition: Callable[[], bool], *, seconds: float = 5) -> bool:
             return True
         time.sleep(0.005)
     return False
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EISDIR])
+def test_a_file_system_that_locks_no_directories_has_the_lock_of_the_file_alone(
+    take: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    lock_file = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        lock_file(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    refuse_owned(tmp_path, is_network=False)
+    take()
+    with pytest.raises(DirectoryBusy):
+        refuse_owned(tmp_path, is_network=False)
