@@ -55,7 +55,7 @@ class JobApi:
             return await self._run(request, events)
 
     async def _run(self, request: web.BaseRequest, events: Events) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Server": "kdproxy"})
         # One thread per job: slices run in order, and the last one ends before the job is closed.
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kdproxy-job")
         loop = asyncio.get_running_loop()

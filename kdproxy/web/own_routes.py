@@ -16,6 +16,13 @@ from kdproxy.web.attempt_port import OpenAttempt
 from kdproxy.web.browser_guard import BrowserGuard, refuse_browsers
 from kdproxy.web.guard import bearer, is_same_secret
 
+_HEADERS = {
+    "Server": "kdproxy",  # in place of aiohttp's, which names the releases of Python and aiohttp
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 class Access(StrEnum):
     """Who may call a route."""
@@ -85,7 +92,11 @@ class OwnRoutes:
             self._browser_guard.check(request.method, request.headers)
             raise _wrong_method([route.method for route, _ in at]) if at else _no_such_page()
         route, words = found
-        return await route.answer(request, Call(words, self._admit(request, route, words)))
+        response = await route.answer(request, Call(words, self._admit(request, route, words)))
+        if not response.prepared:  # a job's answer is written while it runs
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
+        return response
 
     def _admit(self, request: web.BaseRequest, route: OwnRoute, words: tuple[str, ...]) -> OpenAttempt | None:
         match route.access:

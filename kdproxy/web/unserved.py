@@ -33,6 +33,6 @@ def check_served(headers: Headers, query: str) -> None:
 
 def is_signed(headers: Headers, query: str) -> bool:
     """Whether a request is signed with AWS's SigV4, in its headers or its query."""
-    if "Authorization" in headers and headers["Authorization"].lstrip()[:5].lower() == _SIGNED:
+    if headers.get("Authorization", "")[:5].lower() == _SIGNED:
         return True
     return bool(query) and "x-amz-signature=" in query.lower()

@@ -160,6 +160,21 @@ async def test_beyond_this_machine_health_is_a_word_only(
             assert orjson.loads(got.body)["reason"] == health.reason
 
 
+async def test_no_own_reply_names_a_release_or_may_be_kept_by_a_browser(proxy: RunningProxy, send: Any) -> None:
+    owner = read_owner(proxy.data_dir)
+    assert owner is not None
+    for route in proxy.app.own_routes.routes:
+        for token in (owner.token, "wrong"):
+            body = {} if route.method == "POST" else None
+            got = await send(proxy.address + path_of(route), body, headers={"Authorization": f"Bearer {token}"})
+            assert "aiohttp" not in str(got.headers), route
+            assert "Python" not in str(got.headers), route
+            if route.access is Access.ANYONE:
+                assert got.headers["Cache-Control"] == "no-store"
+                assert got.headers["X-Content-Type-Options"] == "nosniff"
+                assert got.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
 @pytest.mark.parametrize(
     "path",
     [
