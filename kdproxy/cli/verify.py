@@ -50,13 +50,8 @@ def command(
     say(f"{counted(result['lines'], 'line')} checked, {counted(result['problems'], 'problem')} found.")
     if result["is_repaired"]:
         say("the index is repaired.")
-    elif result["problems"] > result["damaged"] + result["segment"] + result["index"] + result["event"]:
-        say("`kdproxy verify --repair` repairs the index.")
-    if result["damaged"]:
-        say(
-            f"{counted(result['damaged'], 'damaged line')} in the journal: they answer no request, and lost "
-            "answers are bought again when they are requested. `kdproxy export` leaves such lines out."
-        )
+    for hint in result["hints"]:
+        say(hint)
     for line in in_flight_at_kill(result["calls"]):
         say(line)
     if answers:
@@ -77,7 +72,7 @@ def _sentence(finding: dict[str, Any]) -> str:
         case "event":
             return f"{finding['segment']}, byte {finding['offset']}: {finding['reason']}"
         case "index":
-            return f"the index cannot be used ({finding['reason']}); `kdproxy serve` rebuilds it"
+            return f"the index cannot be used ({finding['reason']})"
         case "missing":
             return f"missing from the index: {finding['row']}"
         case "dangling":

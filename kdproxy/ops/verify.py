@@ -26,6 +26,17 @@ MOST_SHOWN = 100
 """Problems that are reported one by one; all are counted."""
 
 
+_REPAIR = "`kdproxy verify --repair` repairs the index."
+_HINTS = {
+    "damaged": "A damaged line answers no request, and a lost answer is bought again when it is requested. To restore "
+    "lost answers: `kdproxy warm COPY`, with a copy of the journal. `kdproxy export` leaves such lines out.",
+    "event": "A damaged line of the events log: nothing to do. Its call counts as if the line were not there.",
+    "index": "The index: nothing to do. `kdproxy serve` rebuilds it from the journal, and so does `kdproxy verify "
+    "--repair`.",
+}
+"""What to do for a problem, by kind; for a row or a sum of the index: repair it. Segments say it themselves."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyArguments:
     """The arguments of `verify`."""
@@ -50,8 +61,8 @@ def verify(context: JobContext, arguments: VerifyArguments) -> Events:
         done += sum(row.line.location.length for row in page_rows)
         yield from check.unreported()
         yield Progress(done_bytes=done, total_bytes=snapshot.journal_bytes)
-    for name, reason in segments.problems():
-        check.report({"kind": "segment", "segment": name, "reason": reason})
+    for name, reason, hint in segments.problems():
+        check.report({"kind": "segment", "segment": name, "reason": reason, "hint": hint})
     events = check.take_events()
     suspects = check.compare_index()
     check.judge(suspects, unless=_written_since(library, snapshot.end))
@@ -61,7 +72,13 @@ def verify(context: JobContext, arguments: VerifyArguments) -> Events:
     if is_repaired:
         library.repair(repair)
     yield Result(
-        {**check.sums(), "is_repaired": is_repaired, "events": events, "calls": library.call_state().as_dict()}
+        {
+            **check.sums(),
+            "is_repaired": is_repaired,
+            "hints": [hint for hint in check.hints if not (is_repaired and hint == _REPAIR)],
+            "events": events,
+            "calls": library.call_state().as_dict(),
+        }
     )
 
 
@@ -85,6 +102,8 @@ class _Check:
         self._lines = 0
         self._kinds: Counter[str] = Counter()
         self._unreported: list[Finding] = []
+        self.hints: dict[str, None] = {}
+        """What to do, each once, in the order of the problems."""
         self._rows: dict[str, tuple[bytes | None, bytes | None]] = {}
 
     # -- the journal ------------------------------------------------------------------------------------------
@@ -205,7 +224,10 @@ class _Check:
 
     def report(self, members: dict[str, object]) -> None:
         """Count a problem, and queue it as a finding."""
-        self._kinds[str(members["kind"])] += 1
+        kind = str(members["kind"])
+        self._kinds[kind] += 1
+        members.setdefault("hint", _HINTS.get(kind, _REPAIR))
+        self.hints[str(members["hint"])] = None
         if self._kinds.total() <= MOST_SHOWN:
             self._unreported.append(Finding(members))
 

@@ -55,6 +55,8 @@ class Manifest:
     segments: Mapping[str, Segment] = field(default_factory=dict)
     is_new: bool = True
     """Whether no manifest existed: an earlier release wrote the directory."""
+    is_damaged: bool = False
+    """Whether the file could not be used: it does not show which segments have changed or are missing."""
     changes: Changes = field(default_factory=Changes)
     """What `rescan` found and has not been logged yet; segments found by the first scan are no change."""
 
@@ -73,7 +75,7 @@ class Manifest:
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             pass
         log.warning("segments.json cannot be used and is rebuilt from the sealed segments", extra={})
-        return cls(directory)
+        return cls(directory, is_damaged=True)
 
     @property
     def last_number(self) -> int:
@@ -124,7 +126,7 @@ class Manifest:
                 edited.append(name)
         removed = [name for name, known in self.segments.items() if name not in present and not known.is_missing]
         now |= {name: replace(known, is_missing=True) for name, known in self.segments.items() if name not in present}
-        is_other, self.segments = now != self.segments, now
+        is_other, self.segments = now != self.segments or self.is_damaged, now
         self.changes = Changes(edited=tuple(edited), added=() if self.is_new else tuple(added), removed=tuple(removed))
         return is_other
 
@@ -145,6 +147,7 @@ class Manifest:
         """Write the manifest. A failed write is logged, and the next start repeats it."""
         try:
             self._write()
+            self.is_damaged = False
         except OSError as error:
             log.warning("the manifest of sealed segments could not be written", extra={"error": error.strerror})
 

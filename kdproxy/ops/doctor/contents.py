@@ -32,6 +32,12 @@ def check_contents(path: Path, *, is_owned: bool) -> Checks:
             "`kdproxy warm FILE` takes over answers that only they hold.",
         )
     manifest = Manifest.load(path)
+    if manifest.is_damaged:
+        yield note(
+            "journal",
+            "segments.json is damaged, so it does not show which sealed segments changed or are gone.",
+            "Compare the segments with those of a copy. The next start makes it anew from what is there.",
+        )
     changed = list(_changed(path, manifest))
     yield from changed
     if not is_owned:

@@ -189,3 +189,58 @@ def test_verify_names_a_segment_that_is_not_as_it_was_sealed(data: Path, say: Ru
     assert state(data) == before
     say("verify", "--accept-loss", "--data-dir", data)
     assert say("verify", "--data-dir", data).code == 0
+
+
+HINTS = {
+    "edited": "put it back from a copy",
+    "removed": "`kdproxy verify --accept-loss`",
+    "added": "the next start reads it",
+    "manifest damaged": "makes it anew",
+    "line damaged": "`kdproxy warm COPY`",
+    "row gone": "`kdproxy verify --repair` repairs the index",
+    "index gone bad": "rebuilds it from the journal",
+    "event damaged": "nothing to do",
+}
+
+
+@pytest.mark.parametrize("how", HINTS)
+def test_verify_says_what_to_do_for_each_problem(data: Path, say: Run, how: str) -> None:
+    segment = data / "api_recovery.000002.jsonl"
+    match how:
+        case "edited":
+            segment.write_bytes(segment.read_bytes().replace(b"Thus", b"Then"))
+        case "removed":
+            segment.unlink()
+        case "added":
+            shutil.copy(segment, data / "api_recovery.000000.jsonl")
+        case "manifest damaged":
+            (data / "segments.json").write_bytes(b"{")
+        case "line damaged":
+            journal = data / "api_recovery.jsonl"
+            journal.write_bytes(journal.read_bytes().replace(b"Thus", b"Then"))
+        case "row gone":
+            sql(data, "DELETE FROM Cache WHERE key LIKE 's/%'")
+        case "index gone bad":
+            (data / "index" / "cache.db").write_bytes(bytes(50_000))
+        case "event damaged":
+            (data / "events.jsonl").write_bytes(b'{"v":2,"kind":"sent","sha256":"00"}\n')
+    ran = say("verify", "--data-dir", data, "--json")
+    assert ran.code == 1
+    assert HINTS[how] in " ".join(ran.json["hints"])
+    assert {found["hint"] for found in ran.json["findings"]} == set(ran.json["hints"])
+    said = say("verify", "--data-dir", data).err
+    assert all(said.count(hint) == 1 for hint in ran.json["hints"])
+
+
+@pytest.mark.parametrize("segments", [0, 3])
+def test_a_damaged_manifest_is_made_anew_by_the_next_start(tmp_path: Path, say: Run, segments: int) -> None:
+    data = tmp_path / "data"
+    if segments:
+        fill(data)
+    else:
+        DataDirectory.open(data, command="test").close()
+        (data / "api_recovery.jsonl").touch()
+    (data / "segments.json").write_bytes(b"{")
+    assert say("verify", "--data-dir", data).code == 1
+    DataDirectory.open(data, command="test").close()
+    assert say("verify", "--data-dir", data).code == 0
