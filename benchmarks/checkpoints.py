@@ -7,6 +7,7 @@ AdamW, 1.49 GB; with --large, of one of 774 M, 9.3 GB.
 # mypy: disable-error-code="attr-defined, method-assign"
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -183,8 +184,9 @@ def own(training: Training, *, device_snapshot: bool = True, keeps_gradients: bo
     state.keeps_gradients = keeps_gradients
     policy = CheckpointPolicy(every_seconds=None, device_snapshot=device_snapshot)
     savers: list[Saver] = []
-    spent = {"capture": 0.0, "copy": 0.0}
-    """Seconds of the last save in the training's thread: to take the state by reference, and to launch its copy."""
+    spent = dict.fromkeys(("capture", "capture_cpu", "capture_gc", "copy", "copy_cpu", "copy_gc"), 0.0)
+    """Seconds of the last save in the training's thread: to take the state by reference, and to launch its copy. Of
+    each, what the thread used the CPU, and what python took to collect garbage."""
 
     def begin(path: Path) -> Callable[[], float | None]:
         if not savers:
@@ -211,12 +213,26 @@ def own(training: Training, *, device_snapshot: bool = True, keeps_gradients: bo
 
 
 def _timed(call: Callable[..., Any], spent: dict[str, float], name: str) -> Callable[..., Any]:
+    collecting = [0.0, 0.0]
+    """Since when, and how long in all."""
+
+    def note(phase: str, found: dict[str, Any]) -> None:
+        if phase == "start":
+            collecting[0] = time.perf_counter()
+        else:
+            collecting[1] += time.perf_counter() - collecting[0]
+
     def timed(*given: Any) -> Any:
-        began = time.perf_counter()
+        collecting[1] = 0.0
+        gc.callbacks.append(note)
+        began, cpu = time.perf_counter(), time.thread_time()
         try:
             return call(*given)
         finally:
             spent[name] = time.perf_counter() - began
+            spent[f"{name}_cpu"] = time.thread_time() - cpu
+            spent[f"{name}_gc"] = collecting[1]
+            gc.callbacks.remove(note)
 
     return timed
 
@@ -281,7 +297,11 @@ def summarise(taken: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 def _shown(save: dict[str, float]) -> str:
-    spent = "".join(f" {name} {save[name] * 1e3:,.1f}," for name in ("capture", "copy") if name in save)
+    spent = "".join(
+        f" {name} {save[name] * 1e3:,.1f} (CPU {save[f'{name}_cpu'] * 1e3:,.1f}, gc {save[f'{name}_gc'] * 1e3:,.1f}),"
+        for name in ("capture", "copy")
+        if name in save
+    )
     return (
         f"blocked {save['blocked'] * 1e3:,.1f} ms,{spent} durable after {save['durable'] * 1e3:,.0f} ms,"
         f" next ten steps {save['slower_percent']:+.1f} %, {save['bytes'] / 1e6:,.0f} MB"

@@ -43,7 +43,8 @@ class Part:
     encoded: Callable[[], tuple[Any, Any]] = lambda: (None, None)
     """Returns the tree as JSON, and the versions of the classes in a module, which torch keeps beside its state."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """By name in the file; by reference. Of one that is dealt out over the ranks, what this rank has."""
+    """By name in the file; by reference, to be copied under `no_grad`. Of one that is dealt out over the ranks, what
+    this rank has."""
     sharded: dict[str, Any] = field(default_factory=dict)
     """Those of `tensors` that are dealt out over the ranks, as DTensors."""
     aliases: dict[str, str] = field(default_factory=dict)
@@ -191,8 +192,12 @@ def _mine(tensor: Any, path: str) -> Tensor:
 def _plain(tensor: Tensor, path: str) -> Tensor:
     """Return the tensor without its graph and class; refuse what has no bytes of its own."""
     kind = type(tensor)
-    if kind is Tensor and tensor.layout is _STRIDED and not (tensor.is_meta or tensor.is_quantized):
-        return tensor.detach() if tensor.requires_grad else tensor
+    if (
+        (kind is Tensor or kind is Parameter)
+        and tensor.layout is _STRIDED
+        and not (tensor.is_meta or tensor.is_quantized)
+    ):
+        return tensor.detach() if kind is Parameter or tensor.requires_grad else tensor
     if is_lazy(tensor):
         refusal = "is not initialised yet"
     elif tensor.is_meta:

@@ -49,12 +49,13 @@ class Arena:
     def __init__(self) -> None:
         self._buffer: Tensor | None = None
         self._views: list[Tensor] | None = None
+        self._blocks: list[Tensor] | None = None
         self._packing: Packing | None = None
 
     def packing(self, tensors: Sequence[Tensor]) -> Packing:
         """Return where each tensor's copy lies; the same while the layout is the same."""
         if self._packing is None or not self._packing.fits(tensors):
-            self._packing, self._views = Packing(tensors), None
+            self._packing, self._views, self._blocks = Packing(tensors), None, None
         return self._packing
 
     def flat(self) -> Tensor:
@@ -69,8 +70,10 @@ class Arena:
     def blocks(self) -> list[Tensor]:
         """Return the bytes of each block of the packing."""
         assert self._packing is not None
-        flat = self.flat()
-        return [flat[block.start : block.start + block.size_bytes] for block in self._packing.blocks]
+        if self._blocks is None:
+            flat = self.flat()
+            self._blocks = [flat[block.start : block.start + block.size_bytes] for block in self._packing.blocks]
+        return self._blocks
 
     def views(self) -> list[Tensor]:
         """Return the place of each tensor's copy."""

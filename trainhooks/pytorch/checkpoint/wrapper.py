@@ -5,7 +5,7 @@ without wrappers, so a model that is compiled or wrapped on one side alone is st
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from torch import nn
@@ -25,44 +25,52 @@ def inner_name(module: nn.Module) -> str | None:
     return next((name for name in children if name in _INNER), None) if len(children) == 1 else None
 
 
-def walk(root: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return (plain name, module) of a module and all in it, each once, in the order of `named_modules`. A wrapper has
-    the name of what is inside it."""
-    found: dict[int, tuple[str, nn.Module]] = {}
-    rest = [("", root)]
-    while rest:
-        name, module = rest.pop()
-        if id(module) in found:
-            continue
-        found[id(module)] = name, module
-        children = module._modules
-        if children:
-            inside = inner_name(module)
-            prefix = f"{name}." if name else ""
-            rest += [
-                (name if part == inside else prefix + part, child)
-                for part, child in reversed(children.items())
-                if child is not None
-            ]
-    return list(found.values())
-
-
 class Walked:
     """A module and all in it, walked once for all that one save asks of it."""
 
     def __init__(self, root: nn.Module) -> None:
         self.root = root
-        self.modules = walk(root)
-        """(plain name, module) of each."""
-        self.has_wrappers = any(each._modules and inner_name(each) is not None for _, each in self.modules)
+        self.modules: list[tuple[str, nn.Module]] = []
+        """(plain name, module) of each, once, in the order of `named_modules`. A wrapper has the name of what is inside
+        it."""
+        self.has_wrappers = False
         """Without a wrapper in a module every live name is a plain name."""
-        self.parameters = list(_parameters(self.modules))
+        self.is_tree = True
+        """Whether every module stands in one place."""
+        seen: set[int] = set()
+        rest = [("", root)]
+        while rest:
+            name, module = rest.pop()
+            if id(module) in seen:
+                self.is_tree = False
+                continue
+            seen.add(id(module))
+            self.modules.append((name, module))
+            children = module._modules
+            if children:
+                inside = inner_name(module)
+                self.has_wrappers |= inside is not None
+                prefix = f"{name}." if name else ""
+                rest += [
+                    (name if part == inside else prefix + part, child)
+                    for part, child in reversed(children.items())
+                    if child is not None
+                ]
+
+    @cached_property
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """(plain name, parameter) of each."""
+        return list(_parameters(self.modules))
+
+
+def walk(root: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return (plain name, module) of a module and all in it. See `Walked.modules`."""
+    return Walked(root).modules
 
 
 def has_wrappers(root: nn.Module) -> bool:
     """Whether there is a wrapper in a module: without one every live name is a plain name."""
-    return any(inner_name(each) is not None for _, each in walk(root))
+    return Walked(root).has_wrappers
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

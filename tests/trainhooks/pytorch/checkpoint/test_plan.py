@@ -23,10 +23,8 @@ from trainhooks.pytorch.checkpoint.state import TrainingState
 
 def looked_at(part: Part) -> tuple[Any, ...]:
     """All that a save makes of it."""
-    tensors = [
-        (name, each.data_ptr(), each.stride(), each.requires_grad, type(each)) for name, each in part.tensors.items()
-    ]
-    paths = [(path, each.data_ptr(), each.shape, type(each)) for path, each in part.paths.items()]
+    tensors = [(name, each.data_ptr(), each.stride(), each.grad_fn) for name, each in part.tensors.items()]
+    paths = [(path, each.data_ptr(), each.shape, each.dtype) for path, each in part.paths.items()]
     return json.dumps(part.describe()), tensors, paths
 
 
