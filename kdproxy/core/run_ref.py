@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from kdproxy.core.header import combined
 from kdproxy.core.models import Headers
 from kdproxy.core.sampling import Taking
 from kdproxy.errors import RequestRefused
@@ -69,7 +70,7 @@ def taking_of(headers: Headers) -> Taking | None:
     Raises:
         RequestRefused: the header says something else.
     """
-    value = headers.get(SAMPLE_HEADER)
+    value = combined(headers, SAMPLE_HEADER)
     if value is None:
         return None
     word = value.strip().lower()

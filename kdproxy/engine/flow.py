@@ -85,7 +85,8 @@ class Flow:
                 hold.close()
             raise
         reply.hold = hold
-        reply.headers = (*reply.headers, (SAMPLE_HEADER, str(address.ordinal)))
+        if incoming.mode is not Mode.BYPASS:
+            reply.headers = (*reply.headers, (SAMPLE_HEADER, str(address.ordinal)))
         return reply
 
     async def _answer(self, asked: Asked, address: Address, hold: Hold | None = None) -> Reply:

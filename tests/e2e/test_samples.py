@@ -127,7 +127,17 @@ async def test_a_sample_by_number_fresh_and_collapsed(teacher: ScriptedTeacher, 
     assert (refused.status, teacher.count()) == (400, 4)
 
 
-@pytest.mark.parametrize("place", ["/runs//attempts/x", "/runs/a b", "/runs/r/attempts/", "/runs/" + "x" * 129])
+@pytest.mark.parametrize("place", ["", "/runs/r"])
+async def test_what_bypasses_the_cache_is_no_sample(proxy: RunningProxy, send: Any, place: str) -> None:
+    """A client that keeps the ordinal of a reply must not find another answer there."""
+    passed = {"Cache-Control": "no-store", "Kdproxy-Sample": "0"}
+    got = await send(proxy.address + chat(place), ASK, headers=passed)
+    assert "Kdproxy-Sample" not in got.headers
+
+
+@pytest.mark.parametrize(
+    "place", ["/runs//attempts/x", "/runs/a b", "/runs/r/attempts/", "/runs/.r", "/runs/" + "x" * 129]
+)
 async def test_a_bad_name_is_refused_with_a_hint(
     teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, place: str
 ) -> None:
