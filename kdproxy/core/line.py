@@ -67,6 +67,18 @@ def remainder(line: bytes) -> int | None:
     return None
 
 
+def is_torn(line: bytes) -> bool:
+    """Whether a line that cannot be read is one that a power cut left: its end is missing, or NULs are in its place.
+
+    Otherwise it is damaged. A line break may be what is damaged: then a whole line precedes the next one.
+    """
+    start = remainder(line)
+    if start is not None:
+        return not is_whole(line[: start - 1])
+    has_end = line.endswith(b'"}\n') or line[-_SEAL_BYTES - 1 :].startswith(_SEAL)
+    return b"\0\0" in line or not has_end
+
+
 def members_of(line: bytes) -> dict[str, Any]:
     """Check a line's checksum and return its members.
 

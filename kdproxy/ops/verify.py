@@ -141,7 +141,7 @@ class _Check:
             try:
                 read_event(line.raw)
             except RecordInvalid as error:
-                if line.raw.endswith(b'"}\n') and b"\0" not in line.raw and lines.remainder(line.raw) is None:
+                if not lines.is_torn(line.raw):
                     name = self._library.event_segment_name(line.location.segment)
                     members = {"segment": name, "offset": line.location.offset, "reason": error.message}
                     self.report({"kind": "event", **members})

@@ -1,7 +1,7 @@
 """A flipped bit in any file of a data directory: other bytes are never served, and `verify` names it.
 
-An answer whose line is damaged is not found, so it is bought again; a damaged index is rebuilt or repaired, and then
-all answers are found.
+An answer whose line is damaged is not found, so it is bought again. After a damaged index is rebuilt or repaired, or
+removed where a repair of rows does not suffice, all answers are found.
 """
 
 import os
@@ -16,7 +16,7 @@ import pytest
 
 from kdproxy.core.models import Entry, Form
 from kdproxy.core.run_event import Opened, Used
-from kdproxy.errors import KdproxyError
+from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.directory import DataDirectory
@@ -78,18 +78,33 @@ def after_flip(whole: Path, place: Path, name: str, rng: Random) -> str:
         return "start refused"
     with closing(directory):
         assert not wrong(directory.archive), where
-        checked = Shelf(place, directory).run(VerifyArguments())
-        problems = checked.result["problems"]
-        lost = sum(found(directory.archive, entry) is None for entry in ENTRIES)
         if name.startswith("index"):
-            assert not lost or problems, where
-            Shelf(place, directory).run(VerifyArguments(repair=True))
+            outcome = after_repair(Shelf(place, directory), where)
+        else:
+            lost = sum(found(directory.archive, entry) is None for entry in ENTRIES)
+            assert lost <= 2, where
+            checked = Shelf(place, directory).run(VerifyArguments()).result
+            assert checked["problems"], f"{where} is not named: {checked}"
+            return "named by verify"
+    if outcome == "not repaired":
+        shutil.rmtree(place / "index")
+        with closing(DataDirectory.open(place, command="test", segment_bytes=SEGMENT_BYTES)) as directory:
             assert all(found(directory.archive, entry) == entry.answer for entry in ENTRIES), where
-            return "index repaired" if problems else "index rebuilt, or the byte was unused"
-        assert lost <= 2, where
-        counted = checked.result["calls"].get("unreadable", 0) if name == "events.jsonl" else 0
-        assert problems or counted, f"{where} is not named: {checked.result}"
-        return "named by verify" if problems else "counted"
+    return outcome
+
+
+def after_repair(shelf: Shelf, where: str) -> str:
+    """Repair an index. Damage within SQLite's own trees may be beyond a repair of rows; then `verify` still says so."""
+    try:
+        before = shelf.run(VerifyArguments(repair=True)).result["problems"]
+        after = shelf.run(VerifyArguments()).result["problems"]
+    except StorageFailed:
+        return "not repaired"
+    assert not wrong(shelf.archive), where
+    if all(found(shelf.archive, entry) == entry.answer for entry in ENTRIES):
+        return "repaired" if before else "rebuilt, or an unused byte"
+    assert before or after, where
+    return "not repaired"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -101,6 +116,18 @@ def test_a_flipped_bit_is_never_served(whole: Path, tmp_path: Path, name: str, f
         outcomes[after_flip(whole, tmp_path / str(number), name, rng)] += 1
         shutil.rmtree(tmp_path / str(number))
     print(f"seed={flips} flips={flips} {name} {dict(outcomes)} wrong=0")
+
+
+@pytest.mark.parametrize("back", [1, 2, 3])
+def test_the_end_of_an_events_line_is_named_too(whole: Path, tmp_path: Path, back: int) -> None:
+    """Its last brace, quote and line break: they are no line that a power cut tore."""
+    shutil.copytree(whole, tmp_path / "data")
+    events = tmp_path / "data" / "events.jsonl"
+    text = bytearray(events.read_bytes())
+    text[text.index(b"\n", 1_000) + 1 - back] ^= 1
+    events.write_bytes(text)
+    with closing(DataDirectory.open(tmp_path / "data", command="test", segment_bytes=SEGMENT_BYTES)) as directory:
+        assert Shelf(tmp_path / "data", directory).run(VerifyArguments()).result["event"] == 1
 
 
 def test_a_checksum_that_is_not_compared_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
