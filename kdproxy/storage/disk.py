@@ -124,7 +124,7 @@ class DiskStore:
         """Return a value, or None."""
         try:
             row = self._reader.execute(_GET, (name,)).fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _failure("The index cannot be read", error) from error
         return None if row is None else _checked(*row)
 
@@ -219,13 +219,16 @@ def discard(directory: Path) -> None:
 def _translated(what: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+    except (sqlite3.Error, diskcache.Timeout, OSError, UnicodeDecodeError) as error:
         raise _failure(what, error) from error
 
 
 def _failure(what: str, error: Exception) -> StorageFailed:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
-    kind = DirectoryReadOnly if code == sqlite3.SQLITE_FULL else IndexDamaged if code in _DAMAGE else StorageFailed
+    # sqlite3 has no code for text that is no UTF-8, and two exceptions.
+    is_no_text = isinstance(error, UnicodeDecodeError) or "Could not decode" in str(error)
+    is_damage = is_no_text or code in _DAMAGE
+    kind = DirectoryReadOnly if code == sqlite3.SQLITE_FULL else IndexDamaged if is_damage else StorageFailed
     return kind(
         f"{what} ({error}).",
         hint="Free disk space if the disk is full. No answer is lost: a damaged index is rebuilt at the next start.",

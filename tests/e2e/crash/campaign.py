@@ -11,6 +11,7 @@ from typing import Any
 from tests.e2e.crash.lives import Forks, Life
 from tests.e2e.crash.oracle import Oracle
 
+_LOSS = ("answers lost", "calls lost", "kdproxy: lost")
 CHECKED = 8
 """How many of the newest answers, and of the others, each start checks; the last start checks all."""
 
@@ -103,7 +104,7 @@ class Campaign:
         code = await life.ended()
         _, failed, _ = life.reached()
         is_refused = not life.address and code == 1 and failed is not None and "kdproxy: " in life.said()
-        if (code != 0 and not is_refused) or "Traceback" in life.said() or " lost" in life.said():
+        if (code != 0 and not is_refused) or "Traceback" in life.said() or any(words in life.said() for words in _LOSS):
             self.oracle.problems.append(f"{fault} at {failed}: exit {code}\n{life.said()}")
         if failed is not None:
             self.report.phases[f"{fault} {failed}"] += 1
