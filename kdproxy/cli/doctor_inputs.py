@@ -16,7 +16,7 @@ from kdproxy.engine.reach import Finding, check_upstream
 from kdproxy.filesystem import is_network
 from kdproxy.ops.doctor import access, contents, disk, machine, surroundings, versions
 from kdproxy.ops.doctor import upstreams as network
-from kdproxy.ops.doctor.check import Check, Checks, note, problem, run_checks
+from kdproxy.ops.doctor.check import Check, Checks, note, problem, run_checks, sentence
 from kdproxy.settings import Settings, survey
 from kdproxy.settings.client_variable import given_by, leads_elsewhere
 from kdproxy.settings.place import checkout_of
@@ -84,7 +84,7 @@ class _Examination:
         settings = self._settings
         hint = "Correct it: `kdproxy serve` does not start with it. The other checks left it out."
         for mistake in self._mistakes:
-            yield problem("configuration", f"{mistake}.", hint)
+            yield problem("configuration", sentence(mistake), hint)
         wiring.price(settings, SystemClock())
         if not is_loopback(settings.host) and settings.token is not None:
             yield note(

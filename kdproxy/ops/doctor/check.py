@@ -54,12 +54,17 @@ def run_checks(checks: Iterable[tuple[str, Callable[[], Iterable[Check]]]]) -> l
         try:
             found += check()
         except ConfigError as error:
-            found += [problem(name, f"{each}.", error.hint) for each in error.problems]
+            found += [problem(name, sentence(each), error.hint) for each in error.problems]
         except KdproxyError as error:
             found.append(problem(name, error.message, error.hint))
         except Exception as error:  # an odd system must not hide what the other checks find
             found.append(note(name, f"Could not be checked: {reason_of(error)}."))
     return found
+
+
+def sentence(mistake: str) -> str:
+    """Return a mistake of the configuration with a full stop."""
+    return mistake if mistake.endswith((".", "?")) else f"{mistake}."
 
 
 def reason_of(error: Exception) -> str:

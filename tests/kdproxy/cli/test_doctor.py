@@ -118,6 +118,7 @@ def test_all_mistakes_of_the_configuration_are_listed_and_the_rest_is_checked(
     ran = doctor(data, "--offline", "--json")
     texts = " ".join(check["text"] for check in found(ran, "configuration"))
     assert all(each in texts for each in ("prot", "cahce", "no-such.toml"))
+    assert any(check["text"].endswith("did you mean port?") for check in found(ran, "configuration"))
     assert found(ran, "journal", "ok")
 
 
