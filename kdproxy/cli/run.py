@@ -104,7 +104,7 @@ def _given(settings: Settings) -> Given:
     problems = [
         f"{name} is {url}, where another kdproxy listens: answers would be stored by both"
         for name, url in given.urls.items()
-        if is_loopback(urlsplit(url).hostname or "") and (urlsplit(url).port == outer or is_kdproxy(url))
+        if is_loopback(urlsplit(url).hostname or "") and ((outer and urlsplit(url).port == outer) or is_kdproxy(url))
     ]
     if problems:
         hint = (
@@ -116,7 +116,10 @@ def _given(settings: Settings) -> Given:
 
 def _port_of_outer_run() -> int | None:
     """Return the port of the attempt that this process itself belongs to."""
-    return urlsplit(os.environ.get(RUN_URL, "")).port
+    try:
+        return urlsplit(os.environ.get(RUN_URL, "")).port
+    except ValueError:
+        return None
 
 
 def _is_run_of(address: str) -> bool:

@@ -107,7 +107,10 @@ def rename_command(old: str, new: str, data_dir: str | None, config: Path | None
     if as_json:
         print_json(result)
     else:
-        say(f"the run {old!r} is named {new!r} now. A request for the old name opens a new run: change your scripts.")
+        say(
+            f"the run {old!r} is named {new!r} now. Clients of a running proxy may use the old name until it ends; "
+            "after that the old name opens a new run: change your scripts."
+        )
 
 
 def _result(arguments: job.Arguments, data_dir: str | None, config: Path | None, *, writes: bool) -> dict[str, Any]:

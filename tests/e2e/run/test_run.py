@@ -151,6 +151,12 @@ async def test_the_attempt_of_another_directory_is_no_base_url(
     assert not (tmp_path / "other").exists()
 
 
+async def test_a_loopback_base_url_without_a_port_is_an_upstream(start_job: Any) -> None:
+    environment = {"OPENAI_BASE_URL": "http://127.0.0.1/v1", "KDPROXY_RUN_URL": "http://h:none/"}
+    code, _, err = await (await start_job("", environment=environment)).end()
+    assert (code, "that is the upstream now" in err) == (0, True), err
+
+
 async def test_a_run_inside_a_run_has_an_attempt_of_the_same_proxy(teacher: ScriptedTeacher, start_job: Any) -> None:
     inner = f"{sys.executable} -m kdproxy run --data-dir data --name inner -- {sys.executable} distill.py inner"
     script = f"say(ask()) if len(sys.argv) > 1 else sys.exit(os.system({inner!r}) >> 8)"
