@@ -19,8 +19,8 @@ from torch import nn
 
 from trainhooks import training_progress_context
 
-TOTAL, SAMPLES, BATCH, EVERY, QUESTIONS = 12, 200, 4, 3, 3
-WIDE = 32
+TOTAL, SAMPLES, BATCH, EVERY, QUESTIONS = 9, 200, 4, 3, 3
+WIDE = 8
 
 
 @cache

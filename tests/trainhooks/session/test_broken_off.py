@@ -61,15 +61,21 @@ def swallowed(loop: Loop, *, behind: Callable[[TrainingProgressContext], object]
     return run
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The weights of a training without an error."""
+    return train(tmp_path_factory.mktemp("whole"), None)[1]
+
+
 @pytest.mark.parametrize("loop", SHAPES, ids=lambda loop: loop.__name__)
 @pytest.mark.parametrize("asks", [False, True], ids=["saved behind it", "asked for in the step"])
-def test_the_step_does_not_count_in_a_checkpoint(tmp_path: Path, loop: Loop, asks: bool) -> None:
+def test_the_step_does_not_count_in_a_checkpoint(tmp_path: Path, uninterrupted: Any, loop: Loop, asks: bool) -> None:
     """It was counted where a variable held the iterator: the batch was in no update and never came again."""
     behind: Any = (lambda progress: None) if asks else (lambda progress: progress.save_checkpoint())
     assert train(tmp_path / "cut", swallowed(loop, behind=behind, asks=asks))[0] == [0, 1, 2]
     assert {each.manifest.step for each in published(tmp_path / "cut" / CHECKPOINTS)} <= {LAST}
     rest, weights = train(tmp_path / "cut", None)
-    assert weights == train(tmp_path / "whole", None)[1]
+    assert weights == uninterrupted
     assert rest[-5:] == [3, 4, 5, 6, 7]
 
 
