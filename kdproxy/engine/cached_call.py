@@ -29,6 +29,7 @@ from kdproxy.engine.recorder import Recorder, StreamRecorder
 from kdproxy.engine.unkept import Unkept
 from kdproxy.engine.validator import Validator
 from kdproxy.errors import UpstreamFailed
+from kdproxy.providers import replay
 from kdproxy.providers.base import Broken, Complete, Judgement, criteria_of
 from kdproxy.providers.question import endpoint_named
 from kdproxy.providers.rules_cost import OutputGuess, cost_of, used_of
@@ -82,6 +83,13 @@ class CachedCall:
             flight.waits_for_disk = True
             await self._archive.wait_writable()
             flight.waits_for_disk = False
+            if incoming.mode.reads and (stored := lookup.find(self._archive, asked, address)) is not None:
+                # It was delivered while the disk refused it, and has been written since.
+                flight.is_stored, flight.usage = True, stored.usage
+                flight.set_head(Head(status=stored.status, headers=stored.headers, is_whole=True))
+                flight.add(replay.fitted(stored, question))
+                flight.complete()
+                return
         rules = self._lanes.rules(incoming.upstream, question.provider)
         queue = self._lanes.queue(incoming.upstream, incoming.credentials(), question.model or "", rules)
         guess = self._guesses.setdefault(question.model or "", OutputGuess())

@@ -60,6 +60,27 @@ async def test_who_waits_is_informed_of_the_disk(
     assert teacher.count() == 3
 
 
+@pytest.mark.parametrize("streams", [False, True])
+async def test_what_was_delivered_while_the_disk_refused_is_not_bought_again(
+    teacher: ScriptedTeacher, small_disk: Path, ballast: Any, send: Any, streams: bool
+) -> None:
+    """Asked again meanwhile, it waits for the disk; by then it is stored."""
+    data = small_disk / "data"
+    async with run_proxy_process(teacher, data) as proxy:
+        await send(proxy.address + CHAT, question(0))
+        ballast.fill()
+        asked = {**question(1), "stream": streams}
+        delivered = await send(proxy.address + CHAT, asked)
+        assert ("detail=live" if streams else "detail=not-stored") in delivered.cache
+        again = asyncio.create_task(send(proxy.address + CHAT, asked))
+        for _ in range(20):
+            assert (await health(send, proxy))[0] == 503  # it is under way by now, and waits
+        assert not again.done()
+        ballast.free()
+        assert (await again).body == delivered.body
+    assert teacher.count() == 2
+
+
 async def test_a_drain_lasts_till_the_disk_takes_what_was_paid(
     teacher: ScriptedTeacher, small_disk: Path, ballast: Any, send: Any
 ) -> None:

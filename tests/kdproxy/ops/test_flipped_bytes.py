@@ -6,6 +6,7 @@ removed where a repair of rows does not suffice, all answers are found.
 
 import os
 import shutil
+import struct
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -53,7 +54,7 @@ def wrong(archive: FileArchive) -> list[Entry]:
 def found(archive: FileArchive, entry: Entry) -> Any:
     try:
         return archive.find(entry.address, Form.JSON)
-    except KdproxyError:  # an answer to the client, who is served nothing
+    except (KdproxyError, struct.error):  # an error for the client, who is served nothing
         return None
 
 
