@@ -81,8 +81,12 @@ def check_attempt(rows: list[dict[str, Any]], known: dict[tuple[int, int], str])
 
 
 async def work(job: Job, teacher: ScriptedTeacher, rng: Random) -> None:
-    """Return at a random moment of the job's work: after some calls, and a little later."""
-    until = teacher.count() + rng.randrange(2 * AT_ONCE)
+    """Return at a random moment of the job's work: after some calls, and a little later.
+
+    The calls that the last kill cut are made and answered first: a sample whose calls are cut three times in a row is
+    not asked for again for a while (docs/retries.md).
+    """
+    until = teacher.count() + 2 * AT_ONCE + rng.randrange(2 * AT_ONCE)
     async with asyncio.timeout(20):
         while teacher.count() < until and job.process.returncode is None:
             await asyncio.sleep(0.002)
@@ -104,7 +108,7 @@ async def test_attempts_that_start_over_replay_and_buy_only_what_is_missing(
     samples, in_flight = 4, 0
     async with ScriptedTeacher(latency_seconds=0.03) as teacher:
         for number in range(kills):
-            samples += rng.randrange(4)
+            samples += rng.randrange(4, 12)
             async with run_proxy_process(teacher, tmp_path / "data") as proxy:
                 job = await Job.start(url_of(proxy, str(number)), tmp_path / str(number), samples)
                 await work(job, teacher, rng)
@@ -141,7 +145,7 @@ async def test_a_job_that_skips_what_it_has_continues_its_attempt(tmp_path: Path
     job: Job | None = None
     async with ScriptedTeacher(latency_seconds=0.03) as teacher:
         for _ in range(kills):
-            samples += rng.randrange(4)
+            samples += rng.randrange(4, 12)
             async with run_proxy_process(teacher, tmp_path / "data", "--port", port) as proxy:
                 if job is None or job.process.returncode is not None:
                     job = await Job.start(url_of(proxy, "one"), results, samples, "--skip-done")

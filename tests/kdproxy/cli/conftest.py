@@ -36,6 +36,7 @@ def kdproxy(tmp_path: Path) -> Callable[..., Ran]:
 def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """Run `kdproxy` in this process."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # its data directory is nobody's here
     for name in [name for name in os.environ if name.startswith("KDPROXY_")]:
         monkeypatch.delenv(name)
 
