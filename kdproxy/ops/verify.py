@@ -233,10 +233,14 @@ class _Check:
 
 
 def _location_of(name: str, row: bytes) -> Location | None:
-    """Return the location of the first line that a row points to."""
+    """Return the location of the first line that a row points to; None: to none, or it is damaged."""
     if row == names.KNOWN or not row:
         return None
     if not name.startswith(("s/", "m/")):
-        return names.unpack(row)
-    first = unpack(row)[0]
-    return first.recordings[0].location if first.home is None else first.home.seat
+        return names.unpack(row) if len(row) == names.LOCATION_BYTES else None
+    for first in unpack(row)[:1]:
+        if first.home is not None:
+            return first.home.seat
+        for recording in first.recordings[:1]:
+            return recording.location
+    return None

@@ -9,6 +9,7 @@ from kdproxy.core.models import Address, Entry, LineName, Prompt, Record, Seat, 
 from kdproxy.core.ports import Location
 
 _LOCATION = struct.Struct(">IQI")
+LOCATION_BYTES = _LOCATION.size
 COUNTERS = "counters/2"
 OLD_WATERMARK = "watermark"
 """The row that identifies an index of format 1, whose rows cannot be used: it is rebuilt from the journal."""

@@ -4,12 +4,15 @@ A generation is named by its first line. The row has a location per form, or the
 lines are addressed elsewhere, at its home. A row without generations is a withdrawn sample.
 """
 
+import logging
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from kdproxy.core.models import Form, LineName
 from kdproxy.core.ports import Location
+
+log = logging.getLogger("kdproxy.storage")
 
 PROMPT = "prompt"
 """The one form of a recorded prompt."""
@@ -82,8 +85,18 @@ def pack(generations: list[Generation]) -> bytes:
 
 
 def unpack(row: bytes | None) -> list[Generation]:
-    """Read a row; None is an empty one."""
-    return [] if row is None else list(_read(row))
+    """Read a row; None is an empty one, and so is one that is damaged: its answer is bought again, or repaired."""
+    if row is None:
+        return []
+    try:
+        return list(_read(row))
+    except (struct.error, IndexError, UnicodeDecodeError):
+        log.warning(
+            "a row of the index is damaged and counts as empty; no answer is lost from the journal. "
+            "`kdproxy verify --repair` writes it again",
+            extra={"row": row.hex()[:64]},
+        )
+        return []
 
 
 def only_location(row: bytes, form: str) -> Location | None:

@@ -6,7 +6,6 @@ removed where a repair of rows does not suffice, all answers are found.
 
 import os
 import shutil
-import struct
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from kdproxy.errors import KdproxyError, StorageFailed
 from kdproxy.ops.verify import VerifyArguments
 from kdproxy.storage.archive import FileArchive
 from kdproxy.storage.directory import DataDirectory
+from kdproxy.storage.names import sample_name
 from tests.kdproxy.ops.conftest import Shelf
 from tests.kdproxy.sample import keep_all, numbered
 
@@ -54,7 +54,7 @@ def wrong(archive: FileArchive) -> list[Entry]:
 def found(archive: FileArchive, entry: Entry) -> Any:
     try:
         return archive.find(entry.address, Form.JSON)
-    except (KdproxyError, struct.error):  # an error for the client, who is served nothing
+    except KdproxyError:  # an error for the client, who is served nothing
         return None
 
 
@@ -142,3 +142,19 @@ def test_a_checksum_that_is_not_compared_is_found(tmp_path: Path, monkeypatch: p
 
     with pytest.raises(AssertionError, match=r"at \d+"):
         flips()
+
+
+@pytest.mark.parametrize("damage", [lambda row: row[:-3], lambda row: b"\xff\xff" + row[2:], lambda row: row + b"x"])
+def test_a_damaged_row_of_the_index_is_a_miss_and_is_written_again(whole: Path, tmp_path: Path, damage: Any) -> None:
+    shutil.copytree(whole, tmp_path / "data")
+    with closing(DataDirectory.open(tmp_path / "data", command="test", segment_bytes=SEGMENT_BYTES)) as directory:
+        archive, row = directory.archive, sample_name(ENTRIES[3].address)
+        (value,) = archive.look_up([row])
+        assert value is not None
+        archive.note(row, damage(value))
+        assert found(archive, ENTRIES[3]) is None
+        keep_all(archive, [ENTRIES[4]])  # writing goes on
+        shelf = Shelf(tmp_path / "data", directory)
+        problems = shelf.run(VerifyArguments(repair=True)).result["problems"]
+        assert problems == 1
+        assert found(archive, ENTRIES[3]) == ENTRIES[3].answer
