@@ -100,6 +100,8 @@ class History:
         """By attempt: how many samples its requests took without naming them."""
         self._last: dict[str, int] = {}
         """The highest number of each origin: a line that was written twice comes again with a lower one."""
+        self._names: set[LineName] | None = None
+        """All events, once a lower number has come: a line that a failed sync lost comes later than its followers."""
 
     def take(self, name: LineName, event: RunEvent) -> None:
         """Take the next line of the log."""
@@ -120,8 +122,12 @@ class History:
     def _add(self, name: LineName, kind: int, attempt: LineName, key: str, ordinal: int, scope: str) -> bool:
         origin, seq = name
         if seq <= self._last.get(origin, -1):
-            return False
-        self._last[origin] = seq
+            if name in self._all_names():
+                return False
+        else:
+            self._last[origin] = seq
+        if self._names is not None:
+            self._names.add(name)
         self._kinds.append(kind)
         of = self._attempts.setdefault(attempt, len(self._attempts))
         self._of.append(of)
@@ -133,6 +139,12 @@ class History:
         self._latest[of] = len(self) - 1
         return True
 
+    def _all_names(self) -> set[LineName]:
+        if self._names is None:
+            origins = list(self._origins)
+            self._names = {LineName(origins[of], seq) for of, seq in zip(self._origin, self._seq, strict=True)}
+        return self._names
+
     def take_used(self, columns: UsedColumns) -> bool:
         """Take many events at a third of the cost; False: take them one by one, since some may have been taken."""
         if not columns.seqs:
@@ -140,7 +152,7 @@ class History:
         origin = columns.origin
         first = columns.seqs[0]
         is_rising = all(map(lt, columns.seqs, islice(columns.seqs, 1, None)))
-        if not is_rising or first <= self._last.get(origin, -1):
+        if not is_rising or first <= self._last.get(origin, -1) or self._names is not None:
             return False
         self._last[origin] = columns.seqs[-1]
         size = len(columns.seqs)

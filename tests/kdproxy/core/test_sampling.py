@@ -153,3 +153,12 @@ def test_a_sample_far_ahead_costs_nothing_when_its_attempt_is_read_back() -> Non
     ordinals = history.ordinals(A)
     assert [ordinals.take("k") for _ in range(3)] == [1, 3, 4]
     assert dict(ordinals.used()) == {"k": 3}
+
+
+def test_a_line_that_a_failed_sync_lost_counts_where_it_was_written_again() -> None:
+    """Of the events 10, 11 and 12 the disk lost 10 and 11, which are written again behind 12; 12 comes twice."""
+    history = History()
+    for seq in (12, 10, 11, 12, 13):
+        history.take(LineName("a" * 24, seq), Used(A, "k", seq - 10))
+    assert len(history) == 4
+    assert history.ordinals(A).take("k") == 4
