@@ -10,12 +10,14 @@ import signal
 import socket
 import sys
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from kdproxy.testing.proxy import ProxyProcess, run_proxy_process
 from kdproxy.testing.teacher import ScriptedTeacher
@@ -31,8 +33,11 @@ AT_ONCE = 16
 class Job:
     """A process of the job."""
 
+    started: ClassVar[list["Job"]] = []
+
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
+        self.started.append(self)
 
     @classmethod
     async def start(cls, url: str, results: Path, samples: int, *flags: str) -> "Job":
@@ -43,6 +48,14 @@ class Job:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def no_job_is_left() -> AsyncIterator[None]:
+    """A job asks for ever where its proxy is gone."""
+    yield
+    while Job.started:
+        await Job.started.pop().kill()
 
 
 def rows_of(results: Path) -> list[dict[str, Any]]:
