@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdproxy.testing.proxy import RunningProxy, run_proxy, run_proxy_process
-from kdproxy.testing.teacher import ScriptedTeacher, ServerError
+from kdproxy.testing.teacher import Respond, ScriptedTeacher, ServerError
 from tests.wire.asks import ASK
 
 pytestmark = pytest.mark.asyncio
@@ -125,6 +125,45 @@ async def test_a_sample_by_number_fresh_and_collapsed(teacher: ScriptedTeacher, 
     assert teacher.count() == 4
     refused = await ask("", "first")
     assert (refused.status, teacher.count()) == (400, 4)
+
+
+async def test_what_was_delivered_and_not_stored_is_used_and_bought_by_the_next_attempt(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    unended = b'data: {"id":"1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    teacher.script(
+        Respond(status=200, body=unended + b"data: [DONE]\n\n", headers={"Content-Type": "text/event-stream"})
+    )
+    first = [await send(proxy.address + chat("/runs/r/attempts/a"), STREAM) for _ in range(2)]
+    assert [answer.headers["Kdproxy-Sample"] for answer in first] == ["0", "1"]
+    assert first[0].body.startswith(unended)
+    again = [await send(proxy.address + chat("/runs/r/attempts/b"), STREAM) for _ in range(2)]
+    assert again[0].body != first[0].body
+    assert again[1].body == first[1].body
+    assert teacher.count() == 3
+
+
+async def test_a_refresh_takes_the_next_ordinal_and_replaces_its_sample(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    async def attempt(name: str, *headers: dict[str, str]) -> list[Any]:
+        return [await send(proxy.address + chat(f"/runs/r/attempts/{name}"), ASK, headers=each) for each in headers]
+
+    first = await attempt("a", {}, {})
+    new = await attempt("b", {"Cache-Control": "no-cache"}, {})
+    later = await attempt("c", {}, {})
+    assert new[0].body not in {answer.body for answer in first}
+    assert new[1].body == first[1].body
+    assert [answer.body for answer in later] == [answer.body for answer in new]
+    assert teacher.count() == 3
+
+
+async def test_a_replay_that_finds_no_sample_leaves_its_ordinal_free(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any
+) -> None:
+    missing = await send(proxy.address + chat("/runs/r"), ASK, headers={"Kdproxy-Mode": "replay"})
+    assert (missing.status, teacher.count()) == (504, 0)
+    assert (await send(proxy.address + chat("/runs/r"), ASK)).headers["Kdproxy-Sample"] == "0"
 
 
 @pytest.mark.parametrize("place", ["", "/runs/r"])
