@@ -1,4 +1,4 @@
-"""The composition root: the only module that names concrete adapters and wires them together."""
+"""The composition root: wires the adapters together, with wiring.py; storage/directory.py chooses the store."""
 
 import asyncio
 import logging

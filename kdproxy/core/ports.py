@@ -1,4 +1,4 @@
-"""Protocols through which the engine and the jobs do I/O. Adapters implement them; only app.py names the adapters."""
+"""Protocols through which the engine and the jobs do I/O. Adapters implement them; app.py and storage wire them."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
