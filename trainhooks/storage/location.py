@@ -14,8 +14,10 @@ def path(name: str, value: Any) -> Path:
         ConfigInvalid: it is none.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(text, str) or not text:
         raise wrong(name, value, "a path, as text or a pathlib.Path")
+    if "\0" in text:
+        raise wrong(name, value, "a path without a NUL character")
     return Path(text)
 
 
