@@ -153,7 +153,7 @@ def test_a_damaged_row_of_the_index_is_a_miss_and_is_written_again(whole: Path, 
         assert value is not None
         archive.note(row, damage(value))
         assert found(archive, ENTRIES[3]) is None
-        keep_all(archive, [ENTRIES[4]])  # writing goes on
+        keep_all(archive, [ENTRIES[4]])  # writing continues
         shelf = Shelf(tmp_path / "data", directory)
         problems = shelf.run(VerifyArguments(repair=True)).result["problems"]
         assert problems == 1
