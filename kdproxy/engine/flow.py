@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -78,16 +78,26 @@ class Flow:
         if incoming.run_ref is None and incoming.taking is None:
             return await self._answer(asked, Address(incoming.namespace, asked.question.key))
         address, hold = await self._samples.take(asked)
+        is_fresh = hold is None and self._samples.is_fresh(incoming)
         try:
             reply = await self._answer(asked, address, hold)
         except BaseException:
             if hold is not None:
                 hold.close()
+            if is_fresh:
+                self._samples.release_fresh(address)
             raise
         reply.hold = hold
+        if is_fresh:
+            reply.close = partial(self._close_fresh, address, reply.close)
         if incoming.mode is not Mode.BYPASS:
             reply.headers = (*reply.headers, (SAMPLE_HEADER, str(address.ordinal)))
         return reply
+
+    def _close_fresh(self, address: Address, close: Callable[[], None] | None) -> None:
+        if close is not None:
+            close()
+        self._samples.release_fresh(address)
 
     async def _answer(self, asked: Asked, address: Address, hold: Hold | None = None) -> Reply:
         mode = asked.incoming.mode

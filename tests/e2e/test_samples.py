@@ -167,6 +167,20 @@ async def test_a_replay_that_finds_no_sample_leaves_its_ordinal_free(
 
 
 @pytest.mark.parametrize("place", ["", "/runs/r"])
+async def test_a_fresh_sample_that_failed_is_the_next_fresh_one(
+    teacher: ScriptedTeacher, proxy: RunningProxy, send: Any, place: str
+) -> None:
+    async def fresh() -> Any:
+        return await send(proxy.address + chat(place), ASK, headers={"Kdproxy-Sample": "fresh"})
+
+    teacher.script(ServerError(400))
+    assert (await fresh()).status == 400
+    assert [(await fresh()).headers["Kdproxy-Sample"] for _ in range(2)] == ["0", "1"]
+    at_once = await asyncio.gather(*(fresh() for _ in range(4)))
+    assert sorted(answer.headers["Kdproxy-Sample"] for answer in at_once) == ["2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("place", ["", "/runs/r"])
 async def test_what_bypasses_the_cache_is_no_sample(proxy: RunningProxy, send: Any, place: str) -> None:
     """A client that keeps the ordinal of a reply must not find another answer there."""
     passed = {"Cache-Control": "no-store", "Kdproxy-Sample": "0"}
